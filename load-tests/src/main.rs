@@ -1,0 +1,2 @@
+//! `lyceum-load`: load generator and side-by-side benchmarks.
+fn main() {}

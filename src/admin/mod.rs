@@ -1,0 +1,1 @@
+//! The operators' listener: health, metrics, status, drain. Never on a public address.

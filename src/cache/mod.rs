@@ -1,0 +1,1 @@
+//! The edge's store of responses: two tiers, one fill for many askers.

@@ -1,0 +1,1 @@
+//! Courses, lessons, versions, segments, entitlements, sessions, API keys.

@@ -1,0 +1,1 @@
+//! The HTTP and tus client that the programs use among themselves.

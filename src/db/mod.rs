@@ -1,0 +1,1 @@
+//! The pool, migrations, dialects and transactions of SQLite and PostgreSQL.

@@ -1,0 +1,1 @@
+//! `lyceum demo`: the supervisor of a whole system on one machine.

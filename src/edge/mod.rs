@@ -1,0 +1,1 @@
+//! The edge: admit, authorize, lookup, fetch, deliver, record.

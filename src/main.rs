@@ -1,0 +1,2 @@
+//! `lyceum`: see `lyceum help`.
+fn main() {}

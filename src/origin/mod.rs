@@ -1,0 +1,1 @@
+//! The origin: uploads, catalogue, playback tokens, task queue, delivery.

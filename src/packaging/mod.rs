@@ -1,0 +1,1 @@
+//! Pure: plan and task descriptions, segment index to playlists and manifests.

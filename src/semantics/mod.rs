@@ -1,0 +1,1 @@
+//! Pure HTTP rules: ranges, conditionals, Cache-Control, Vary, CMCD.

@@ -1,0 +1,1 @@
+//! Object storage: a directory, or S3.

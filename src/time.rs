@@ -1,0 +1,64 @@
+//! The one place that reads the machine's clocks. Everything else is handed a [`Clock`] or an instant, so that
+//! tests can stop and move time.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+pub use tokio::time::Instant;
+
+/// The wall clock: milliseconds since the Unix epoch, from the system or set by a test.
+#[derive(Clone, Debug, Default)]
+pub struct Clock {
+    manual: Option<Arc<AtomicI64>>,
+}
+
+impl Clock {
+    /// The machine's clock.
+    pub fn system() -> Self {
+        Self { manual: None }
+    }
+
+    /// A clock that stands at `unix_millis` until it is moved.
+    pub fn manual(unix_millis: i64) -> Self {
+        Self { manual: Some(Arc::new(AtomicI64::new(unix_millis))) }
+    }
+
+    /// Moves a manual clock on; the system's clock is left alone.
+    pub fn advance(&self, by: Duration) {
+        if let Some(clock) = &self.manual {
+            clock.fetch_add(i64::try_from(by.as_millis()).unwrap_or(i64::MAX), Ordering::SeqCst);
+        }
+    }
+
+    /// Milliseconds since the Unix epoch.
+    pub fn unix_millis(&self) -> i64 {
+        match &self.manual {
+            Some(clock) => clock.load(Ordering::SeqCst),
+            None => system_millis(),
+        }
+    }
+
+    /// Whole seconds since the Unix epoch, as JWT's NumericDate has them (RFC 7519, section 2).
+    pub fn unix_seconds(&self) -> i64 {
+        self.unix_millis().div_euclid(1000)
+    }
+
+    /// The same as a `SystemTime`, for dates in HTTP fields.
+    pub fn system_time(&self) -> SystemTime {
+        let millis = self.unix_millis();
+        UNIX_EPOCH + Duration::from_millis(u64::try_from(millis).unwrap_or(0))
+    }
+}
+
+#[allow(clippy::disallowed_methods)]
+fn system_millis() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// The monotonic clock; stands still under `tokio::time::pause`.
+#[allow(clippy::disallowed_methods)]
+pub fn monotonic() -> Instant {
+    Instant::now()
+}

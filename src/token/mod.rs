@@ -1,0 +1,1 @@
+//! Who may have what: signing, and the checks that make a `Grant`.

@@ -1,0 +1,1 @@
+//! The edge's way to its origins: balancing, health, retries.

@@ -1,0 +1,1 @@
+//! What the stories share: the programs, free ports, temporary directories.

@@ -1,0 +1,2 @@
+//! `lyceum-transcoder`: the only program that links FFmpeg.
+fn main() {}

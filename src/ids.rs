@@ -35,10 +35,11 @@ impl Id {
         while text.len() < 20 {
             for byte in random_bytes::<32>() {
                 // 252 = 7 × 36: above it the remainder would favour the first letters.
-                if byte < 252 && text.len() < 20 {
-                    if let Some(c) = ALPHABET.get(usize::from(byte % 36)) {
-                        text.push(char::from(*c));
-                    }
+                if byte < 252
+                    && text.len() < 20
+                    && let Some(c) = ALPHABET.get(usize::from(byte % 36))
+                {
+                    text.push(char::from(*c));
                 }
             }
         }

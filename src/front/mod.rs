@@ -1,1 +1,23 @@
-//! Sockets, TLS, HTTP/1.1 and 2, limits and drain for every role.
+//! Sockets, TLS, HTTP/1.1 and 2, limits and drain, the same for every role.
+//!
+//! A role is a [`Handler`]; it never sees a socket. What a peer may cost (connections, header bytes, silence,
+//! streams) is bounded here by [`Limits`], before a handler is asked. HTTP semantics are the roles' business.
+//!
+//! Standards: RFC 9112 (HTTP/1.1), RFC 9113 (HTTP/2), RFC 7301 (ALPN), RFC 8446 (TLS 1.3).
+
+mod connection;
+mod limits;
+mod listen;
+pub mod problem;
+mod pulse;
+mod shutdown;
+mod tls;
+
+pub use connection::{Handler, Peer};
+pub use limits::Limits;
+pub use listen::{BindError, Front, Listen};
+pub use shutdown::Shutdown;
+pub use tls::{TlsError, TlsFiles};
+
+/// Any error, boxed.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;

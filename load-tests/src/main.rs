@@ -1,2 +1,7 @@
 //! `lyceum-load`: load generator and side-by-side benchmarks.
+#![forbid(unsafe_code)]
+
+pub mod hls;
+pub mod viewers;
+
 fn main() {}

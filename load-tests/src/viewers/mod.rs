@@ -1,0 +1,4 @@
+//! Virtual players.
+
+pub mod adaptation;
+pub mod playback;

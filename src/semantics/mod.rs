@@ -1,1 +1,6 @@
-//! Pure HTTP rules: ranges, conditionals, Cache-Control, Vary, CMCD.
+//! What HTTP and media field values mean: paths, Cache-Control, freshness, ranges, conditionals, CMCD.
+//!
+//! Pure: no I/O, no clock, no state. Every parser is bounded and takes input from outside without failing
+//! in any other way than by saying so.
+
+pub mod path;

@@ -1,0 +1,122 @@
+//! Tokens whose signature was found good, so that the next request with the same text costs a look-up.
+//!
+//! Bounded, in shards, with a clock hand for eviction: a look-up takes a shared lock for the time of one map access
+//! and one comparison, and writes nothing but a flag. The whole text is compared, so no hash stands for a token;
+//! the map is keyed by its last bytes, which are signature and differ between tokens.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher as _, RandomState};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use super::verify::Verified;
+
+const SHARDS: usize = 64;
+
+/// How many bytes at the end of a token key the map.
+const KEYED: usize = 48;
+
+#[derive(Debug)]
+pub(super) struct Memory {
+    shards: Vec<RwLock<Shard>>,
+    hasher: RandomState,
+    per_shard: usize,
+}
+
+#[derive(Debug, Default)]
+struct Shard {
+    by_hash: HashMap<u64, usize>,
+    slots: Vec<Slot>,
+    hand: usize,
+}
+
+#[derive(Debug)]
+struct Slot {
+    hash: u64,
+    text: Box<str>,
+    verified: Arc<Verified>,
+    used: AtomicBool,
+}
+
+impl Memory {
+    /// Room for about `most` tokens; 0 remembers none.
+    pub(super) fn new(most: usize) -> Self {
+        Self {
+            shards: (0..SHARDS).map(|_| RwLock::default()).collect(),
+            hasher: RandomState::new(),
+            per_shard: most.div_ceil(SHARDS),
+        }
+    }
+
+    fn hash(&self, text: &str) -> u64 {
+        let bytes = text.as_bytes();
+        let tail = bytes.get(bytes.len().saturating_sub(KEYED)..).unwrap_or(bytes);
+        self.hasher.hash_one(tail)
+    }
+
+    fn shard(&self, hash: u64) -> Option<&RwLock<Shard>> {
+        // The map uses the low bits, the shard the high ones.
+        self.shards.get((hash >> 56) as usize % SHARDS)
+    }
+
+    pub(super) fn get(&self, text: &str) -> Option<Arc<Verified>> {
+        let hash = self.hash(text);
+        let shard = self.shard(hash)?.read().unwrap_or_else(PoisonError::into_inner);
+        let slot = shard.by_hash.get(&hash).and_then(|slot| shard.slots.get(*slot))?;
+        if *slot.text != *text {
+            return None;
+        }
+        if !slot.used.load(Ordering::Relaxed) {
+            slot.used.store(true, Ordering::Relaxed);
+        }
+        Some(slot.verified.clone())
+    }
+
+    pub(super) fn put(&self, text: &str, verified: Arc<Verified>) {
+        if self.per_shard == 0 {
+            return;
+        }
+        let hash = self.hash(text);
+        let Some(shard) = self.shard(hash) else { return };
+        let slot = Slot { hash, text: text.into(), verified, used: AtomicBool::new(false) };
+        shard.write().unwrap_or_else(PoisonError::into_inner).put(slot, self.per_shard);
+    }
+
+    /// How many are held.
+    pub(super) fn len(&self) -> usize {
+        self.shards.iter().map(|s| s.read().unwrap_or_else(PoisonError::into_inner).slots.len()).sum()
+    }
+}
+
+impl Shard {
+    fn put(&mut self, slot: Slot, most: usize) {
+        let at = match self.by_hash.get(&slot.hash) {
+            Some(present) => *present,
+            None if self.slots.len() < most => self.slots.len(),
+            None => self.victim(),
+        };
+        match self.slots.get_mut(at) {
+            Some(old) => {
+                self.by_hash.remove(&old.hash);
+                self.by_hash.insert(slot.hash, at);
+                *old = slot;
+            }
+            None => {
+                self.by_hash.insert(slot.hash, self.slots.len());
+                self.slots.push(slot);
+            }
+        }
+    }
+
+    /// The next slot that was not used since the hand last passed: at most two rounds.
+    fn victim(&mut self) -> usize {
+        for _ in 0..self.slots.len() * 2 {
+            let at = self.hand;
+            self.hand = (self.hand + 1) % self.slots.len().max(1);
+            if self.slots.get_mut(at).is_some_and(|slot| !std::mem::take(slot.used.get_mut())) {
+                return at;
+            }
+        }
+        self.hand
+    }
+}

@@ -1,0 +1,96 @@
+//! Sessions that were ended before their tokens: a bounded set that every use of a token looks at.
+
+use std::collections::HashMap;
+
+use arc_swap::ArcSwap;
+use tokio::sync::watch;
+
+/// Revoked sessions, each until its tokens have expired anyway.
+///
+/// Readers pay one atomic load. A change copies the whole map; changes come a few a second at most and in batches,
+/// and `until` keeps the map short.
+#[derive(Debug)]
+pub struct Revocations {
+    sessions: ArcSwap<HashMap<Box<str>, i64>>,
+    most: usize,
+    changed: watch::Sender<u64>,
+}
+
+impl Revocations {
+    /// An empty set that holds at most `most` sessions.
+    pub fn new(most: usize) -> Self {
+        Self { sessions: ArcSwap::default(), most, changed: watch::channel(0).0 }
+    }
+
+    /// Adds sessions with the second (since the epoch) from which they may be forgotten, and forgets those whose
+    /// time has come at `now`. Gives how many had to be forgotten early because the set was full: those whose
+    /// tokens end soonest.
+    pub fn add(&self, sessions: impl IntoIterator<Item = (String, i64)>, now: i64) -> usize {
+        let mut map = HashMap::clone(&self.sessions.load());
+        for (session, until) in sessions {
+            let entry = map.entry(session.into_boxed_str()).or_insert(until);
+            *entry = until.max(*entry);
+        }
+        map.retain(|_, until| *until > now);
+        let surplus = map.len().saturating_sub(self.most);
+        if surplus > 0 {
+            let mut untils: Vec<(i64, Box<str>)> = map.iter().map(|(s, until)| (*until, s.clone())).collect();
+            untils.sort_unstable();
+            for (_, session) in untils.iter().take(surplus) {
+                map.remove(session);
+            }
+        }
+        self.sessions.store(map.into());
+        self.changed.send_modify(|generation| *generation += 1);
+        surplus
+    }
+
+    /// Whether the session was revoked.
+    pub fn contains(&self, session: &str) -> bool {
+        let sessions = self.sessions.load();
+        !sessions.is_empty() && sessions.contains_key(session)
+    }
+
+    /// How many are held.
+    pub fn len(&self) -> usize {
+        self.sessions.load().len()
+    }
+
+    /// Whether none is held.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// All, with the second from which each may be forgotten: what is kept over a restart.
+    pub fn snapshot(&self) -> Vec<(String, i64)> {
+        self.sessions.load().iter().map(|(session, until)| (session.to_string(), *until)).collect()
+    }
+
+    /// Changes whenever sessions were added: what responses under way wait for.
+    pub fn watch(&self) -> watch::Receiver<u64> {
+        self.changed.subscribe()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sessions_are_held_until_their_tokens_have_ended() {
+        let set = Revocations::new(10);
+        assert_eq!(set.add([("a".into(), 100), ("b".into(), 200)], 50), 0);
+        assert!(set.contains("a") && set.contains("b") && !set.contains("c"));
+        set.add([("c".into(), 300)], 150);
+        assert!(!set.contains("a") && set.contains("b") && set.contains("c"));
+        set.add([("b".into(), 10)], 150);
+        assert!(set.contains("b"), "a second revocation never shortens the first");
+    }
+
+    #[test]
+    fn a_full_set_forgets_what_ends_soonest() {
+        let set = Revocations::new(2);
+        assert_eq!(set.add([("a".into(), 100), ("b".into(), 300), ("c".into(), 200)], 0), 1);
+        assert!(!set.contains("a") && set.contains("b") && set.contains("c"));
+    }
+}

@@ -1,0 +1,77 @@
+//! Signing: the newest key of a directory signs, and all of them are published.
+
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use super::keys::{Kid, PrivateKey, generate};
+use super::{Algorithm, Claims, KeyError};
+
+/// Signs tokens of one issuer for one audience.
+#[derive(Debug)]
+pub struct Signer {
+    issuer: String,
+    audience: String,
+    current: PrivateKey,
+    older: Vec<Value>,
+}
+
+impl Signer {
+    /// Reads the keys of `dir`. When it holds none, the first EdDSA key is made; a lock file keeps two processes that
+    /// start at once from making two.
+    pub fn open(dir: &Path, issuer: &str, audience: &str) -> Result<Self, KeyError> {
+        std::fs::create_dir_all(dir).map_err(|e| KeyError::file(dir, "can't be made", e))?;
+        let mut keys = PrivateKey::load_all(dir)?;
+        if keys.is_empty() {
+            let lock_path = dir.join(".lock");
+            let failed = |e| KeyError::file(&lock_path, "can't be locked", e);
+            let lock = std::fs::File::create(&lock_path).map_err(failed)?;
+            rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockExclusive).map_err(|e| failed(e.into()))?;
+            keys = PrivateKey::load_all(dir)?;
+            if keys.is_empty() {
+                generate(Algorithm::EdDsa, dir)?;
+                keys = PrivateKey::load_all(dir)?;
+            }
+        }
+        let mut keys = keys.into_iter();
+        let current = keys.next().ok_or_else(|| KeyError::Malformed(format!("{}: no key", dir.display())))?;
+        let older = keys.map(|key| key.public).collect();
+        Ok(Self { issuer: issuer.into(), audience: audience.into(), current, older })
+    }
+
+    /// Signs with the one key file `path`, `<kid>.pem`.
+    pub fn from_key_file(path: &Path, issuer: &str, audience: &str) -> Result<Self, KeyError> {
+        let current = PrivateKey::load(path)?;
+        Ok(Self { issuer: issuer.into(), audience: audience.into(), current, older: Vec::new() })
+    }
+
+    /// The key that signs.
+    pub fn kid(&self) -> &Kid {
+        &self.current.kid
+    }
+
+    /// A token with `claims`, `iss` and `aud`.
+    ///
+    /// # Errors
+    /// [`KeyError::Unsupported`] when it would be longer than [`super::MAX_TOKEN`], so that none is ever handed out
+    /// which the edge refuses.
+    pub fn sign(&self, claims: &Claims) -> Result<String, KeyError> {
+        let header = jsonwebtoken::Header {
+            kid: Some(self.current.kid.as_str().to_owned()),
+            ..jsonwebtoken::Header::new(self.current.algorithm.for_library())
+        };
+        let payload = claims.payload(&self.issuer, &self.audience);
+        let token = jsonwebtoken::encode(&header, &payload, &self.current.encoding)
+            .map_err(|e| KeyError::Malformed(e.to_string()))?;
+        if token.len() > super::MAX_TOKEN {
+            return Err(KeyError::Unsupported(format!("the token has {} bytes; 4096 is the most", token.len())));
+        }
+        Ok(token)
+    }
+
+    /// The public keys as a JWK Set (RFC 7517, section 5), the signing one first.
+    pub fn jwks(&self) -> Value {
+        let keys: Vec<&Value> = std::iter::once(&self.current.public).chain(&self.older).collect();
+        json!({ "keys": keys })
+    }
+}

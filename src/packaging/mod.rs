@@ -1,1 +1,22 @@
-//! Pure: plan and task descriptions, segment index to playlists and manifests.
+//! What is made of a recording, as data: the ladder, the plan of tasks, what workers hand over, and the playlists
+//! and manifests rendered from it.
+//!
+//! Pure: no I/O, no clock, no FFmpeg and nothing of the origin. The origin, the worker and the task process agree
+//! on these types alone. HLS follows RFC 8216bis, CMAF ISO/IEC 23000-19 and DASH ISO/IEC 23009-1.
+
+pub mod grid;
+pub mod handover;
+pub mod index;
+pub mod info;
+pub mod ladder;
+pub mod plan;
+pub mod render;
+pub mod task;
+
+pub use grid::{Grid, Rate};
+pub use handover::{Handover, Kind, Mismatch, TrackFacts};
+pub use index::{Index, playable};
+pub use info::{MediaInfo, Refusal, RefusalCode};
+pub use ladder::{Bitrate, Ladder, VideoCodec};
+pub use plan::{Plan, PlannedTask, TrackKind, TrackPlan, plan};
+pub use task::TaskSpec;

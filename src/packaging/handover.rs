@@ -1,0 +1,148 @@
+//! What a worker hands over: one object with what a playlist needs to know of it.
+
+use serde::{Deserialize, Serialize};
+
+use super::plan::{Plan, TrackKind};
+
+/// The kind of an object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// A CMAF header: `init.mp4`.
+    Init,
+    /// A media segment.
+    Segment,
+    /// A picture: poster, storyboard sheet.
+    Image,
+    /// Text: WebVTT.
+    Text,
+}
+
+/// One object, committed once.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Handover {
+    /// Relative to the version: `v720/00000-0.m4s`.
+    pub path: String,
+    /// What it is.
+    pub kind: Kind,
+    /// The track that it belongs to; empty where none.
+    #[serde(default)]
+    pub track: String,
+    /// The segment's number; 0 for others.
+    #[serde(default)]
+    pub n: u32,
+    /// Where it starts, in ticks.
+    #[serde(default)]
+    pub start: u64,
+    /// How long it is, in ticks.
+    #[serde(default)]
+    pub duration: u64,
+    /// Ticks per second; 0 for images.
+    #[serde(default)]
+    pub timescale: u32,
+    /// Its size.
+    pub bytes: u64,
+    /// For a segment of the picture: how many of its bytes hold its head and its first key frame.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key_bytes: Option<u64>,
+    /// For an init: what the bitstream says of itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub facts: Option<TrackFacts>,
+}
+
+/// What a track's own bitstream says.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct TrackFacts {
+    /// RFC 6381, such as `avc1.64001f` or `mp4a.40.2`.
+    pub codec: String,
+    /// `SDR`, `PQ` or `HLG`; empty for sound.
+    pub video_range: String,
+    /// Channels; 0 for the picture.
+    pub channels: u32,
+    /// In hertz; 0 for the picture.
+    pub sample_rate: u32,
+}
+
+/// The largest object that is taken, in bytes.
+pub const MAX_OBJECT_BYTES: u64 = 256 << 20;
+
+/// Why a handover does not belong to a plan.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{path} is not of this plan: {what}")]
+pub struct Mismatch {
+    /// The path as handed over.
+    pub path: String,
+    /// What is wrong.
+    pub what: &'static str,
+}
+
+impl Handover {
+    /// The media type to serve it with.
+    pub fn content_type(&self) -> &'static str {
+        content_type(&self.path)
+    }
+
+    /// Whether this object is one that `plan` asks for: a worker can add nothing else to a lesson.
+    pub fn check(&self, plan: &Plan) -> Result<(), Mismatch> {
+        let wrong = |what| Mismatch { path: self.path.clone(), what };
+        if self.bytes == 0 || self.bytes > MAX_OBJECT_BYTES {
+            return Err(wrong("its size is out of bounds"));
+        }
+        match self.kind {
+            Kind::Image | Kind::Text => self.check_extra().map_err(wrong),
+            Kind::Init | Kind::Segment => {
+                let track = plan.tracks.iter().find(|t| t.name == self.track).ok_or_else(|| wrong("no such track"))?;
+                if self.timescale != track.timescale {
+                    return Err(wrong("another timescale"));
+                }
+                if self.kind == Kind::Init {
+                    let facts = self.facts.as_ref().ok_or_else(|| wrong("an init without codec facts"))?;
+                    if !plain_codec(&facts.codec) {
+                        return Err(wrong("a codec name that is none"));
+                    }
+                    return if self.path == track.init_path() { Ok(()) } else { Err(wrong("another path")) };
+                }
+                if self.n >= track.segments || self.path != track.segment_path(&plan.grid, self.n) {
+                    return Err(wrong("another path or number"));
+                }
+                if (self.start, self.duration) != track.segment(&plan.grid, self.n) {
+                    return Err(wrong("another start or duration"));
+                }
+                if self.key_bytes.is_some_and(|bytes| bytes > self.bytes || !matches!(track.kind, TrackKind::Video { .. })) {
+                    return Err(wrong("a key frame larger than its segment"));
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn check_extra(&self) -> Result<(), &'static str> {
+        let numbered = |prefix: &str, suffix: &str| {
+            let middle = self.path.strip_prefix(prefix).and_then(|p| p.strip_suffix(suffix));
+            middle.is_some_and(|m| !m.is_empty() && m.len() <= 5 && m.bytes().all(|b| b.is_ascii_digit()))
+        };
+        let known = matches!(self.path.as_str(), "poster.jpg" | "storyboard.vtt") || numbered("storyboard-", ".jpg");
+        if known { Ok(()) } else { Err("another path") }
+    }
+}
+
+fn plain_codec(codec: &str) -> bool {
+    (1..=64).contains(&codec.len()) && codec.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'.')
+}
+
+/// The media type for a path of a lesson.
+pub fn content_type(path: &str) -> &'static str {
+    match path.rsplit_once('.').map_or("", |(_, extension)| extension) {
+        "m4s" | "mp4" => {
+            let track = path.rsplit('/').nth(1).unwrap_or("");
+            if track.starts_with("a-") { "audio/mp4" } else { "video/mp4" }
+        }
+        "m3u8" => "application/vnd.apple.mpegurl",
+        "mpd" => "application/dash+xml",
+        "vtt" => "text/vtt; charset=utf-8",
+        "jpg" => "image/jpeg",
+        "json" => "application/json",
+        _ => "application/octet-stream",
+    }
+}

@@ -1,0 +1,205 @@
+//! Which of a plan's objects are there: what playlists are rendered from, growing and finished ones alike.
+
+use std::collections::BTreeMap;
+
+use super::handover::{Handover, Kind, TrackFacts};
+use super::plan::{Plan, TrackPlan, ticks_ms};
+
+/// What is there of a lesson's version.
+#[derive(Clone, Debug)]
+pub struct Index<'a> {
+    plan: &'a Plan,
+    tracks: Vec<TrackIndex<'a>>,
+    extras: Vec<String>,
+}
+
+/// What is there of one track.
+#[derive(Clone, Debug)]
+pub struct TrackIndex<'a> {
+    /// As planned.
+    pub plan: &'a TrackPlan,
+    /// What its init says, once that is there.
+    pub facts: Option<TrackFacts>,
+    /// The init's size in bytes.
+    pub init_bytes: u64,
+    segments: BTreeMap<u32, Segment>,
+}
+
+/// One segment that is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Segment {
+    /// Its number.
+    pub n: u32,
+    /// Where it starts, in ticks.
+    pub start: u64,
+    /// How long it is, in ticks.
+    pub duration: u64,
+    /// Its size.
+    pub bytes: u64,
+    /// How many of its bytes hold its head and first key frame.
+    pub key_bytes: Option<u64>,
+}
+
+impl<'a> Index<'a> {
+    /// The index of `handovers`; those that are not of the plan are left out.
+    pub fn new<'h>(plan: &'a Plan, handovers: impl IntoIterator<Item = &'h Handover>) -> Self {
+        let empty = |plan| TrackIndex { plan, facts: None, init_bytes: 0, segments: BTreeMap::new() };
+        let mut index = Self { plan, tracks: plan.tracks.iter().map(empty).collect(), extras: Vec::new() };
+        for handover in handovers {
+            index.add(handover);
+        }
+        index
+    }
+
+    fn add(&mut self, handover: &Handover) {
+        if handover.check(self.plan).is_err() {
+            return;
+        }
+        if matches!(handover.kind, Kind::Image | Kind::Text) {
+            self.extras.push(handover.path.clone());
+            return;
+        }
+        let Some(track) = self.tracks.iter_mut().find(|t| t.plan.name == handover.track) else { return };
+        if handover.kind == Kind::Init {
+            track.facts = handover.facts.clone();
+            track.init_bytes = handover.bytes;
+            return;
+        }
+        let Handover { n, start, duration, bytes, key_bytes, .. } = *handover;
+        track.segments.insert(n, Segment { n, start, duration, bytes, key_bytes });
+    }
+
+    /// The plan behind it.
+    pub fn plan(&self) -> &'a Plan {
+        self.plan
+    }
+
+    /// The tracks, in the plan's order.
+    pub fn tracks(&self) -> &[TrackIndex<'a>] {
+        &self.tracks
+    }
+
+    /// The track called `name`.
+    pub fn track(&self, name: &str) -> Option<&TrackIndex<'a>> {
+        self.tracks.iter().find(|t| t.plan.name == name)
+    }
+
+    /// Whether an extra object such as `poster.jpg` is there.
+    pub fn has(&self, path: &str) -> bool {
+        self.extras.iter().any(|p| p == path)
+    }
+
+    /// Whether every segment of every track is there.
+    pub fn complete(&self) -> bool {
+        self.tracks.iter().all(TrackIndex::complete)
+    }
+
+    /// Whether every track has its init and its first segment, so that a master playlist can be told.
+    pub fn begun(&self) -> bool {
+        self.tracks.iter().all(|t| t.facts.is_some() && t.segments.contains_key(&0))
+    }
+
+    /// How many milliseconds from the start can be played in every rendition.
+    pub fn ready_ms(&self) -> u64 {
+        self.tracks.iter().map(TrackIndex::ready_ms).min().unwrap_or(0)
+    }
+
+    /// The share of all segments that is there, 0 to 1.
+    pub fn progress(&self) -> f64 {
+        let wanted: u64 = self.tracks.iter().map(|t| u64::from(t.plan.segments)).sum();
+        let there: u64 = self.tracks.iter().map(|t| t.segments.len() as u64).sum();
+        if wanted == 0 { 0.0 } else { there as f64 / wanted as f64 }
+    }
+}
+
+impl TrackIndex<'_> {
+    /// The segments from the first on without a gap.
+    pub fn contiguous(&self) -> impl Iterator<Item = &Segment> {
+        self.segments.values().zip(0u32..).take_while(|(segment, n)| segment.n == *n).map(|(segment, _)| segment)
+    }
+
+    /// Whether the init and all segments are there.
+    pub fn complete(&self) -> bool {
+        self.facts.is_some() && self.segments.len() as u64 == u64::from(self.plan.segments)
+    }
+
+    fn ready_ms(&self) -> u64 {
+        if self.facts.is_none() {
+            return 0;
+        }
+        self.contiguous().last().map_or(0, |s| ticks_ms(s.start + s.duration, self.plan.timescale))
+    }
+
+    /// The highest rate of any one segment, in bits per second; 0 while there is none.
+    pub fn peak_bitrate(&self) -> u64 {
+        self.segments.values().map(|s| rate(s.bytes, s.duration, self.plan.timescale)).max().unwrap_or(0)
+    }
+
+    /// The mean rate of the segments that are there, in bits per second.
+    pub fn average_bitrate(&self) -> u64 {
+        let bytes = self.segments.values().map(|s| s.bytes).sum();
+        let duration = self.segments.values().map(|s| s.duration).sum();
+        rate(bytes, duration, self.plan.timescale)
+    }
+}
+
+fn rate(bytes: u64, duration: u64, timescale: u32) -> u64 {
+    let bits = u128::from(bytes) * 8 * u128::from(timescale);
+    u64::try_from(bits.div_ceil(u128::from(duration.max(1)))).unwrap_or(u64::MAX)
+}
+
+/// Of the measured speed, this share is counted on.
+const TRUSTED_SPEED: f64 = 0.7;
+
+/// Whether a player that starts now plays to the end without catching up with the transcoding.
+///
+/// `ready_ms` can be played, `total_ms` is the lesson, `speed` is how many milliseconds of it became ready in each
+/// millisecond so far, `segment_ms` the length of a segment. Some 30 % of the speed is not counted on, and two
+/// segments beyond the playhead are always wanted, or the whole lesson.
+pub fn playable(ready_ms: u64, total_ms: u64, speed: f64, segment_ms: u64) -> bool {
+    if ready_ms >= total_ms {
+        return total_ms > 0;
+    }
+    let lead = segment_ms.saturating_mul(2);
+    if ready_ms < lead || !speed.is_finite() || speed <= 0.0 {
+        return false;
+    }
+    let trusted = speed * TRUSTED_SPEED;
+    // While the rest is made, the playhead moves on by as much as that takes; it must not come nearer than the lead.
+    let finished_after_ms = (total_ms - ready_ms) as f64 / trusted;
+    trusted >= 1.0 || finished_after_ms + lead as f64 <= total_ms as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_lead_is_enough_when_it_is_not_caught_up() {
+        for (ready, total, speed, wanted) in [
+            (0, 0, 1.0, false),
+            (60_000, 60_000, 0.0, true),
+            (4_000, 60_000, 9.0, false),
+            (8_000, 60_000, 2.0, true),
+            (8_000, 3_600_000, 2.0, true),
+            (8_000, 60_000, 0.5, false),
+            (48_000, 60_000, 0.5, true),
+            (8_000, 60_000, f64::NAN, false),
+        ] {
+            assert_eq!(playable(ready, total, speed, 4000), wanted, "{ready} of {total} at {speed}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn at_seven_tenths_of_the_speed_the_playhead_stays_behind(ready in 0u64..600_000, total in 1u64..600_000, speed in 0.05f64..5.0) {
+            prop_assume!(ready < total && playable(ready, total, speed, 4000));
+            for step in 0..=100u32 {
+                let at = total as f64 * f64::from(step) / 100.0;
+                let there = (ready as f64 + at * speed * 0.7).min(total as f64);
+                prop_assert!(there + 1.0 >= at.min(total as f64));
+            }
+        }
+    }
+}

@@ -1,0 +1,192 @@
+//! What a probe found in a recording, and why a recording is refused.
+
+use serde::{Deserialize, Serialize};
+
+use super::grid::Rate;
+
+/// What a probe found. Times are microseconds; those of streams are relative to `start_us`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct MediaInfo {
+    /// The demuxer's name, such as `mov` or `matroska`.
+    pub container: String,
+    /// The size of the file, in bytes.
+    pub bytes: u64,
+    /// The earliest timestamp of what is shown or heard: this instant becomes 0.
+    pub start_us: i64,
+    /// From there to the end of the longest of picture and sound.
+    pub duration_us: u64,
+    /// The picture, where there is one.
+    pub video: Option<VideoInfo>,
+    /// The sound tracks, in the order of the file.
+    pub audio: Vec<AudioInfo>,
+    /// Embedded text subtitles, in the order of the file.
+    pub subtitles: Vec<SubtitleInfo>,
+    /// Stable codes of what a creator should know, such as `media_truncated`.
+    pub warnings: Vec<String>,
+}
+
+/// The picture of a recording.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct VideoInfo {
+    /// The stream's index in the file.
+    pub stream: u32,
+    /// The decoder's name, such as `h264`.
+    pub codec: String,
+    /// Stored width in pixels, before rotation.
+    pub width: u32,
+    /// Stored height in pixels, before rotation.
+    pub height: u32,
+    /// The shape of a pixel, `[width, height]`; `[1, 1]` is square.
+    pub sample_aspect: [u32; 2],
+    /// Clockwise turns needed to show it upright: 0, 90, 180 or 270 degrees.
+    pub rotation: u32,
+    /// The constant rate that the renditions get.
+    pub rate: Rate,
+    /// False where frames come at uneven times.
+    pub constant_rate: bool,
+    /// Whether it is stored as fields.
+    pub interlaced: bool,
+    /// The pixel format's name, such as `yuv420p10le`.
+    pub pixel_format: String,
+    /// Bits per sample: 8, 10, 12.
+    pub bit_depth: u32,
+    /// Colour as in the stream: primaries, transfer, matrix and range by FFmpeg's names, empty where not said.
+    pub color: ColorInfo,
+    /// The mean distance between key frames in microseconds; 0 where not known.
+    pub key_interval_us: u64,
+    /// When it starts and how long it lasts.
+    pub start_us: i64,
+    /// Its length.
+    pub duration_us: u64,
+}
+
+impl Default for Rate {
+    fn default() -> Self {
+        Rate::new(25, 1)
+    }
+}
+
+/// Colour by FFmpeg's names.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ColorInfo {
+    /// Such as `bt709`.
+    pub primaries: String,
+    /// Such as `bt709`, `smpte2084` (PQ), `arib-std-b67` (HLG).
+    pub transfer: String,
+    /// Such as `bt709`.
+    pub matrix: String,
+    /// `tv` or `pc`.
+    pub range: String,
+}
+
+/// A sound track of a recording.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct AudioInfo {
+    /// The stream's index in the file.
+    pub stream: u32,
+    /// The decoder's name, such as `aac`.
+    pub codec: String,
+    /// How many channels.
+    pub channels: u32,
+    /// In hertz.
+    pub sample_rate: u32,
+    /// As the file says, such as `eng`; empty where it does not.
+    pub language: String,
+    /// The track's title; empty where it has none.
+    pub title: String,
+    /// When it starts.
+    pub start_us: i64,
+    /// Its length.
+    pub duration_us: u64,
+    /// Integrated loudness in LUFS (ITU-R BS.1770), where it was measured and there is sound.
+    pub loudness_lufs: Option<f64>,
+    /// The highest true peak heard, in dBTP.
+    pub true_peak_dbtp: Option<f64>,
+}
+
+/// An embedded text subtitle track.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct SubtitleInfo {
+    /// The stream's index in the file.
+    pub stream: u32,
+    /// The decoder's name, such as `subrip`.
+    pub codec: String,
+    /// As the file says; empty where it does not.
+    pub language: String,
+    /// The track's title; empty where it has none.
+    pub title: String,
+}
+
+impl VideoInfo {
+    /// The size that it is shown at: square pixels, upright. Even rounding is left to the ladder.
+    pub fn display_size(&self) -> (u32, u32) {
+        let [aspect_width, aspect_height] = self.sample_aspect;
+        let wide = if aspect_width == 0 || aspect_height == 0 {
+            u64::from(self.width)
+        } else {
+            // An anamorphic picture keeps the side that has the most samples to show.
+            u64::from(self.width) * u64::from(aspect_width) / u64::from(aspect_height)
+        };
+        let wide = u32::try_from(wide.clamp(1, 1 << 16)).unwrap_or(1);
+        if self.rotation % 180 == 90 { (self.height, wide) } else { (wide, self.height) }
+    }
+}
+
+/// Why a recording can't be made into a lesson: the design's `media_*` codes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum RefusalCode {
+    /// There is nothing in the file.
+    #[serde(rename = "media_empty")]
+    Empty,
+    /// Neither picture nor sound.
+    #[serde(rename = "media_not_video")]
+    NotVideo,
+    /// Its samples are encrypted.
+    #[serde(rename = "media_encrypted")]
+    Encrypted,
+    /// A container or codec that is not on the allow-list, such as a playlist.
+    #[serde(rename = "media_forbidden_format")]
+    ForbiddenFormat,
+    /// More pixels, streams, time or output than the limits allow.
+    #[serde(rename = "media_limit_exceeded")]
+    LimitExceeded,
+    /// Decoding it ended the process that tried.
+    #[serde(rename = "media_crashed")]
+    Crashed,
+}
+
+impl RefusalCode {
+    /// The stable code.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Empty => "media_empty",
+            Self::NotVideo => "media_not_video",
+            Self::Encrypted => "media_encrypted",
+            Self::ForbiddenFormat => "media_forbidden_format",
+            Self::LimitExceeded => "media_limit_exceeded",
+            Self::Crashed => "media_crashed",
+        }
+    }
+}
+
+/// A refusal: a stable code and a sentence that a creator understands.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[error("{}: {detail}", code.as_str())]
+pub struct Refusal {
+    /// The stable code.
+    pub code: RefusalCode,
+    /// One sentence.
+    pub detail: String,
+}
+
+impl Refusal {
+    /// A refusal with `code` and a sentence.
+    pub fn new(code: RefusalCode, detail: impl Into<String>) -> Self {
+        Self { code, detail: detail.into() }
+    }
+}

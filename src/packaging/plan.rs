@@ -1,0 +1,355 @@
+//! From what a probe found and the ladder to the tracks and tasks of a lesson. Deterministic: the same input gives
+//! the same plan, so that it can be made again at any time and place.
+
+use serde::{Deserialize, Serialize};
+
+use super::grid::{AAC_FRAME, AUDIO_RATE, Grid};
+use super::info::{AudioInfo, MediaInfo, Refusal, RefusalCode, VideoInfo};
+use super::ladder::{Fitted, Ladder, VideoCodec};
+use super::task::{AudioTask, Rendition, SourceStream, TaskSpec, VideoTask};
+
+/// How long a task of the picture is, in milliseconds, where key frames allow.
+const VIDEO_TASK_MS: u64 = 12_000;
+/// The longest task of the picture, in milliseconds, however far the source's key frames are apart.
+const VIDEO_TASK_MAX_MS: u64 = 600_000;
+/// How long a task of a sound track is, in milliseconds.
+const AUDIO_TASK_MS: u64 = 120_000;
+/// Of what a task decodes, one part in this many may be thrown away.
+const DECODED_IN_VAIN: u64 = 20;
+/// The most sound tracks that are made.
+const MAX_AUDIO_TRACKS: usize = 16;
+
+/// A lesson's tracks and tasks.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Plan {
+    /// The length in milliseconds.
+    pub duration_ms: u64,
+    /// The grid that all tracks are cut on.
+    pub grid: Grid,
+    /// The tracks: picture from small to large, then sound.
+    pub tracks: Vec<TrackPlan>,
+    /// The tasks, the most urgent first.
+    pub tasks: Vec<PlannedTask>,
+}
+
+/// One track.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TrackPlan {
+    /// Its name and directory, such as `v720` or `a-en`.
+    pub name: String,
+    /// Ticks per second.
+    pub timescale: u32,
+    /// How many segments it will have.
+    pub segments: u32,
+    /// The most bits per second that any of its segments takes, container and all.
+    pub peak_bitrate: u64,
+    /// What it is.
+    pub kind: TrackKind,
+}
+
+/// What a track is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum TrackKind {
+    /// Picture.
+    Video {
+        /// The shorter side in pixels: the rendition's name.
+        shorter_side: u32,
+        /// Width in pixels.
+        width: u32,
+        /// Height in pixels.
+        height: u32,
+        /// The codec.
+        codec: VideoCodec,
+    },
+    /// Sound.
+    Audio {
+        /// A BCP 47 tag, `und` where not known.
+        language: String,
+        /// For people.
+        label: String,
+        /// Whether it is the one to play when the viewer has said nothing.
+        default: bool,
+    },
+}
+
+/// A task and when it is wanted.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PlannedTask {
+    /// What to do.
+    pub spec: TaskSpec,
+    /// Where its stretch starts, in milliseconds.
+    pub first_ms: u64,
+    /// How long its stretch is, in milliseconds.
+    pub duration_ms: u64,
+    /// Smaller is more urgent; the order of `tasks`.
+    pub priority: u32,
+}
+
+impl TrackPlan {
+    /// Whether this is a picture track.
+    pub fn is_video(&self) -> bool {
+        matches!(self.kind, TrackKind::Video { .. })
+    }
+
+    /// Start and duration of segment `n`, in ticks of the track's timescale.
+    pub fn segment(&self, grid: &Grid, n: u32) -> (u64, u64) {
+        if self.is_video() {
+            let (_, ticks) = grid.timescale();
+            let ticks = u64::from(ticks);
+            (grid.first_frame(n).saturating_mul(ticks), grid.segment_frames(n).saturating_mul(ticks))
+        } else {
+            let (first, next) = (grid.first_audio_frame(n), grid.first_audio_frame(n.saturating_add(1)));
+            (first.saturating_mul(AAC_FRAME), next.saturating_sub(first).saturating_mul(AAC_FRAME))
+        }
+    }
+
+    /// Where segment `n` starts, in milliseconds rounded down: the number in its name.
+    pub fn segment_ms(&self, grid: &Grid, n: u32) -> u64 {
+        let (start, _) = self.segment(grid, n);
+        ticks_ms(start, self.timescale)
+    }
+
+    /// The path of segment `n` relative to the version.
+    pub fn segment_path(&self, grid: &Grid, n: u32) -> String {
+        format!("{}/{}", self.name, segment_name(n, self.segment_ms(grid, n)))
+    }
+
+    /// The path of the init segment relative to the version.
+    pub fn init_path(&self) -> String {
+        format!("{}/init.mp4", self.name)
+    }
+}
+
+/// The file name of a segment.
+pub fn segment_name(n: u32, start_ms: u64) -> String {
+    format!("{n:05}-{start_ms}.m4s")
+}
+
+/// Ticks to milliseconds, rounded down.
+pub fn ticks_ms(ticks: u64, timescale: u32) -> u64 {
+    let ms = u128::from(ticks) * 1000 / u128::from(timescale.max(1));
+    u64::try_from(ms).unwrap_or(u64::MAX)
+}
+
+/// Plans a lesson.
+pub fn plan(info: &MediaInfo, ladder: &Ladder) -> Result<Plan, Refusal> {
+    if info.video.is_none() && info.audio.is_empty() {
+        return Err(Refusal::new(RefusalCode::NotVideo, "The file has neither picture nor sound that can be played."));
+    }
+    if info.duration_us == 0 {
+        return Err(Refusal::new(RefusalCode::Empty, "The recording has no length: nothing in it can be played."));
+    }
+    let segment_ms = u64::try_from(ladder.segment.get().as_millis()).unwrap_or(4000);
+    let rate = info.video.as_ref().map(|v| v.rate).unwrap_or_default();
+    let grid = Grid::new(rate, segment_ms, info.duration_us);
+    let mut tracks = Vec::new();
+    let mut tasks = Vec::new();
+    if let Some(video) = &info.video {
+        let (width, height) = video.display_size();
+        let fitted = ladder.fit(width, height);
+        tracks.extend(fitted.iter().map(|f| video_track(f, &grid)));
+        video_tasks(info, video, &fitted, &grid, &mut tasks);
+    }
+    for (index, (audio, language)) in languages(&info.audio).into_iter().enumerate() {
+        let track = audio_track(audio, &language, index == 0, ladder, &grid);
+        audio_tasks(info, audio, &track.name, ladder, &grid, &mut tasks);
+        tracks.push(track);
+    }
+    // The picture of an instant is more work than its sound, so it goes first.
+    tasks.sort_by_key(|t| (t.first_ms, !matches!(t.spec, TaskSpec::Video(_))));
+    for (priority, task) in tasks.iter_mut().enumerate() {
+        task.priority = u32::try_from(priority).unwrap_or(u32::MAX);
+    }
+    Ok(Plan { duration_ms: grid.duration_ms(), grid, tracks, tasks })
+}
+
+fn track_name(fitted: &Fitted) -> String {
+    match fitted.rung.codec {
+        VideoCodec::H264 => format!("v{}", fitted.rung.height),
+        other => format!("v{}-{}", fitted.rung.height, other.as_str()),
+    }
+}
+
+/// What a segment takes at most: the cap over its length, a full buffer of one second on top, and the container.
+fn video_peak(max_bitrate: u64, grid: &Grid) -> u64 {
+    let segment_ms = grid.frame_time(u64::from(grid.frames_per_segment), 1000).max(1);
+    max_bitrate + max_bitrate * 1000 / segment_ms + 8_000
+}
+
+fn video_track(fitted: &Fitted, grid: &Grid) -> TrackPlan {
+    TrackPlan {
+        name: track_name(fitted),
+        timescale: grid.timescale().0,
+        segments: grid.segments(),
+        peak_bitrate: video_peak(fitted.rung.max_bitrate.0, grid),
+        kind: TrackKind::Video {
+            shorter_side: u32::try_from(fitted.rung.height).unwrap_or(u32::MAX),
+            width: fitted.width,
+            height: fitted.height,
+            codec: fitted.rung.codec,
+        },
+    }
+}
+
+fn audio_track(audio: &AudioInfo, language: &Language, default: bool, ladder: &Ladder, grid: &Grid) -> TrackPlan {
+    let label = if audio.title.is_empty() { language.label.clone() } else { audio.title.clone() };
+    TrackPlan {
+        name: format!("a-{}", language.slug),
+        timescale: AUDIO_RATE,
+        segments: grid.segments(),
+        peak_bitrate: ladder.audio.bitrate.0 * 6 / 5 + 8_000,
+        kind: TrackKind::Audio { language: language.tag.clone(), label, default },
+    }
+}
+
+/// How many segments a task of the picture has: about twelve seconds, more where the way from a key frame to the
+/// task's first frame would be more than its share of the work.
+fn video_task_segments(video: &VideoInfo, grid: &Grid) -> u32 {
+    let segment_ms = grid.frame_time(u64::from(grid.frames_per_segment), 1000).max(1);
+    let in_vain_ms = video.key_interval_us / 2000;
+    let wanted = VIDEO_TASK_MS.max(in_vain_ms.saturating_mul(DECODED_IN_VAIN)).min(VIDEO_TASK_MAX_MS);
+    u32::try_from(wanted.div_ceil(segment_ms).max(1)).unwrap_or(u32::MAX)
+}
+
+/// The stretches `(first, count)` of `total` segments: the first one segment long, so that it is there soon.
+fn stretches(total: u32, each: u32) -> impl Iterator<Item = (u32, u32)> {
+    let mut first = 0;
+    std::iter::from_fn(move || {
+        let left = total.saturating_sub(first);
+        let count = if first == 0 { 1 } else { each.max(1) }.min(left);
+        // A last stretch under half the others' length is not worth a process of its own.
+        let count = if first > 0 && left - count < each / 2 { left } else { count };
+        let stretch = (first, count);
+        first += count;
+        (count > 0).then_some(stretch)
+    })
+}
+
+fn video_tasks(info: &MediaInfo, video: &VideoInfo, fitted: &[Fitted], grid: &Grid, tasks: &mut Vec<PlannedTask>) {
+    let renditions: Vec<Rendition> = fitted
+        .iter()
+        .map(|f| Rendition {
+            track: track_name(f),
+            codec: f.rung.codec,
+            width: f.width,
+            height: f.height,
+            quality: u32::try_from(f.rung.crf()).unwrap_or(23),
+            max_bitrate: f.rung.max_bitrate.0,
+        })
+        .collect();
+    for (first_segment, segments) in stretches(grid.segments(), video_task_segments(video, grid)) {
+        tasks.push(planned(grid, first_segment, segments, |grid| {
+            TaskSpec::Video(VideoTask {
+                source: SourceStream { stream: video.stream, origin_us: info.start_us },
+                rotation: video.rotation,
+                interlaced: video.interlaced,
+                color: video.color.clone(),
+                grid,
+                first_segment,
+                segments,
+                renditions: renditions.clone(),
+            })
+        }));
+    }
+}
+
+fn audio_tasks(info: &MediaInfo, audio: &AudioInfo, track: &str, ladder: &Ladder, grid: &Grid, tasks: &mut Vec<PlannedTask>) {
+    let segment_ms = grid.frame_time(u64::from(grid.frames_per_segment), 1000).max(1);
+    let each = u32::try_from(AUDIO_TASK_MS.div_ceil(segment_ms)).unwrap_or(1);
+    for (first_segment, segments) in stretches(grid.segments(), each) {
+        tasks.push(planned(grid, first_segment, segments, |grid| {
+            TaskSpec::Audio(AudioTask {
+                source: SourceStream { stream: audio.stream, origin_us: info.start_us },
+                track: track.to_owned(),
+                grid,
+                first_segment,
+                segments,
+                bitrate: ladder.audio.bitrate.0,
+                gain_db: gain(audio, ladder.audio.loudness),
+            })
+        }));
+    }
+}
+
+/// The one gain that brings a track to `target` LUFS, quieter where its peak would pass −1.5 dBTP by more than the
+/// limiter takes without being heard (3 dB).
+fn gain(audio: &AudioInfo, target: f64) -> f64 {
+    const PEAK: f64 = -1.5;
+    const LIMITED: f64 = 3.0;
+    let Some(loudness) = audio.loudness_lufs.filter(|l| *l > -60.0) else { return 0.0 };
+    let room = audio.true_peak_dbtp.map_or(f64::INFINITY, |peak| PEAK + LIMITED - peak);
+    (target - loudness).min(room).clamp(-40.0, 30.0)
+}
+
+fn planned(grid: &Grid, first: u32, count: u32, spec: impl FnOnce(Grid) -> TaskSpec) -> PlannedTask {
+    let first_ms = grid.frame_time(grid.first_frame(first), 1000);
+    let end_ms = grid.frame_time(grid.first_frame(first.saturating_add(count)), 1000);
+    PlannedTask { spec: spec(grid.clone()), first_ms, duration_ms: end_ms.saturating_sub(first_ms), priority: 0 }
+}
+
+struct Language {
+    slug: String,
+    tag: String,
+    label: String,
+}
+
+/// ISO 639-2 codes that containers carry, the shortest BCP 47 tag, and a name for people.
+const LANGUAGES: &[(&str, &str, &str)] = &[
+    ("ara", "ar", "العربية"),
+    ("ces", "cs", "Čeština"),
+    ("cze", "cs", "Čeština"),
+    ("dan", "da", "Dansk"),
+    ("deu", "de", "Deutsch"),
+    ("ger", "de", "Deutsch"),
+    ("ell", "el", "Ελληνικά"),
+    ("gre", "el", "Ελληνικά"),
+    ("eng", "en", "English"),
+    ("spa", "es", "Español"),
+    ("fin", "fi", "Suomi"),
+    ("fra", "fr", "Français"),
+    ("fre", "fr", "Français"),
+    ("heb", "he", "עברית"),
+    ("hin", "hi", "हिन्दी"),
+    ("hun", "hu", "Magyar"),
+    ("ita", "it", "Italiano"),
+    ("jpn", "ja", "日本語"),
+    ("kor", "ko", "한국어"),
+    ("nld", "nl", "Nederlands"),
+    ("dut", "nl", "Nederlands"),
+    ("nor", "no", "Norsk"),
+    ("pol", "pl", "Polski"),
+    ("por", "pt", "Português"),
+    ("ron", "ro", "Română"),
+    ("rum", "ro", "Română"),
+    ("rus", "ru", "Русский"),
+    ("swe", "sv", "Svenska"),
+    ("tur", "tr", "Türkçe"),
+    ("ukr", "uk", "Українська"),
+    ("vie", "vi", "Tiếng Việt"),
+    ("chi", "zh", "中文"),
+    ("zho", "zh", "中文"),
+];
+
+/// Gives each track a tag and a path segment of its own.
+fn languages(tracks: &[AudioInfo]) -> Vec<(&AudioInfo, Language)> {
+    let mut out: Vec<(&AudioInfo, Language)> = Vec::new();
+    for audio in tracks.iter().take(MAX_AUDIO_TRACKS) {
+        let said = audio.language.to_ascii_lowercase();
+        let known = LANGUAGES.iter().find(|(long, short, _)| *long == said || *short == said);
+        let plain = (2..=3).contains(&said.len()) && said.bytes().all(|b| b.is_ascii_lowercase());
+        let (tag, label) = match known {
+            Some((_, tag, label)) => ((*tag).to_owned(), (*label).to_owned()),
+            None if plain && said != "und" => (said.clone(), said.clone()),
+            None => ("und".to_owned(), format!("Audio {}", out.len() + 1)),
+        };
+        let same = out.iter().filter(|(_, l)| l.tag == tag).count();
+        let slug = if same == 0 { tag.clone() } else { format!("{tag}{}", same + 1) };
+        let label = if same == 0 || tag == "und" { label } else { format!("{label} {}", same + 1) };
+        out.push((audio, Language { slug, tag, label }));
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests;

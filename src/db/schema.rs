@@ -1,0 +1,196 @@
+//! The schema and its migrations: each runs once, in order, in one transaction with the note that it ran.
+
+use super::{Db, DbError};
+use crate::db_args;
+
+/// Every migration ever released; a new one is appended, none is changed.
+const MIGRATIONS: &[&str] = &[FIRST];
+
+/// Times are milliseconds since the Unix epoch, truths 1 or 0.
+const FIRST: &str = "
+CREATE TABLE counters (
+    name TEXT PRIMARY KEY,
+    value BIGINT NOT NULL
+);
+CREATE TABLE api_keys (
+    id TEXT PRIMARY KEY,
+    hash BYTEA NOT NULL UNIQUE,
+    role TEXT NOT NULL,
+    name TEXT NOT NULL,
+    created BIGINT NOT NULL
+);
+CREATE TABLE logins (
+    hash BYTEA PRIMARY KEY,
+    api_key TEXT NOT NULL REFERENCES api_keys (id) ON DELETE CASCADE,
+    expires BIGINT NOT NULL
+);
+CREATE INDEX logins_by_expiry ON logins (expires);
+CREATE TABLE courses (
+    id TEXT PRIMARY KEY,
+    title TEXT NOT NULL,
+    owner TEXT NOT NULL,
+    created BIGINT NOT NULL
+);
+CREATE TABLE lessons (
+    id TEXT PRIMARY KEY,
+    course TEXT NOT NULL,
+    title TEXT NOT NULL,
+    owner TEXT NOT NULL,
+    created BIGINT NOT NULL,
+    revision BIGINT NOT NULL,
+    newest TEXT,
+    serving TEXT,
+    uploading TEXT,
+    deleted BIGINT
+);
+CREATE INDEX lessons_by_course ON lessons (course, created, id);
+CREATE TABLE versions (
+    id TEXT PRIMARY KEY,
+    lesson TEXT NOT NULL,
+    state TEXT NOT NULL,
+    source TEXT NOT NULL,
+    source_bytes BIGINT NOT NULL,
+    filename TEXT NOT NULL,
+    created BIGINT NOT NULL,
+    started BIGINT,
+    finished BIGINT,
+    retired BIGINT,
+    revision BIGINT NOT NULL,
+    playable BIGINT NOT NULL,
+    progress DOUBLE PRECISION NOT NULL,
+    duration BIGINT,
+    media TEXT,
+    plan TEXT,
+    renditions TEXT NOT NULL,
+    error_code TEXT,
+    error_detail TEXT
+);
+CREATE INDEX versions_by_lesson ON versions (lesson, created);
+CREATE INDEX versions_by_state ON versions (state);
+CREATE TABLE objects (
+    version TEXT NOT NULL,
+    path TEXT NOT NULL,
+    position BIGINT NOT NULL,
+    bytes BIGINT NOT NULL,
+    handover TEXT NOT NULL,
+    PRIMARY KEY (version, path)
+);
+CREATE INDEX objects_by_position ON objects (version, position);
+CREATE TABLE entitlements (
+    viewer TEXT NOT NULL,
+    course TEXT NOT NULL,
+    expires BIGINT,
+    PRIMARY KEY (viewer, course)
+);
+CREATE TABLE sessions (
+    id TEXT PRIMARY KEY,
+    viewer TEXT NOT NULL,
+    course TEXT NOT NULL,
+    lesson TEXT NOT NULL,
+    created BIGINT NOT NULL,
+    expires BIGINT NOT NULL,
+    revoked BIGINT,
+    stream_until BIGINT
+);
+CREATE INDEX sessions_by_viewer ON sessions (viewer, expires);
+CREATE INDEX sessions_by_lesson ON sessions (lesson);
+CREATE INDEX sessions_by_expiry ON sessions (expires);
+CREATE TABLE revocations (
+    position BIGINT PRIMARY KEY,
+    event TEXT NOT NULL,
+    until BIGINT NOT NULL
+);
+CREATE TABLE uploads (
+    id TEXT PRIMARY KEY,
+    owner TEXT NOT NULL,
+    lesson TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    state TEXT NOT NULL,
+    length BIGINT,
+    received BIGINT NOT NULL,
+    fence BIGINT NOT NULL,
+    writer BIGINT,
+    store_state TEXT NOT NULL,
+    metadata TEXT NOT NULL,
+    filename TEXT NOT NULL,
+    partials TEXT,
+    created BIGINT NOT NULL,
+    expires BIGINT NOT NULL
+);
+CREATE INDEX uploads_by_owner ON uploads (owner, state);
+CREATE INDEX uploads_by_expiry ON uploads (expires);
+CREATE TABLE tasks (
+    id TEXT PRIMARY KEY,
+    version TEXT NOT NULL,
+    owner TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    spec TEXT NOT NULL,
+    priority BIGINT NOT NULL,
+    position BIGINT NOT NULL,
+    state TEXT NOT NULL,
+    attempts BIGINT NOT NULL,
+    not_before BIGINT NOT NULL,
+    lease TEXT,
+    lease_until BIGINT,
+    progress DOUBLE PRECISION NOT NULL,
+    weight DOUBLE PRECISION NOT NULL,
+    cancel BIGINT NOT NULL,
+    error_code TEXT,
+    error_detail TEXT,
+    created BIGINT NOT NULL,
+    finished BIGINT
+);
+CREATE INDEX tasks_by_version ON tasks (version, state);
+CREATE INDEX tasks_waiting ON tasks (state, priority, created, position);
+CREATE TABLE audit (
+    position BIGINT PRIMARY KEY,
+    at BIGINT NOT NULL,
+    actor TEXT NOT NULL,
+    action TEXT NOT NULL,
+    subject TEXT NOT NULL,
+    detail TEXT NOT NULL
+);
+CREATE TABLE answers (
+    actor TEXT NOT NULL,
+    key TEXT NOT NULL,
+    fingerprint BYTEA NOT NULL,
+    status BIGINT,
+    body TEXT,
+    created BIGINT NOT NULL,
+    PRIMARY KEY (actor, key)
+);
+CREATE INDEX answers_by_age ON answers (created);
+";
+
+/// Runs what has not run yet. Two processes that start at the same moment queue on the lock, and the second finds
+/// nothing left to do.
+pub(super) async fn migrate(db: &Db) -> Result<(), DbError> {
+    let mut tx = db.begin().await?;
+    tx.lock("schema", "migrations").await?;
+    tx.script("CREATE TABLE IF NOT EXISTS migrations (number BIGINT PRIMARY KEY)").await?;
+    let row = tx.one("SELECT MAX(number) AS newest FROM migrations", db_args![]).await?;
+    let newest = row.map(|row| row.get::<Option<i64>>("newest")).transpose()?.flatten().unwrap_or(0);
+    let known = i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX);
+    if newest > known {
+        return Err(DbError::TooNew { found: newest, known });
+    }
+    let done = usize::try_from(newest).unwrap_or(0);
+    for (script, number) in MIGRATIONS.iter().zip(1_i64..).skip(done) {
+        tx.script(script).await?;
+        tx.execute("INSERT INTO migrations (number) VALUES ($1)", db_args![number]).await?;
+    }
+    tx.commit().await
+}
+
+/// Takes the next number of a named series. The row is held until the transaction ends, so numbers are committed in
+/// their order and a reader that has seen one has seen all below it.
+pub async fn next_number(tx: &mut super::Tx, series: &'static str) -> Result<i64, DbError> {
+    let row = tx
+        .one(
+            "INSERT INTO counters (name, value) VALUES ($1, 1)
+             ON CONFLICT (name) DO UPDATE SET value = counters.value + 1 RETURNING value",
+            db_args![series],
+        )
+        .await?;
+    row.ok_or_else(|| DbError::Corrupt(format!("the series {series} gave no number")))?.get("value")
+}

@@ -1,0 +1,200 @@
+//! A growing object in a bucket: a multipart upload. Full parts go out as they fill. A rest smaller than
+//! a part is an object of its own until more comes. Part numbers are reserved before they are used, in the transaction that
+//! raises the fence, so that a writer that lost its upload can only write numbers that nobody will complete.
+
+use bytes::{Buf, Bytes, BytesMut};
+use serde::{Deserialize, Serialize};
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::s3::S3;
+use super::{Key, StoreError, read_all};
+
+/// S3's limit of parts is 10,000; some of the numbers are spent by writers that were broken off.
+const PARTS: u64 = 2_000;
+const LAST_NUMBER: i32 = 10_000;
+
+/// The multipart upload so far.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Multipart {
+    /// S3's name of the upload.
+    id: String,
+    /// The size of a part in bytes.
+    part: u64,
+    /// The number that the present writer may use next.
+    number: i32,
+    /// Complete parts, by number.
+    parts: Vec<Part>,
+    /// The rest behind them.
+    tail: Option<Tail>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Part {
+    number: i32,
+    etag: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Tail {
+    /// In the name of its object.
+    number: i32,
+    bytes: u64,
+}
+
+impl Multipart {
+    pub(super) fn reserve(&mut self) {
+        self.number = self.number.saturating_add(1);
+    }
+}
+
+pub(super) async fn start(
+    store: &S3,
+    key: &Key,
+    content_type: &str,
+    expected: Option<u64>,
+) -> Result<Multipart, StoreError> {
+    let id = store.create_multipart(key, content_type).await?;
+    // In whole mebibytes; the budget of buffers still bounds how many such parts are held.
+    let part = expected.unwrap_or(0).div_ceil(PARTS).next_multiple_of(1 << 20).clamp(store.part, 64 << 20);
+    Ok(Multipart { id, part, number: 0, parts: Vec::new(), tail: None })
+}
+
+fn tail_key(key: &Key, number: i32) -> Result<Key, StoreError> {
+    Key::parse(&format!("{key}.tail-{number}")).map_err(|error| StoreError::Refused(error.to_string()))
+}
+
+/// A multipart upload that grows.
+pub struct Grower {
+    store: S3,
+    key: Key,
+    multipart: Multipart,
+    buffer: BytesMut,
+    /// The budget that `buffer` is held under, taken with its first byte.
+    held: Option<OwnedSemaphorePermit>,
+    length: u64,
+    durable: u64,
+    /// A rest that a checkpoint has replaced; its object goes once the caller has kept that checkpoint.
+    stale: Option<Tail>,
+}
+
+impl Grower {
+    pub(super) async fn open(store: &S3, key: &Key, length: u64, multipart: Multipart) -> Result<Self, StoreError> {
+        let mut grower = Self {
+            store: store.clone(),
+            key: key.clone(),
+            stale: None,
+            buffer: BytesMut::new(),
+            held: None,
+            length,
+            durable: length,
+            multipart,
+        };
+        if let Some(tail) = grower.multipart.tail.clone() {
+            grower.held = Some(store.buffer(grower.multipart.part).await?);
+            let object = store.get(&tail_key(key, tail.number)?, None).await?;
+            let limit = usize::try_from(grower.multipart.part).unwrap_or(usize::MAX);
+            let bytes = read_all(object.body, limit).await?;
+            if bytes.len() as u64 != tail.bytes {
+                return Err(StoreError::Unavailable("the rest of the upload came back with another length".to_owned()));
+            }
+            grower.buffer.extend_from_slice(&bytes);
+        }
+        Ok(grower)
+    }
+
+    pub(super) async fn write(&mut self, bytes: Bytes) -> Result<(), StoreError> {
+        if self.held.is_none() {
+            self.held = Some(self.store.buffer(self.multipart.part).await?);
+        }
+        self.length += bytes.len() as u64;
+        self.buffer.extend_from_slice(&bytes);
+        Ok(())
+    }
+
+    pub(super) fn pending(&self) -> u64 {
+        self.length - self.durable
+    }
+
+    pub(super) fn wants_checkpoint(&self) -> bool {
+        self.buffer.len() as u64 >= self.multipart.part
+    }
+
+    /// One part at most goes out in a checkpoint, since one number is reserved at a time.
+    pub(super) async fn checkpoint(&mut self, last: bool) -> Result<(u64, Multipart), StoreError> {
+        let number = self.multipart.number;
+        if number > LAST_NUMBER {
+            return Err(StoreError::Refused("the upload was broken off too often: no part numbers are left".to_owned()));
+        }
+        if let Some(old) = self.stale.take() {
+            // Replaced by what the caller has kept since. One that stays behind is removed with the upload.
+            let _ = self.store.delete(&tail_key(&self.key, old.number)?).await;
+        }
+        let part = usize::try_from(self.multipart.part).unwrap_or(usize::MAX);
+        if self.buffer.len() >= part {
+            // Parts of exactly one size: some look-alikes demand it.
+            let bytes = self.buffer.split_to(part).freeze();
+            let etag = self.store.upload_part(&self.key, &self.multipart.id, number, bytes).await?;
+            self.multipart.parts.push(Part { number, etag });
+            self.stale = self.multipart.tail.take();
+            self.durable = self.length - self.buffer.len() as u64;
+            if self.buffer.is_empty() {
+                self.held = None;
+            }
+        }
+        if last && self.pending() > 0 {
+            let bytes = Bytes::copy_from_slice(self.buffer.chunk());
+            let size = bytes.len() as u64;
+            self.store.put_whole(&tail_key(&self.key, number)?, "application/octet-stream", bytes, false).await?;
+            self.stale = self.stale.take().or(self.multipart.tail.take());
+            self.multipart.tail = Some(Tail { number, bytes: size });
+            self.durable = self.length;
+        }
+        self.multipart.reserve();
+        Ok((self.durable, self.multipart.clone()))
+    }
+}
+
+pub(super) async fn finish(
+    store: &S3,
+    key: &Key,
+    content_type: &str,
+    length: u64,
+    multipart: &Multipart,
+) -> Result<(), StoreError> {
+    let result = complete(store, key, content_type, multipart).await;
+    if let Err(StoreError::NotFound) = result {
+        // An earlier try came through, and only its answer was lost.
+        if store.head(key).await?.size != length {
+            return Err(StoreError::Refused("the object has another length than the upload".to_owned()));
+        }
+    } else {
+        result?;
+    }
+    remove_tails(store, key).await
+}
+
+async fn complete(store: &S3, key: &Key, content_type: &str, multipart: &Multipart) -> Result<(), StoreError> {
+    let mut parts: Vec<_> = multipart.parts.iter().map(|part| (part.number, part.etag.clone())).collect();
+    if let Some(tail) = &multipart.tail {
+        let _held = store.buffer(multipart.part).await?;
+        let object = store.get(&tail_key(key, tail.number)?, None).await?;
+        let bytes = read_all(object.body, usize::try_from(multipart.part).unwrap_or(usize::MAX)).await?;
+        let etag = store.upload_part(key, &multipart.id, multipart.number, bytes).await?;
+        parts.push((multipart.number, etag));
+    }
+    if parts.is_empty() {
+        store.abort_multipart(key, &multipart.id).await?;
+        return store.put(key, content_type, super::body_of(Bytes::new()), false).await.map(drop);
+    }
+    store.complete_multipart(key, &multipart.id, &parts, false).await.map(drop)
+}
+
+/// Removes the objects of rests, the last one and those that broken writers left.
+async fn remove_tails(store: &S3, key: &Key) -> Result<(), StoreError> {
+    store.delete_named(&format!("{}.tail-", store.name(key))).await
+}
+
+pub(super) async fn abandon(store: &S3, key: &Key, multipart: &Multipart) -> Result<(), StoreError> {
+    store.abort_multipart(key, &multipart.id).await?;
+    remove_tails(store, key).await
+}

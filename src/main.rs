@@ -1,2 +1,7 @@
-//! `lyceum`: see `lyceum help`.
-fn main() {}
+//! `lyceum`: the origin, the edge and their tools, in one program.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    lyceum::app::main()
+}

@@ -1,1 +1,177 @@
 //! `lyceum demo`: the supervisor of a whole system on one machine.
+//!
+//! Each part is a process of its own: two origins over one store and one catalogue, two edges, a worker. A part
+//! that dies is started again at the same address; all end when the supervisor does, however that ends, since
+//! each watches the pipe that is its standard input. The supervisor speaks to the parts over HTTP alone.
+
+mod child;
+mod course;
+mod layout;
+mod report;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::signal::unix::{SignalKind, signal};
+
+use child::{Family, Part};
+use course::Course;
+use layout::Layout;
+use report::Report;
+
+/// What the command line says.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Where everything is kept.
+    pub data: PathBuf,
+    /// The first origin.
+    pub listen: SocketAddr,
+    /// Recordings of the user's own.
+    pub media: Vec<PathBuf>,
+}
+
+/// Why the demo ended.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The directory.
+    #[error("{}: {cause}; choose a directory that can be written with --data", path.display())]
+    Directory {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        cause: std::io::Error,
+    },
+    /// A second demo.
+    #[error("{}: another demo runs over this directory; end it, or choose another with --data", .0.display())]
+    Locked(PathBuf),
+    /// The port that the user asked for.
+    #[error("can't listen on {address}: {cause}; stop the program that uses it, or choose another with --listen")]
+    Port {
+        /// Which.
+        address: SocketAddr,
+        /// Why.
+        cause: std::io::Error,
+    },
+    /// A program that is not there.
+    #[error("{}: is not there; build the whole workspace (cargo build --workspace)", .0.display())]
+    Missing(PathBuf),
+    /// A part that does not come up.
+    #[error("{name} does not come up: {why}; its log is {}", log.display())]
+    Part {
+        /// Which.
+        name: String,
+        /// Why.
+        why: String,
+        /// Where to look.
+        log: PathBuf,
+    },
+    /// A recording that can't be made a lesson.
+    #[error("{file}: {what}")]
+    Media {
+        /// Which.
+        file: String,
+        /// Code and sentence.
+        what: String,
+    },
+    /// A call to a part.
+    #[error(transparent)]
+    Http(#[from] crate::client::Error),
+    /// An upload.
+    #[error(transparent)]
+    Upload(#[from] crate::client::tus::UploadError),
+}
+
+/// How long the parts may take to end when asked.
+const END: Duration = Duration::from_secs(10);
+
+/// The executable `name` beside this one.
+pub fn sibling(name: &str) -> Result<PathBuf, Error> {
+    let own = std::env::current_exe().unwrap_or_default();
+    let path = own.with_file_name(name);
+    if path.is_file() { Ok(path) } else { Err(Error::Missing(path)) }
+}
+
+/// Runs until a signal ends it, or until what it was asked for can't be done.
+pub async fn run(options: Options) -> Result<(), Error> {
+    let ended = Ended::listen();
+    let layout = Layout::open(&options.data, options.listen).await?;
+    let family = Family::default();
+    let outcome = tokio::select! {
+        outcome = bring_up_and_watch(&options, &layout, &family) => outcome,
+        () = ended.wait() => {
+            println!("\nending …");
+            Ok(())
+        }
+    };
+    Report::remove(&layout);
+    tokio::select! {
+        () = family.end(END) => {}
+        () = Ended::listen().wait() => {}
+    }
+    outcome
+}
+
+async fn bring_up_and_watch(options: &Options, layout: &Layout, family: &Family) -> Result<(), Error> {
+    println!("lyceum demo in {}", layout.directory().display());
+    let lyceum = sibling("lyceum")?;
+    let transcoder = sibling("lyceum-transcoder")?;
+    let report = Arc::new(Report::new(layout, family.changed()));
+
+    step("starting two origins over one store and one catalogue");
+    for (index, name) in ["origin-1", "origin-2"].into_iter().enumerate() {
+        let config = layout.write_origin(index)?;
+        family.start(Part::role(name, &lyceum, "origin", &config, layout)).await?;
+    }
+    step("starting a worker and two edges");
+    let course = Course::open(layout).await?;
+    let config = layout.write_worker(&course.worker_key)?;
+    family.start(Part::worker("worker-1", &transcoder, &config, layout)).await?;
+    for (index, name) in ["edge-1", "edge-2"].into_iter().enumerate() {
+        let config = layout.write_edge(index)?;
+        family.start(Part::role(name, &lyceum, "edge", &config, layout)).await?;
+    }
+    layout.write_prometheus()?;
+
+    let lesson = course.sample(layout, &transcoder).await?;
+    let mut own = Vec::new();
+    for file in &options.media {
+        own.push(course.media(layout, file).await?);
+    }
+    let playback = course.playback(&lesson).await?;
+    report.ready(&course, &lesson, &playback);
+    report.print(&course, &own).await?;
+    report.follow(family).await;
+    Ok(())
+}
+
+fn step(what: &str) {
+    println!("• {what}");
+}
+
+/// SIGINT or SIGTERM.
+struct Ended(tokio::sync::oneshot::Receiver<()>);
+
+impl Ended {
+    fn listen() -> Self {
+        let (told, ended) = tokio::sync::oneshot::channel();
+        let (interrupt, terminate) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()));
+        tokio::spawn(async move {
+            if let (Ok(mut interrupt), Ok(mut terminate)) = (interrupt, terminate) {
+                tokio::select! {
+                    _ = interrupt.recv() => {}
+                    _ = terminate.recv() => {}
+                }
+                let _ = told.send(());
+            }
+        });
+        Self(ended)
+    }
+
+    async fn wait(self) {
+        if self.0.await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+}

@@ -15,7 +15,7 @@ mod tls;
 
 pub use connection::{Handler, Peer};
 pub use limits::Limits;
-pub use listen::{BindError, Front, Listen};
+pub use listen::{BindError, Front, Listen, TlsReload};
 pub use shutdown::Shutdown;
 pub use tls::{TlsError, TlsFiles};
 

@@ -1,1 +1,0 @@
-//! The composition root of each role, and the command line that chooses it.

@@ -4,6 +4,8 @@
 //! Pure: no I/O, no clock, no FFmpeg and nothing of the origin. The origin, the worker and the task process agree
 //! on these types alone. HLS follows RFC 8216bis, CMAF ISO/IEC 23000-19 and DASH ISO/IEC 23009-1.
 
+pub mod avc;
+pub mod cmaf;
 pub mod grid;
 pub mod handover;
 pub mod index;

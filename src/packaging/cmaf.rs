@@ -1,0 +1,349 @@
+//! CMAF headers and fragments (ISO/IEC 23000-19 over ISO/IEC 14496-12), written byte for byte by ourselves.
+//!
+//! Tasks that know nothing of one another must yield fragments that join as if encoded in one go. So decode times
+//! are not the encoder's: within a fragment they are its presentation times in order, and where a frame is shown
+//! before it is decoded its composition offset is negative (`trun` version 1). A fragment then begins exactly
+//! at its start, no time is negative, and no edit list is needed, which players treat differently.
+
+/// How the samples of a track are described.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SampleEntry {
+    /// Picture.
+    Visual {
+        /// `avc1`, `hvc1` or `av01`.
+        format: [u8; 4],
+        /// The configuration box's type and content, such as `avcC`.
+        config: ([u8; 4], Vec<u8>),
+        /// Width in pixels.
+        width: u16,
+        /// Height in pixels.
+        height: u16,
+        /// Colour, where the source says it.
+        color: Option<Color>,
+    },
+    /// AAC.
+    Aac {
+        /// The `AudioSpecificConfig` (ISO/IEC 14496-3).
+        config: Vec<u8>,
+        /// How many channels.
+        channels: u16,
+        /// In hertz.
+        sample_rate: u32,
+        /// Mean bits per second.
+        bitrate: u32,
+    },
+}
+
+/// Colour by the code points of ISO/IEC 23091-2.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Color {
+    /// Colour primaries.
+    pub primaries: u16,
+    /// Transfer characteristics.
+    pub transfer: u16,
+    /// Matrix coefficients.
+    pub matrix: u16,
+    /// Full range in place of limited.
+    pub full_range: bool,
+}
+
+/// One sample, in decode order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sample {
+    /// When it is shown, in ticks.
+    pub pts: u64,
+    /// Whether it can be decoded without others.
+    pub key: bool,
+    /// Its bytes.
+    pub data: Vec<u8>,
+}
+
+/// A fragment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fragment {
+    /// `styp`, `moof` and `mdat`.
+    pub bytes: Vec<u8>,
+    /// How many of them hold the head and the first sample.
+    pub key_bytes: u64,
+}
+
+/// Why samples make no fragment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum FragmentError {
+    /// There is none.
+    #[error("a fragment without samples")]
+    Empty,
+    /// A sample is shown outside the fragment, or two at one time.
+    #[error("the presentation times of a fragment are not in order within it")]
+    Times,
+    /// More bytes than a box can hold.
+    #[error("a fragment is too large")]
+    Size,
+}
+
+const SYNC: u32 = 0x0200_0000;
+const NOT_SYNC: u32 = 0x0101_0000;
+
+/// Appends a box whose content `write` makes.
+fn boxed(out: &mut Vec<u8>, kind: &[u8; 4], write: impl FnOnce(&mut Vec<u8>)) {
+    let at = out.len();
+    out.extend([0; 4]);
+    out.extend(kind);
+    write(out);
+    let size = u32::try_from(out.len() - at).unwrap_or(u32::MAX);
+    if let Some(place) = out.get_mut(at..at + 4) {
+        place.copy_from_slice(&size.to_be_bytes());
+    }
+}
+
+/// A box with version and flags.
+fn full(out: &mut Vec<u8>, kind: &[u8; 4], version: u8, flags: u32, write: impl FnOnce(&mut Vec<u8>)) {
+    boxed(out, kind, |out| {
+        out.extend((u32::from(version) << 24 | flags).to_be_bytes());
+        write(out);
+    });
+}
+
+fn u16s(out: &mut Vec<u8>, values: &[u16]) {
+    values.iter().for_each(|v| out.extend(v.to_be_bytes()));
+}
+
+fn u32s(out: &mut Vec<u8>, values: &[u32]) {
+    values.iter().for_each(|v| out.extend(v.to_be_bytes()));
+}
+
+const MATRIX: [u32; 9] = [0x1_0000, 0, 0, 0, 0x1_0000, 0, 0, 0, 0x4000_0000];
+
+/// The CMAF header (`init.mp4`) of a track with `timescale` ticks a second. `language` is ISO 639-2 or `und`.
+pub fn init(timescale: u32, language: &str, entry: &SampleEntry) -> Vec<u8> {
+    let mut out = Vec::with_capacity(1024);
+    boxed(&mut out, b"ftyp", |out| {
+        out.extend(b"iso6");
+        u32s(out, &[0]);
+        out.extend(b"iso6cmfcmp41dash");
+    });
+    boxed(&mut out, b"moov", |out| {
+        full(out, b"mvhd", 0, 0, |out| {
+            u32s(out, &[0, 0, timescale, 0, 0x1_0000]);
+            u16s(out, &[0x100, 0]);
+            u32s(out, &[0, 0]);
+            u32s(out, &MATRIX);
+            u32s(out, &[0; 6]);
+            u32s(out, &[2]);
+        });
+        boxed(out, b"trak", |out| track(out, timescale, language, entry));
+        boxed(out, b"mvex", |out| {
+            full(out, b"trex", 0, 0, |out| u32s(out, &[1, 1, 0, 0, 0]));
+        });
+    });
+    out
+}
+
+fn track(out: &mut Vec<u8>, timescale: u32, language: &str, entry: &SampleEntry) {
+    let (width, height, volume) = match entry {
+        SampleEntry::Visual { width, height, .. } => (*width, *height, 0),
+        SampleEntry::Aac { .. } => (0, 0, 0x100),
+    };
+    full(out, b"tkhd", 0, 7, |out| {
+        u32s(out, &[0, 0, 1, 0, 0, 0, 0]);
+        u16s(out, &[0, 0, volume, 0]);
+        u32s(out, &MATRIX);
+        u32s(out, &[u32::from(width) << 16, u32::from(height) << 16]);
+    });
+    boxed(out, b"mdia", |out| {
+        full(out, b"mdhd", 0, 0, |out| {
+            u32s(out, &[0, 0, timescale, 0]);
+            u16s(out, &[packed_language(language), 0]);
+        });
+        let (handler, name): (&[u8; 4], &[u8]) = match entry {
+            SampleEntry::Visual { .. } => (b"vide", b"video\0"),
+            SampleEntry::Aac { .. } => (b"soun", b"sound\0"),
+        };
+        full(out, b"hdlr", 0, 0, |out| {
+            u32s(out, &[0]);
+            out.extend(handler);
+            u32s(out, &[0, 0, 0]);
+            out.extend(name);
+        });
+        boxed(out, b"minf", |out| {
+            match entry {
+                SampleEntry::Visual { .. } => full(out, b"vmhd", 0, 1, |out| u16s(out, &[0; 4])),
+                SampleEntry::Aac { .. } => full(out, b"smhd", 0, 0, |out| u16s(out, &[0; 2])),
+            }
+            boxed(out, b"dinf", |out| {
+                full(out, b"dref", 0, 0, |out| {
+                    u32s(out, &[1]);
+                    full(out, b"url ", 0, 1, |_| {});
+                });
+            });
+            boxed(out, b"stbl", |out| {
+                full(out, b"stsd", 0, 0, |out| {
+                    u32s(out, &[1]);
+                    sample_entry(out, entry);
+                });
+                full(out, b"stts", 0, 0, |out| u32s(out, &[0]));
+                full(out, b"stsc", 0, 0, |out| u32s(out, &[0]));
+                full(out, b"stsz", 0, 0, |out| u32s(out, &[0, 0]));
+                full(out, b"stco", 0, 0, |out| u32s(out, &[0]));
+            });
+        });
+    });
+}
+
+fn packed_language(language: &str) -> u16 {
+    let code = match language.as_bytes() {
+        code @ [_, _, _] if code.iter().all(u8::is_ascii_lowercase) => code,
+        _ => b"und",
+    };
+    code.iter().fold(0, |packed, c| packed << 5 | u16::from(c - 0x60))
+}
+
+fn sample_entry(out: &mut Vec<u8>, entry: &SampleEntry) {
+    match entry {
+        SampleEntry::Visual { format, config, width, height, color } => boxed(out, format, |out| {
+            u32s(out, &[0]);
+            u16s(out, &[0, 1, 0, 0]);
+            u32s(out, &[0, 0, 0]);
+            u16s(out, &[*width, *height]);
+            u32s(out, &[0x48_0000, 0x48_0000, 0]);
+            u16s(out, &[1]);
+            out.extend([0; 32]);
+            u16s(out, &[0x18, 0xffff]);
+            boxed(out, &config.0, |out| out.extend(&config.1));
+            if let Some(color) = color {
+                boxed(out, b"colr", |out| {
+                    out.extend(b"nclx");
+                    u16s(out, &[color.primaries, color.transfer, color.matrix]);
+                    out.push(u8::from(color.full_range) << 7);
+                });
+            }
+            boxed(out, b"pasp", |out| u32s(out, &[1, 1]));
+        }),
+        SampleEntry::Aac { config, channels, sample_rate, bitrate } => boxed(out, b"mp4a", |out| {
+            u32s(out, &[0]);
+            u16s(out, &[0, 1]);
+            u32s(out, &[0, 0]);
+            u16s(out, &[*channels, 16, 0, 0]);
+            u32s(out, &[sample_rate << 16]);
+            full(out, b"esds", 0, 0, |out| elementary_stream(out, config, *bitrate));
+        }),
+    }
+}
+
+/// The ES descriptor (ISO/IEC 14496-1, section 7.2.6.5).
+fn elementary_stream(out: &mut Vec<u8>, config: &[u8], bitrate: u32) {
+    let descriptor = |tag: u8, content: Vec<u8>| {
+        let mut out = vec![tag, u8::try_from(content.len()).unwrap_or(0x7f) & 0x7f];
+        out.extend(content);
+        out
+    };
+    let specific = descriptor(5, config.to_vec());
+    // MPEG-4 audio, audio stream, no buffer size told.
+    let mut decoder = vec![0x40, 0x15, 0, 0, 0];
+    decoder.extend(bitrate.to_be_bytes());
+    decoder.extend(bitrate.to_be_bytes());
+    decoder.extend(specific);
+    let mut stream = vec![0, 1, 0];
+    stream.extend(descriptor(4, decoder));
+    stream.extend(descriptor(6, vec![2]));
+    out.extend(descriptor(3, stream));
+}
+
+/// A fragment of one track that spans `start .. start + duration` ticks. `samples` are in decode order; each is shown
+/// until the next in presentation order, the last until the end.
+pub fn fragment(sequence: u32, start: u64, duration: u64, samples: &[Sample]) -> Result<Fragment, FragmentError> {
+    if samples.is_empty() {
+        return Err(FragmentError::Empty);
+    }
+    let mut times: Vec<u64> = samples.iter().map(|s| s.pts).collect();
+    times.sort_unstable();
+    let end = start.checked_add(duration).ok_or(FragmentError::Times)?;
+    let ordered = times.windows(2).all(|w| matches!(w, [a, b] if a < b));
+    if !ordered || times.first() != Some(&start) || times.last().is_some_and(|last| *last >= end) {
+        return Err(FragmentError::Times);
+    }
+    let ends = times.iter().skip(1).copied().chain([end]);
+    let durations: Vec<u32> = times.iter().zip(ends).map(|(a, b)| u32::try_from(b - a)).collect::<Result<_, _>>().map_err(|_| FragmentError::Times)?;
+    let offsets: Vec<i32> = samples
+        .iter()
+        .zip(&times)
+        .map(|(sample, dts)| i32::try_from(i128::from(sample.pts) - i128::from(*dts)))
+        .collect::<Result<_, _>>()
+        .map_err(|_| FragmentError::Times)?;
+    let payload: usize = samples.iter().map(|s| s.data.len()).sum();
+    let mdat = u32::try_from(payload + 8).map_err(|_| FragmentError::Size)?;
+
+    let head = |data_offset: i32| {
+        let mut out = Vec::with_capacity(payload + 256 + samples.len() * 16);
+        boxed(&mut out, b"styp", |out| {
+            out.extend(b"msdh");
+            u32s(out, &[0]);
+            out.extend(b"msdhmsixcmfs");
+        });
+        let moof = out.len();
+        boxed(&mut out, b"moof", |out| {
+            full(out, b"mfhd", 0, 0, |out| u32s(out, &[sequence]));
+            boxed(out, b"traf", |out| {
+                let uniform = durations.windows(2).all(|w| matches!(w, [a, b] if a == b));
+                track_run(out, start, samples, (&durations, uniform), &offsets, data_offset);
+            });
+        });
+        (out, moof)
+    };
+    // The data's place depends on the size of the box that names it, not on the place's value.
+    let (sized, moof) = head(0);
+    let data_offset = i32::try_from(sized.len() - moof + 8).map_err(|_| FragmentError::Size)?;
+    let (mut bytes, _) = head(data_offset);
+    u32s(&mut bytes, &[mdat]);
+    bytes.extend(b"mdat");
+    let key_bytes = (bytes.len() + samples.first().map_or(0, |s| s.data.len())) as u64;
+    samples.iter().for_each(|s| bytes.extend(&s.data));
+    Ok(Fragment { bytes, key_bytes })
+}
+
+fn track_run(out: &mut Vec<u8>, start: u64, samples: &[Sample], (durations, uniform): (&[u32], bool), offsets: &[i32], data_offset: i32) {
+    const DEFAULT_BASE_IS_MOOF: u32 = 0x2_0000;
+    const DEFAULT_DURATION: u32 = 0x8;
+    const DEFAULT_FLAGS: u32 = 0x20;
+    let all_key = samples.iter().all(|s| s.key);
+    let only_first_key = samples.iter().skip(1).all(|s| !s.key) && samples.first().is_some_and(|s| s.key);
+    let default_flags = if all_key { SYNC } else { NOT_SYNC };
+    let mut track_flags = DEFAULT_BASE_IS_MOOF | DEFAULT_FLAGS;
+    if uniform {
+        track_flags |= DEFAULT_DURATION;
+    }
+    full(out, b"tfhd", 0, track_flags, |out| {
+        u32s(out, &[1]);
+        if uniform {
+            u32s(out, &[durations.first().copied().unwrap_or(0)]);
+        }
+        u32s(out, &[default_flags]);
+    });
+    full(out, b"tfdt", 1, 0, |out| out.extend(start.to_be_bytes()));
+    let reordered = offsets.iter().any(|o| *o != 0);
+    let each_flags = !all_key && !only_first_key;
+    let flag = |on: bool, bit: u32| if on { bit } else { 0 };
+    let flags = 0x201 | flag(!all_key && only_first_key, 0x4) | flag(!uniform, 0x100) | flag(each_flags, 0x400) | flag(reordered, 0x800);
+    full(out, b"trun", 1, flags, |out| {
+        u32s(out, &[u32::try_from(samples.len()).unwrap_or(u32::MAX)]);
+        out.extend(data_offset.to_be_bytes());
+        if !all_key && only_first_key {
+            u32s(out, &[SYNC]);
+        }
+        for ((sample, duration), offset) in samples.iter().zip(durations).zip(offsets) {
+            if !uniform {
+                u32s(out, &[*duration]);
+            }
+            u32s(out, &[u32::try_from(sample.data.len()).unwrap_or(u32::MAX)]);
+            if each_flags {
+                u32s(out, &[if sample.key { SYNC } else { NOT_SYNC }]);
+            }
+            if reordered {
+                out.extend(offset.to_be_bytes());
+            }
+        }
+    });
+}
+
+#[cfg(test)]
+mod tests;

@@ -238,6 +238,8 @@ mod tests {
     fn variables_stand_inside_values_whatever_they_hold() {
         let sample = read("name = \"a ${SECRET} b\"  # ${NOT_READ}").unwrap();
         assert_eq!(sample.name.as_deref(), Some("a quo\"te\\ and\nnewline b"));
+        let cache = read("cache = { memory = \"1MiB\", wait = \"1s\" }").unwrap().cache.unwrap();
+        assert_eq!((cache.memory, cache.wait), (Some(ByteSize::mib(1)), Some(Span::secs(1))));
     }
 
     #[test]

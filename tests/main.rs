@@ -1,3 +1,4 @@
 //! The stories: what Lyceum does, told with real programs, sockets, stores and players.
 
+mod layering;
 mod support;

@@ -58,6 +58,9 @@ struct Demo {
     /// A recording of yours to add as a lesson.
     #[arg(long)]
     media: Vec<PathBuf>,
+    /// End when standard input does.
+    #[arg(long, hide = true)]
+    exit_with_stdin: bool,
 }
 
 #[derive(Debug, Args)]

@@ -13,7 +13,12 @@ pub(super) async fn demo(demo: Demo) -> Result<(), Failure> {
     for file in &demo.media {
         readable(file)?;
     }
-    let options = demo::Options { data: demo.data, listen: demo.listen, media: demo.media };
+    let options = demo::Options {
+        data: demo.data,
+        listen: demo.listen,
+        media: demo.media,
+        exit_with_stdin: demo.exit_with_stdin,
+    };
     demo::run(options).await.map_err(Failure::other)
 }
 

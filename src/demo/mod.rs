@@ -30,6 +30,8 @@ pub struct Options {
     pub listen: SocketAddr,
     /// Recordings of the user's own.
     pub media: Vec<PathBuf>,
+    /// End when standard input does.
+    pub exit_with_stdin: bool,
 }
 
 /// Why the demo ended.
@@ -95,7 +97,7 @@ pub fn sibling(name: &str) -> Result<PathBuf, Error> {
 
 /// Runs until a signal ends it, or until what it was asked for can't be done.
 pub async fn run(options: Options) -> Result<(), Error> {
-    let ended = Ended::listen();
+    let ended = Ended::listen(options.exit_with_stdin);
     let layout = Layout::open(&options.data, options.listen).await?;
     let family = Family::default();
     let outcome = tokio::select! {
@@ -108,7 +110,7 @@ pub async fn run(options: Options) -> Result<(), Error> {
     Report::remove(&layout);
     tokio::select! {
         () = family.end(END) => {}
-        () = Ended::listen().wait() => {}
+        () = Ended::listen(false).wait() => {}
     }
     outcome
 }
@@ -150,18 +152,26 @@ fn step(what: &str) {
     println!("• {what}");
 }
 
-/// SIGINT or SIGTERM.
+/// SIGINT, SIGTERM, or the end of standard input.
 struct Ended(tokio::sync::oneshot::Receiver<()>);
 
 impl Ended {
-    fn listen() -> Self {
+    fn listen(with_stdin: bool) -> Self {
         let (told, ended) = tokio::sync::oneshot::channel();
+        let (closed, mut input) = tokio::sync::mpsc::channel::<()>(1);
+        if with_stdin {
+            std::thread::spawn(move || {
+                let _ = std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink());
+                let _ = closed.blocking_send(());
+            });
+        }
         let (interrupt, terminate) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()));
         tokio::spawn(async move {
             if let (Ok(mut interrupt), Ok(mut terminate)) = (interrupt, terminate) {
                 tokio::select! {
                     _ = interrupt.recv() => {}
                     _ = terminate.recv() => {}
+                    Some(()) = input.recv() => {}
                 }
                 let _ = told.send(());
             }

@@ -1,0 +1,25 @@
+# The two commands of the README: `make demo` and `make test`. Each does all its set-up; a second run is quick.
+.PHONY: demo test build lint bench clean-demo
+.DEFAULT_GOAL := demo
+
+# make demo ARGS="--listen 127.0.0.1:9000 --media talk.mp4 --data /var/tmp/lyceum"
+ARGS ?=
+
+demo:
+	@scripts/setup build
+	@scripts/build
+	@exec target/debug/lyceum demo $(ARGS)
+
+test:
+	@scripts/setup test
+	@scripts/build
+	cargo test --workspace --locked
+
+build:
+	@scripts/setup build
+	@scripts/build
+
+lint:
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+	cd web && npm run check

@@ -1,0 +1,128 @@
+//! Processes that end with the story that started them, and with the test run, however either ends.
+
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
+use std::sync::Mutex;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::time::Duration;
+
+use super::{program, until};
+
+/// A process with its standard output at hand.
+pub struct Process {
+    child: Child,
+    /// Closed when the test run dies, which ends programs that watch it.
+    _leash: Option<ChildStdin>,
+    lines: Mutex<Receiver<String>>,
+}
+
+impl Process {
+    /// Starts `command`. Its standard error goes where the tests' does, unless the command says otherwise.
+    pub fn start(command: &mut Command) -> Self {
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap_or_else(|cause| panic!("{command:?} can't be started: {cause}"));
+        let leash = child.stdin.take();
+        let out = child.stdout.take().expect("standard output is piped");
+        let (tell, lines) = channel();
+        std::thread::spawn(move || {
+            for line in BufReader::new(out).lines().map_while(Result::ok) {
+                if tell.send(line).is_err() {
+                    return;
+                }
+            }
+        });
+        Self { child, _leash: leash, lines: Mutex::new(lines) }
+    }
+
+    /// A program that doesn't watch its standard input (a database, an S3 server) under a shell that does.
+    pub fn leashed(program: &Path, arguments: &[&str]) -> Command {
+        let mut command = Command::new("sh");
+        command
+            .args(["-c", "\"$@\" </dev/null & child=$!; cat >/dev/null; kill -9 $child", "sh"])
+            .arg(program)
+            .args(arguments);
+        command
+    }
+
+    /// The process id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// The next line of standard output.
+    pub fn line(&self, limit: Duration) -> Option<String> {
+        let lines = self.lines.lock().expect("no reader of lines panicked");
+        match lines.recv_timeout(limit) {
+            Ok(line) => Some(line),
+            Err(RecvTimeoutError::Timeout) => panic!("no line within {limit:?}"),
+            Err(RecvTimeoutError::Disconnected) => None,
+        }
+    }
+
+    /// Sends a signal by name, such as `TERM`.
+    pub fn signal(&self, name: &str) {
+        signal(self.id(), name);
+    }
+
+    /// Waits for the end.
+    pub fn ended(&mut self, limit: Duration) -> ExitStatus {
+        let child = &mut self.child;
+        until("the process to end", limit, || child.try_wait().expect("a child can be waited for"))
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Sends a signal to any process.
+pub fn signal(pid: u32, name: &str) {
+    let status = Command::new("kill").args(["-s", name, &pid.to_string()]).status();
+    assert!(status.is_ok_and(|status| status.success()), "SIG{name} could not be sent to {pid}");
+}
+
+/// Whether a process is there (and no zombie).
+pub fn alive(pid: u32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit(')').next().is_some_and(|rest| !rest.is_empty() && !rest.trim_start().starts_with('Z'))
+}
+
+/// A role of `lyceum` as a process of its own.
+pub struct Role {
+    /// The process.
+    pub process: Process,
+    /// What its listeners answer, without a trailing slash.
+    pub listen: Vec<String>,
+    /// The operators' listener.
+    pub admin: Option<String>,
+}
+
+impl Role {
+    /// Starts `lyceum edge` or `lyceum origin` with a configuration file and waits until it serves.
+    pub fn start(role: &str, config: &Path, environment: &[(&str, &str)]) -> Self {
+        let mut command = Command::new(program("lyceum"));
+        command.args([role, "--exit-with-stdin", "--config"]).arg(config).envs(environment.iter().copied());
+        let process = Process::start(&mut command);
+        let line = process.line(Duration::from_secs(60)).unwrap_or_else(|| panic!("{role} ended before it served"));
+        let ready: serde_json::Value = serde_json::from_str(&line).expect("the ready line is JSON");
+        let ready = &ready["ready"];
+        let listen = ready["listen"].as_array().expect("listen is a list");
+        Self {
+            process,
+            listen: listen.iter().filter_map(|url| url.as_str().map(str::to_owned)).collect(),
+            admin: ready["admin"].as_str().map(str::to_owned),
+        }
+    }
+
+    /// The first listener.
+    pub fn url(&self) -> &str {
+        &self.listen[0]
+    }
+}

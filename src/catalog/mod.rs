@@ -1,1 +1,30 @@
-//! Courses, lessons, versions, segments, entitlements, sessions, API keys.
+//! The catalogue: who may do what (API keys, logins), what there is (courses, lessons, versions and their objects),
+//! and who may watch it (entitlements, sessions, revocations).
+//!
+//! Every function works inside a transaction of its caller's, so that a step of the origin is one commit. Nothing
+//! here knows HTTP, the store or the queue; times are milliseconds since the Unix epoch, handed in.
+
+mod access;
+mod courses;
+mod keys;
+mod versions;
+
+pub use access::{
+    Event, NewSession, Session, add_event, courses_of_viewer, drop_expired_sessions, entitle, events_after, is_entitled,
+    newest_event, revoke_lesson_sessions, revoke_session, revoke_viewer_sessions, session, start_session, withdraw,
+};
+pub use courses::{
+    Course, Lesson, NewLesson, Page, add_course, add_lesson, course, courses, delete_course, forget_lesson, lesson,
+    lesson_state, lessons, lessons_to_remove, mark_deleted, note_change, rename_course, rename_lesson, set_uploading,
+};
+pub use keys::{
+    ApiKey, Role, add_key, add_login, delete_key, delete_login, drop_expired_logins, ensure_key, find_key, find_login,
+    hash_secret, keys, new_secret,
+};
+pub use versions::{
+    NewVersion, Stored, Version, VersionState, add_objects, add_version, fail_version, finish_version, objects_after,
+    playing_version, record_plan, set_progress, start_serving, unfinished_versions, version, versions_to_retire,
+};
+
+#[cfg(test)]
+mod tests;

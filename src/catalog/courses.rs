@@ -1,0 +1,221 @@
+//! Courses and lessons. A lesson's revision rises with everything about it that its readers see.
+
+use crate::db::{DbError, Row, Tx};
+use crate::db_args;
+use crate::ids::Id;
+
+/// A course.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Course {
+    /// Its id.
+    pub id: Id,
+    /// Its title.
+    pub title: String,
+    /// The API key that made it.
+    pub owner: String,
+    /// When it was made.
+    pub created: i64,
+}
+
+/// A lesson, without the version that is made of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lesson {
+    /// Its id.
+    pub id: Id,
+    /// Its course.
+    pub course: Id,
+    /// Its title.
+    pub title: String,
+    /// The API key that made it.
+    pub owner: String,
+    /// When it was made.
+    pub created: i64,
+    /// Rises with each change.
+    pub revision: i64,
+    /// The version of the last upload.
+    pub newest: Option<Id>,
+    /// The version that players get.
+    pub serving: Option<Id>,
+    /// The upload that is under way.
+    pub uploading: Option<Id>,
+}
+
+/// What makes a lesson.
+#[derive(Clone, Debug)]
+pub struct NewLesson {
+    /// Its id.
+    pub id: Id,
+    /// Its course.
+    pub course: Id,
+    /// Its title.
+    pub title: String,
+    /// The API key that makes it.
+    pub owner: String,
+}
+
+/// Which rows of a list: those behind `after` (time and id of the last one seen), `limit` at most.
+#[derive(Clone, Debug)]
+pub struct Page {
+    /// When the last one seen was made, and its id; start with 0 and "".
+    pub after: (i64, String),
+    /// How many at most.
+    pub limit: i64,
+}
+
+const LESSON: &str = "SELECT id, course, title, owner, created, revision, newest, serving, uploading FROM lessons
+     WHERE id = $1 AND deleted IS NULL";
+
+fn course_from(row: &Row) -> Result<Course, DbError> {
+    Ok(Course { id: row.parse("id")?, title: row.get("title")?, owner: row.get("owner")?, created: row.get("created")? })
+}
+
+fn lesson_from(row: &Row) -> Result<Lesson, DbError> {
+    Ok(Lesson {
+        id: row.parse("id")?,
+        course: row.parse("course")?,
+        title: row.get("title")?,
+        owner: row.get("owner")?,
+        created: row.get("created")?,
+        revision: row.get("revision")?,
+        newest: row.parse_option("newest")?,
+        serving: row.parse_option("serving")?,
+        uploading: row.parse_option("uploading")?,
+    })
+}
+
+/// Keeps a course.
+pub async fn add_course(tx: &mut Tx, course: &Course) -> Result<(), DbError> {
+    tx.execute(
+        "INSERT INTO courses (id, title, owner, created) VALUES ($1, $2, $3, $4)",
+        db_args![&course.id, &course.title, &course.owner, course.created],
+    )
+    .await
+    .map(drop)
+}
+
+/// One course.
+pub async fn course(tx: &mut Tx, id: &Id) -> Result<Option<Course>, DbError> {
+    let row = tx.one("SELECT id, title, owner, created FROM courses WHERE id = $1", db_args![id]).await?;
+    row.as_ref().map(course_from).transpose()
+}
+
+/// A page of courses, of one owner where given.
+pub async fn courses(tx: &mut Tx, owner: Option<&str>, page: &Page) -> Result<Vec<Course>, DbError> {
+    let rows = tx
+        .all(
+            "SELECT id, title, owner, created FROM courses
+             WHERE (owner = $1 OR $2 = 1) AND (created > $3 OR (created = $3 AND id > $4))
+             ORDER BY created, id LIMIT $5",
+            db_args![owner.unwrap_or(""), owner.is_none(), page.after.0, &page.after.1, page.limit],
+        )
+        .await?;
+    rows.iter().map(course_from).collect()
+}
+
+/// Gives a course another title; answers whether it was there.
+pub async fn rename_course(tx: &mut Tx, id: &Id, title: &str) -> Result<bool, DbError> {
+    Ok(tx.execute("UPDATE courses SET title = $2 WHERE id = $1", db_args![id, title]).await? > 0)
+}
+
+/// Removes a course with its entitlements; its lessons are the caller's to remove first.
+pub async fn delete_course(tx: &mut Tx, id: &Id) -> Result<(), DbError> {
+    tx.execute("DELETE FROM entitlements WHERE course = $1", db_args![id]).await?;
+    tx.execute("DELETE FROM courses WHERE id = $1", db_args![id]).await.map(drop)
+}
+
+/// Keeps a lesson.
+pub async fn add_lesson(tx: &mut Tx, lesson: &NewLesson, now: i64) -> Result<(), DbError> {
+    tx.execute(
+        "INSERT INTO lessons (id, course, title, owner, created, revision) VALUES ($1, $2, $3, $4, $5, 1)",
+        db_args![&lesson.id, &lesson.course, &lesson.title, &lesson.owner, now],
+    )
+    .await
+    .map(drop)
+}
+
+/// One lesson, unless it was deleted.
+pub async fn lesson(tx: &mut Tx, id: &Id) -> Result<Option<Lesson>, DbError> {
+    let row = tx.one(LESSON, db_args![id]).await?;
+    row.as_ref().map(lesson_from).transpose()
+}
+
+/// A page of a course's lessons.
+pub async fn lessons(tx: &mut Tx, course: &Id, page: &Page) -> Result<Vec<Lesson>, DbError> {
+    let rows = tx
+        .all(
+            "SELECT id, course, title, owner, created, revision, newest, serving, uploading FROM lessons
+             WHERE course = $1 AND deleted IS NULL AND (created > $2 OR (created = $2 AND id > $3))
+             ORDER BY created, id LIMIT $4",
+            db_args![course, page.after.0, &page.after.1, page.limit],
+        )
+        .await?;
+    rows.iter().map(lesson_from).collect()
+}
+
+/// The revision, for those who wait for a change; `None` once the lesson is gone.
+pub async fn lesson_state(tx: &mut Tx, id: &Id) -> Result<Option<i64>, DbError> {
+    let row = tx.one("SELECT revision FROM lessons WHERE id = $1 AND deleted IS NULL", db_args![id]).await?;
+    row.map(|row| row.get("revision")).transpose()
+}
+
+/// Gives a lesson another title; answers whether it was there.
+pub async fn rename_lesson(tx: &mut Tx, id: &Id, title: &str) -> Result<bool, DbError> {
+    let changed = tx
+        .execute(
+            "UPDATE lessons SET title = $2, revision = revision + 1 WHERE id = $1 AND deleted IS NULL",
+            db_args![id, title],
+        )
+        .await?;
+    Ok(changed > 0)
+}
+
+/// Tells readers of a lesson that something changed.
+pub async fn note_change(tx: &mut Tx, id: &Id) -> Result<(), DbError> {
+    tx.execute("UPDATE lessons SET revision = revision + 1 WHERE id = $1", db_args![id]).await.map(drop)
+}
+
+/// Notes the upload that is under way. Without one, only `over` is taken back, not a newer upload.
+pub async fn set_uploading(tx: &mut Tx, id: &Id, upload: Option<&Id>, over: Option<&Id>) -> Result<(), DbError> {
+    match (upload, over) {
+        (None, Some(over)) => tx
+            .execute(
+                "UPDATE lessons SET uploading = NULL, revision = revision + 1 WHERE id = $1 AND uploading = $2",
+                db_args![id, over],
+            )
+            .await
+            .map(drop),
+        (upload, _) => tx
+            .execute(
+                "UPDATE lessons SET uploading = $2, revision = revision + 1 WHERE id = $1",
+                db_args![id, upload.map(|id| id.as_str().to_owned())],
+            )
+            .await
+            .map(drop),
+    }
+}
+
+/// Hides a lesson at once; its objects are removed in the background. Answers whether it was there.
+pub async fn mark_deleted(tx: &mut Tx, id: &Id, now: i64) -> Result<bool, DbError> {
+    let changed = tx
+        .execute(
+            "UPDATE lessons SET deleted = $2, revision = revision + 1 WHERE id = $1 AND deleted IS NULL",
+            db_args![id, now],
+        )
+        .await?;
+    Ok(changed > 0)
+}
+
+/// Deleted lessons whose objects are still to be removed.
+pub async fn lessons_to_remove(tx: &mut Tx, limit: i64) -> Result<Vec<Id>, DbError> {
+    let rows =
+        tx.all("SELECT id FROM lessons WHERE deleted IS NOT NULL ORDER BY deleted LIMIT $1", db_args![limit]).await?;
+    rows.iter().map(|row| row.parse("id")).collect()
+}
+
+/// Forgets a deleted lesson and all that is known of its versions.
+pub async fn forget_lesson(tx: &mut Tx, id: &Id) -> Result<(), DbError> {
+    tx.execute("DELETE FROM objects WHERE version IN (SELECT id FROM versions WHERE lesson = $1)", db_args![id])
+        .await?;
+    tx.execute("DELETE FROM versions WHERE lesson = $1", db_args![id]).await?;
+    tx.execute("DELETE FROM lessons WHERE id = $1 AND deleted IS NOT NULL", db_args![id]).await.map(drop)
+}

@@ -1,0 +1,146 @@
+//! API keys and the logins of pages. A secret has 256 random bits, so its SHA-256 is enough to keep: there is nothing
+//! to guess, and a look-up by hash tells nothing by its time.
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use sha2::{Digest, Sha256};
+
+use crate::db::{DbError, Row, Tx};
+use crate::db_args;
+use crate::ids::{Id, random_bytes};
+
+/// What a key may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Role {
+    /// Everything.
+    Admin,
+    /// Its own courses and uploads.
+    Creator,
+    /// Entitlements and playback.
+    Shop,
+    /// Tasks.
+    Worker,
+}
+
+impl Role {
+    /// The name in the API and the database.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Admin => "admin",
+            Self::Creator => "creator",
+            Self::Shop => "shop",
+            Self::Worker => "worker",
+        }
+    }
+}
+
+impl std::str::FromStr for Role {
+    type Err = &'static str;
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "admin" => Ok(Self::Admin),
+            "creator" => Ok(Self::Creator),
+            "shop" => Ok(Self::Shop),
+            "worker" => Ok(Self::Worker),
+            _ => Err("a role is admin, creator, shop or worker"),
+        }
+    }
+}
+
+/// An API key without its secret.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ApiKey {
+    /// Its name in the API.
+    pub id: Id,
+    /// What it may do.
+    pub role: Role,
+    /// What people call it.
+    pub name: String,
+    /// When it was made.
+    pub created: i64,
+}
+
+/// A new secret to be shown once.
+pub fn new_secret(prefix: &str) -> String {
+    format!("{prefix}_{}", URL_SAFE_NO_PAD.encode(random_bytes::<32>()))
+}
+
+/// What is kept of a secret.
+pub fn hash_secret(secret: &str) -> [u8; 32] {
+    Sha256::digest(secret.as_bytes()).into()
+}
+
+fn from_row(row: &Row) -> Result<ApiKey, DbError> {
+    Ok(ApiKey { id: row.parse("id")?, role: row.parse("role")?, name: row.get("name")?, created: row.get("created")? })
+}
+
+/// Keeps a key.
+pub async fn add_key(tx: &mut Tx, key: &ApiKey, hash: [u8; 32]) -> Result<(), DbError> {
+    tx.execute(
+        "INSERT INTO api_keys (id, hash, role, name, created) VALUES ($1, $2, $3, $4, $5)",
+        db_args![&key.id, hash, key.role.as_str(), &key.name, key.created],
+    )
+    .await
+    .map(drop)
+}
+
+/// Makes `key`, known by its fixed id, open with exactly this hash.
+pub async fn ensure_key(tx: &mut Tx, key: &ApiKey, hash: [u8; 32]) -> Result<(), DbError> {
+    tx.execute("DELETE FROM api_keys WHERE hash = $1 AND id <> $2", db_args![hash, &key.id]).await?;
+    tx.execute(
+        "INSERT INTO api_keys (id, hash, role, name, created) VALUES ($1, $2, $3, $4, $5)
+         ON CONFLICT (id) DO UPDATE SET hash = excluded.hash, role = excluded.role",
+        db_args![&key.id, hash, key.role.as_str(), &key.name, key.created],
+    )
+    .await
+    .map(drop)
+}
+
+/// The key of that secret's hash.
+pub async fn find_key(tx: &mut Tx, hash: [u8; 32]) -> Result<Option<ApiKey>, DbError> {
+    let row = tx.one("SELECT id, role, name, created FROM api_keys WHERE hash = $1", db_args![hash]).await?;
+    row.as_ref().map(from_row).transpose()
+}
+
+/// A page of keys by id, behind `after`.
+pub async fn keys(tx: &mut Tx, after: &str, limit: i64) -> Result<Vec<ApiKey>, DbError> {
+    let rows = tx
+        .all("SELECT id, role, name, created FROM api_keys WHERE id > $1 ORDER BY id LIMIT $2", db_args![after, limit])
+        .await?;
+    rows.iter().map(from_row).collect()
+}
+
+/// Removes a key and its logins; answers whether it was there.
+pub async fn delete_key(tx: &mut Tx, id: &Id) -> Result<bool, DbError> {
+    tx.execute("DELETE FROM logins WHERE api_key = $1", db_args![id]).await?;
+    Ok(tx.execute("DELETE FROM api_keys WHERE id = $1", db_args![id]).await? > 0)
+}
+
+/// Keeps a page's login.
+pub async fn add_login(tx: &mut Tx, hash: [u8; 32], key: &Id, expires: i64) -> Result<(), DbError> {
+    tx.execute("INSERT INTO logins (hash, api_key, expires) VALUES ($1, $2, $3)", db_args![hash, key, expires])
+        .await
+        .map(drop)
+}
+
+/// The key that a page's login stands for.
+pub async fn find_login(tx: &mut Tx, hash: [u8; 32], now: i64) -> Result<Option<ApiKey>, DbError> {
+    let row = tx
+        .one(
+            "SELECT k.id, k.role, k.name, k.created FROM logins l JOIN api_keys k ON k.id = l.api_key
+             WHERE l.hash = $1 AND l.expires > $2",
+            db_args![hash, now],
+        )
+        .await?;
+    row.as_ref().map(from_row).transpose()
+}
+
+/// Ends a page's login.
+pub async fn delete_login(tx: &mut Tx, hash: [u8; 32]) -> Result<(), DbError> {
+    tx.execute("DELETE FROM logins WHERE hash = $1", db_args![hash]).await.map(drop)
+}
+
+/// Forgets logins that have ended.
+pub async fn drop_expired_logins(tx: &mut Tx, now: i64) -> Result<(), DbError> {
+    tx.execute("DELETE FROM logins WHERE expires <= $1", db_args![now]).await.map(drop)
+}

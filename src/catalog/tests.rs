@@ -1,0 +1,98 @@
+use super::*;
+use crate::db::{Db, PoolConfig, Url};
+use crate::ids::Id;
+
+async fn database() -> (tempfile::TempDir, Db) {
+    let dir = tempfile::tempdir().unwrap();
+    let db = Db::open(&Url::Sqlite(dir.path().join("x.db")), &PoolConfig::default()).await.unwrap();
+    (dir, db)
+}
+
+fn id(text: &str) -> Id {
+    Id::parse(text).unwrap()
+}
+
+#[tokio::test]
+async fn a_key_is_found_by_its_secret_alone_and_takes_its_logins_along() {
+    let (_dir, db) = database().await;
+    let mut tx = db.begin().await.unwrap();
+    let key = ApiKey { id: id("k1"), role: Role::Creator, name: "Ada".to_owned(), created: 1 };
+    let secret = new_secret("lyc");
+    add_key(&mut tx, &key, hash_secret(&secret)).await.unwrap();
+    assert_eq!(find_key(&mut tx, hash_secret(&secret)).await.unwrap().as_ref(), Some(&key));
+    assert_eq!(find_key(&mut tx, hash_secret("lyc_x")).await.unwrap(), None);
+    add_login(&mut tx, hash_secret("page"), &key.id, 100).await.unwrap();
+    assert_eq!(find_login(&mut tx, hash_secret("page"), 99).await.unwrap().as_ref(), Some(&key));
+    assert_eq!(find_login(&mut tx, hash_secret("page"), 100).await.unwrap(), None);
+    assert!(delete_key(&mut tx, &key.id).await.unwrap());
+    assert_eq!(find_login(&mut tx, hash_secret("page"), 99).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn the_configured_admin_key_replaces_the_one_before() {
+    let (_dir, db) = database().await;
+    let mut tx = db.begin().await.unwrap();
+    let key = ApiKey { id: id("admin"), role: Role::Admin, name: "admin".to_owned(), created: 1 };
+    ensure_key(&mut tx, &key, hash_secret("old")).await.unwrap();
+    ensure_key(&mut tx, &key, hash_secret("new")).await.unwrap();
+    assert_eq!(find_key(&mut tx, hash_secret("old")).await.unwrap(), None);
+    assert!(find_key(&mut tx, hash_secret("new")).await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn entitlements_end_and_their_sessions_are_revoked_once_in_order() {
+    let (_dir, db) = database().await;
+    let mut tx = db.begin().await.unwrap();
+    let (course, lesson) = (id("c"), id("l"));
+    entitle(&mut tx, "eve", &course, Some(50)).await.unwrap();
+    assert_eq!(is_entitled(&mut tx, "eve", &course, 49).await.unwrap(), Some(Some(50)));
+    assert_eq!(is_entitled(&mut tx, "eve", &course, 50).await.unwrap(), None);
+    entitle(&mut tx, "eve", &course, None).await.unwrap();
+    assert_eq!(is_entitled(&mut tx, "eve", &course, 1 << 40).await.unwrap(), Some(None));
+    for (name, viewer) in [("s1", "eve"), ("s2", "eve"), ("s3", "bob")] {
+        let new = NewSession { id: id(name), viewer: viewer.to_owned(), course: course.clone(), lesson: lesson.clone(), expires: 5_000 };
+        start_session(&mut tx, &new, 1).await.unwrap();
+    }
+    assert!(revoke_session(&mut tx, &id("s1"), 10).await.unwrap());
+    assert!(revoke_session(&mut tx, &id("s1"), 11).await.unwrap());
+    assert!(!revoke_session(&mut tx, &id("none"), 11).await.unwrap());
+    assert_eq!(revoke_viewer_sessions(&mut tx, "eve", &course, 12).await.unwrap(), 1);
+    let events = events_after(&mut tx, 0, 13, 10).await.unwrap();
+    let positions: Vec<_> = events.iter().map(|event| event.position).collect();
+    assert_eq!(positions, [1, 2]);
+    assert!(events[0].json.contains("s1") && events[1].json.contains("s2"));
+    assert_eq!(events_after(&mut tx, 1, 13, 10).await.unwrap().len(), 1);
+    assert_eq!(newest_event(&mut tx).await.unwrap(), 2);
+}
+
+#[tokio::test]
+async fn a_version_serves_only_while_it_is_the_newest() {
+    let (_dir, db) = database().await;
+    let mut tx = db.begin().await.unwrap();
+    let lesson_id = id("l");
+    add_lesson(&mut tx, &NewLesson { id: lesson_id.clone(), course: id("c"), title: "T".to_owned(), owner: "k".to_owned() }, 1).await.unwrap();
+    for name in ["v1", "v2"] {
+        let new = NewVersion { id: id(name), lesson: lesson_id.clone(), source: "uploads/x".to_owned(), source_bytes: 9, filename: String::new() };
+        add_version(&mut tx, &new, 1).await.unwrap();
+        assert!(record_plan(&mut tx, &id(name), "{}", "{}", 1000, "[]", 2).await.unwrap());
+        assert!(!record_plan(&mut tx, &id(name), "{}", "{}", 1000, "[]", 2).await.unwrap());
+    }
+    start_serving(&mut tx, &lesson_id, &id("v1"), 3).await.unwrap();
+    assert!(playing_version(&mut tx, &lesson_id).await.unwrap().is_none());
+    start_serving(&mut tx, &lesson_id, &id("v2"), 3).await.unwrap();
+    assert_eq!(playing_version(&mut tx, &lesson_id).await.unwrap().unwrap().id, id("v2"));
+    assert_eq!(versions_to_retire(&mut tx, 4, 9).await.unwrap(), [(lesson_id.clone(), id("v1"))]);
+    let object = |path: &str| Stored { path: path.to_owned(), bytes: 1, handover: format!("\"{path}\"") };
+    add_objects(&mut tx, &id("v2"), &[object("a"), object("b")]).await.unwrap();
+    let seen = add_objects(&mut tx, &id("v2"), &[object("b"), object("c")]).await.unwrap();
+    let objects = objects_after(&mut tx, &id("v2"), seen - 1).await.unwrap();
+    assert_eq!(objects, [(seen, "\"c\"".to_owned())]);
+    assert!(finish_version(&mut tx, &id("v2"), "[]", 5).await.unwrap());
+    assert!(!fail_version(&mut tx, &id("v2"), "x", "y", 6).await.unwrap());
+    assert!(mark_deleted(&mut tx, &lesson_id, 7).await.unwrap());
+    assert!(lesson(&mut tx, &lesson_id).await.unwrap().is_none());
+    assert!(playing_version(&mut tx, &lesson_id).await.unwrap().is_none());
+    assert_eq!(lessons_to_remove(&mut tx, 9).await.unwrap(), std::slice::from_ref(&lesson_id));
+    forget_lesson(&mut tx, &lesson_id).await.unwrap();
+    assert!(version(&mut tx, &id("v2")).await.unwrap().is_none());
+}

@@ -1,0 +1,273 @@
+//! Versions of a lesson: each upload makes one. `queued → transcoding → ready | failed`, and the objects that workers
+//! handed over, in the order in which they were committed.
+
+use crate::db::{DbError, Row, Tx};
+use crate::db_args;
+use crate::ids::Id;
+
+/// Where a version stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum VersionState {
+    /// Waits for its probe.
+    Queued,
+    /// Planned; tasks are under way.
+    Transcoding,
+    /// All of it is there.
+    Ready,
+    /// It will never be.
+    Failed,
+}
+
+impl VersionState {
+    /// The name in the API and the database.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Queued => "queued",
+            Self::Transcoding => "transcoding",
+            Self::Ready => "ready",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+impl std::str::FromStr for VersionState {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        [Self::Queued, Self::Transcoding, Self::Ready, Self::Failed]
+            .into_iter()
+            .find(|state| state.as_str() == text)
+            .ok_or_else(|| format!("no state of a version: {text}"))
+    }
+}
+
+/// A version.
+#[derive(Clone, Debug)]
+pub struct Version {
+    /// Its id, part of its objects' URLs.
+    pub id: Id,
+    /// Its lesson.
+    pub lesson: Id,
+    /// Where it stands.
+    pub state: VersionState,
+    /// The key of the recording in the store.
+    pub source: String,
+    /// The recording's size in bytes.
+    pub source_bytes: u64,
+    /// When transcoding began.
+    pub started: Option<i64>,
+    /// Rises with each change of its objects; the position of the newest.
+    pub revision: i64,
+    /// Whether a player that starts now gets to the end.
+    pub playable: bool,
+    /// How much of it is there, 0 to 1.
+    pub progress: f64,
+    /// In milliseconds, once probed.
+    pub duration: Option<u64>,
+    /// What the probe found, JSON.
+    pub media: Option<String>,
+    /// The plan, JSON.
+    pub plan: Option<String>,
+    /// The renditions as the API tells them, JSON.
+    pub renditions: String,
+    /// Why it failed: code and sentence.
+    pub error: Option<(String, String)>,
+}
+
+/// What makes a version.
+#[derive(Clone, Debug)]
+pub struct NewVersion {
+    /// Its id.
+    pub id: Id,
+    /// Its lesson.
+    pub lesson: Id,
+    /// The key of the recording in the store.
+    pub source: String,
+    /// The recording's size in bytes.
+    pub source_bytes: u64,
+    /// What the creator called the file.
+    pub filename: String,
+}
+
+/// An object of a version.
+#[derive(Clone, Debug)]
+pub struct Stored {
+    /// Relative to the version.
+    pub path: String,
+    /// Its size.
+    pub bytes: u64,
+    /// The handover, JSON.
+    pub handover: String,
+}
+
+const VERSION: &str = "SELECT id, lesson, state, source, source_bytes, started, revision, playable, progress, duration,
+     media, plan, renditions, error_code, error_detail FROM versions WHERE id = $1";
+const PLAYING: &str = "SELECT v.id, v.lesson, v.state, v.source, v.source_bytes, v.started, v.revision, v.playable,
+     v.progress, v.duration, v.media, v.plan, v.renditions, v.error_code, v.error_detail
+     FROM lessons l JOIN versions v ON v.id = l.serving WHERE l.id = $1 AND l.deleted IS NULL";
+
+fn from_row(row: &Row) -> Result<Version, DbError> {
+    let code: Option<String> = row.get("error_code")?;
+    let detail: Option<String> = row.get("error_detail")?;
+    Ok(Version {
+        id: row.parse("id")?,
+        lesson: row.parse("lesson")?,
+        state: row.parse("state")?,
+        source: row.get("source")?,
+        source_bytes: row.unsigned("source_bytes")?,
+        started: row.get("started")?,
+        revision: row.get("revision")?,
+        playable: row.truth("playable")?,
+        progress: row.get("progress")?,
+        duration: row.get::<Option<i64>>("duration")?.and_then(|ms| u64::try_from(ms).ok()),
+        media: row.get("media")?,
+        plan: row.get("plan")?,
+        renditions: row.get("renditions")?,
+        error: code.map(|code| (code, detail.unwrap_or_default())),
+    })
+}
+
+/// Keeps a version and makes it its lesson's newest.
+pub async fn add_version(tx: &mut Tx, new: &NewVersion, now: i64) -> Result<(), DbError> {
+    tx.execute(
+        "INSERT INTO versions (id, lesson, state, source, source_bytes, filename, created, revision, playable, progress,
+         renditions) VALUES ($1, $2, 'queued', $3, $4, $5, $6, 0, 0, 0.0, '[]')",
+        db_args![&new.id, &new.lesson, &new.source, new.source_bytes, &new.filename, now],
+    )
+    .await?;
+    tx.execute(
+        "UPDATE lessons SET newest = $2, revision = revision + 1 WHERE id = $1",
+        db_args![&new.lesson, &new.id],
+    )
+    .await
+    .map(drop)
+}
+
+/// One version.
+pub async fn version(tx: &mut Tx, id: &Id) -> Result<Option<Version>, DbError> {
+    let row = tx.one(VERSION, db_args![id]).await?;
+    row.as_ref().map(from_row).transpose()
+}
+
+/// The version that players of a lesson get.
+pub async fn playing_version(tx: &mut Tx, lesson: &Id) -> Result<Option<Version>, DbError> {
+    let row = tx.one(PLAYING, db_args![lesson]).await?;
+    row.as_ref().map(from_row).transpose()
+}
+
+/// Versions that are neither ready nor failed, oldest first.
+pub async fn unfinished_versions(tx: &mut Tx, limit: i64) -> Result<Vec<Id>, DbError> {
+    let rows = tx
+        .all(
+            "SELECT id FROM versions WHERE state IN ('queued', 'transcoding') ORDER BY created LIMIT $1",
+            db_args![limit],
+        )
+        .await?;
+    rows.iter().map(|row| row.parse("id")).collect()
+}
+
+/// Keeps what the probe found and the plan made of it; transcoding begins. Answers false when it had been planned.
+pub async fn record_plan(
+    tx: &mut Tx,
+    id: &Id,
+    media: &str,
+    plan: &str,
+    duration_ms: u64,
+    renditions: &str,
+    now: i64,
+) -> Result<bool, DbError> {
+    let changed = tx
+        .execute(
+            "UPDATE versions SET state = 'transcoding', media = $2, plan = $3, duration = $4, renditions = $5,
+             started = $6, revision = revision + 1 WHERE id = $1 AND state = 'queued'",
+            db_args![id, media, plan, duration_ms, renditions, now],
+        )
+        .await?;
+    Ok(changed > 0)
+}
+
+/// Commits objects that were handed over; answers the version's revision. One that is there is left as it was.
+pub async fn add_objects(tx: &mut Tx, id: &Id, objects: &[Stored]) -> Result<i64, DbError> {
+    let row = tx.one("UPDATE versions SET revision = revision + 1 WHERE id = $1 RETURNING revision", db_args![id]).await?;
+    let revision = row.ok_or_else(|| DbError::Corrupt(format!("the version {id} is gone")))?.get("revision")?;
+    for object in objects {
+        tx.execute(
+            "INSERT INTO objects (version, path, position, bytes, handover) VALUES ($1, $2, $3, $4, $5)
+             ON CONFLICT (version, path) DO NOTHING",
+            db_args![id, &object.path, revision, object.bytes, &object.handover],
+        )
+        .await?;
+    }
+    Ok(revision)
+}
+
+/// The handovers committed behind `position`, in that order.
+pub async fn objects_after(tx: &mut Tx, id: &Id, position: i64) -> Result<Vec<(i64, String)>, DbError> {
+    let rows = tx
+        .all(
+            "SELECT position, handover FROM objects WHERE version = $1 AND position > $2 ORDER BY position, path",
+            db_args![id, position],
+        )
+        .await?;
+    rows.iter().map(|row| Ok((row.get("position")?, row.get("handover")?))).collect()
+}
+
+/// Notes how far a version is.
+pub async fn set_progress(tx: &mut Tx, id: &Id, progress: f64, playable: bool) -> Result<(), DbError> {
+    tx.execute(
+        "UPDATE versions SET progress = $2, playable = $3 WHERE id = $1 AND state = 'transcoding'",
+        db_args![id, progress, playable],
+    )
+    .await
+    .map(drop)
+}
+
+/// Gives players of a lesson this version, and retires the one before.
+pub async fn start_serving(tx: &mut Tx, lesson: &Id, id: &Id, now: i64) -> Result<(), DbError> {
+    let changed = tx
+        .execute(
+            "UPDATE lessons SET serving = $2, revision = revision + 1
+             WHERE id = $1 AND newest = $2 AND (serving IS NULL OR serving <> $2)",
+            db_args![lesson, id],
+        )
+        .await?;
+    if changed > 0 {
+        tx.execute(
+            "UPDATE versions SET retired = $3 WHERE lesson = $1 AND id <> $2 AND retired IS NULL",
+            db_args![lesson, id, now],
+        )
+        .await?;
+    }
+    Ok(())
+}
+
+/// All of it is there. Answers false when it was not under way.
+pub async fn finish_version(tx: &mut Tx, id: &Id, renditions: &str, now: i64) -> Result<bool, DbError> {
+    let changed = tx
+        .execute(
+            "UPDATE versions SET state = 'ready', playable = 1, progress = 1.0, renditions = $2, finished = $3,
+             revision = revision + 1 WHERE id = $1 AND state = 'transcoding'",
+            db_args![id, renditions, now],
+        )
+        .await?;
+    Ok(changed > 0)
+}
+
+/// It will never be. Answers false when it had come to an end before.
+pub async fn fail_version(tx: &mut Tx, id: &Id, code: &str, detail: &str, now: i64) -> Result<bool, DbError> {
+    let changed = tx
+        .execute(
+            "UPDATE versions SET state = 'failed', playable = 0, error_code = $2, error_detail = $3, finished = $4
+             WHERE id = $1 AND state IN ('queued', 'transcoding')",
+            db_args![id, code, detail, now],
+        )
+        .await?;
+    Ok(changed > 0)
+}
+
+/// Versions that were replaced before `before`, and that no token can ask for any more: lesson and version.
+pub async fn versions_to_retire(tx: &mut Tx, before: i64, limit: i64) -> Result<Vec<(Id, Id)>, DbError> {
+    let rows = tx
+        .all("SELECT lesson, id FROM versions WHERE retired < $1 ORDER BY retired LIMIT $2", db_args![before, limit])
+        .await?;
+    rows.iter().map(|row| Ok((row.parse("lesson")?, row.parse("id")?))).collect()
+}

@@ -23,7 +23,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("upload", &["store", "db", "telemetry", "semantics", "ids", "time", "units"]),
     ("catalog", &["db", "telemetry", "packaging", "semantics", "ids", "time", "units"]),
     ("jobs", &["db", "telemetry", "packaging", "semantics", "ids", "time", "units"]),
-    ("db", &["telemetry", "time", "units"]),
+    ("db", &["telemetry", "ids", "time", "units"]),
     ("telemetry", &[]),
     ("packaging", &["semantics", "units"]),
     ("semantics", &[]),

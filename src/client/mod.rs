@@ -166,15 +166,22 @@ pub struct Http {
     limits: Limits,
 }
 
-/// TLS towards servers: the public roots, on aws-lc.
+/// Whom to trust: the machine's own roots (`SSL_CERT_FILE` names others), else those of the public web.
+fn roots() -> rustls::RootCertStore {
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    if roots.is_empty() {
+        roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
+    }
+    roots
+}
+
+/// TLS towards servers, on aws-lc.
 fn tls() -> rustls::ClientConfig {
     let provider = std::sync::Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let builder = rustls::ClientConfig::builder_with_provider(provider);
     match builder.with_safe_default_protocol_versions() {
-        Ok(builder) => {
-            let roots = rustls::RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
-            builder.with_root_certificates(roots).with_no_client_auth()
-        }
+        Ok(builder) => builder.with_root_certificates(roots()).with_no_client_auth(),
         // aws-lc supports both versions, so this arm is never reached.
         Err(_) => std::process::abort(),
     }

@@ -72,15 +72,29 @@ impl Throughput {
 impl Policy {
     /// The index into `bandwidths` (peaks, rising) to take next, coming from `current`. With less than `scarce` of
     /// `buffered` media nothing goes up: the risk would be a stall, the gain a few seconds of sharper picture.
-    pub fn choose(self, bandwidths: &[u64], current: usize, estimate: Option<f64>, buffered: Duration, scarce: Duration) -> usize {
+    pub fn choose(
+        self,
+        bandwidths: &[u64],
+        current: usize,
+        estimate: Option<f64>,
+        buffered: Duration,
+        scarce: Duration,
+    ) -> usize {
         let highest = bandwidths.len().saturating_sub(1);
         let current = current.min(highest);
         match self {
             Self::Lowest => 0,
             Self::Highest => highest,
             Self::Throughput => {
-                let Some(estimate) = estimate else { return current };
-                let fits = |share: f64| bandwidths.iter().rposition(|needs| *needs as f64 <= estimate * share).unwrap_or(0);
+                let Some(estimate) = estimate else {
+                    return current;
+                };
+                let fits = |share: f64| {
+                    bandwidths
+                        .iter()
+                        .rposition(|needs| *needs as f64 <= estimate * share)
+                        .unwrap_or(0)
+                };
                 let (kept, climbed) = (fits(KEEP), fits(CLIMB));
                 if climbed > current {
                     if buffered < scarce { current } else { climbed }
@@ -117,8 +131,14 @@ mod tests {
         throughput.sample(250_000, second);
         let fell = 8e6 - throughput.estimate().unwrap();
         let rose = risen.estimate().unwrap() - 8e6;
-        assert!(fell > 1e6, "a quarter of the throughput shows within one second: {fell}");
-        assert!(rose / 24e6 < fell / 6e6 / 2.0, "rising takes more than twice as long: {rose} {fell}");
+        assert!(
+            fell > 1e6,
+            "a quarter of the throughput shows within one second: {fell}"
+        );
+        assert!(
+            rose / 24e6 < fell / 6e6 / 2.0,
+            "rising takes more than twice as long: {rose} {fell}"
+        );
     }
 
     #[test]
@@ -130,9 +150,15 @@ mod tests {
 
     #[test]
     fn going_up_wants_room_and_a_buffer_and_going_down_does_not_wait() {
-        let choose = |current, estimate: f64, buffered| Policy::Throughput.choose(&LADDER, current, Some(estimate), buffered, SCARCE);
+        let choose = |current, estimate: f64, buffered| {
+            Policy::Throughput.choose(&LADDER, current, Some(estimate), buffered, SCARCE)
+        };
         assert_eq!(choose(0, 3e6, PLENTY), 2);
-        assert_eq!(choose(0, 2.5e6, PLENTY), 1, "2 Mbit/s do not fit into seven tenths of 2.5");
+        assert_eq!(
+            choose(0, 2.5e6, PLENTY),
+            1,
+            "2 Mbit/s do not fit into seven tenths of 2.5"
+        );
         assert_eq!(choose(2, 2.5e6, PLENTY), 2, "and are not left for it");
         assert_eq!(choose(0, 3e6, Duration::from_secs(1)), 0);
         assert_eq!(choose(3, 1e6, Duration::from_secs(1)), 1);

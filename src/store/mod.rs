@@ -185,6 +185,15 @@ impl Grower {
     }
 }
 
+impl Grower {
+    /// Says that the caller has kept what the last checkpoint gave: what that replaced may go.
+    pub async fn kept(&mut self) {
+        if let Self::S3(grower) = self {
+            grower.kept().await;
+        }
+    }
+}
+
 /// A handle to the store; clones share it.
 #[derive(Clone)]
 pub struct Store {
@@ -330,6 +339,15 @@ impl Growth {
     pub fn reserve(mut self) -> Self {
         if let Self::S3(multipart) = &mut self {
             multipart.reserve();
+        }
+        self
+    }
+
+    /// This one, with what a later one has set apart for its writer and nothing else of it.
+    #[must_use]
+    pub fn reserved_like(mut self, later: &Self) -> Self {
+        if let (Self::S3(multipart), Self::S3(later)) = (&mut self, later) {
+            multipart.reserve_like(later);
         }
         self
     }

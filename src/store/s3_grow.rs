@@ -45,6 +45,10 @@ impl Multipart {
     pub(super) fn reserve(&mut self) {
         self.number = self.number.saturating_add(1);
     }
+
+    pub(super) fn reserve_like(&mut self, later: &Self) {
+        self.number = self.number.max(later.number);
+    }
 }
 
 pub(super) async fn start(
@@ -73,8 +77,8 @@ pub struct Grower {
     held: Option<OwnedSemaphorePermit>,
     length: u64,
     durable: u64,
-    /// A rest that a checkpoint has replaced; its object goes once the caller has kept that checkpoint.
-    stale: Option<Tail>,
+    /// Rests that checkpoints have replaced; their objects go once the caller has kept those.
+    stale: Vec<Tail>,
 }
 
 impl Grower {
@@ -82,7 +86,7 @@ impl Grower {
         let mut grower = Self {
             store: store.clone(),
             key: key.clone(),
-            stale: None,
+            stale: Vec::new(),
             buffer: BytesMut::new(),
             held: None,
             length,
@@ -125,17 +129,13 @@ impl Grower {
         if number > LAST_NUMBER {
             return Err(StoreError::Refused("the upload was broken off too often: no part numbers are left".to_owned()));
         }
-        if let Some(old) = self.stale.take() {
-            // Replaced by what the caller has kept since. One that stays behind is removed with the upload.
-            let _ = self.store.delete(&tail_key(&self.key, old.number)?).await;
-        }
         let part = usize::try_from(self.multipart.part).unwrap_or(usize::MAX);
         if self.buffer.len() >= part {
             // Parts of exactly one size: some look-alikes demand it.
             let bytes = self.buffer.split_to(part).freeze();
             let etag = self.store.upload_part(&self.key, &self.multipart.id, number, bytes).await?;
             self.multipart.parts.push(Part { number, etag });
-            self.stale = self.multipart.tail.take();
+            self.stale.extend(self.multipart.tail.take());
             self.durable = self.length - self.buffer.len() as u64;
             if self.buffer.is_empty() {
                 self.held = None;
@@ -145,12 +145,23 @@ impl Grower {
             let bytes = Bytes::copy_from_slice(self.buffer.chunk());
             let size = bytes.len() as u64;
             self.store.put_whole(&tail_key(&self.key, number)?, "application/octet-stream", bytes, false).await?;
-            self.stale = self.stale.take().or(self.multipart.tail.take());
+            self.stale.extend(self.multipart.tail.take());
             self.multipart.tail = Some(Tail { number, bytes: size });
             self.durable = self.length;
         }
         self.multipart.reserve();
         Ok((self.durable, self.multipart.clone()))
+    }
+}
+
+impl Grower {
+    pub(super) async fn kept(&mut self) {
+        for old in std::mem::take(&mut self.stale) {
+            if let Ok(key) = tail_key(&self.key, old.number) {
+                // One that stays behind is removed with the upload.
+                let _ = self.store.delete(&key).await;
+            }
+        }
     }
 }
 

@@ -1,0 +1,329 @@
+//! One request's bytes on their way into the store.
+//!
+//! A request takes a ticket; the highest one may write. It waits until the writer before it has kept what it had and
+//! left, or takes over when that one stays silent: from then on nothing of the older one can be acknowledged. The
+//! writing runs in a task of its own, so that a client that hangs up still gets acknowledged what came.
+
+use std::pin::Pin;
+
+use bytes::Bytes;
+use futures_util::{Stream, StreamExt};
+use tokio::time::{MissedTickBehavior, interval, sleep};
+use tokio_util::sync::CancellationToken;
+
+use super::headers::{Checksum, Digesting};
+use super::{Active, State, Upload, UploadError, Uploads, record, source_key};
+use crate::ids::Id;
+use crate::store::{Grower, Growth, StoreError};
+use crate::time::monotonic;
+
+/// The bytes of a request; the error is what the connection said.
+pub type Incoming = Pin<Box<dyn Stream<Item = Result<Bytes, String>> + Send>>;
+
+/// A request to append.
+pub struct Request {
+    /// Where its bytes belong.
+    pub offset: u64,
+    /// How many there are, when the client said so.
+    pub content_length: Option<u64>,
+    /// The upload's whole length, when the client says so now.
+    pub length: Option<u64>,
+    /// What the bytes should come to.
+    pub checksum: Option<Checksum>,
+    /// The bytes.
+    pub body: Incoming,
+}
+
+/// What became of a request.
+#[derive(Clone, Debug)]
+pub struct Appended {
+    /// The upload after it.
+    pub upload: Upload,
+}
+
+impl Uploads {
+    pub(super) async fn take_ticket(&self, id: &Id) -> Result<i64, UploadError> {
+        let mut tx = self.db.begin().await?;
+        let ticket = record::take_ticket(&mut tx, id).await?.ok_or(UploadError::NotFound)?;
+        tx.commit().await?;
+        self.tell_local_writer(id, ticket);
+        Ok(ticket)
+    }
+
+    /// Waits for the writer before `ticket` to leave, or fences it off. With `write`, `ticket` writes from then on.
+    pub(super) async fn take_over(&self, id: &Id, ticket: i64, write: bool) -> Result<Upload, UploadError> {
+        let deadline = monotonic() + self.config.takeover.get();
+        loop {
+            let mut tx = self.db.begin().await?;
+            tx.lock("upload", id.as_str()).await?;
+            let mut upload = record::get(&mut tx, id).await?.ok_or(UploadError::NotFound)?;
+            if upload.fence != ticket {
+                return Err(UploadError::Superseded);
+            }
+            if upload.writer.is_none() || monotonic() >= deadline {
+                let writer = write.then_some(ticket);
+                upload.growth = upload.growth.reserve();
+                upload.writer = writer;
+                record::set_writer(&mut tx, id, writer, &upload.growth).await?;
+                tx.commit().await?;
+                return Ok(upload);
+            }
+            drop(tx);
+            sleep(std::time::Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Appends a request's bytes. Whatever ends it early, what came before is acknowledged.
+    pub async fn append(&self, id: &Id, request: Request) -> Result<Appended, UploadError> {
+        // Refused before anybody is disturbed; the offset is looked at again under the ticket.
+        let upload = super::usable(self.peek(id).await?)?;
+        if upload.state != State::Open {
+            return Err(UploadError::NotWritable);
+        }
+        let work = self.clone().write(id.clone(), request);
+        match tokio::spawn(work).await {
+            Ok(result) => result,
+            Err(_) => Err(StoreError::Unavailable("the program is ending".to_owned()).into()),
+        }
+    }
+
+    async fn write(self, id: Id, request: Request) -> Result<Appended, UploadError> {
+        let ticket = self.take_ticket(&id).await?;
+        let leave = CancellationToken::new();
+        let _active = Registered::new(&self, &id, ticket, leave.clone());
+        let upload = self.take_over(&id, ticket, true).await?;
+        match self.receive(&upload, ticket, &leave, request).await {
+            Ok(upload) => Ok(Appended { upload }),
+            Err(error) => {
+                self.leave(&id, ticket).await;
+                Err(error)
+            }
+        }
+    }
+
+    /// Gives the upload free after a failure that came before the last acknowledgement.
+    async fn leave(&self, id: &Id, ticket: i64) {
+        let left = async {
+            let mut tx = self.db.begin().await?;
+            if let Some(upload) = record::get(&mut tx, id).await?.filter(|upload| upload.writer == Some(ticket)) {
+                record::set_writer(&mut tx, id, None, &upload.growth).await?;
+            }
+            tx.commit().await
+        };
+        if let Err(error) = left.await {
+            // The next request takes over after its wait.
+            tracing::warn!(upload = %id, %error, "an upload could not be given free");
+        }
+    }
+
+    async fn receive(
+        &self,
+        upload: &Upload,
+        ticket: i64,
+        leave: &CancellationToken,
+        request: Request,
+    ) -> Result<Upload, UploadError> {
+        let length = self.check(upload, request.offset, request.length).await?;
+        let room = length.unwrap_or(self.config.size.0).saturating_sub(upload.received);
+        if request.content_length.is_some_and(|bytes| bytes > room) {
+            return Err(if length.is_some() { UploadError::TooLong } else { UploadError::TooLarge { limit: self.config.size.0 } });
+        }
+        let grower = self.open(upload).await?;
+        let mut writing = Writing {
+            uploads: self,
+            upload: Upload { length, ..upload.clone() },
+            ticket,
+            grower,
+            digest: request.checksum.map(Digesting::new),
+            room,
+        };
+        let end = writing.pump(request.body, leave).await;
+        writing.finish(end).await
+    }
+
+    /// Looks at offset and length under the ticket; answers the upload's length.
+    async fn check(&self, upload: &Upload, offset: u64, length: Option<u64>) -> Result<Option<u64>, UploadError> {
+        if upload.state != State::Open {
+            return super::usable(upload.clone()).and(Err(UploadError::NotWritable));
+        }
+        if offset != upload.received {
+            return Err(UploadError::WrongOffset { expected: upload.received });
+        }
+        match (upload.length, length) {
+            (Some(known), Some(said)) if known != said => Err(UploadError::WrongLength),
+            (None, Some(said)) if said < upload.received => Err(UploadError::WrongLength),
+            (None, Some(said)) if said > self.config.size.0 => Err(UploadError::TooLarge { limit: self.config.size.0 }),
+            (None, Some(said)) => {
+                let mut tx = self.db.begin().await?;
+                record::set_length(&mut tx, &upload.id, said).await?;
+                tx.commit().await?;
+                Ok(Some(said))
+            }
+            (known, _) => Ok(known),
+        }
+    }
+
+    /// Opens the growing object; a writer that was fenced off may hold its file for a moment yet.
+    async fn open(&self, upload: &Upload) -> Result<Grower, UploadError> {
+        let key = source_key(&upload.id)?;
+        let deadline = monotonic() + self.config.takeover.get();
+        loop {
+            match self.store.grow(&key, upload.received, upload.growth.clone()).await {
+                Err(StoreError::Held) if monotonic() < deadline => {
+                    sleep(std::time::Duration::from_millis(20)).await;
+                }
+                other => return Ok(other?),
+            }
+        }
+    }
+}
+
+/// A request that is being written.
+struct Writing<'a> {
+    uploads: &'a Uploads,
+    upload: Upload,
+    ticket: i64,
+    grower: Grower,
+    digest: Option<Digesting>,
+    /// Bytes that may still come.
+    room: u64,
+}
+
+impl Writing<'_> {
+    /// Takes bytes until they end, or something ends them.
+    async fn pump(&mut self, mut body: Incoming, leave: &CancellationToken) -> Result<(), UploadError> {
+        let config = self.uploads.config.clone();
+        let mut watch = interval(config.watch.get());
+        watch.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let silence = sleep(config.idle.get());
+        tokio::pin!(silence);
+        loop {
+            let chunk = tokio::select! {
+                biased;
+                () = leave.cancelled() => return Err(UploadError::Superseded),
+                chunk = body.next() => {
+                    silence.as_mut().reset(monotonic() + config.idle.get());
+                    chunk
+                }
+                () = &mut silence => {
+                    return Err(UploadError::BrokenBody("no bytes came for too long".to_owned()));
+                }
+                _ = watch.tick() => {
+                    self.look_for_newer().await?;
+                    continue;
+                }
+            };
+            let bytes = match chunk {
+                None => return Ok(()),
+                Some(Err(error)) => return Err(UploadError::BrokenBody(error)),
+                Some(Ok(bytes)) => bytes,
+            };
+            if bytes.len() as u64 > self.room {
+                return Err(UploadError::TooLong);
+            }
+            self.room -= bytes.len() as u64;
+            if let Some(digest) = &mut self.digest {
+                digest.update(&bytes);
+            }
+            self.grower.write(bytes).await?;
+            if self.grower.wants_checkpoint() {
+                self.checkpoint().await?;
+            }
+        }
+    }
+
+    async fn look_for_newer(&self) -> Result<(), UploadError> {
+        let looked = record::fence(&mut self.uploads.db.read().await?, &self.upload.id).await?;
+        match looked {
+            Some((fence, true)) if fence == self.ticket => Ok(()),
+            Some((_, true)) => Err(UploadError::Superseded),
+            _ => Err(UploadError::Gone),
+        }
+    }
+
+    /// Bytes under a checksum are not acknowledged before all of them have come to it; on the way only what S3 needs
+    /// set apart for the next part is kept.
+    async fn checkpoint(&mut self) -> Result<(), UploadError> {
+        let (length, growth) = self.grower.checkpoint(false).await?;
+        if self.digest.is_some() {
+            let reserved = self.upload.growth.clone().reserved_like(&growth);
+            let received = self.upload.received;
+            return self.acknowledge(received, reserved, false).await;
+        }
+        self.acknowledge(length, growth, false).await?;
+        self.grower.kept().await;
+        Ok(())
+    }
+
+    async fn acknowledge(&mut self, received: u64, growth: Growth, leaves: bool) -> Result<(), UploadError> {
+        let (uploads, id) = (self.uploads, &self.upload.id);
+        let expires = uploads.expiry();
+        let mut tx = uploads.db.begin().await?;
+        let ours = record::acknowledge(&mut tx, id, self.ticket, received, &growth, leaves, expires).await?;
+        if !ours {
+            return Err(UploadError::Superseded);
+        }
+        tx.commit().await?;
+        self.upload = Upload { received, growth, expires, ..self.upload.clone() };
+        Ok(())
+    }
+
+    /// Acknowledges what came, however it ended, and tells how it ended.
+    async fn finish(mut self, end: Result<(), UploadError>) -> Result<Upload, UploadError> {
+        if let Some(digest) = self.digest.take() {
+            // Part of a body can't be checked, so part of it is not kept.
+            end?;
+            if !digest.matches() {
+                return Err(UploadError::ChecksumMismatch);
+            }
+            return self.last_checkpoint().await;
+        }
+        match end {
+            Ok(()) => self.last_checkpoint().await,
+            Err(error @ (UploadError::Store(_) | UploadError::Db(_) | UploadError::Gone)) => Err(error),
+            Err(error) => {
+                self.last_checkpoint().await?;
+                Err(error)
+            }
+        }
+    }
+
+    async fn last_checkpoint(mut self) -> Result<Upload, UploadError> {
+        // On S3 a full part and the rest behind it may need a number each.
+        while self.grower.wants_checkpoint() && self.digest.is_none() {
+            self.checkpoint().await?;
+        }
+        let (length, growth) = self.grower.checkpoint(true).await?;
+        self.acknowledge(length, growth, true).await?;
+        self.grower.kept().await;
+        self.upload.writer = None;
+        Ok(self.upload)
+    }
+}
+
+/// The writer's entry in the list of this process; gone with it.
+struct Registered<'a> {
+    uploads: &'a Uploads,
+    id: &'a Id,
+    ticket: i64,
+}
+
+impl<'a> Registered<'a> {
+    fn new(uploads: &'a Uploads, id: &'a Id, ticket: i64, leave: CancellationToken) -> Self {
+        let mut active = uploads.active.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        // The newest alone is kept: an older one has been told to leave.
+        if active.get(id).is_none_or(|other| other.ticket < ticket) {
+            active.insert(id.clone(), Active { ticket, leave });
+        }
+        Self { uploads, id, ticket }
+    }
+}
+
+impl Drop for Registered<'_> {
+    fn drop(&mut self) {
+        let mut active = self.uploads.active.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if active.get(self.id).is_some_and(|writer| writer.ticket == self.ticket) {
+            active.remove(self.id);
+        }
+    }
+}

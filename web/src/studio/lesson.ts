@@ -98,7 +98,8 @@ export class LessonCard {
       bar.value = part;
       bar.setAttribute("aria-valuetext", percent(part));
       const figures = [percent(part), `${bytes(upload.sent)} of ${bytes(upload.file.size)}`];
-      if (upload.state === "running" && upload.speed > 0) figures.push(`${bytes(upload.speed)}/s`, remaining(upload.left));
+      if (upload.state === "running" && part >= 1) figures.push("the server is finishing it");
+      else if (upload.state === "running" && upload.speed > 0) figures.push(`${bytes(upload.speed)}/s`, remaining(upload.left));
       if (upload.state === "waiting") figures.push("waits for its turn");
       if (upload.state === "paused") figures.push("paused");
       line.textContent = figures.join(" · ");

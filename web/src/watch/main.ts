@@ -88,8 +88,11 @@ function run(source: Source): void {
       lower(explain(problem), problem.code, () => location.reload());
     },
     connection: (up) => {
-      if (up) whisper.hidden = true;
-      else tell("The connection is gone. Trying again …", 0, { label: "Now", act: () => player.retry() });
+      if (up) {
+        whisper.hidden = true;
+        curtain.hidden = true;
+      } else if (player.played) tell("The connection is gone. Trying again …", 0, { label: "Now", act: () => player.retry() });
+      else lower(explain(new Problem(0, "network", "")), "network", () => player.retry());
     },
   }, from, session, lesson);
 
@@ -97,6 +100,7 @@ function run(source: Source): void {
     session,
     content: lesson,
     target: () => reportsTo(source.current.base),
+    unreachable: (target) => source.failed(target),
     facts: () => {
       const { hls } = player;
       return {

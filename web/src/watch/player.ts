@@ -69,6 +69,11 @@ export class Player {
     return Hls.isSupported();
   }
 
+  /** Whether anything of the film was seen. */
+  get played(): boolean {
+    return this.video.played.length > 0;
+  }
+
   /** Takes loading up again at once, for a viewer who asks. */
   retry(): void {
     this.attempts = 0;
@@ -107,7 +112,7 @@ export class Player {
       workerPath: HLS_WORKER,
       backBufferLength: 60,
       maxBufferLength: 30,
-      maxMaxBufferLength: 120,
+      maxMaxBufferLength: 60,
       capLevelToPlayerSize: true,
       // Playlists name paths of Lyceum alone; keys and segments come from the same edge.
       loader: this.loader(),
@@ -195,7 +200,7 @@ export class Player {
   private onDown(): void {
     const now = performance.now();
     this.downSince ??= now;
-    if (now - this.downSince > PATIENCE || this.source.allFailed) this.events.connection(false);
+    if (now - this.downSince > PATIENCE || (this.attempts >= 2 && this.source.allFailed)) this.events.connection(false);
     clearTimeout(this.timer);
     this.timer = setTimeout(() => this.resume(), PAUSES[Math.min(this.attempts, PAUSES.length - 1)]);
     this.attempts += 1;

@@ -40,6 +40,8 @@ export interface QualityOptions {
   content: string;
   /** Where reports go at this moment: the edge may change while the page plays. */
   target: () => string;
+  /** A report found nobody there. */
+  unreachable: (target: string) => void;
   facts: () => Facts;
 }
 
@@ -87,7 +89,7 @@ export class Quality {
 
   /** The viewer wants to see something: the start-up time runs from the first call. */
   wanted(): void {
-    if (this.startup !== null || this.state === CmcdPlayerState.STARTING) return;
+    if (this.startup !== null || this.state !== CmcdPlayerState.PRELOADING) return;
     this.wantedAt ??= performance.now();
     this.enter(CmcdPlayerState.STARTING);
   }
@@ -215,16 +217,23 @@ export class Quality {
     });
   }
 
+  /** Sends one report; the answer's status tells the reporter whether to try again (5xx) or never more (410). */
   private async send(headers: Record<string, string>, body: string): Promise<{ status: number }> {
+    const target = this.options.target();
+    let status = 0;
     try {
-      const response = await fetch(this.options.target(), { method: "POST", headers, body, keepalive: true, credentials: "omit", cache: "no-store" });
-      if (response.status < 500 && response.status !== 429) this.failures = 0;
-      else this.failures += 1;
-      return { status: this.failures > GIVE_UP ? 204 : response.status };
+      ({ status } = await fetch(target, { method: "POST", headers, body, keepalive: true, credentials: "omit", cache: "no-store" }));
     } catch {
+      this.options.unreachable(target);
+    }
+    if (status === 0 || status === 429 || status >= 500) {
       this.failures += 1;
       return { status: this.failures > GIVE_UP ? 204 : 503 };
     }
+    this.failures = 0;
+    // A token that never let anything play will not let reports in either.
+    if ((status === 401 || status === 403) && this.startup === null) return { status: 410 };
+    return { status };
   }
 
   /** Called by the page now and then, so that the regular reports carry fresh figures. */

@@ -8,3 +8,4 @@ mod layering;
 mod licences;
 mod shipped_configs;
 mod support;
+mod tools;

@@ -1,9 +1,10 @@
 //! CMAF headers and fragments (ISO/IEC 23000-19 over ISO/IEC 14496-12), written byte for byte by ourselves.
 //!
 //! Tasks that know nothing of one another must yield fragments that join as if encoded in one go. So decode times
-//! are not the encoder's: within a fragment they are its presentation times in order, and where a frame is shown
-//! before it is decoded its composition offset is negative (`trun` version 1). A fragment then begins exactly
-//! at its start, no time is negative, and no edit list is needed, which players treat differently.
+//! are not the encoder's: within a fragment they are its presentation times in order. A fragment then begins exactly
+//! at its start and no time is negative. Reordered frames are shown a constant delay after that, which the header's
+//! edit list takes away again. (Negative composition offsets would do without one, but FFmpeg's demuxer, and
+//! the players built on it, then show the picture late by as much.)
 
 /// How the samples of a track are described.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -114,8 +115,9 @@ fn u32s(out: &mut Vec<u8>, values: &[u32]) {
 
 const MATRIX: [u32; 9] = [0x1_0000, 0, 0, 0, 0x1_0000, 0, 0, 0, 0x4000_0000];
 
-/// The CMAF header (`init.mp4`) of a track with `timescale` ticks a second. `language` is ISO 639-2 or `und`.
-pub fn init(timescale: u32, language: &str, entry: &SampleEntry) -> Vec<u8> {
+/// The CMAF header (`init.mp4`) of a track with `timescale` ticks a second. `language` is ISO 639-2 or `und`; `delay`
+/// is that of its fragments.
+pub fn init(timescale: u32, language: &str, delay: u32, entry: &SampleEntry) -> Vec<u8> {
     let mut out = Vec::with_capacity(1024);
     boxed(&mut out, b"ftyp", |out| {
         out.extend(b"iso6");
@@ -131,7 +133,7 @@ pub fn init(timescale: u32, language: &str, entry: &SampleEntry) -> Vec<u8> {
             u32s(out, &[0; 6]);
             u32s(out, &[2]);
         });
-        boxed(out, b"trak", |out| track(out, timescale, language, entry));
+        boxed(out, b"trak", |out| track(out, timescale, language, delay, entry));
         boxed(out, b"mvex", |out| {
             full(out, b"trex", 0, 0, |out| u32s(out, &[1, 1, 0, 0, 0]));
         });
@@ -139,7 +141,7 @@ pub fn init(timescale: u32, language: &str, entry: &SampleEntry) -> Vec<u8> {
     out
 }
 
-fn track(out: &mut Vec<u8>, timescale: u32, language: &str, entry: &SampleEntry) {
+fn track(out: &mut Vec<u8>, timescale: u32, language: &str, delay: u32, entry: &SampleEntry) {
     let (width, height, volume) = match entry {
         SampleEntry::Visual { width, height, .. } => (*width, *height, 0),
         SampleEntry::Aac { .. } => (0, 0, 0x100),
@@ -150,6 +152,12 @@ fn track(out: &mut Vec<u8>, timescale: u32, language: &str, entry: &SampleEntry)
         u32s(out, &MATRIX);
         u32s(out, &[u32::from(width) << 16, u32::from(height) << 16]);
     });
+    if delay > 0 {
+        boxed(out, b"edts", |out| {
+            // One edit over all that follows (duration 0), from `delay` on, at normal speed.
+            full(out, b"elst", 0, 0, |out| u32s(out, &[1, 0, delay, 0x1_0000]));
+        });
+    }
     boxed(out, b"mdia", |out| {
         full(out, b"mdhd", 0, 0, |out| {
             u32s(out, &[0, 0, timescale, 0]);
@@ -250,8 +258,9 @@ fn elementary_stream(out: &mut Vec<u8>, config: &[u8], bitrate: u32) {
 }
 
 /// A fragment of one track that spans `start .. start + duration` ticks. `samples` are in decode order; each is shown
-/// until the next in presentation order, the last until the end.
-pub fn fragment(sequence: u32, start: u64, duration: u64, samples: &[Sample]) -> Result<Fragment, FragmentError> {
+/// until the next in presentation order, the last until the end. `delay` is the constant by which frames are
+/// reordered at most, in ticks, the same for the whole track.
+pub fn fragment(sequence: u32, start: u64, duration: u64, delay: u32, samples: &[Sample]) -> Result<Fragment, FragmentError> {
     if samples.is_empty() {
         return Err(FragmentError::Empty);
     }
@@ -267,7 +276,7 @@ pub fn fragment(sequence: u32, start: u64, duration: u64, samples: &[Sample]) ->
     let offsets: Vec<i32> = samples
         .iter()
         .zip(&times)
-        .map(|(sample, dts)| i32::try_from(i128::from(sample.pts) - i128::from(*dts)))
+        .map(|(sample, dts)| i32::try_from(i128::from(sample.pts) + i128::from(delay) - i128::from(*dts)))
         .collect::<Result<_, _>>()
         .map_err(|_| FragmentError::Times)?;
     let payload: usize = samples.iter().map(|s| s.data.len()).sum();

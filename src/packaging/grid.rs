@@ -126,8 +126,7 @@ impl Grid {
 
     /// Ticks per second of video tracks, and ticks per frame. At least 10,000 a second.
     pub fn timescale(&self) -> (u32, u32) {
-        let factor = (10_000 / self.rate.num.max(1)).saturating_add(1);
-        let factor = if self.rate.num >= 10_000 { 1 } else { factor.next_multiple_of(2) };
+        let factor = if self.rate.num < 10_000 { 1000 } else { 1 };
         (self.rate.num.saturating_mul(factor), self.rate.den.saturating_mul(factor))
     }
 

@@ -52,7 +52,7 @@ pub struct VideoInfo {
     pub pixel_format: String,
     /// Bits per sample: 8, 10, 12.
     pub bit_depth: u32,
-    /// Colour as in the stream: primaries, transfer, matrix and range by FFmpeg's names, empty where not said.
+    /// Colour as in the stream.
     pub color: ColorInfo,
     /// The mean distance between key frames in microseconds; 0 where not known.
     pub key_interval_us: u64,
@@ -68,18 +68,24 @@ impl Default for Rate {
     }
 }
 
-/// Colour by FFmpeg's names.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// Colour by the code points of ISO/IEC 23091-2; 2 is "not said".
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ColorInfo {
-    /// Such as `bt709`.
-    pub primaries: String,
-    /// Such as `bt709`, `smpte2084` (PQ), `arib-std-b67` (HLG).
-    pub transfer: String,
-    /// Such as `bt709`.
-    pub matrix: String,
-    /// `tv` or `pc`.
-    pub range: String,
+    /// Colour primaries: 1 is BT.709, 9 is BT.2020.
+    pub primaries: u16,
+    /// Transfer characteristics: 1 is BT.709, 16 is PQ, 18 is HLG.
+    pub transfer: u16,
+    /// Matrix coefficients: 0 is RGB, 1 is BT.709, 6 is BT.601.
+    pub matrix: u16,
+    /// Full range in place of limited.
+    pub full_range: bool,
+}
+
+impl Default for ColorInfo {
+    fn default() -> Self {
+        Self { primaries: 2, transfer: 2, matrix: 2, full_range: false }
+    }
 }
 
 /// A sound track of a recording.

@@ -13,7 +13,7 @@ const VIDEO_TASK_MS: u64 = 12_000;
 /// The longest task of the picture, in milliseconds, however far the source's key frames are apart.
 const VIDEO_TASK_MAX_MS: u64 = 600_000;
 /// How long a task of a sound track is, in milliseconds.
-const AUDIO_TASK_MS: u64 = 120_000;
+const AUDIO_TASK_MS: u64 = 60_000;
 /// Of what a task decodes, one part in this many may be thrown away.
 const DECODED_IN_VAIN: u64 = 20;
 /// The most sound tracks that are made.
@@ -244,7 +244,7 @@ fn video_tasks(info: &MediaInfo, video: &VideoInfo, fitted: &[Fitted], grid: &Gr
                 source: SourceStream { stream: video.stream, origin_us: info.start_us },
                 rotation: video.rotation,
                 interlaced: video.interlaced,
-                color: video.color.clone(),
+                color: video.color,
                 grid,
                 first_segment,
                 segments,

@@ -32,8 +32,9 @@ fn a_header_has_the_boxes_that_cmaf_wants() {
         height: 360,
         color: Some(Color { primaries: 1, transfer: 1, matrix: 1, full_range: false }),
     };
-    let bytes = init(30_000, "eng", &entry);
+    let bytes = init(30_000, "eng", 2002, &entry);
     assert_eq!(boxes(&bytes).iter().map(|b| b.0.as_str()).collect::<Vec<_>>(), ["ftyp", "moov"]);
+    assert_eq!(word(inside(&bytes, &["moov", "trak", "edts", "elst"]), 12), 2002);
     let mdia = inside(&bytes, &["moov", "trak", "mdia"]);
     let mdhd = inside(mdia, &["mdhd"]);
     assert_eq!((word(mdhd, 12), word(mdhd, 20) >> 16), (30_000, 0x15c7));
@@ -45,16 +46,16 @@ fn a_header_has_the_boxes_that_cmaf_wants() {
 }
 
 #[test]
-fn reordered_frames_get_negative_offsets_and_the_fragment_starts_on_time() {
+fn reordered_frames_get_offsets_and_the_fragment_starts_on_time() {
     let sample = |pts, key| Sample { pts, key, data: vec![7; 10] };
     let samples = [sample(1000, true), sample(1300, false), sample(1100, false), sample(1200, false)];
-    let fragment = fragment(3, 1000, 400, &samples).unwrap();
+    let fragment = fragment(3, 1000, 400, 200, &samples).unwrap();
     let traf = inside(&fragment.bytes, &["moof", "traf"]);
     assert_eq!(inside(traf, &["tfdt"])[4..], 1000u64.to_be_bytes());
     let trun = inside(traf, &["trun"]);
     assert_eq!(word(trun, 0), 1 << 24 | 0xa05);
     let offsets: Vec<i32> = (0..4).map(|i| word(trun, 16 + i * 8 + 4) as i32).collect();
-    assert_eq!(offsets, [0, 200, -100, -100]);
+    assert_eq!(offsets, [200, 400, 100, 100]);
     let moof = fragment.bytes.windows(4).position(|w| w == b"moof").unwrap() - 4;
     let data = moof + word(trun, 8) as usize;
     assert_eq!(fragment.bytes[data..], [7; 40]);
@@ -64,10 +65,10 @@ fn reordered_frames_get_negative_offsets_and_the_fragment_starts_on_time() {
 #[test]
 fn samples_that_do_not_fill_the_fragment_are_refused() {
     let sample = |pts| Sample { pts, key: true, data: vec![1] };
-    assert_eq!(fragment(1, 0, 10, &[]), Err(FragmentError::Empty));
+    assert_eq!(fragment(1, 0, 10, 0, &[]), Err(FragmentError::Empty));
     for times in [vec![1, 2], vec![0, 0], vec![0, 10]] {
         let samples: Vec<_> = times.into_iter().map(sample).collect();
-        assert_eq!(fragment(1, 0, 10, &samples), Err(FragmentError::Times));
+        assert_eq!(fragment(1, 0, 10, 0, &samples), Err(FragmentError::Times));
     }
 }
 
@@ -84,7 +85,7 @@ proptest! {
         order.sort_by_key(|i| (*i as u64).wrapping_mul(seed | 1).rotate_left(17));
         order.insert(0, 0);
         let samples: Vec<Sample> = order.iter().map(|i| Sample { pts: times[*i], key: *i == 0, data: vec![*i as u8; i % 7 + 1] }).collect();
-        let fragment = fragment(1, start, end - start, &samples).unwrap();
+        let fragment = fragment(1, start, end - start, 3, &samples).unwrap();
         let traf = inside(&fragment.bytes, &["moof", "traf"]);
         let (tfhd, trun) = (inside(traf, &["tfhd"]), inside(traf, &["trun"]));
         let flags = word(trun, 0) & 0xff_ffff;
@@ -97,7 +98,7 @@ proptest! {
             prop_assert_eq!(next(true).unwrap() as usize, sample.data.len());
             let _ = next(flags & 0x400 != 0);
             let offset = next(flags & 0x800 != 0).map_or(0, |v| v as i32);
-            prop_assert_eq!(dts as i64 + i64::from(offset), sample.pts as i64);
+            prop_assert_eq!(dts as i64 + i64::from(offset), sample.pts as i64 + 3);
             dts += u64::from(duration);
         }
         prop_assert_eq!(dts, end);

@@ -1,0 +1,107 @@
+//! All tasks of a plan over a number of slots, the most urgent first; each is tried again within bounds.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use lyceum::packaging::{Handover, Plan, PlannedTask};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+use super::progress::Progress;
+use super::{FileSource, RunError};
+use crate::limits::Limits;
+use crate::process::{self, Event, Source};
+use crate::wire::Job;
+
+/// How often a task is tried when the failure may pass.
+const TRIES: u32 = 3;
+
+/// Runs all tasks and returns what they handed over. The first failure ends all.
+pub(super) async fn run_all(
+    plan: &Plan,
+    source: Arc<FileSource>,
+    limits: &Limits,
+    slots: usize,
+    dir: PathBuf,
+    progress: &Progress,
+) -> Result<Vec<Handover>, RunError> {
+    for track in &plan.tracks {
+        let path = dir.join(&track.name);
+        std::fs::create_dir_all(&path).map_err(|cause| RunError::Output { doing: "making", path, cause })?;
+    }
+    let dir: Arc<Path> = dir.into();
+    let mut waiting = plan.tasks.iter().enumerate();
+    let mut running = JoinSet::new();
+    let mut handovers = Vec::new();
+    loop {
+        while running.len() < slots.max(1)
+            && let Some((number, task)) = waiting.next()
+        {
+            let work = Work { number, task: task.clone(), limits: limits.clone(), source: source.clone(), dir: dir.clone() };
+            running.spawn(work.run(progress.clone()));
+        }
+        let Some(ended) = running.join_next().await else { return Ok(handovers) };
+        let ended = ended.unwrap_or_else(|cause| Err(RunError::Task(crate::wire::Failure::machinery("task_failed", cause.to_string()))));
+        for handover in ended? {
+            handover.check(plan).map_err(|cause| crate::wire::Failure::machinery("task_failed", cause.to_string()))?;
+            handovers.push(handover);
+        }
+    }
+}
+
+struct Work {
+    number: usize,
+    task: PlannedTask,
+    limits: Limits,
+    source: Arc<FileSource>,
+    dir: Arc<Path>,
+}
+
+impl Work {
+    async fn run(self, progress: Progress) -> Result<Vec<Handover>, RunError> {
+        let job = Job { spec: self.task.spec.clone(), limits: self.limits.clone(), source_bytes: self.source.size() };
+        let mut tries = 1;
+        loop {
+            let (events, taken) = mpsc::channel(8);
+            let (ended, stored) = tokio::join!(process::run(&job, self.source.clone(), events), self.store(taken, &progress));
+            match (ended, stored) {
+                (_, Err(error)) => return Err(error),
+                (Ok(()), Ok(handovers)) => {
+                    progress.task(self.number, 1.0);
+                    return Ok(handovers);
+                }
+                (Err(failure), Ok(_)) if failure.retry && tries < TRIES => {
+                    tracing::warn!(task = self.task.spec.name(), %failure, "trying a task again");
+                    tries += 1;
+                }
+                (Err(failure), Ok(_)) => return Err(failure.into()),
+            }
+        }
+    }
+
+    async fn store(&self, mut events: mpsc::Receiver<Event>, progress: &Progress) -> Result<Vec<Handover>, RunError> {
+        let mut handovers = Vec::new();
+        while let Some(event) = events.recv().await {
+            match event {
+                Event::Progress(fraction) => progress.task(self.number, fraction),
+                Event::Object(handover, bytes) => {
+                    self.write(&handover, bytes).await?;
+                    handovers.push(handover);
+                }
+                Event::Report(_) => {}
+            }
+        }
+        Ok(handovers)
+    }
+
+    async fn write(&self, handover: &Handover, bytes: Bytes) -> Result<(), RunError> {
+        // The path comes from a process that is not trusted.
+        let plain = |part: &str| !part.is_empty() && !part.starts_with('.') && part.bytes().all(|b| b.is_ascii_alphanumeric() || b"-.".contains(&b));
+        if !handover.path.split('/').all(plain) {
+            return Err(crate::wire::Failure::machinery("task_failed", "a task named a path that is none").into());
+        }
+        let path = self.dir.join(&handover.path);
+        tokio::fs::write(&path, &bytes).await.map_err(|cause| RunError::Output { doing: "writing", path, cause })
+    }
+}

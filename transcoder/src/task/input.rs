@@ -1,0 +1,160 @@
+//! Opening a recording: allow-lists of demuxers and decoders, and refusals that a creator understands.
+
+use std::io::Read;
+
+use ff::format::context::{Input, StreamIo};
+use ff::{Dictionary, codec};
+use ffmpeg_next as ff;
+use lyceum::packaging::info::{Refusal, RefusalCode};
+
+use super::TaskError;
+use super::raw::{self, StreamFacts};
+use super::source::Source;
+use crate::limits::Limits;
+
+/// Demuxers that read one file and open no other.
+const FORMATS: &str = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,flv,mpegts,mpeg,mp3,wav,w64,ogg,aac,flac,aiff,caf,asf,mxf,mpegvideo";
+
+/// Decoders, by FFmpeg's names.
+const DECODERS: &str = "h264,hevc,vp8,vp9,libvpx,libvpx-vp9,av1,libdav1d,mpeg4,mpeg1video,mpeg2video,mpegvideo,msmpeg4v1,msmpeg4v2,\
+msmpeg4,h263,h263i,h263p,flv,flashsv,vp6,vp6a,vp6f,theora,prores,dnxhd,mjpeg,dvvideo,wmv1,wmv2,wmv3,vc1,ffv1,huffyuv,ffvhuff,utvideo,\
+magicyuv,rawvideo,qtrle,rpza,svq1,svq3,cinepak,rv30,rv40,cfhd,tscc,tscc2,msrle,msvideo1,zmbv,\
+aac,aac_latm,aac_fixed,mp3,mp3float,mp2,mp2float,mp1,mp1float,ac3,ac3_fixed,eac3,dca,truehd,vorbis,opus,libopus,flac,alac,\
+wmav1,wmav2,wmapro,nellymoser,speex,libspeex,amrnb,amrwb,gsm,gsm_ms,qdm2,adpcm_ms,adpcm_ima_wav,adpcm_ima_qt,adpcm_swf,adpcm_yamaha,\
+pcm_s16le,pcm_s16be,pcm_s24le,pcm_s24be,pcm_s32le,pcm_s32be,pcm_u8,pcm_s8,pcm_f32le,pcm_f32be,pcm_f64le,pcm_f64be,pcm_alaw,pcm_mulaw,\
+pcm_dvd,pcm_bluray,pcm_s16le_planar,pcm_u16le,pcm_u16be,\
+mov_text,subrip,srt,ass,ssa,webvtt,text";
+
+/// FFmpeg's buffer in front of the socket, in bytes.
+const BUFFER: usize = 128 << 10;
+
+/// Opens the source.
+pub(super) fn open(source: &Source, limits: &Limits) -> Result<Input, TaskError> {
+    if source.size() == 0 {
+        return Err(Refusal::new(RefusalCode::Empty, "The file is empty: it has no bytes at all.").into());
+    }
+    let io = StreamIo::from_read_seek_with_capacity(source.reader(), BUFFER).map_err(TaskError::ffmpeg("reading"))?;
+    let mut options = Dictionary::new();
+    options.set("format_whitelist", FORMATS);
+    options.set("codec_whitelist", DECODERS);
+    // No protocol has this name: nothing but the reader above is ever opened.
+    options.set("protocol_whitelist", "none");
+    options.set("max_streams", &(limits.streams + 1).to_string());
+    options.set("probesize", "8000000");
+    options.set("analyzeduration", "8000000");
+    let input = ff::format::input_from_stream(io, None, Some(options)).map_err(|cause| refusal(source, cause))?;
+    if u64::from(input.nb_streams()) > limits.streams {
+        return Err(too_many_streams(limits));
+    }
+    Ok(input)
+}
+
+fn too_many_streams(limits: &Limits) -> TaskError {
+    let detail = format!("The file has more than {} streams.", limits.streams);
+    Refusal::new(RefusalCode::LimitExceeded, detail).into()
+}
+
+/// What the first bytes say of a file that FFmpeg did not take.
+fn refusal(source: &Source, cause: ff::Error) -> TaskError {
+    if source.failed() {
+        return TaskError::Source(std::io::Error::other("reading the source failed"));
+    }
+    if cause == (ff::Error::Other { errno: ff::error::ENOMEM }) {
+        let detail = "The file asks for more memory or more streams than one task may use.";
+        return Refusal::new(RefusalCode::LimitExceeded, detail).into();
+    }
+    let mut head = vec![0; 4096];
+    let mut length = 0;
+    let mut reader = source.reader();
+    while let Some(rest) = head.get_mut(length..).filter(|rest| !rest.is_empty()) {
+        match reader.read(rest) {
+            Ok(0) | Err(_) => break,
+            Ok(count) => length += count,
+        }
+    }
+    head.truncate(length);
+    classify(&head).into()
+}
+
+/// A sentence for a file that holds nothing to play.
+fn classify(head: &[u8]) -> Refusal {
+    let text = std::str::from_utf8(head).ok().or_else(|| std::str::from_utf8(head.get(..head.len().saturating_sub(4))?).ok());
+    let start = text.map(|t| t.trim_start_matches('\u{feff}').trim_start().to_ascii_lowercase()).unwrap_or_default();
+    let list = ["#extm3u", "ffconcat", "[playlist]", "<asx", "<smil", "# dvd"].iter().any(|p| start.starts_with(p));
+    if list || start.starts_with('<') && start.contains("<mpd") {
+        let detail = "This is a playlist that points at other files, not a recording. Upload the video file itself.";
+        return Refusal::new(RefusalCode::ForbiddenFormat, detail);
+    }
+    let starts = |magic: &[u8]| head.starts_with(magic);
+    let at_four = |magic: &[u8]| head.get(4..).is_some_and(|rest| rest.starts_with(magic));
+    let still = starts(b"\x89PNG") || starts(b"\xff\xd8\xff") || starts(b"GIF8") || starts(b"BM") || starts(b"II*\0") || starts(b"MM\0*");
+    let webp = starts(b"RIFF") && head.get(8..).is_some_and(|rest| rest.starts_with(b"WEBP"));
+    let detail = if still || webp || at_four(b"ftypheic") || at_four(b"ftypavif") {
+        "This is a picture, not a video. Upload a recording with picture or sound."
+    } else if at_four(b"ftyp") || at_four(b"mdat") || at_four(b"wide") || at_four(b"moov") {
+        "This MP4 or QuickTime file can't be read: its index (moov) is missing or damaged. The recording or its upload was probably cut off."
+    } else if text.is_some() {
+        "This is a text file, not a video."
+    } else {
+        "This is no video or sound file that can be read."
+    };
+    Refusal::new(RefusalCode::NotVideo, detail)
+}
+
+/// Whether a stream's samples are encrypted (ISO/IEC 23001-7 sample entries, and Apple's).
+pub(super) fn encrypted(facts: &StreamFacts) -> bool {
+    [b"encv", b"enca", b"drmi", b"drms", b"enct"].contains(&&facts.codec_tag)
+}
+
+/// Opens the decoder of `stream`, threaded by frames over `threads`.
+pub(super) fn decoder(stream: &ff::Stream<'_>, limits: &Limits, threads: usize) -> Result<codec::decoder::Opened, TaskError> {
+    let parameters = stream.parameters();
+    let found = codec::decoder::find(parameters.id());
+    let allowed = |codec: &ff::Codec| DECODERS.split(',').any(|name| name == codec.name());
+    let found = found.filter(allowed).ok_or_else(|| {
+        let detail = format!("Its codec ({}) is not one that can be decoded here.", raw::facts(stream).codec);
+        Refusal::new(RefusalCode::ForbiddenFormat, detail)
+    })?;
+    let mut context = codec::Context::from_parameters(parameters).map_err(TaskError::ffmpeg("preparing a decoder"))?;
+    context.set_threading(codec::threading::Config { kind: codec::threading::Type::Frame, count: threads, safe: true });
+    let mut decoder = context.decoder();
+    decoder.set_packet_time_base(stream.time_base());
+    let mut options = Dictionary::new();
+    options.set("max_pixels", &limits.pixels.to_string());
+    decoder.open_as_with(found, options).map_err(TaskError::ffmpeg("opening a decoder"))
+}
+
+/// Microseconds from ticks of a time base.
+pub(super) fn micros(ticks: i64, base: ff::Rational) -> i64 {
+    let (num, den) = (i128::from(base.numerator()), i128::from(base.denominator().max(1)));
+    i64::try_from(i128::from(ticks) * 1_000_000 * num / den).unwrap_or(0)
+}
+
+/// The value of a timestamp that may be unset.
+pub(super) fn known(ticks: i64) -> Option<i64> {
+    (ticks != ff::ffi::AV_NOPTS_VALUE).then_some(ticks)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_says_what_the_file_is() {
+        use RefusalCode::{ForbiddenFormat, NotVideo};
+        let cases: &[(&[u8], RefusalCode, &str)] = &[
+            (b"#EXTM3U\n#EXT-X-VERSION:3\n/etc/passwd", ForbiddenFormat, "playlist"),
+            (b"\xef\xbb\xbfffconcat version 1.0\nfile x", ForbiddenFormat, "playlist"),
+            (b"<?xml version=\"1.0\"?>\n<MPD type=\"static\">", ForbiddenFormat, "playlist"),
+            (b"\x89PNG\r\n\x1a\n\0\0", NotVideo, "picture"),
+            (b"\0\0\0\x20ftypisom", NotVideo, "cut off"),
+            (b"Dear students,", NotVideo, "text"),
+            (b"\x7fELF\x02\x01\x01\0\xff\xfe\xfd", NotVideo, "no video"),
+        ];
+        for (head, code, says) in cases {
+            let refusal = classify(head);
+            assert_eq!(refusal.code, *code, "{refusal}");
+            assert!(refusal.detail.contains(says), "{refusal}");
+        }
+    }
+}

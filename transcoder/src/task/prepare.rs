@@ -1,0 +1,117 @@
+//! What is done to a decoded frame once for all renditions: deinterlacing and turning upright.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use ffmpeg_next as ff;
+
+use super::TaskError;
+use super::video::timestamp;
+
+/// A frame that is ready.
+pub(super) enum Prepared {
+    /// With a timestamp in a time base.
+    Timed(i64, ff::Rational, ff::frame::Video),
+    /// With its place on the grid already known.
+    Placed(i64, Arc<ff::frame::Video>),
+}
+
+/// The filters, built for the first frame and again where size or format change.
+pub(super) struct Prepare {
+    chain: String,
+    base: ff::Rational,
+    graph: Option<Graph>,
+    last_pts: Option<i64>,
+}
+
+struct Graph {
+    graph: ff::filter::Graph,
+    shape: Shape,
+}
+
+type Shape = (u32, u32, ff::format::Pixel);
+
+impl Prepare {
+    /// Filters for a stream with time base `base`. `rotation` is in clockwise degrees.
+    pub(super) fn new(interlaced: bool, rotation: u32, base: ff::Rational) -> Self {
+        let mut filters = Vec::new();
+        if interlaced {
+            filters.push("bwdif=mode=send_frame:parity=auto:deint=all");
+        }
+        match rotation {
+            90 => filters.push("transpose=clock"),
+            180 => filters.push("hflip,vflip"),
+            270 => filters.push("transpose=cclock"),
+            _ => {}
+        }
+        Self { chain: filters.join(","), base, graph: None, last_pts: None }
+    }
+
+    /// Takes a decoded frame; what is ready goes to `out`.
+    pub(super) fn push(&mut self, frame: ff::frame::Video, out: &mut VecDeque<Prepared>) -> Result<(), TaskError> {
+        // A frame without a time comes right after the one before it.
+        let pts = timestamp(&frame).or_else(|| self.last_pts.map(|last| last + 1)).unwrap_or(0);
+        self.last_pts = Some(pts);
+        if self.chain.is_empty() {
+            out.push_back(Prepared::Timed(pts, self.base, frame));
+            return Ok(());
+        }
+        let shape = (frame.width(), frame.height(), frame.format());
+        if self.graph.as_ref().is_some_and(|g| g.shape != shape) {
+            self.finish(out)?;
+        }
+        if self.graph.is_none() {
+            self.graph = Some(self.build(shape)?);
+        }
+        let mut frame = frame;
+        frame.set_pts(Some(pts));
+        if let Some(graph) = &mut self.graph {
+            if let Some(mut source) = graph.graph.get("in") {
+                source.source().add(&frame).map_err(TaskError::ffmpeg("filtering"))?;
+            }
+            graph.drain(out);
+        }
+        Ok(())
+    }
+
+    /// No more frames of this shape come.
+    pub(super) fn finish(&mut self, out: &mut VecDeque<Prepared>) -> Result<(), TaskError> {
+        if let Some(mut graph) = self.graph.take() {
+            if let Some(mut source) = graph.graph.get("in") {
+                source.source().flush().map_err(TaskError::ffmpeg("filtering"))?;
+            }
+            graph.drain(out);
+        }
+        Ok(())
+    }
+
+    fn build(&self, shape: Shape) -> Result<Graph, TaskError> {
+        let failed = TaskError::ffmpeg("setting filters up");
+        let missing = || TaskError::Machinery("FFmpeg lacks a filter".to_owned());
+        let (width, height, format) = shape;
+        let format_name = format.descriptor().map(|d| d.name()).ok_or_else(missing)?;
+        let (num, den) = (self.base.numerator(), self.base.denominator());
+        let args = format!("video_size={width}x{height}:pix_fmt={format_name}:time_base={num}/{den}:pixel_aspect=1/1");
+        let mut graph = ff::filter::Graph::new();
+        graph.add(&ff::filter::find("buffer").ok_or_else(missing)?, "in", &args).map_err(&failed)?;
+        graph.add(&ff::filter::find("buffersink").ok_or_else(missing)?, "out", "").map_err(&failed)?;
+        graph.output("in", 0).and_then(|p| p.input("out", 0)).and_then(|p| p.parse(&self.chain)).map_err(&failed)?;
+        graph.validate().map_err(&failed)?;
+        Ok(Graph { graph, shape })
+    }
+}
+
+impl Graph {
+    fn drain(&mut self, out: &mut VecDeque<Prepared>) {
+        let Some(mut sink) = self.graph.get("out") else { return };
+        let base = sink.sink().time_base();
+        loop {
+            let mut frame = ff::frame::Video::empty();
+            if sink.sink().frame(&mut frame).is_err() {
+                return;
+            }
+            let pts = frame.pts().unwrap_or(0);
+            out.push_back(Prepared::Timed(pts, base, frame));
+        }
+    }
+}

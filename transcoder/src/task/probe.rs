@@ -1,0 +1,315 @@
+//! Finding out what a recording is, and refusing what can't become a lesson.
+
+use ff::codec::packet::side_data;
+use ff::format::context::Input;
+use ff::format::stream::Disposition;
+use ff::{Stream, media};
+use ffmpeg_next as ff;
+use lyceum::packaging::info::{AudioInfo, MediaInfo, Refusal, RefusalCode, SubtitleInfo, VideoInfo};
+use lyceum::packaging::Rate;
+
+use super::TaskError;
+use super::input::{self, known, micros};
+use super::raw::{self, StreamFacts};
+use super::source::Source;
+use crate::limits::Limits;
+
+/// How much of a file without an index is read to learn the distance of its key frames: packets and microseconds.
+const SAMPLED_PACKETS: usize = 20_000;
+const SAMPLED_US: i64 = 30_000_000;
+/// Sound that ends this much after the picture does not lengthen the lesson, in microseconds.
+const TAIL_US: i64 = 100_000;
+/// Sound that begins this much before the picture is kept, in microseconds.
+const LEAD_US: i64 = 200_000;
+
+/// Probes the source.
+pub(super) fn probe(source: &Source, limits: &Limits) -> Result<MediaInfo, TaskError> {
+    let mut input = input::open(source, limits)?;
+    let mut info = MediaInfo { bytes: source.size(), container: input.format().name().to_owned(), ..MediaInfo::default() };
+    let mut spans = Spans::default();
+    let picture = best_picture(&input);
+    if let Some(index) = picture
+        && let Some(stream) = input.stream(index)
+    {
+        info.video = Some(video(&stream, &input, limits, &mut spans)?);
+    }
+    for stream in input.streams() {
+        collect(&stream, limits, &mut info, &mut spans)?;
+    }
+    if info.video.is_none() && info.audio.is_empty() {
+        return Err(Refusal::new(RefusalCode::NotVideo, "The file has neither picture nor sound that can be played.").into());
+    }
+    if spans.truncated(source.size()) {
+        info.warnings.push("media_truncated".to_owned());
+    }
+    if let (Some(video), Some(index)) = (&mut info.video, picture) {
+        if video.key_interval_us == 0 {
+            video.key_interval_us = sampled_key_interval(&mut input, index);
+        }
+    }
+    if spans.longest_end().is_none() {
+        spans.measure(&mut input)?;
+    }
+    timeline(&mut info, &spans, &input, source.size());
+    let longest = u64::try_from(limits.duration.get().as_micros()).unwrap_or(u64::MAX);
+    if info.duration_us > longest {
+        let detail = format!("The recording is longer than {}, the longest that is taken.", limits.duration);
+        return Err(Refusal::new(RefusalCode::LimitExceeded, detail).into());
+    }
+    Ok(info)
+}
+
+/// When each stream that is used starts and ends, in microseconds of the file's own clock.
+#[derive(Default)]
+struct Spans {
+    picture: Option<Span>,
+    sounds: Vec<Span>,
+}
+
+#[derive(Clone, Copy)]
+struct Span {
+    index: usize,
+    start: i64,
+    end: Option<i64>,
+    /// Where its last sample ends in the file, and how far what lies within the file can be played.
+    last_byte: i64,
+    playable_end: Option<i64>,
+}
+
+impl Spans {
+    fn all(&self) -> impl Iterator<Item = &Span> {
+        self.picture.iter().chain(&self.sounds)
+    }
+
+    fn longest_end(&self) -> Option<i64> {
+        self.all().filter_map(|s| s.end).max()
+    }
+
+    fn truncated(&self, size: u64) -> bool {
+        let size = i64::try_from(size).unwrap_or(i64::MAX);
+        self.all().any(|s| s.last_byte > size)
+    }
+
+    /// For files that do not say how long they are: reads them to the end.
+    fn measure(&mut self, input: &mut Input) -> Result<(), TaskError> {
+        input.seek(0, ..).map_err(TaskError::ffmpeg("going back to the start"))?;
+        for (stream, packet) in input.packets() {
+            let index = stream.index();
+            let Some(span) = self.picture.iter_mut().chain(&mut self.sounds).find(|s| s.index == index) else { continue };
+            if let Some(pts) = packet.pts().or(packet.dts()) {
+                let end = micros(pts + packet.duration().max(0), stream.time_base());
+                span.end = Some(span.end.map_or(end, |known| known.max(end)));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn span(stream: &Stream<'_>, input: &Input) -> Span {
+    let base = stream.time_base();
+    let start = known(stream.start_time()).map_or(0, |t| micros(t, base));
+    let container_end = || {
+        let whole = known(input.duration()).filter(|d| *d > 0)?;
+        Some(start.max(0) + whole)
+    };
+    let end = known(stream.duration()).filter(|d| *d > 0).map(|d| start + micros(d, base)).or_else(container_end);
+    Span { index: stream.index(), start, end, last_byte: 0, playable_end: None }
+}
+
+/// The picture that a player would choose; covers of albums are none.
+fn best_picture(input: &Input) -> Option<usize> {
+    let moving = |s: &Stream<'_>| {
+        s.parameters().medium() == media::Type::Video && !s.disposition().contains(Disposition::ATTACHED_PIC)
+    };
+    let best = input.streams().best(media::Type::Video).filter(moving);
+    best.or_else(|| input.streams().find(moving)).map(|s| s.index())
+}
+
+fn video(stream: &Stream<'_>, input: &Input, limits: &Limits, spans: &mut Spans) -> Result<VideoInfo, TaskError> {
+    let facts = raw::facts(stream);
+    check(&facts, limits)?;
+    let (width, height) = (u32::try_from(facts.width).unwrap_or(0), u32::try_from(facts.height).unwrap_or(0));
+    if width == 0 || height == 0 {
+        let detail = "The picture's size is not in the file: it is damaged, or its picture is of a kind that can't be decoded.";
+        return Err(Refusal::new(RefusalCode::NotVideo, detail).into());
+    }
+    let rate = |r: ff::Rational| {
+        let (num, den) = (u32::try_from(r.numerator()).ok()?, u32::try_from(r.denominator()).ok()?);
+        (num > 0 && den > 0).then(|| Rate::new(num, den))
+    };
+    let (base, average) = (rate(stream.rate()), rate(stream.avg_frame_rate()));
+    let constant = Rate::constant(base, average);
+    let mut own = span(stream, input);
+    let index = raw::index(stream);
+    let size = i64::try_from(spans_size(input)).unwrap_or(i64::MAX);
+    measure_index(&index, size, stream, &mut own);
+    let info = VideoInfo {
+        stream: u32::try_from(stream.index()).unwrap_or(0),
+        codec: facts.codec.clone(),
+        width,
+        height,
+        sample_aspect: aspect(facts.sample_aspect),
+        rotation: rotation(stream),
+        rate: constant,
+        constant_rate: base.zip(average).is_some_and(|(b, a)| (b.fps() - a.fps()).abs() <= 0.004 * a.fps()),
+        interlaced: facts.interlaced,
+        pixel_format: facts.pixel_format.and_then(|f| f.descriptor()).map_or_else(String::new, |d| d.name().to_owned()),
+        bit_depth: u32::try_from(facts.bit_depth).unwrap_or(8),
+        color: facts.color,
+        key_interval_us: index_key_interval(&index, stream),
+        start_us: own.start,
+        duration_us: 0,
+    };
+    spans.picture = Some(own);
+    Ok(info)
+}
+
+fn spans_size(input: &Input) -> u64 {
+    input.io_size().and_then(|size| u64::try_from(size).ok()).unwrap_or(u64::MAX)
+}
+
+fn check(facts: &StreamFacts, limits: &Limits) -> Result<(), Refusal> {
+    if input::encrypted(facts) {
+        let detail = "The recording is encrypted (DRM): it can't be decoded. Upload one without copy protection.";
+        return Err(Refusal::new(RefusalCode::Encrypted, detail));
+    }
+    let pixels = i64::from(facts.width.max(0)) * i64::from(facts.height.max(0));
+    if u64::try_from(pixels).unwrap_or(u64::MAX) > limits.pixels {
+        let detail = format!("The picture is {}x{}: more than the {} pixels that are taken.", facts.width, facts.height, limits.pixels);
+        return Err(Refusal::new(RefusalCode::LimitExceeded, detail));
+    }
+    Ok(())
+}
+
+fn aspect([num, den]: [i32; 2]) -> [u32; 2] {
+    match (u32::try_from(num), u32::try_from(den)) {
+        // Shapes beyond 8:1 are damage, not lenses.
+        (Ok(num), Ok(den)) if num > 0 && den > 0 && num / den < 8 && den / num < 8 => [num, den],
+        _ => [1, 1],
+    }
+}
+
+/// Clockwise degrees from the display matrix (ISO/IEC 14496-12, section 8.3.2): two columns of 16.16 numbers.
+fn rotation(stream: &Stream<'_>) -> u32 {
+    let Some(matrix) = stream.side_data().find(|s| s.kind() == side_data::Type::DisplayMatrix) else { return 0 };
+    let at = |i: usize| {
+        let bytes = matrix.data().get(i * 4..i * 4 + 4)?;
+        Some(f64::from(i32::from_ne_bytes(bytes.try_into().ok()?)))
+    };
+    let (Some(a), Some(b)) = (at(0), at(1)) else { return 0 };
+    let degrees = b.atan2(a).to_degrees().rem_euclid(360.0);
+    ((degrees / 90.0).round() as u32 % 4) * 90
+}
+
+/// Where the samples end in the file, and how much of them is there.
+fn measure_index(index: &[raw::IndexEntry], size: i64, stream: &Stream<'_>, span: &mut Span) {
+    span.last_byte = index.iter().map(|e| e.position.saturating_add(e.size)).max().unwrap_or(0);
+    if span.last_byte > size {
+        let first_missing = index.iter().filter(|e| e.position.saturating_add(e.size) > size).map(|e| e.timestamp).min();
+        span.playable_end = first_missing.map(|t| micros(t, stream.time_base()));
+    }
+}
+
+fn index_key_interval(index: &[raw::IndexEntry], stream: &Stream<'_>) -> u64 {
+    let (keys, first, last) = index.iter().filter(|e| e.key).fold((0i64, i64::MAX, i64::MIN), |(n, first, last), e| {
+        (n + 1, first.min(e.timestamp), last.max(e.timestamp))
+    });
+    let all_last = index.iter().map(|e| e.timestamp).max().unwrap_or(0);
+    match keys {
+        0 => 0,
+        1 => u64::try_from(micros(all_last.saturating_sub(first), stream.time_base())).unwrap_or(0),
+        _ => u64::try_from(micros(last.saturating_sub(first), stream.time_base()) / (keys - 1)).unwrap_or(0),
+    }
+}
+
+/// For files without an index: from the first half minute.
+fn sampled_key_interval(input: &mut Input, picture: usize) -> u64 {
+    let (mut keys, mut first, mut last) = (0i64, None, 0);
+    for (stream, packet) in input.packets().take(SAMPLED_PACKETS) {
+        let Some(ticks) = packet.pts().or(packet.dts()).filter(|_| stream.index() == picture) else { continue };
+        let at = micros(ticks, stream.time_base());
+        let start = *first.get_or_insert(at);
+        keys += i64::from(packet.is_key());
+        last = at;
+        if at - start > SAMPLED_US {
+            break;
+        }
+    }
+    let length = last - first.unwrap_or(last);
+    u64::try_from(length / keys.max(1)).unwrap_or(0)
+}
+
+fn tag(stream: &Stream<'_>, name: &str) -> String {
+    let text = stream.metadata().get(name).unwrap_or_default().to_owned();
+    text.chars().filter(|c| !c.is_control()).take(120).collect()
+}
+
+fn collect(stream: &Stream<'_>, limits: &Limits, info: &mut MediaInfo, spans: &mut Spans) -> Result<(), TaskError> {
+    let facts = raw::facts(stream);
+    let index = u32::try_from(stream.index()).unwrap_or(0);
+    match stream.parameters().medium() {
+        media::Type::Audio if facts.channels > 0 && facts.sample_rate > 0 && !facts.codec.is_empty() && facts.codec != "none" => {
+            check(&facts, limits)?;
+            // SAFETY is not at stake: a track that no decoder here takes is left out, as players do.
+            if input::decoder(stream, limits, 1).is_err() {
+                info.warnings.push("media_audio_not_decodable".to_owned());
+                return Ok(());
+            }
+            let base = stream.time_base();
+            let start = known(stream.start_time()).map_or(0, |t| micros(t, base));
+            let end = known(stream.duration()).filter(|d| *d > 0).map(|d| start + micros(d, base));
+            let mut own = Span { index: stream.index(), start, end, last_byte: 0, playable_end: None };
+            measure_index(&raw::index(stream), i64::try_from(info.bytes).unwrap_or(i64::MAX), stream, &mut own);
+            spans.sounds.push(own);
+            info.audio.push(AudioInfo {
+                stream: index,
+                codec: facts.codec,
+                channels: u32::try_from(facts.channels).unwrap_or(0),
+                sample_rate: u32::try_from(facts.sample_rate).unwrap_or(0),
+                language: tag(stream, "language"),
+                title: tag(stream, "title"),
+                ..AudioInfo::default()
+            });
+        }
+        media::Type::Subtitle if ["subrip", "mov_text", "ass", "ssa", "webvtt", "text"].contains(&facts.codec.as_str()) => {
+            info.subtitles.push(SubtitleInfo { stream: index, codec: facts.codec, language: tag(stream, "language"), title: tag(stream, "title") });
+        }
+        _ => {}
+    }
+    Ok(())
+}
+
+/// Sets the instant that becomes 0 and all lengths. The frame grid lies on the picture's own first frame, so that
+/// constant sources keep their frames' times exactly and sound stays in step.
+fn timeline(info: &mut MediaInfo, spans: &Spans, input: &Input, _size: u64) {
+    let whole = known(input.duration()).filter(|d| *d > 0);
+    let sound_start = spans.sounds.iter().map(|s| s.start).min();
+    let frame = info.video.as_ref().map_or(1, |v| (1e6 / v.rate.fps()).round().max(1.0) as i64);
+    let origin = match (&spans.picture, sound_start) {
+        (Some(picture), Some(sound)) if picture.start - sound > LEAD_US => {
+            // Whole frames before the first one, so that the grid stays on the picture's times.
+            picture.start - (picture.start - sound + frame - 1) / frame * frame
+        }
+        (Some(picture), _) => picture.start,
+        (None, sound) => sound.unwrap_or(0),
+    };
+    let end_of = |s: &Span| s.playable_end.or(s.end).or_else(|| whole.map(|w| s.start + w));
+    let picture_end = spans.picture.as_ref().and_then(end_of);
+    let sound_end = spans.sounds.iter().filter_map(end_of).max();
+    let end = match (picture_end, sound_end) {
+        (Some(picture), Some(sound)) if sound - picture > TAIL_US => sound,
+        (Some(picture), _) => picture,
+        (None, sound) => sound.unwrap_or(origin),
+    };
+    info.start_us = origin;
+    info.duration_us = u64::try_from(end - origin).unwrap_or(0);
+    let length = |s: &Span| u64::try_from(end_of(s).unwrap_or(s.start) - s.start).unwrap_or(0);
+    if let (Some(video), Some(span)) = (&mut info.video, &spans.picture) {
+        video.start_us = span.start - origin;
+        video.duration_us = length(span);
+    }
+    for (audio, span) in info.audio.iter_mut().zip(&spans.sounds) {
+        audio.start_us = span.start - origin;
+        audio.duration_us = length(span);
+    }
+}

@@ -1,0 +1,163 @@
+//! The one place with `unsafe`: fields of FFmpeg's structures that its wrapper does not show.
+//!
+//! Each function borrows what it reads for the length of the call and copies out plain values.
+#![allow(unsafe_code)]
+
+use ffmpeg_next as ff;
+use ff::ffi;
+use lyceum::packaging::info::ColorInfo;
+
+use super::TaskError;
+
+/// What a stream's parameters say.
+#[derive(Clone, Debug, Default)]
+pub(super) struct StreamFacts {
+    pub(super) codec: String,
+    pub(super) codec_tag: [u8; 4],
+    pub(super) width: i32,
+    pub(super) height: i32,
+    pub(super) sample_aspect: [i32; 2],
+    pub(super) interlaced: bool,
+    pub(super) pixel_format: Option<ff::format::Pixel>,
+    pub(super) bit_depth: i32,
+    pub(super) color: ColorInfo,
+    pub(super) channels: i32,
+    pub(super) sample_rate: i32,
+}
+
+fn code_point(value: i32) -> u16 {
+    u16::try_from(value).unwrap_or(2)
+}
+
+/// Reads a stream's parameters.
+pub(super) fn facts(stream: &ff::Stream<'_>) -> StreamFacts {
+    // SAFETY: a stream's `codecpar` is allocated with the stream and lives as long as its context, which `stream`
+    // borrows. Only plain fields are read. An unknown pixel format is left out before it becomes an enum value.
+    unsafe {
+        let stream_pointer = stream.as_ptr();
+        let par = (*stream_pointer).codecpar;
+        let name = ffi::avcodec_get_name((*par).codec_id);
+        let codec = std::ffi::CStr::from_ptr(name).to_string_lossy().into_owned();
+        let is_video = (*par).codec_type == ffi::AVMediaType::AVMEDIA_TYPE_VIDEO;
+        let format = (*par).format;
+        let known = is_video && format >= 0 && format < ffi::AVPixelFormat::AV_PIX_FMT_NB as i32;
+        let pixel = known.then(|| std::mem::transmute::<i32, ffi::AVPixelFormat>(format));
+        let descriptor = pixel.map_or(std::ptr::null(), |format| ffi::av_pix_fmt_desc_get(format));
+        let aspect = if (*stream_pointer).sample_aspect_ratio.num > 0 {
+            (*stream_pointer).sample_aspect_ratio
+        } else {
+            (*par).sample_aspect_ratio
+        };
+        StreamFacts {
+            codec,
+            codec_tag: (*par).codec_tag.to_le_bytes(),
+            width: (*par).width,
+            height: (*par).height,
+            sample_aspect: [aspect.num, aspect.den],
+            interlaced: (*par).field_order as u32 > ffi::AVFieldOrder::AV_FIELD_PROGRESSIVE as u32,
+            pixel_format: pixel.map(ff::format::Pixel::from),
+            bit_depth: if descriptor.is_null() { 8 } else { (*descriptor).comp[0].depth },
+            color: ColorInfo {
+                primaries: code_point((*par).color_primaries as i32),
+                transfer: code_point((*par).color_trc as i32),
+                matrix: code_point((*par).color_space as i32),
+                full_range: (*par).color_range == ffi::AVColorRange::AVCOL_RANGE_JPEG,
+            },
+            channels: (*par).channels,
+            sample_rate: (*par).sample_rate,
+        }
+    }
+}
+
+/// One entry of a demuxer's index.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct IndexEntry {
+    /// Its place in the file.
+    pub(super) position: i64,
+    /// Its size in bytes.
+    pub(super) size: i64,
+    /// Its time, in the stream's time base.
+    pub(super) timestamp: i64,
+    /// Whether decoding can start there.
+    pub(super) key: bool,
+}
+
+/// The most entries of an index that are looked at.
+const MAX_ENTRIES: i32 = 4_000_000;
+
+/// What the demuxer knows of a stream's samples without reading them.
+pub(super) fn index(stream: &ff::Stream<'_>) -> Vec<IndexEntry> {
+    // SAFETY: the entries belong to the stream, which is borrowed; each pointer is checked and copied from before
+    // the next call, which could move them.
+    unsafe {
+        let pointer = stream.as_ptr().cast_mut();
+        let count = ffi::avformat_index_get_entries_count(pointer).min(MAX_ENTRIES);
+        (0..count)
+            .filter_map(|i| ffi::avformat_index_get_entry(pointer, i).as_ref())
+            .map(|entry| IndexEntry {
+                position: entry.pos,
+                size: i64::from(entry.size()),
+                timestamp: entry.timestamp,
+                key: entry.flags() & ffi::AVINDEX_KEYFRAME as i32 != 0,
+            })
+            .collect()
+    }
+}
+
+/// An encoder's global header: parameter sets, or an `AudioSpecificConfig`.
+pub(super) fn extradata(context: &ff::codec::Context) -> Vec<u8> {
+    // SAFETY: `extradata` points at `extradata_size` bytes that the context owns, or is null.
+    unsafe {
+        let pointer = context.as_ptr();
+        let (data, size) = ((*pointer).extradata, (*pointer).extradata_size);
+        match usize::try_from(size) {
+            Ok(size) if !data.is_null() => std::slice::from_raw_parts(data, size).to_vec(),
+            _ => Vec::new(),
+        }
+    }
+}
+
+/// A second handle on a frame's pixels, with timestamps and picture type of its own.
+pub(super) fn share(frame: &ff::frame::Video) -> Result<ff::frame::Video, TaskError> {
+    let mut shared = ff::frame::Video::empty();
+    // SAFETY: both are valid frames, `shared` holds nothing yet; the pixels are counted references and encoders do
+    // not write into frames that are shared.
+    let result = unsafe { ffi::av_frame_ref(shared.as_mut_ptr(), frame.as_ptr()) };
+    if result < 0 {
+        return Err(TaskError::Ffmpeg { doing: "sharing a frame", cause: ff::Error::from(result) });
+    }
+    Ok(shared)
+}
+
+/// Tells a scaler the matrix and range of its input, and that its output is of limited range.
+pub(super) fn set_scaler_color(scaler: &mut ff::software::scaling::Context, matrix: u16, full_range: bool) {
+    let matrix = match matrix {
+        0 | 2 | 3 => ffi::SWS_CS_DEFAULT as i32,
+        other => i32::from(other),
+    };
+    // SAFETY: the context is valid for the call; the coefficient tables are static. A pair of formats that takes no
+    // colour settings is left as it is.
+    unsafe {
+        let table = ffi::sws_getCoefficients(matrix);
+        let _ = ffi::sws_setColorspaceDetails(scaler.as_mut_ptr(), table, i32::from(full_range), table, 0, 0, 1 << 16, 1 << 16);
+    }
+}
+
+/// Has the demuxer leave out every stream but `kept`, so that their bytes need not be read.
+pub(super) fn keep_only(input: &mut ff::format::context::Input, kept: usize) {
+    for mut stream in input.streams_mut() {
+        let index = stream.index();
+        // SAFETY: the stream is borrowed mutably and `discard` is a field meant to be set by callers at any time.
+        unsafe {
+            (*stream.as_mut_ptr()).discard =
+                if index == kept { ffi::AVDiscard::AVDISCARD_DEFAULT } else { ffi::AVDiscard::AVDISCARD_ALL };
+        }
+    }
+}
+
+/// By how many frames an opened encoder reorders at most.
+pub(super) fn reordered_frames(context: &ff::codec::Context) -> u32 {
+    // SAFETY: the context is valid, and the field plain.
+    let frames = unsafe { (*context.as_ptr()).has_b_frames };
+    u32::try_from(frames).unwrap_or(0)
+}

@@ -1,0 +1,179 @@
+//! One rendition of the picture: scaled, encoded on one thread, cut and handed over.
+//!
+//! One thread for each encoder: renditions run beside one another, the bytes do not depend on the machine, and no
+//! work is lost to waiting inside an encoder.
+
+use std::sync::Arc;
+use std::sync::mpsc::Receiver;
+
+use ff::codec::{self, encoder};
+use ff::format::Pixel;
+use ff::{Dictionary, Rational};
+use ffmpeg_next as ff;
+use lyceum::packaging::cmaf::{Color, SampleEntry};
+use lyceum::packaging::info::ColorInfo;
+use lyceum::packaging::task::{Rendition, VideoTask};
+use lyceum::packaging::{TrackFacts, VideoCodec, avc};
+
+use super::TaskError;
+use super::cut::Cutter;
+use super::output::Output;
+use super::raw;
+use super::video::Picture;
+
+/// Encodes `rendition` of what comes in.
+pub(super) fn run(task: &VideoTask, rendition: &Rendition, pictures: &Receiver<Arc<Picture>>, output: &Output) -> Result<(), TaskError> {
+    let color = output_color(&task.color);
+    let mut encoder = open(task, rendition, &color)?;
+    let cutter = Cutter::new(&rendition.track, &task.grid, true, (task.first_segment, task.segments), output);
+    let mut cutter = cutter.reordered(raw::reordered_frames(encoder.as_ref()));
+    if task.first_segment == 0 {
+        let (entry, facts) = describe(&encoder, rendition, &color)?;
+        cutter.init(&entry, facts, "und")?;
+    }
+    let mut scaler = Scaler::new(rendition, task.color);
+    let mut packet = ff::Packet::empty();
+    for picture in pictures {
+        let mut frame = scaler.scale(&picture.frame)?;
+        frame.set_pts(i64::try_from(picture.index).ok());
+        // Decoded frames carry the source's picture type, which the encoder would obey.
+        frame.set_kind(if picture.key { ff::picture::Type::I } else { ff::picture::Type::None });
+        encoder.send_frame(&frame).map_err(TaskError::ffmpeg("encoding"))?;
+        take(&mut encoder, &mut packet, rendition.codec, &mut cutter)?;
+    }
+    encoder.send_eof().map_err(TaskError::ffmpeg("encoding"))?;
+    take(&mut encoder, &mut packet, rendition.codec, &mut cutter)?;
+    cutter.finish()
+}
+
+fn take(encoder: &mut encoder::video::Encoder, packet: &mut ff::Packet, codec: VideoCodec, cutter: &mut Cutter<'_>) -> Result<(), TaskError> {
+    while encoder.receive_packet(packet).is_ok() {
+        let index = packet.pts().and_then(|pts| u64::try_from(pts).ok());
+        let index = index.ok_or_else(|| TaskError::Machinery("the encoder gave a packet without its time".to_owned()))?;
+        let data = packet.data().unwrap_or_default();
+        let data = match codec {
+            VideoCodec::H264 => avc::sample(data),
+            VideoCodec::Hevc | VideoCodec::Av1 => return Err(unsupported(codec)),
+        };
+        cutter.push(index, packet.is_key(), data)?;
+    }
+    Ok(())
+}
+
+fn unsupported(codec: VideoCodec) -> TaskError {
+    TaskError::Machinery(format!("no encoder for {} is built in", codec.as_str()))
+}
+
+/// The renditions are of limited range; RGB sources become BT.601, which is what the scaler makes of them.
+fn output_color(source: &ColorInfo) -> ColorInfo {
+    let matrix = if source.matrix == 0 { 6 } else { source.matrix };
+    ColorInfo { matrix, full_range: false, ..*source }
+}
+
+fn open(task: &VideoTask, rendition: &Rendition, color: &ColorInfo) -> Result<encoder::video::Encoder, TaskError> {
+    if rendition.codec != VideoCodec::H264 {
+        return Err(unsupported(rendition.codec));
+    }
+    let found = encoder::find_by_name("libx264").ok_or_else(|| TaskError::Machinery("FFmpeg lacks libx264".to_owned()))?;
+    let rate = task.grid.rate;
+    let signed = |value: u32| i32::try_from(value).unwrap_or(i32::MAX);
+    let mut context = codec::Context::new_with_codec(found);
+    context.set_threading(codec::threading::Config { kind: codec::threading::Type::Frame, count: 1, safe: true });
+    context.set_flags(codec::Flags::GLOBAL_HEADER | codec::Flags::CLOSED_GOP);
+    let mut video = context.encoder().video().map_err(TaskError::ffmpeg("preparing an encoder"))?;
+    video.set_width(rendition.width);
+    video.set_height(rendition.height);
+    video.set_format(Pixel::YUV420P);
+    video.set_time_base(Rational(signed(rate.den), signed(rate.num)));
+    video.set_frame_rate(Some(Rational(signed(rate.num), signed(rate.den))));
+    video.set_aspect_ratio(Rational(1, 1));
+    // Key frames are asked for one by one; the encoder's own would fall elsewhere.
+    video.set_gop(task.grid.frames_per_segment.saturating_mul(4));
+    let mut options = Dictionary::new();
+    options.set("preset", "veryfast");
+    options.set("profile", "high");
+    options.set("crf", &rendition.quality.to_string());
+    options.set("maxrate", &rendition.max_bitrate.to_string());
+    options.set("bufsize", &rendition.max_bitrate.to_string());
+    options.set("forced-idr", "1");
+    options.set("sc_threshold", "0");
+    options.set("keyint_min", "1");
+    options.set("x264-params", "scenecut=0:open-gop=0");
+    set_color(&mut options, color);
+    video.open_as_with(found, options).map_err(TaskError::ffmpeg("opening an encoder"))
+}
+
+fn set_color(options: &mut Dictionary<'_>, color: &ColorInfo) {
+    for (name, value) in [("color_primaries", color.primaries), ("color_trc", color.transfer), ("colorspace", color.matrix)] {
+        if value != 2 && value != 0 {
+            options.set(name, &value.to_string());
+        }
+    }
+    options.set("color_range", "tv");
+}
+
+fn describe(encoder: &encoder::video::Encoder, rendition: &Rendition, color: &ColorInfo) -> Result<(SampleEntry, TrackFacts), TaskError> {
+    let headers = raw::extradata(encoder.as_ref());
+    let (config, name) = avc::configuration(&headers).ok_or_else(|| TaskError::Machinery("the encoder gave no headers".to_owned()))?;
+    let size = |side: u32| u16::try_from(side).unwrap_or(u16::MAX);
+    let said = color.primaries != 2 || color.transfer != 2 || color.matrix != 2;
+    let entry = SampleEntry::Visual {
+        format: *b"avc1",
+        config: (*b"avcC", config),
+        width: size(rendition.width),
+        height: size(rendition.height),
+        color: said.then_some(Color { primaries: color.primaries, transfer: color.transfer, matrix: color.matrix, full_range: false }),
+    };
+    Ok((entry, TrackFacts { codec: name, video_range: "SDR".to_owned(), ..TrackFacts::default() }))
+}
+
+/// Scales to the rendition's size in 4:2:0 of eight bits.
+struct Scaler {
+    width: u32,
+    height: u32,
+    color: ColorInfo,
+    context: Option<(ff::software::scaling::Context, bool)>,
+    last: Option<(Arc<ff::frame::Video>, ff::frame::Video)>,
+}
+
+impl Scaler {
+    fn new(rendition: &Rendition, color: ColorInfo) -> Self {
+        Self { width: rendition.width, height: rendition.height, color, context: None, last: None }
+    }
+
+    fn scale(&mut self, frame: &Arc<ff::frame::Video>) -> Result<ff::frame::Video, TaskError> {
+        if let Some((source, scaled)) = &self.last
+            && Arc::ptr_eq(source, frame)
+        {
+            return raw::share(scaled);
+        }
+        let full = self.color.full_range || full_range_format(frame.format());
+        let same = frame.format() == Pixel::YUV420P && !full && (frame.width(), frame.height()) == (self.width, self.height);
+        if same {
+            return raw::share(frame);
+        }
+        let fits = self.context.as_ref().is_some_and(|(context, was_full)| {
+            let input = context.input();
+            *was_full == full && (input.format, input.width, input.height) == (frame.format(), frame.width(), frame.height())
+        });
+        if !fits {
+            let flags = ff::software::scaling::Flags::BICUBIC;
+            let (width, height) = (frame.width(), frame.height());
+            let made = ff::software::scaling::Context::get(frame.format(), width, height, Pixel::YUV420P, self.width, self.height, flags);
+            let mut context = made.map_err(TaskError::ffmpeg("setting the scaler up"))?;
+            raw::set_scaler_color(&mut context, self.color.matrix, full);
+            self.context = Some((context, full));
+        }
+        let mut scaled = ff::frame::Video::empty();
+        if let Some((context, _)) = &mut self.context {
+            context.run(frame, &mut scaled).map_err(TaskError::ffmpeg("scaling"))?;
+        }
+        let shared = raw::share(&scaled)?;
+        self.last = Some((frame.clone(), scaled));
+        Ok(shared)
+    }
+}
+
+fn full_range_format(format: Pixel) -> bool {
+    matches!(format, Pixel::YUVJ420P | Pixel::YUVJ422P | Pixel::YUVJ444P | Pixel::YUVJ440P | Pixel::YUVJ411P)
+}

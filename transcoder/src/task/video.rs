@@ -1,0 +1,290 @@
+//! A stretch of the picture: decoded once, put on the constant grid, and given to all renditions at once.
+//!
+//! Which decoded frame stands at which place of the grid depends on timestamps alone, never on where a task began, so
+//! that tasks join without a frame doubled or lost.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::thread::ScopedJoinHandle;
+
+use ff::codec::discard::Discard;
+use ff::format::context::Input;
+use ffmpeg_next as ff;
+use lyceum::packaging::Rate;
+use lyceum::packaging::info::{Refusal, RefusalCode};
+use lyceum::packaging::task::VideoTask;
+
+use super::TaskError;
+use super::input::{self, known, micros};
+use super::output::Output;
+use super::prepare::{Prepare, Prepared};
+use super::source::Source;
+use super::{raw, rendition};
+use crate::limits::Limits;
+use crate::wire::Message;
+
+/// Frames that wait for each rendition. More only costs memory: the slowest sets the pace.
+const QUEUE: usize = 3;
+/// Threads of the decoder.
+const DECODER_THREADS: usize = 2;
+/// Damaged packets in a row that are read over.
+const MAX_DAMAGED: u32 = 10_000;
+
+/// A frame on the grid.
+pub(super) struct Picture {
+    pub(super) frame: Arc<ff::frame::Video>,
+    /// Its place, counted from the lesson's start.
+    pub(super) index: u64,
+    /// Whether a segment starts with it.
+    pub(super) key: bool,
+}
+
+/// Runs the task.
+pub(super) fn run(task: &VideoTask, source: &Source, limits: &Limits, output: &Output) -> Result<(), TaskError> {
+    std::thread::scope(|scope| {
+        let mut lanes: Vec<Lane<'_>> = Vec::new();
+        for rendition in &task.renditions {
+            let (sender, pictures) = sync_channel(QUEUE);
+            let work = scope.spawn(move || rendition::run(task, rendition, &pictures, output));
+            lanes.push(Lane { sender, work });
+        }
+        let fed = Feeder::open(task, source, limits).and_then(|mut feeder| feeder.feed(&lanes, output));
+        let mut failed = Ok(());
+        for Lane { sender, work } in lanes {
+            drop(sender);
+            let ended = work.join().unwrap_or_else(|_| Err(TaskError::Machinery("a rendition panicked".to_owned())));
+            failed = failed.and(ended);
+        }
+        // A feeder that found a lane closed says less than the lane itself.
+        if matches!(fed, Err(TaskError::Machinery(_))) { failed.and(fed) } else { fed.and(failed) }
+    })
+}
+
+struct Lane<'scope> {
+    sender: SyncSender<Arc<Picture>>,
+    work: ScopedJoinHandle<'scope, Result<(), TaskError>>,
+}
+
+struct Feeder<'a> {
+    task: &'a VideoTask,
+    source: &'a Source,
+    input: Input,
+    decoder: ff::codec::decoder::Opened,
+    prepare: Prepare,
+    ready: VecDeque<Prepared>,
+    stream: usize,
+    base: ff::Rational,
+    first: u64,
+    end: u64,
+    drained: bool,
+}
+
+impl<'a> Feeder<'a> {
+    fn open(task: &'a VideoTask, source: &'a Source, limits: &Limits) -> Result<Self, TaskError> {
+        let mut input = input::open(source, limits)?;
+        let stream = task.source.stream as usize;
+        raw::keep_only(&mut input, stream);
+        let (decoder, base) = {
+            let stream = input.stream(stream).ok_or_else(|| TaskError::Machinery("no such stream".to_owned()))?;
+            (input::decoder(&stream, limits, DECODER_THREADS)?, stream.time_base())
+        };
+        let first = task.grid.first_frame(task.first_segment);
+        let end = task.grid.first_frame(task.first_segment.saturating_add(task.segments));
+        let prepare = Prepare::new(task.interlaced, task.rotation, base);
+        Ok(Self { task, source, input, decoder, prepare, ready: VecDeque::new(), stream, base, first, end, drained: false })
+    }
+
+    /// Decodes from the key frame before the stretch to its end.
+    fn feed(&mut self, lanes: &[Lane<'_>], output: &Output) -> Result<(), TaskError> {
+        let mut held = self.start()?;
+        let mut next = self.first;
+        let mut told = 0;
+        while next < self.end {
+            let following = self.next_frame()?;
+            let until = following.as_ref().map_or(self.end, |(place, _)| u64::try_from(*place).unwrap_or(0)).min(self.end);
+            while next < until {
+                let segment = u32::try_from(next / u64::from(self.task.grid.frames_per_segment.max(1))).unwrap_or(u32::MAX);
+                let key = self.task.grid.first_frame(segment) == next;
+                let picture = Arc::new(Picture { frame: held.clone(), index: next, key });
+                for lane in lanes {
+                    let sent = lane.sender.send(picture.clone());
+                    sent.map_err(|_| TaskError::Machinery("a rendition ended early".to_owned()))?;
+                }
+                next += 1;
+            }
+            if let Some((_, frame)) = following {
+                held = frame;
+            }
+            let tenths = (next - self.first) * 20 / (self.end - self.first).max(1);
+            if tenths > told {
+                told = tenths;
+                let fraction = (next - self.first) as f64 / (self.end - self.first) as f64;
+                output.say(&Message::Progress { fraction }).map_err(TaskError::Source)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Seeks so that the frame shown at the stretch's first place is decoded, further and further back where a
+    /// container's seeking is not exact, and returns that frame.
+    fn start(&mut self) -> Result<Arc<ff::frame::Video>, TaskError> {
+        let target = self.task.source.origin_us.saturating_add(self.frame_us(self.first));
+        let mut back = 0;
+        loop {
+            let at_start = self.first == 0 || back > target.saturating_sub(self.task.source.origin_us);
+            if !(self.first == 0 && back == 0) {
+                let to = if at_start { i64::MIN / 2 } else { target - back };
+                self.seek(to)?;
+            }
+            let mut held = None;
+            while let Some((place, frame)) = self.next_frame()? {
+                let place_needed = i64::try_from(self.first).unwrap_or(i64::MAX);
+                if place > place_needed {
+                    // The stretch's first frame stands between the one held and this one.
+                    self.ready.push_front(Prepared::Placed(place, frame));
+                    break;
+                }
+                let found = place == place_needed;
+                held = Some(frame);
+                if found {
+                    return held.ok_or_else(unreachable_frame);
+                }
+            }
+            if let Some(frame) = held {
+                return Ok(frame);
+            }
+            if at_start {
+                // Nothing comes before: the first frame stands for what is missing.
+                let first = self.next_frame()?;
+                return first.map(|(place, frame)| {
+                    self.ready.push_front(Prepared::Placed(place, frame.clone()));
+                    frame
+                }).ok_or_else(nothing_decoded);
+            }
+            back = (back * 4).max(2_000_000);
+        }
+    }
+
+    fn frame_us(&self, frame: u64) -> i64 {
+        i64::try_from(self.task.grid.frame_time(frame, 1_000_000)).unwrap_or(i64::MAX)
+    }
+
+    fn seek(&mut self, to: i64) -> Result<(), TaskError> {
+        self.decoder.flush();
+        self.prepare = Prepare::new(self.task.interlaced, self.task.rotation, self.base);
+        self.ready.clear();
+        self.drained = false;
+        let sought = if to <= i64::MIN / 2 { self.input.seek(0, ..) } else { self.input.seek(to, ..to) };
+        // A container that can't seek there is read from its start.
+        sought.or_else(|_| self.input.seek(0, ..)).map_err(TaskError::ffmpeg("seeking"))
+    }
+
+    /// The next decoded frame and its place on the grid.
+    fn next_frame(&mut self) -> Result<Option<(i64, Arc<ff::frame::Video>)>, TaskError> {
+        loop {
+            match self.ready.pop_front() {
+                Some(Prepared::Placed(place, frame)) => return Ok(Some((place, frame))),
+                Some(Prepared::Timed(pts, base, frame)) => {
+                    let place = place(pts, base, self.task.source.origin_us, self.task.grid.rate);
+                    return Ok(Some((place, Arc::new(frame))));
+                }
+                None if self.drained => return Ok(None),
+                None => self.decode_more()?,
+            }
+        }
+    }
+
+    fn decode_more(&mut self) -> Result<(), TaskError> {
+        match self.read_packet()? {
+            Some(packet) => {
+                self.skip_what_is_thrown_away(&packet);
+                match self.decoder.send_packet(&packet) {
+                    Ok(()) | Err(ff::Error::InvalidData | ff::Error::Eof) => {}
+                    // Damage is shown as the decoder can; only a lack of memory ends the task.
+                    Err(cause @ ff::Error::Other { errno: ff::error::ENOMEM }) => {
+                        return Err(TaskError::Ffmpeg { doing: "decoding", cause });
+                    }
+                    Err(_) => {}
+                }
+            }
+            None => {
+                let _ = self.decoder.send_eof();
+                self.drained = true;
+            }
+        }
+        let mut frame = ff::frame::Video::empty();
+        while self.decoder.receive_frame(&mut frame).is_ok() {
+            let done = std::mem::replace(&mut frame, ff::frame::Video::empty());
+            self.prepare.push(done, &mut self.ready)?;
+        }
+        if self.drained {
+            self.prepare.finish(&mut self.ready)?;
+        }
+        Ok(())
+    }
+
+    /// Frames that no other needs are not decoded while they would be thrown away.
+    fn skip_what_is_thrown_away(&mut self, packet: &ff::Packet) {
+        let wanted = self.task.source.origin_us.saturating_add(self.frame_us(self.first)) - 1_000_000;
+        let early = packet.pts().is_some_and(|pts| micros(pts, self.base) < wanted);
+        self.decoder.skip_frame(if early { Discard::NonReference } else { Discard::Default });
+    }
+
+    fn read_packet(&mut self) -> Result<Option<ff::Packet>, TaskError> {
+        let mut damaged = 0;
+        loop {
+            let mut packet = ff::Packet::empty();
+            match packet.read(&mut self.input) {
+                Ok(()) if packet.stream() == self.stream => return Ok(Some(packet)),
+                Ok(()) => {}
+                Err(ff::Error::InvalidData) if damaged < MAX_DAMAGED => damaged += 1,
+                Err(_) if self.source.failed() => {
+                    return Err(TaskError::Source(std::io::Error::other("the parent could not read it")));
+                }
+                Err(_) => return Ok(None),
+            }
+        }
+    }
+}
+
+fn unreachable_frame() -> TaskError {
+    TaskError::Machinery("a frame was lost".to_owned())
+}
+
+fn nothing_decoded() -> TaskError {
+    let detail = "Not one frame of the picture can be decoded: the recording is damaged.";
+    Refusal::new(RefusalCode::NotVideo, detail).into()
+}
+
+/// The place on the grid nearest to a timestamp, halves rounded up. Exact in integers.
+fn place(pts: i64, base: ff::Rational, origin_us: i64, rate: Rate) -> i64 {
+    let (num, den) = (i128::from(base.numerator()), i128::from(base.denominator().max(1)));
+    let time = i128::from(pts) * num * 1_000_000 - i128::from(origin_us) * den;
+    let numerator = time * i128::from(rate.num);
+    let denominator = den * 1_000_000 * i128::from(rate.den);
+    let place = (numerator * 2 + denominator).div_euclid(denominator * 2);
+    i64::try_from(place).unwrap_or(i64::MAX)
+}
+
+/// A frame's own timestamp, or the decoder's best guess.
+pub(super) fn timestamp(frame: &ff::frame::Video) -> Option<i64> {
+    frame.timestamp().and_then(known).or_else(|| frame.pts())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_are_nearest_and_do_not_drift() {
+        let ntsc = Rate::new(30_000, 1001);
+        for n in [0i64, 1, 2, 1000, 107_892, 10_000_000] {
+            assert_eq!(place(n * 1001, ff::Rational(1, 30_000), 0, ntsc), n);
+            let millis = (n * 1001 * 1000 + 15_000) / 30_000;
+            assert_eq!(place(millis + 777, ff::Rational(1, 1000), 777_000, ntsc), n, "{n}");
+        }
+        assert_eq!(place(-20, ff::Rational(1, 1000), 0, Rate::new(25, 1)), 0);
+        assert_eq!(place(-21, ff::Rational(1, 1000), 0, Rate::new(25, 1)), -1);
+    }
+}

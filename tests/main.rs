@@ -6,6 +6,7 @@ mod demo;
 mod front;
 mod layering;
 mod licences;
+mod playback;
 mod shipped_configs;
 mod support;
 mod tools;

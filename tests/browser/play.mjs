@@ -1,11 +1,13 @@
 // Plays a lesson on the player page and says what a viewer would have seen.
 //
 //   node play.mjs --player http://127.0.0.1:8080/watch --url PLAYBACK_URL --seconds 20
-//   node play.mjs --player … --lesson ID --key API_KEY --seconds 20
+//   node play.mjs --player … --lesson ID --key API_KEY [--user NAME] --seconds 20
 //   --midway N      after N played seconds prints {"midway": …}, and goes on counting once a line came on stdin
 //   --screenshot F  takes a picture at the end;  --viewport 390x844  --dark
 //   --expect CODE   the page should refuse with this code instead of playing
 //   --speed 2       plays faster, by the page's own menu
+//   --line 1500000  a line of so many bits a second, so that the film isn't all there after a moment
+//   --until-end     plays to the end, whatever --seconds says
 //
 // The last line of stdout: {"played", "wall", "stalls", "stallMs", "startupMs", "fatal", "errors", "decodedFrames",
 // "height", "edge", "ended", "refusal", "cmcd", "complaints"}. `played` comes from `video.played`.
@@ -14,8 +16,8 @@ import { listen } from "./cmcd.mjs";
 import { line, options, story, until } from "./chromium.mjs";
 
 const given = options({
-  player: "", url: "", lesson: "", key: "", seconds: "10", midway: "", within: "", screenshot: "", viewport: "1280x800", dark: false,
-  expect: "", speed: "1", from: "",
+  player: "", url: "", lesson: "", user: "", key: "", seconds: "10", midway: "", within: "", screenshot: "", viewport: "1280x800", dark: false,
+  expect: "", speed: "1", from: "", line: "", "until-end": false,
 });
 if (!given.player || (!given.url && !given.lesson)) {
   console.error("--player and one of --url, --lesson are needed");
@@ -69,8 +71,13 @@ await story({ viewport: given.viewport, dark: given.dark }, async (page, context
     const answer = await context.request.post(`${origin}/v1/login`, { data: { key: given.key }, headers: { Origin: origin } });
     if (!answer.ok()) throw new Error(`login answered ${answer.status()}: ${await answer.text()}`);
   }
+  if (given.line) {
+    const network = await context.newCDPSession(page);
+    await network.send("Network.enable");
+    await network.send("Network.emulateNetworkConditions", { offline: false, latency: 20, downloadThroughput: Number(given.line) / 8, uploadThroughput: -1 });
+  }
   const began = performance.now();
-  await page.goto(given.lesson ? `${player}/?lesson=${given.lesson}` : `${player}/#${given.url}`);
+  await page.goto(given.lesson ? `${player}/?lesson=${given.lesson}${given.user ? `&user=${encodeURIComponent(given.user)}` : ""}` : `${player}/#${given.url}`);
 
   if (given.expect) {
     await until(`refusal ${given.expect}`, within, async () => (await page.evaluate(look)).refusal);
@@ -86,13 +93,13 @@ await story({ viewport: given.viewport, dark: given.dark }, async (page, context
   }
   if (given.midway) {
     await until(`${given.midway} s played before midway`, within, async () => (await page.evaluate(look)).played >= Number(given.midway));
-    console.log(JSON.stringify({ midway: await page.evaluate(look) }));
+    console.log(JSON.stringify({ midway: { ...(await page.evaluate(look)), media: { ...media, hosts: { ...media.hosts } } } }));
     await line();
   }
   try {
     await until(`${seconds} s played`, within, async () => {
       const state = await page.evaluate(look);
-      return state.played >= seconds || state.ended || state.refusal;
+      return (state.played >= seconds && !given["until-end"]) || state.ended || state.refusal;
     });
   } catch (error) {
     throw new Error(`${error.message}; ${JSON.stringify(await page.evaluate(look))}; CMCD ${JSON.stringify(cmcd.result())}`);

@@ -5,6 +5,8 @@
 //   --course TITLE       makes a course of that name; else the first one there is
 //   --expect failed      waits for the lesson to fail and gives back what the creator reads
 //   --reload             reloads the page in the middle of the upload and chooses the file again
+//   --slow BYTES         a line that uploads so many bytes a second
+//   --until-end          watches the film to its end
 //   --shots DIR          pictures of the stages: login, uploading, transcoding, playable, playing
 //   --viewport 390x844  --dark
 //
@@ -15,7 +17,7 @@ import { options, story, until } from "./chromium.mjs";
 
 const given = options({
   studio: "", key: "", file: "", seconds: "5", course: "", expect: "ready", reload: false, shots: "", viewport: "1280x800", dark: false, within: "180",
-  slow: "",
+  slow: "", "until-end": false,
 });
 if (!given.studio || !given.key || !given.file) {
   console.error("--studio, --key and --file are needed");
@@ -108,13 +110,18 @@ await story({ viewport: given.viewport, dark: given.dark }, async (page, context
   if (given.expect === "failed") return result;
 
   const [player] = await Promise.all([context.waitForEvent("page"), card.locator("[data-action=play]").click()]);
-  const played = () => player.evaluate(() => window.lyceumPlayer?.playedSeconds ?? 0);
-  await until(`${given.seconds} s played`, within, async () => {
+  const look = () => player.evaluate(() => {
+    const { playedSeconds, position, duration, live, ended, stalls, startupMs, level, errors } = window.lyceumPlayer ?? {};
+    return { played: playedSeconds ?? 0, position, duration, live, ended, stalls, startupMs, height: level?.height ?? null, errors };
+  }).catch(() => ({ played: 0 }));
+  let growing = false;
+  const seen = await until(`${given.seconds} s played`, within, async () => {
     const curtain = player.locator("#curtain");
     if (await curtain.isVisible()) throw new Error(`the player says: ${await curtain.innerText()}`);
-    return (await played()) >= Number(given.seconds);
+    const now = await look();
+    growing ||= now.live === true;
+    return (given["until-end"] ? now.ended : now.played >= Number(given.seconds)) && now;
   });
   await shot("playing", player);
-  const height = await player.evaluate(() => window.lyceumPlayer?.level?.height ?? null);
-  return { ...result, played: await played(), height };
+  return { ...result, ...seen, growing };
 });

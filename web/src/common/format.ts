@@ -40,3 +40,8 @@ export function percent(part: number): string {
   if (!Number.isFinite(part)) return "0 %";
   return `${Math.floor(Math.min(1, Math.max(0, part)) * 100)} %`;
 }
+
+/** "03_lights and-shadows.final.mp4" → "03 lights and-shadows.final" */
+export function titleOf(filename: string): string {
+  return filename.replace(/\.[A-Za-z0-9]{1,5}$/, "").replace(/_+/g, " ").trim().slice(0, 200) || "Lesson";
+}

@@ -2,6 +2,7 @@
 
 import { call, type Course, type Lesson } from "../common/api";
 import { h, icon } from "../common/dom";
+import { titleOf } from "../common/format";
 import { giveAccess, takeAccess } from "./access";
 import { Follower, settled } from "./follow";
 import { LessonCard } from "./lesson";
@@ -12,11 +13,6 @@ import { Uploads } from "./uploads";
 export interface CourseEvents {
   renamed: (course: Course) => void;
   removed: (course: Course) => void;
-}
-
-/** "03_lights and-shadows.final.mp4" → "03 lights and-shadows.final" */
-export function titleOf(filename: string): string {
-  return filename.replace(/\.[A-Za-z0-9]{1,5}$/, "").replace(/_+/g, " ").trim().slice(0, 200) || "Lesson";
 }
 
 export class CourseView {

@@ -114,6 +114,10 @@ export class Source {
     if (!this.ask) return Promise.resolve(false);
     // Several segments may be refused at once: one renewal answers them all.
     if (performance.now() - this.renewed < 2000) return Promise.resolve(true);
+    return this.again();
+  }
+
+  private again(): Promise<boolean> {
     this.renewing ??= this.start()
       .then(() => true, () => false)
       .finally(() => { this.renewing = undefined; });
@@ -143,7 +147,7 @@ export class Source {
   private plan(delay: number): void {
     clearTimeout(this.timer);
     // Timers hold 31 bits; a token of more than 24 days is simply looked at again then.
-    this.timer = setTimeout(() => void this.renew(), Math.min(Math.max(delay, 1000), 2 ** 31 - 1));
+    this.timer = setTimeout(() => void this.again(), Math.min(Math.max(delay, 1000), 2 ** 31 - 1));
   }
 
   private take(urls: string[]): void {

@@ -2,6 +2,7 @@
 #![allow(unreachable_pub, reason = "one binary of many modules exports nothing")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "a story fails so")]
 
+mod dashboards;
 mod demo;
 mod front;
 mod layering;

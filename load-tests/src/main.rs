@@ -19,10 +19,7 @@ enum Command {
 
 fn main() -> ExitCode {
     let command = Command::parse();
-    let runtime = match tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-    {
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
             eprintln!("lyceum-load: threads can't be started: {error}");

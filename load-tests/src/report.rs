@@ -20,10 +20,7 @@ const MOST: u64 = 3_600_000_000;
 impl Default for Quantiles {
     fn default() -> Self {
         // The bounds are constants that the constructor takes, so there is always a histogram.
-        Self {
-            histogram: Histogram::new_with_bounds(1, MOST, 2).ok(),
-            sum: 0.0,
-        }
+        Self { histogram: Histogram::new_with_bounds(1, MOST, 2).ok(), sum: 0.0 }
     }
 }
 
@@ -65,9 +62,7 @@ impl Quantiles {
         let Some(histogram) = self.histogram.as_ref().filter(|h| !h.is_empty()) else {
             return Figures::default();
         };
-        let at = |quantile| {
-            Some(histogram.value_at_quantile(quantile).min(histogram.max()) as f64 / 1e6)
-        };
+        let at = |quantile| Some(histogram.value_at_quantile(quantile).min(histogram.max()) as f64 / 1e6);
         Figures {
             count: histogram.len(),
             mean: Some(self.sum / histogram.len() as f64),
@@ -94,9 +89,7 @@ pub struct Table {
 impl Table {
     /// A table with its column heads.
     pub fn new(heads: &[&str]) -> Self {
-        Self {
-            rows: vec![heads.iter().map(ToString::to_string).collect()],
-        }
+        Self { rows: vec![heads.iter().map(ToString::to_string).collect()] }
     }
 
     /// Adds a row.
@@ -120,11 +113,7 @@ impl Table {
         for row in &self.rows {
             let mut line = String::from("  ");
             for (column, (cell, width)) in row.iter().zip(&widths).enumerate() {
-                let _ = if column == 0 {
-                    write!(line, "{cell:<width$}")
-                } else {
-                    write!(line, "  {cell:>width$}")
-                };
+                let _ = if column == 0 { write!(line, "{cell:<width$}") } else { write!(line, "  {cell:>width$}") };
             }
             text.push_str(line.trim_end());
             text.push('\n');
@@ -166,23 +155,17 @@ pub fn show_bytes(bytes: u64) -> String {
 
 /// Writes `report` as JSON, whole or not at all.
 pub fn write_json(path: &Path, report: &impl Serialize) -> Result<(), String> {
-    let said = |error: &dyn std::fmt::Display| {
-        format!("the report can't be written to {}: {error}", path.display())
-    };
+    let said = |error: &dyn std::fmt::Display| format!("the report can't be written to {}: {error}", path.display());
     let mut text = serde_json::to_vec_pretty(report).map_err(|error| said(&error))?;
     text.push(b'\n');
-    let name = path
-        .file_name()
-        .ok_or_else(|| said(&"it is no file name"))?;
+    let name = path.file_name().ok_or_else(|| said(&"it is no file name"))?;
     let mut beside = name.to_owned();
     beside.push(format!(".{}", std::process::id()));
     let beside = path.with_file_name(beside);
-    std::fs::write(&beside, text)
-        .and_then(|()| std::fs::rename(&beside, path))
-        .map_err(|error| {
-            let _ = std::fs::remove_file(&beside);
-            said(&error)
-        })
+    std::fs::write(&beside, text).and_then(|()| std::fs::rename(&beside, path)).map_err(|error| {
+        let _ = std::fs::remove_file(&beside);
+        said(&error)
+    })
 }
 
 #[cfg(test)]
@@ -198,10 +181,7 @@ mod tests {
         }
         let figures = quantiles.figures();
         let near = |value: Option<f64>, truth: f64| {
-            assert!(
-                (value.unwrap() / truth - 1.0).abs() < 0.01,
-                "{value:?} is not {truth}"
-            )
+            assert!((value.unwrap() / truth - 1.0).abs() < 0.01, "{value:?} is not {truth}")
         };
         near(figures.p50, 0.5);
         near(figures.p90, 0.9);
@@ -217,10 +197,7 @@ mod tests {
         let mut table = Table::new(&["what", "n"]);
         table.row(["segments".into(), "7".into()]);
         table.row(["é".into(), "1234".into()]);
-        assert_eq!(
-            table.render(),
-            "  what         n\n  segments     7\n  é         1234\n"
-        );
+        assert_eq!(table.render(), "  what         n\n  segments     7\n  é         1234\n");
     }
 
     #[test]
@@ -229,10 +206,7 @@ mod tests {
         std::fs::create_dir_all(&dir).unwrap();
         let path = dir.join("report.json");
         write_json(&path, &serde_json::json!({"a": 1})).unwrap();
-        assert_eq!(
-            std::fs::read_to_string(&path).unwrap(),
-            "{\n  \"a\": 1\n}\n"
-        );
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "{\n  \"a\": 1\n}\n");
         assert_eq!(std::fs::read_dir(&dir).unwrap().count(), 1);
         let error = write_json(&dir.join("none/report.json"), &1).unwrap_err();
         assert!(error.contains("none/report.json"), "{error}");

@@ -255,7 +255,9 @@ listen = "{admin}"
         let text = format!(
             r#"# Written anew at each start of the demo: prometheus --config.file=… watches all of it.
 global:
-  scrape_interval: 5s
+  scrape_interval: 2s
+  evaluation_interval: 2s
+rule_files: [prometheus-rules.yml, prometheus-alerts.yml]
 scrape_configs:
   - job_name: lyceum-edge
     static_configs: [{{ targets: [{}] }}]
@@ -268,6 +270,8 @@ scrape_configs:
             targets(&state.origin_admins),
             targets(&[state.worker_admin]),
         );
+        self.write("prometheus-rules.yml", include_bytes!("../../dashboards/prometheus/rules.yml"))?;
+        self.write("prometheus-alerts.yml", include_bytes!("../../dashboards/prometheus/alerts.yml"))?;
         self.write("prometheus.yml", text.as_bytes())
     }
 }

@@ -77,6 +77,14 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
+        // A shell that holds the leash of another program has to end that one first.
+        drop(self._leash.take());
+        for _ in 0..50 {
+            if matches!(self.child.try_wait(), Ok(Some(_))) {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

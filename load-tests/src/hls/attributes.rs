@@ -25,14 +25,8 @@ impl Attributes {
         let mut found = BTreeMap::new();
         let mut rest = text;
         loop {
-            let (name, after) = rest
-                .split_once('=')
-                .ok_or_else(|| format!("an attribute without \"=\": {rest:?}"))?;
-            if name.is_empty()
-                || !name
-                    .bytes()
-                    .all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'-')
-            {
+            let (name, after) = rest.split_once('=').ok_or_else(|| format!("an attribute without \"=\": {rest:?}"))?;
+            if name.is_empty() || !name.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'-') {
                 return Err(format!("{name:?} is no attribute name"));
             }
             let (value, after) = value(after).map_err(|what| format!("{name}: {what}"))?;
@@ -69,9 +63,7 @@ impl Attributes {
 
     /// A decimal integer of at most 20 digits.
     pub fn integer(&self, name: &str) -> Result<Option<u64>, String> {
-        self.bare(name)?
-            .map(|text| integer(text).map_err(|what| format!("{name}: {what}")))
-            .transpose()
+        self.bare(name)?.map(|text| integer(text).map_err(|what| format!("{name}: {what}"))).transpose()
     }
 
     /// `YES` or `NO`; no when it is left out.
@@ -88,9 +80,7 @@ impl Attributes {
         let Some(text) = self.bare(name)? else {
             return Ok(None);
         };
-        let sides = text
-            .split_once('x')
-            .and_then(|(w, h)| Some((integer(w).ok()?, integer(h).ok()?)));
+        let sides = text.split_once('x').and_then(|(w, h)| Some((integer(w).ok()?, integer(h).ok()?)));
         match sides.and_then(|(w, h)| Some((u32::try_from(w).ok()?, u32::try_from(h).ok()?))) {
             Some((w, h)) if w > 0 && h > 0 => Ok(Some((w, h))),
             _ => Err(format!("{name}={text} is no resolution")),
@@ -132,8 +122,7 @@ pub fn integer(text: &str) -> Result<u64, String> {
     if text.is_empty() || !text.bytes().all(|b| b.is_ascii_digit()) {
         return Err(format!("{text:?} is no whole number"));
     }
-    text.parse()
-        .map_err(|_| format!("{text} is more than 64 bits hold"))
+    text.parse().map_err(|_| format!("{text} is more than 64 bits hold"))
 }
 
 /// A decimal-floating-point number of seconds, exact to the nanosecond (further digits are dropped).
@@ -146,10 +135,6 @@ pub fn seconds(text: &str) -> Result<Duration, String> {
     if whole > u64::from(u32::MAX) {
         return Err(format!("{text} seconds is too long"));
     }
-    let nanos = fraction
-        .bytes()
-        .chain(std::iter::repeat(b'0'))
-        .take(9)
-        .fold(0u32, |n, b| n * 10 + u32::from(b - b'0'));
+    let nanos = fraction.bytes().chain(std::iter::repeat(b'0')).take(9).fold(0u32, |n, b| n * 10 + u32::from(b - b'0'));
     Ok(Duration::new(whole, nanos))
 }

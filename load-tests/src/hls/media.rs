@@ -101,18 +101,12 @@ impl Media {
             return Err("the playlist was an EVENT and is none any more".into());
         }
         let kept = self.segments.iter().zip(&next.segments);
-        let changed = kept
-            .clone()
-            .position(|(a, b)| a.uri != b.uri || a.duration != b.duration);
+        let changed = kept.clone().position(|(a, b)| a.uri != b.uri || a.duration != b.duration);
         match changed {
-            _ if self.media_sequence != next.media_sequence => {
-                Err("segments went away at the front".into())
+            _ if self.media_sequence != next.media_sequence => Err("segments went away at the front".into()),
+            _ if next.segments.len() < self.segments.len() => {
+                Err(format!("it shrank from {} to {} segments", self.segments.len(), next.segments.len()))
             }
-            _ if next.segments.len() < self.segments.len() => Err(format!(
-                "it shrank from {} to {} segments",
-                self.segments.len(),
-                next.segments.len()
-            )),
             Some(index) => Err(format!("segment {index} changed")),
             None if self.ended && next != self => Err("it changed after EXT-X-ENDLIST".into()),
             None => Ok(()),
@@ -153,21 +147,14 @@ impl Builder {
                 None => false,
             },
             // A tag of both kinds says nothing about which this is.
-            Line::Tag {
-                name: "EXT-X-VERSION",
-                value,
-            } => {
-                let version = integer(value.unwrap_or_default())
-                    .map_err(|what| format!("EXT-X-VERSION: {what}"))?;
+            Line::Tag { name: "EXT-X-VERSION", value } => {
+                let version = integer(value.unwrap_or_default()).map_err(|what| format!("EXT-X-VERSION: {what}"))?;
                 if self.version.replace(version).is_some() {
                     return Err("EXT-X-VERSION comes twice".into());
                 }
                 return Ok(false);
             }
-            Line::Tag {
-                name: "EXT-X-START",
-                value,
-            } => {
+            Line::Tag { name: "EXT-X-START", value } => {
                 self.playlist.start = Some(start(value.unwrap_or_default())?);
                 return Ok(false);
             }
@@ -187,11 +174,7 @@ impl Builder {
             "EXTINF" => {
                 let number = text.split_once(',').map_or(text, |(number, _title)| number);
                 self.fractional |= number.contains('.');
-                if self
-                    .extinf
-                    .replace(seconds(number).map_err(wrap)?)
-                    .is_some()
-                {
+                if self.extinf.replace(seconds(number).map_err(wrap)?).is_some() {
                     return Err("EXTINF twice for one segment".into());
                 }
             }
@@ -212,9 +195,7 @@ impl Builder {
                     "VOD" => PlaylistType::Vod,
                     "EVENT" => PlaylistType::Event,
                     other => {
-                        return Err(format!(
-                            "EXT-X-PLAYLIST-TYPE is VOD or EVENT, not {other:?}"
-                        ));
+                        return Err(format!("EXT-X-PLAYLIST-TYPE is VOD or EVENT, not {other:?}"));
                     }
                 };
                 if self.playlist.kind.replace(kind).is_some() {
@@ -228,10 +209,7 @@ impl Builder {
             "EXT-X-BYTERANGE" => self.range = Some(range(text).map_err(wrap)?),
             "EXT-X-MAP" => self.map = Some(Arc::new(map(text).map_err(wrap)?)),
             "EXT-X-KEY" => self.key = key(text).map_err(wrap)?.map(Arc::new),
-            "EXT-X-PROGRAM-DATE-TIME"
-            | "EXT-X-DISCONTINUITY-SEQUENCE"
-            | "EXT-X-BITRATE"
-            | "EXT-X-DATERANGE" => {}
+            "EXT-X-PROGRAM-DATE-TIME" | "EXT-X-DISCONTINUITY-SEQUENCE" | "EXT-X-BITRATE" | "EXT-X-DATERANGE" => {}
             _ => return Ok(false),
         }
         Ok(true)
@@ -245,18 +223,11 @@ impl Builder {
             None => None,
             Some((length, Some(offset))) => Some(ByteRange { length, offset }),
             Some((length, None)) => {
-                let before = self
-                    .playlist
-                    .segments
-                    .last()
-                    .filter(|before| before.uri == uri);
+                let before = self.playlist.segments.last().filter(|before| before.uri == uri);
                 let before = before
                     .and_then(|before| before.byte_range)
                     .ok_or("EXT-X-BYTERANGE without an offset, and no range before it")?;
-                let offset = before
-                    .offset
-                    .checked_add(before.length)
-                    .ok_or("EXT-X-BYTERANGE is out of range")?;
+                let offset = before.offset.checked_add(before.length).ok_or("EXT-X-BYTERANGE is out of range")?;
                 Some(ByteRange { length, offset })
             }
         };
@@ -279,16 +250,11 @@ impl Builder {
         if self.extinf.is_some() {
             return Err("EXTINF has no URI behind it".into());
         }
-        let target = self
-            .target
-            .ok_or("a media playlist needs EXT-X-TARGETDURATION")?;
+        let target = self.target.ok_or("a media playlist needs EXT-X-TARGETDURATION")?;
         // "Rounded to the nearest integer" (section 4.3.3.1): 4.4 s fits a target of 4, 4.5 s does not.
         let rounded = (self.longest + Duration::from_millis(500)).as_secs();
         if rounded > target {
-            return Err(format!(
-                "a segment of {:?} is longer than EXT-X-TARGETDURATION:{target}",
-                self.longest
-            ));
+            return Err(format!("a segment of {:?} is longer than EXT-X-TARGETDURATION:{target}", self.longest));
         }
         if self.fractional && self.version.unwrap_or(1) < 3 {
             return Err("fractions of a second in EXTINF need EXT-X-VERSION:3".into());
@@ -303,16 +269,9 @@ impl Builder {
 
 fn start(text: &str) -> Result<Start, String> {
     let attributes = Attributes::parse(text).map_err(|what| format!("EXT-X-START: {what}"))?;
-    let offset = attributes
-        .bare("TIME-OFFSET")?
-        .ok_or("EXT-X-START without TIME-OFFSET")?;
-    let (from_end, number) = offset
-        .strip_prefix('-')
-        .map_or((false, offset), |number| (true, number));
-    Ok(Start {
-        offset: seconds(number)?,
-        from_end,
-    })
+    let offset = attributes.bare("TIME-OFFSET")?.ok_or("EXT-X-START without TIME-OFFSET")?;
+    let (from_end, number) = offset.strip_prefix('-').map_or((false, offset), |number| (true, number));
+    Ok(Start { offset: seconds(number)?, from_end })
 }
 
 fn range(text: &str) -> Result<(u64, Option<u64>), String> {
@@ -325,17 +284,8 @@ fn range(text: &str) -> Result<(u64, Option<u64>), String> {
 fn map(text: &str) -> Result<(String, Option<ByteRange>), String> {
     let attributes = Attributes::parse(text)?;
     let uri = attributes.quoted("URI")?.ok_or("no URI")?;
-    let part = attributes
-        .quoted("BYTERANGE")?
-        .map(|text| range(&text))
-        .transpose()?;
-    Ok((
-        uri,
-        part.map(|(length, offset)| ByteRange {
-            length,
-            offset: offset.unwrap_or(0),
-        }),
-    ))
+    let part = attributes.quoted("BYTERANGE")?.map(|text| range(&text)).transpose()?;
+    Ok((uri, part.map(|(length, offset)| ByteRange { length, offset: offset.unwrap_or(0) })))
 }
 
 fn key(text: &str) -> Result<Option<Key>, String> {
@@ -345,9 +295,6 @@ fn key(text: &str) -> Result<Option<Key>, String> {
         (Some("NONE"), None) => Ok(None),
         (Some("NONE"), Some(_)) => Err("METHOD=NONE with a URI".into()),
         (Some(_), None) => Err("no URI".into()),
-        (Some(method), Some(uri)) => Ok(Some(Key {
-            method: method.into(),
-            uri,
-        })),
+        (Some(method), Some(uri)) => Ok(Some(Key { method: method.into(), uri })),
     }
 }

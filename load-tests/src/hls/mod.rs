@@ -41,27 +41,18 @@ pub struct ParseError {
 
 /// One line with meaning.
 enum Line<'a> {
-    Tag {
-        name: &'a str,
-        value: Option<&'a str>,
-    },
+    Tag { name: &'a str, value: Option<&'a str> },
     Uri(&'a str),
 }
 
 /// Reads a playlist of either kind.
 pub fn parse(bytes: &[u8]) -> Result<Playlist, ParseError> {
-    let at = |line, what: &str| ParseError {
-        line,
-        what: what.into(),
-    };
+    let at = |line, what: &str| ParseError { line, what: what.into() };
     if bytes.len() > MAX_BYTES {
         return Err(at(1, "the playlist is larger than 8 MiB"));
     }
     let text = std::str::from_utf8(bytes).map_err(|_| at(1, "the playlist is not UTF-8"))?;
-    let mut lines = text
-        .split('\n')
-        .map(|line| line.strip_suffix('\r').unwrap_or(line))
-        .enumerate();
+    let mut lines = text.split('\n').map(|line| line.strip_suffix('\r').unwrap_or(line)).enumerate();
     if lines.next().map(|(_, line)| line) != Some("#EXTM3U") {
         return Err(at(1, "a playlist begins with #EXTM3U"));
     }
@@ -77,25 +68,15 @@ pub fn parse(bytes: &[u8]) -> Result<Playlist, ParseError> {
         // Each builder takes what is its own and says whether it did; tags of both kinds belong to both.
         let took = media.take(&line).map_err(wrap)? | multivariant.take(&line).map_err(wrap)?;
         if let (Line::Uri(_), false) = (&line, took) {
-            return Err(wrap(
-                "a URI with neither EXTINF nor EXT-X-STREAM-INF before it".into(),
-            ));
+            return Err(wrap("a URI with neither EXTINF nor EXT-X-STREAM-INF before it".into()));
         }
         if media.begun() && multivariant.begun() {
-            return Err(wrap(
-                "a playlist names either renditions or segments, not both".into(),
-            ));
+            return Err(wrap("a playlist names either renditions or segments, not both".into()));
         }
     }
-    let wrap = |what| ParseError {
-        line: last + 1,
-        what,
-    };
+    let wrap = |what| ParseError { line: last + 1, what };
     if multivariant.begun() {
-        multivariant
-            .finish()
-            .map(Playlist::Multivariant)
-            .map_err(wrap)
+        multivariant.finish().map(Playlist::Multivariant).map_err(wrap)
     } else {
         media.finish().map(Playlist::Media).map_err(wrap)
     }
@@ -131,13 +112,9 @@ fn meaning(line: &str) -> Result<Option<Line<'_>>, String> {
 
 /// A URI of a playlist as seen from the playlist's own address (RFC 3986, section 5).
 pub fn resolve(base: &Url, uri: &str) -> Result<Url, String> {
-    let url = base
-        .join(uri)
-        .map_err(|error| format!("the URI {uri:?} does not resolve: {error}"))?;
+    let url = base.join(uri).map_err(|error| format!("the URI {uri:?} does not resolve: {error}"))?;
     match url.scheme() {
         "http" | "https" => Ok(url),
-        other => Err(format!(
-            "the URI {uri:?} has the scheme {other}, not http or https"
-        )),
+        other => Err(format!("the URI {uri:?} has the scheme {other}, not http or https")),
     }
 }

@@ -86,10 +86,7 @@ impl Builder {
         match line {
             Line::Uri(uri) => match self.pending.take() {
                 Some(variant) => {
-                    self.playlist.variants.push(Variant {
-                        uri: (*uri).into(),
-                        ..variant
-                    });
+                    self.playlist.variants.push(Variant { uri: (*uri).into(), ..variant });
                     Ok(true)
                 }
                 None => Ok(false),
@@ -109,22 +106,11 @@ impl Builder {
                 }
                 self.pending = Some(variant(&attributes(name, value)?)?);
             }
-            "EXT-X-MEDIA" => self
-                .playlist
-                .renditions
-                .push(rendition(&attributes(name, value)?)?),
+            "EXT-X-MEDIA" => self.playlist.renditions.push(rendition(&attributes(name, value)?)?),
             "EXT-X-I-FRAME-STREAM-INF" => {
                 let attributes = attributes(name, value)?;
-                required(
-                    &attributes.quoted("URI")?,
-                    "EXT-X-I-FRAME-STREAM-INF",
-                    "URI",
-                )?;
-                required(
-                    &attributes.integer("BANDWIDTH")?,
-                    "EXT-X-I-FRAME-STREAM-INF",
-                    "BANDWIDTH",
-                )?;
+                required(&attributes.quoted("URI")?, "EXT-X-I-FRAME-STREAM-INF", "URI")?;
+                required(&attributes.integer("BANDWIDTH")?, "EXT-X-I-FRAME-STREAM-INF", "BANDWIDTH")?;
             }
             "EXT-X-SESSION-DATA" | "EXT-X-SESSION-KEY" => {
                 attributes(name, value)?;
@@ -147,34 +133,19 @@ impl Builder {
         if playlist.variants.is_empty() {
             return Err("a multivariant playlist without a variant".into());
         }
-        let has = |kind, group: &str| {
-            playlist
-                .renditions
-                .iter()
-                .any(|r| r.kind == kind && r.group == group)
-        };
+        let has = |kind, group: &str| playlist.renditions.iter().any(|r| r.kind == kind && r.group == group);
         for variant in &playlist.variants {
-            for (kind, group) in [
-                (MediaType::Audio, &variant.audio),
-                (MediaType::Subtitles, &variant.subtitles),
-            ] {
+            for (kind, group) in [(MediaType::Audio, &variant.audio), (MediaType::Subtitles, &variant.subtitles)] {
                 if let Some(group) = group.as_deref().filter(|group| !has(kind, group)) {
-                    return Err(format!(
-                        "{} names the group {group:?}, which has no EXT-X-MEDIA",
-                        variant.uri
-                    ));
+                    return Err(format!("{} names the group {group:?}, which has no EXT-X-MEDIA", variant.uri));
                 }
             }
         }
         for (index, rendition) in playlist.renditions.iter().enumerate() {
-            let same =
-                |other: &&Rendition| other.kind == rendition.kind && other.group == rendition.group;
+            let same = |other: &&Rendition| other.kind == rendition.kind && other.group == rendition.group;
             let before = || playlist.renditions.iter().take(index).filter(same);
             if before().any(|other| other.name == rendition.name) {
-                return Err(format!(
-                    "the group {:?} has the name {:?} twice",
-                    rendition.group, rendition.name
-                ));
+                return Err(format!("the group {:?} has the name {:?} twice", rendition.group, rendition.name));
             }
             if rendition.default && before().any(|other| other.default) {
                 return Err(format!("the group {:?} has two defaults", rendition.group));
@@ -194,11 +165,7 @@ fn required<T: Clone>(value: &Option<T>, tag: &str, name: &str) -> Result<T, Str
 }
 
 fn variant(attributes: &Attributes) -> Result<Variant, String> {
-    let bandwidth = required(
-        &attributes.integer("BANDWIDTH")?,
-        "EXT-X-STREAM-INF",
-        "BANDWIDTH",
-    )?;
+    let bandwidth = required(&attributes.integer("BANDWIDTH")?, "EXT-X-STREAM-INF", "BANDWIDTH")?;
     let average_bandwidth = attributes.integer("AVERAGE-BANDWIDTH")?;
     if bandwidth == 0 || average_bandwidth.is_some_and(|average| average > bandwidth) {
         return Err("BANDWIDTH is the peak: not 0, and not below AVERAGE-BANDWIDTH".into());

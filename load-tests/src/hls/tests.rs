@@ -53,25 +53,11 @@ fn media(text: &str) -> Media {
 #[test]
 fn a_multivariant_playlist_is_read() {
     let playlist = multivariant(MULTIVARIANT);
-    let [low, high] = &playlist.variants[..] else {
-        panic!("{playlist:?}")
-    };
-    assert_eq!(
-        (low.uri.as_str(), low.bandwidth, low.average_bandwidth),
-        ("1/v360/index.m3u8", 900_000, Some(700_000))
-    );
-    assert_eq!(
-        (low.frame_rate, low.height(), high.height()),
-        (Some(29_970), Some(360), Some(720))
-    );
-    assert_eq!(
-        low.codecs.as_deref(),
-        Some("avc1.64001e,mp4a.40.2"),
-        "a comma in quotes parts nothing"
-    );
-    let [audio] = &playlist.renditions[..] else {
-        panic!("{playlist:?}")
-    };
+    let [low, high] = &playlist.variants[..] else { panic!("{playlist:?}") };
+    assert_eq!((low.uri.as_str(), low.bandwidth, low.average_bandwidth), ("1/v360/index.m3u8", 900_000, Some(700_000)));
+    assert_eq!((low.frame_rate, low.height(), high.height()), (Some(29_970), Some(360), Some(720)));
+    assert_eq!(low.codecs.as_deref(), Some("avc1.64001e,mp4a.40.2"), "a comma in quotes parts nothing");
+    let [audio] = &playlist.renditions[..] else { panic!("{playlist:?}") };
     assert_eq!(
         (audio.name.as_str(), audio.default, audio.uri.as_deref()),
         ("Deutsch, leicht", true, Some("1/a-de/index.m3u8"))
@@ -82,24 +68,10 @@ fn a_multivariant_playlist_is_read() {
 fn a_media_playlist_is_read_with_exact_times() {
     let playlist = media(MEDIA);
     assert!(playlist.ended && playlist.kind == Some(PlaylistType::Vod));
-    assert_eq!(
-        playlist.start,
-        Some(Start {
-            offset: Duration::ZERO,
-            from_end: false
-        })
-    );
-    let [first, last] = &playlist.segments[..] else {
-        panic!("{playlist:?}")
-    };
-    assert_eq!(
-        (first.start, first.end()),
-        (Duration::ZERO, Duration::from_millis(4004))
-    );
-    assert_eq!(
-        (last.start, last.end()),
-        (Duration::from_millis(4004), Duration::from_millis(5504))
-    );
+    assert_eq!(playlist.start, Some(Start { offset: Duration::ZERO, from_end: false }));
+    let [first, last] = &playlist.segments[..] else { panic!("{playlist:?}") };
+    assert_eq!((first.start, first.end()), (Duration::ZERO, Duration::from_millis(4004)));
+    assert_eq!((last.start, last.end()), (Duration::from_millis(4004), Duration::from_millis(5504)));
     assert_eq!(last.map.as_deref(), Some(&("init.mp4".to_owned(), None)));
     assert_eq!(playlist.duration(), Duration::from_millis(5504));
 }
@@ -109,19 +81,7 @@ fn byte_ranges_go_on_where_the_one_before_ended() {
     let text = "#EXTM3U\n#EXT-X-VERSION:4\n#EXT-X-TARGETDURATION:2\n#EXT-X-I-FRAMES-ONLY\n#EXTINF:2,\n#EXT-X-BYTERANGE:10@5\na\n\
                 #EXTINF:2,\n#EXT-X-BYTERANGE:7\na\n#EXT-X-ENDLIST\n";
     let ranges: Vec<_> = media(text).segments.iter().map(|s| s.byte_range).collect();
-    assert_eq!(
-        ranges,
-        [
-            Some(ByteRange {
-                length: 10,
-                offset: 5
-            }),
-            Some(ByteRange {
-                length: 7,
-                offset: 15
-            })
-        ]
-    );
+    assert_eq!(ranges, [Some(ByteRange { length: 10, offset: 5 }), Some(ByteRange { length: 7, offset: 15 })]);
 }
 
 /// What is refused, each as one change to a playlist that is taken.
@@ -130,102 +90,27 @@ fn what_is_wrong_is_refused_with_its_line() {
     let cases: &[(&str, &str, &str, &str)] = &[
         (MEDIA, "#EXTM3U", "#EXTM3U8", "begins with #EXTM3U"),
         (MEDIA, "#EXTM3U", "\u{feff}#EXTM3U", "begins with #EXTM3U"),
-        (
-            MEDIA,
-            "#EXT-X-TARGETDURATION:4\r\n",
-            "",
-            "needs EXT-X-TARGETDURATION",
-        ),
-        (
-            MEDIA,
-            "#EXT-X-TARGETDURATION:4",
-            "#EXT-X-TARGETDURATION:3",
-            "longer than EXT-X-TARGETDURATION",
-        ),
-        (
-            MEDIA,
-            "#EXT-X-TARGETDURATION:4",
-            "#EXT-X-TARGETDURATION:4\n#EXT-X-TARGETDURATION:4",
-            "comes twice",
-        ),
+        (MEDIA, "#EXT-X-TARGETDURATION:4\r\n", "", "needs EXT-X-TARGETDURATION"),
+        (MEDIA, "#EXT-X-TARGETDURATION:4", "#EXT-X-TARGETDURATION:3", "longer than EXT-X-TARGETDURATION"),
+        (MEDIA, "#EXT-X-TARGETDURATION:4", "#EXT-X-TARGETDURATION:4\n#EXT-X-TARGETDURATION:4", "comes twice"),
         (MEDIA, "#EXT-X-ENDLIST\r\n", "", "without EXT-X-ENDLIST"),
-        (
-            MEDIA,
-            "#EXT-X-ENDLIST",
-            "#EXT-X-ENDLIST\n#EXTINF:1,\nx",
-            "behind EXT-X-ENDLIST",
-        ),
-        (
-            MEDIA,
-            "#EXT-X-ENDLIST",
-            "#EXTINF:1,\n#EXT-X-ENDLIST",
-            "has no URI",
-        ),
+        (MEDIA, "#EXT-X-ENDLIST", "#EXT-X-ENDLIST\n#EXTINF:1,\nx", "behind EXT-X-ENDLIST"),
+        (MEDIA, "#EXT-X-ENDLIST", "#EXTINF:1,\n#EXT-X-ENDLIST", "has no URI"),
         (MEDIA, "#EXTINF:4.004,", "#EXTINF:-4,", "no whole number"),
-        (
-            MEDIA,
-            "#EXTINF:4.004,",
-            "#EXTINF:4.,",
-            "no number of seconds",
-        ),
+        (MEDIA, "#EXTINF:4.004,", "#EXTINF:4.,", "no number of seconds"),
         (MEDIA, "#EXTINF:4.004,\r\n", "", "neither EXTINF nor"),
         (MEDIA, "#EXT-X-VERSION:7\r\n", "", "need EXT-X-VERSION:3"),
-        (
-            MEDIA,
-            "URI=\"init.mp4\"",
-            "URI=init.mp4",
-            "has to stand in quotes",
-        ),
-        (
-            MEDIA,
-            "PLAYLIST-TYPE:VOD",
-            "PLAYLIST-TYPE:LIVE",
-            "VOD or EVENT",
-        ),
-        (
-            MEDIA,
-            "#EXT-X-ENDLIST",
-            "#EXT-X-STREAM-INF:BANDWIDTH=1\nx",
-            "not both",
-        ),
+        (MEDIA, "URI=\"init.mp4\"", "URI=init.mp4", "has to stand in quotes"),
+        (MEDIA, "PLAYLIST-TYPE:VOD", "PLAYLIST-TYPE:LIVE", "VOD or EVENT"),
+        (MEDIA, "#EXT-X-ENDLIST", "#EXT-X-STREAM-INF:BANDWIDTH=1\nx", "not both"),
         (MEDIA, "00000-0.m4s", "00000\u{7}0.m4s", "control character"),
         (MULTIVARIANT, "BANDWIDTH=2900000,", "", "without BANDWIDTH"),
-        (
-            MULTIVARIANT,
-            "AVERAGE-BANDWIDTH=700000",
-            "AVERAGE-BANDWIDTH=1000000",
-            "not below AVERAGE-BANDWIDTH",
-        ),
-        (
-            MULTIVARIANT,
-            "GROUP-ID=\"audio\"",
-            "GROUP-ID=\"sound\"",
-            "no EXT-X-MEDIA",
-        ),
-        (
-            MULTIVARIANT,
-            "TYPE=AUDIO,",
-            "TYPE=AUDIO,TYPE=AUDIO,",
-            "comes twice",
-        ),
-        (
-            MULTIVARIANT,
-            "RESOLUTION=640x360",
-            "RESOLUTION=640",
-            "no resolution",
-        ),
-        (
-            MULTIVARIANT,
-            "1/v360/index.m3u8\n",
-            "",
-            "no URI on the line behind",
-        ),
-        (
-            MULTIVARIANT,
-            "URI=\"1/v360/iframes.m3u8\"",
-            "URI=\"1/v360/iframes.m3u8",
-            "does not end",
-        ),
+        (MULTIVARIANT, "AVERAGE-BANDWIDTH=700000", "AVERAGE-BANDWIDTH=1000000", "not below AVERAGE-BANDWIDTH"),
+        (MULTIVARIANT, "GROUP-ID=\"audio\"", "GROUP-ID=\"sound\"", "no EXT-X-MEDIA"),
+        (MULTIVARIANT, "TYPE=AUDIO,", "TYPE=AUDIO,TYPE=AUDIO,", "comes twice"),
+        (MULTIVARIANT, "RESOLUTION=640x360", "RESOLUTION=640", "no resolution"),
+        (MULTIVARIANT, "1/v360/index.m3u8\n", "", "no URI on the line behind"),
+        (MULTIVARIANT, "URI=\"1/v360/iframes.m3u8\"", "URI=\"1/v360/iframes.m3u8", "does not end"),
     ];
     for (good, from, to, why) in cases {
         assert!(good.contains(from), "the case {why:?} changes nothing");
@@ -237,39 +122,16 @@ fn what_is_wrong_is_refused_with_its_line() {
 
 #[test]
 fn an_event_playlist_may_only_grow() {
-    let event = media(
-        &MEDIA
-            .replace(":VOD", ":EVENT")
-            .replace("#EXT-X-ENDLIST\r\n", ""),
-    );
+    let event = media(&MEDIA.replace(":VOD", ":EVENT").replace("#EXT-X-ENDLIST\r\n", ""));
     let mut grown = event.clone();
-    grown.segments.push(Segment {
-        uri: "00002-5504.m4s".into(),
-        start: event.duration(),
-        ..event.segments[0].clone()
-    });
+    grown.segments.push(Segment { uri: "00002-5504.m4s".into(), start: event.duration(), ..event.segments[0].clone() });
     assert_eq!(event.may_become(&grown), Ok(()));
-    assert!(
-        grown
-            .may_become(&event)
-            .is_err_and(|e| e.contains("shrank"))
-    );
+    assert!(grown.may_become(&event).is_err_and(|e| e.contains("shrank")));
     grown.segments[0].duration += Duration::from_millis(1);
-    assert!(
-        event
-            .may_become(&grown)
-            .is_err_and(|e| e.contains("segment 0 changed"))
-    );
-    let ended = Media {
-        ended: true,
-        ..event.clone()
-    };
+    assert!(event.may_become(&grown).is_err_and(|e| e.contains("segment 0 changed")));
+    let ended = Media { ended: true, ..event.clone() };
     assert_eq!(event.may_become(&ended), Ok(()));
-    assert!(
-        ended
-            .may_become(&event)
-            .is_err_and(|e| e.contains("ENDLIST"))
-    );
+    assert!(ended.may_become(&event).is_err_and(|e| e.contains("ENDLIST")));
 }
 
 /// The normal examples of RFC 3986, section 5.4.1, and the abnormal ones that matter to a token in the path.
@@ -292,17 +154,10 @@ fn uris_resolve_as_the_rfc_says() {
         ("../../../g", "http://a/g"),
         ("https://h/g", "https://h/g"),
     ] {
-        assert_eq!(
-            resolve(&base, uri).map(String::from),
-            Ok(whole.into()),
-            "{uri}"
-        );
+        assert_eq!(resolve(&base, uri).map(String::from), Ok(whole.into()), "{uri}");
     }
     let base = Url::parse("http://e:8090/t/aa.bb_c.d-d/v/lesson1/master.m3u8").unwrap();
-    assert_eq!(
-        resolve(&base, "2/v720/index.m3u8").unwrap().path(),
-        "/t/aa.bb_c.d-d/v/lesson1/2/v720/index.m3u8"
-    );
+    assert_eq!(resolve(&base, "2/v720/index.m3u8").unwrap().path(), "/t/aa.bb_c.d-d/v/lesson1/2/v720/index.m3u8");
     assert!(resolve(&base, "file:///etc/passwd").is_err());
     assert!(resolve(&base, "http://[").is_err());
 }
@@ -310,11 +165,7 @@ fn uris_resolve_as_the_rfc_says() {
 /// Writes a media playlist as plainly as can be, to be read again.
 fn written(playlist: &Media) -> String {
     let mut text = String::from("#EXTM3U\n#EXT-X-VERSION:7\n");
-    let _ = writeln!(
-        text,
-        "#EXT-X-TARGETDURATION:{}",
-        playlist.target_duration.as_secs()
-    );
+    let _ = writeln!(text, "#EXT-X-TARGETDURATION:{}", playlist.target_duration.as_secs());
     let _ = writeln!(text, "#EXT-X-MEDIA-SEQUENCE:{}", playlist.media_sequence);
     match playlist.kind {
         Some(PlaylistType::Vod) => text.push_str("#EXT-X-PLAYLIST-TYPE:VOD\n"),
@@ -334,13 +185,7 @@ fn written(playlist: &Media) -> String {
             let _ = writeln!(text, "#EXT-X-BYTERANGE:{length}@{offset}");
         }
         let d = segment.duration;
-        let _ = writeln!(
-            text,
-            "#EXTINF:{}.{:09},\n{}",
-            d.as_secs(),
-            d.subsec_nanos(),
-            segment.uri
-        );
+        let _ = writeln!(text, "#EXTINF:{}.{:09},\n{}", d.as_secs(), d.subsec_nanos(), segment.uri);
     }
     if playlist.ended {
         text.push_str("#EXT-X-ENDLIST\n");

@@ -89,18 +89,10 @@ impl Policy {
                 let Some(estimate) = estimate else {
                     return current;
                 };
-                let fits = |share: f64| {
-                    bandwidths
-                        .iter()
-                        .rposition(|needs| *needs as f64 <= estimate * share)
-                        .unwrap_or(0)
-                };
+                let fits =
+                    |share: f64| bandwidths.iter().rposition(|needs| *needs as f64 <= estimate * share).unwrap_or(0);
                 let (kept, climbed) = (fits(KEEP), fits(CLIMB));
-                if climbed > current {
-                    if buffered < scarce { current } else { climbed }
-                } else {
-                    kept.min(current)
-                }
+                if climbed > current { if buffered < scarce { current } else { climbed } } else { kept.min(current) }
             }
         }
     }
@@ -131,14 +123,8 @@ mod tests {
         throughput.sample(250_000, second);
         let fell = 8e6 - throughput.estimate().unwrap();
         let rose = risen.estimate().unwrap() - 8e6;
-        assert!(
-            fell > 1e6,
-            "a quarter of the throughput shows within one second: {fell}"
-        );
-        assert!(
-            rose / 24e6 < fell / 6e6 / 2.0,
-            "rising takes more than twice as long: {rose} {fell}"
-        );
+        assert!(fell > 1e6, "a quarter of the throughput shows within one second: {fell}");
+        assert!(rose / 24e6 < fell / 6e6 / 2.0, "rising takes more than twice as long: {rose} {fell}");
     }
 
     #[test]
@@ -154,11 +140,7 @@ mod tests {
             Policy::Throughput.choose(&LADDER, current, Some(estimate), buffered, SCARCE)
         };
         assert_eq!(choose(0, 3e6, PLENTY), 2);
-        assert_eq!(
-            choose(0, 2.5e6, PLENTY),
-            1,
-            "2 Mbit/s do not fit into seven tenths of 2.5"
-        );
+        assert_eq!(choose(0, 2.5e6, PLENTY), 1, "2 Mbit/s do not fit into seven tenths of 2.5");
         assert_eq!(choose(2, 2.5e6, PLENTY), 2, "and are not left for it");
         assert_eq!(choose(0, 3e6, Duration::from_secs(1)), 0);
         assert_eq!(choose(3, 1e6, Duration::from_secs(1)), 1);

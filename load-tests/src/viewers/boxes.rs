@@ -36,13 +36,7 @@ struct Found {
 impl Walk {
     /// A walk over a body of which nothing was read.
     pub fn new(expected: Expected) -> Self {
-        Self {
-            expected,
-            header: [0; 16],
-            have: 0,
-            body: 0,
-            found: Found::default(),
-        }
+        Self { expected, header: [0; 16], have: 0, body: 0, found: Found::default() }
     }
 
     /// Reads on. An error says what can't be media.
@@ -52,9 +46,7 @@ impl Walk {
         }
         while !bytes.is_empty() {
             if self.body > 0 {
-                let skip = usize::try_from(self.body)
-                    .unwrap_or(usize::MAX)
-                    .min(bytes.len());
+                let skip = usize::try_from(self.body).unwrap_or(usize::MAX).min(bytes.len());
                 self.body -= skip as u64;
                 bytes = bytes.get(skip..).unwrap_or_default();
                 continue;
@@ -86,10 +78,7 @@ impl Walk {
             (size, _) => (u64::from(size), 8),
         };
         if length < header {
-            return Err(format!(
-                "a box of the type {} has the length {length}",
-                kind.escape_ascii()
-            ));
+            return Err(format!("a box of the type {} has the length {length}", kind.escape_ascii()));
         }
         match &kind {
             b"ftyp" => self.found.ftyp = true,
@@ -107,19 +96,12 @@ impl Walk {
 
     /// The body ended.
     pub fn finish(self) -> Result<(), String> {
-        let Found {
-            ftyp,
-            moov,
-            moof,
-            mdat,
-        } = self.found;
+        let Found { ftyp, moov, moof, mdat } = self.found;
         match self.expected {
             Expected::Anything => Ok(()),
             _ if self.body > 0 || self.have > 0 => Err("it ends in the middle of a box".into()),
             Expected::Init if !(ftyp && moov) => Err("an init segment holds ftyp and moov".into()),
-            Expected::Segment if !(moof && mdat) => {
-                Err("a media segment holds moof and mdat".into())
-            }
+            Expected::Segment if !(moof && mdat) => Err("a media segment holds moof and mdat".into()),
             _ => Ok(()),
         }
     }
@@ -146,31 +128,18 @@ mod tests {
 
     #[test]
     fn segments_and_inits_pass_and_nothing_else_does() {
-        let segment = [
-            a_box(b"styp", 16),
-            a_box(b"moof", 100),
-            a_box(b"mdat", 5000),
-        ]
-        .concat();
+        let segment = [a_box(b"styp", 16), a_box(b"moof", 100), a_box(b"mdat", 5000)].concat();
         let init = [a_box(b"ftyp", 16), a_box(b"moov", 700)].concat();
         assert_eq!(walk(Expected::Segment, &[&segment]), Ok(()));
         assert_eq!(walk(Expected::Init, &[&init]), Ok(()));
         assert!(walk(Expected::Init, &[&segment]).is_err());
         assert!(walk(Expected::Segment, &[&init]).is_err());
-        assert!(
-            walk(Expected::Segment, &[&segment[..segment.len() - 1]])
-                .is_err_and(|e| e.contains("middle"))
-        );
+        assert!(walk(Expected::Segment, &[&segment[..segment.len() - 1]]).is_err_and(|e| e.contains("middle")));
         assert!(walk(Expected::Segment, &[]).is_err());
-        for page in [
-            "<html><body>sorry</body></html>",
-            "{\"code\":\"token_expired\",\"status\":403}",
-            "#EXTM3U\n#EXTINF",
-        ] {
-            assert!(
-                walk(Expected::Segment, &[page.as_bytes()]).is_err(),
-                "{page}"
-            );
+        for page in
+            ["<html><body>sorry</body></html>", "{\"code\":\"token_expired\",\"status\":403}", "#EXTM3U\n#EXTINF"]
+        {
+            assert!(walk(Expected::Segment, &[page.as_bytes()]).is_err(), "{page}");
         }
         assert!(walk(Expected::Segment, &[&[0; 64]]).is_err(), "zeros");
         assert_eq!(walk(Expected::Anything, &[b"x"]), Ok(()));
@@ -182,10 +151,7 @@ mod tests {
         mdat.extend_from_slice(b"mdat");
         mdat.extend_from_slice(&(16u64 + 3).to_be_bytes());
         mdat.extend_from_slice(&[1, 2, 3]);
-        assert_eq!(
-            walk(Expected::Segment, &[&a_box(b"moof", 1), &mdat]),
-            Ok(())
-        );
+        assert_eq!(walk(Expected::Segment, &[&a_box(b"moof", 1), &mdat]), Ok(()));
         assert!(walk(Expected::Segment, &[&a_box(b"moof", 1), &mdat, &[0]]).is_err());
     }
 

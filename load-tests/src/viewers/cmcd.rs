@@ -79,11 +79,7 @@ fn joined(mut pairs: Vec<(&str, String)>) -> String {
     let mut text = String::new();
     for (key, value) in pairs {
         let comma = if text.is_empty() { "" } else { "," };
-        let _ = if value.is_empty() {
-            write!(text, "{comma}{key}")
-        } else {
-            write!(text, "{comma}{key}={value}")
-        };
+        let _ = if value.is_empty() { write!(text, "{comma}{key}") } else { write!(text, "{comma}{key}={value}") };
     }
     text
 }
@@ -92,12 +88,8 @@ fn joined(mut pairs: Vec<(&str, String)>) -> String {
 /// stall; `starved`: the buffer ran empty since the last request.
 pub fn request(ids: &Ids, object: Object<'_>, now: &Now, urgent: bool, starved: bool) -> String {
     let stream = if now.growing { "l" } else { "v" };
-    let mut pairs = vec![
-        ("sid", quoted(&ids.sid)),
-        ("cid", quoted(&ids.cid)),
-        ("sf", "h".into()),
-        ("st", stream.into()),
-    ];
+    let mut pairs =
+        vec![("sid", quoted(&ids.sid)), ("cid", quoted(&ids.cid)), ("sf", "h".into()), ("st", stream.into())];
     if let Some(bits) = now.throughput {
         pairs.push(("mtp", hundreds(kilobits(bits)).max(100).to_string()));
     }
@@ -110,11 +102,7 @@ pub fn request(ids: &Ids, object: Object<'_>, now: &Now, urgent: bool, starved: 
     let kind = match object {
         Object::Manifest => "m",
         Object::Init => "i",
-        Object::Segment {
-            audio,
-            duration,
-            next,
-        } => {
+        Object::Segment { audio, duration, next } => {
             pairs.push(("bl", hundreds(millis(now.buffered)).to_string()));
             pairs.push(("dl", hundreds(millis(now.buffered)).to_string()));
             pairs.push(("d", millis(duration).to_string()));
@@ -206,10 +194,7 @@ mod tests {
     use super::*;
 
     fn ids() -> Ids {
-        Ids {
-            sid: "6e2fb550-c457-11e9-bb97-0800200c9a66".into(),
-            cid: "lesson1".into(),
-        }
+        Ids { sid: "6e2fb550-c457-11e9-bb97-0800200c9a66".into(), cid: "lesson1".into() }
     }
 
     const NOW: Now = Now {
@@ -222,11 +207,8 @@ mod tests {
 
     #[test]
     fn a_segment_request_says_what_the_standard_asks_for() {
-        let object = Object::Segment {
-            audio: false,
-            duration: Duration::from_millis(4004),
-            next: Some("00003-12012.m4s"),
-        };
+        let object =
+            Object::Segment { audio: false, duration: Duration::from_millis(4004), next: Some("00003-12012.m4s") };
         assert_eq!(
             request(&ids(), object, &NOW, false, true),
             "bl=12300,br=2000,bs,cid=\"lesson1\",d=4004,dl=12300,mtp=25400,nor=\"00003-12012.m4s\",ot=v,sf=h,\
@@ -236,11 +218,7 @@ mod tests {
 
     #[test]
     fn a_playlist_request_has_no_bitrate_and_no_duration() {
-        let now = Now {
-            throughput: None,
-            growing: true,
-            ..NOW
-        };
+        let now = Now { throughput: None, growing: true, ..NOW };
         assert_eq!(
             request(&ids(), Object::Manifest, &now, true, false),
             "cid=\"lesson1\",ot=m,sf=h,sid=\"6e2fb550-c457-11e9-bb97-0800200c9a66\",st=l,su"
@@ -249,32 +227,13 @@ mod tests {
 
     #[test]
     fn a_report_has_lists_where_version_2_wants_them() {
-        let event = Event::State {
-            stalled: Some(Duration::from_millis(712)),
-            delay: None,
-        };
+        let event = Event::State { stalled: Some(Duration::from_millis(712)), delay: None };
         assert_eq!(
-            report(
-                &ids(),
-                &event,
-                'p',
-                &NOW,
-                4,
-                1_700_000_000_123,
-                Duration::from_millis(61_007)
-            ),
+            report(&ids(), &event, 'p', &NOW, 4, 1_700_000_000_123, Duration::from_millis(61_007)),
             "bl=(12300),br=(2000),bsd=(712),cid=\"lesson1\",e=ps,mtp=(25400),pt=61007,sf=h,\
              sid=\"6e2fb550-c457-11e9-bb97-0800200c9a66\",sn=4,st=v,sta=p,tb=(6000),ts=1700000000123,v=2"
         );
-        let line = report(
-            &ids(),
-            &Event::Error("token_revoked".into()),
-            'f',
-            &Now::default(),
-            5,
-            1,
-            Duration::ZERO,
-        );
+        let line = report(&ids(), &Event::Error("token_revoked".into()), 'f', &Now::default(), 5, 1, Duration::ZERO);
         assert!(line.contains("e=e,ec=(\"token_revoked\")"), "{line}");
     }
 

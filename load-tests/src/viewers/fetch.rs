@@ -90,13 +90,7 @@ pub struct Failure {
 impl Failure {
     /// A failure without a status.
     pub fn new(kind: Kind, code: &str, detail: impl Into<String>, retry: bool) -> Self {
-        Self {
-            kind,
-            status: None,
-            code: code.into(),
-            detail: detail.into(),
-            retry,
-        }
+        Self { kind, status: None, code: code.into(), detail: detail.into(), retry }
     }
 }
 
@@ -113,11 +107,7 @@ pub struct Timeouts {
 
 impl Default for Timeouts {
     fn default() -> Self {
-        Self {
-            response: Duration::from_secs(10),
-            idle: Duration::from_secs(10),
-            total: Duration::from_secs(60),
-        }
+        Self { response: Duration::from_secs(10), idle: Duration::from_secs(10), total: Duration::from_secs(60) }
     }
 }
 
@@ -132,28 +122,14 @@ impl Fetcher {
     /// With connections that nobody else uses, kept open between requests.
     pub fn new(timeouts: Timeouts) -> Self {
         let millis = u64::try_from(timeouts.response.as_millis()).unwrap_or(u64::MAX);
-        let limits = client::Limits {
-            response: Span::millis(millis),
-            idle_connections: 8,
-            ..client::Limits::default()
-        };
-        Self {
-            http: Http::new(limits),
-            timeouts,
-        }
+        let limits =
+            client::Limits { response: Span::millis(millis), idle_connections: 8, ..client::Limits::default() };
+        Self { http: Http::new(limits), timeouts }
     }
 
     /// Fetches a playlist whole.
     pub async fn playlist(&self, kind: Kind, url: Url, cmcd: String) -> Result<Fetched, Failure> {
-        self.get(
-            kind,
-            url,
-            None,
-            cmcd,
-            Expected::Anything,
-            Some(hls::MAX_BYTES),
-        )
-        .await
+        self.get(kind, url, None, cmcd, Expected::Anything, Some(hls::MAX_BYTES)).await
     }
 
     /// Fetches media, or a part of it, looks whether it is what it should be and drops it.
@@ -180,12 +156,7 @@ impl Fetcher {
         let work = self.follow(kind, url, range, cmcd, expected, keep);
         match tokio::time::timeout(self.timeouts.total, work).await {
             Ok(result) => result,
-            Err(_) => Err(Failure::new(
-                kind,
-                "timeout",
-                format!("not whole within {:?}", self.timeouts.total),
-                true,
-            )),
+            Err(_) => Err(Failure::new(kind, "timeout", format!("not whole within {:?}", self.timeouts.total), true)),
         }
     }
 
@@ -204,37 +175,21 @@ impl Fetcher {
             at.query_pairs_mut().append_pair("CMCD", &cmcd);
         }
         for _ in 0..=MAX_REDIRECTS {
-            let mut request = client::request(Method::GET, at.as_str(), "")
-                .map_err(|error| unsent(kind, &error))?;
+            let mut request = client::request(Method::GET, at.as_str(), "").map_err(|error| unsent(kind, &error))?;
             if let Some(ByteRange { length, offset }) = range {
                 let last = offset.saturating_add(length).saturating_sub(1);
                 if let Ok(value) = HeaderValue::try_from(format!("bytes={offset}-{last}")) {
                     request.headers_mut().insert(header::RANGE, value);
                 }
             }
-            let response = self
-                .http
-                .send(request)
-                .await
-                .map_err(|error| unsent(kind, &error))?;
+            let response = self.http.send(request).await.map_err(|error| unsent(kind, &error))?;
             let first_byte = monotonic().saturating_duration_since(began);
-            let wanted = if range.is_some() {
-                StatusCode::PARTIAL_CONTENT
-            } else {
-                StatusCode::OK
-            };
+            let wanted = if range.is_some() { StatusCode::PARTIAL_CONTENT } else { StatusCode::OK };
             if response.status() == wanted {
                 let cache = cache_status(response.headers());
                 let (body, bytes) = self.body(kind, response, expected, keep).await?;
                 let took = monotonic().saturating_duration_since(began);
-                return Ok(Fetched {
-                    url: at,
-                    body,
-                    bytes,
-                    first_byte,
-                    took,
-                    cache,
-                });
+                return Ok(Fetched { url: at, body, bytes, first_byte, took, cache });
             }
             match location(&at, &response) {
                 Some(next) => {
@@ -245,12 +200,7 @@ impl Fetcher {
                 None => return Err(self.refused(kind, response).await),
             }
         }
-        Err(Failure::new(
-            kind,
-            "redirect",
-            format!("more than {MAX_REDIRECTS} redirects"),
-            false,
-        ))
+        Err(Failure::new(kind, "redirect", format!("more than {MAX_REDIRECTS} redirects"), false))
     }
 
     async fn body<B>(
@@ -285,12 +235,7 @@ impl Fetcher {
             };
             bytes += piece.len() as u64;
             if bytes > keep.map_or(MAX_SEGMENT_BYTES, |limit| limit as u64) {
-                return Err(Failure::new(
-                    kind,
-                    "body_too_large",
-                    format!("more than {} bytes", bytes - 1),
-                    false,
-                ));
+                return Err(Failure::new(kind, "body_too_large", format!("more than {} bytes", bytes - 1), false));
             }
             walk.feed(&piece).map_err(not_media)?;
             if keep.is_some() {
@@ -298,12 +243,7 @@ impl Fetcher {
             }
         }
         if let Some(declared) = declared.filter(|declared| *declared != bytes) {
-            return Err(Failure::new(
-                kind,
-                "body_broken",
-                format!("{bytes} of {declared} bytes came"),
-                true,
-            ));
+            return Err(Failure::new(kind, "body_broken", format!("{bytes} of {declared} bytes came"), true));
         }
         walk.finish().map_err(not_media)?;
         Ok((kept.into(), bytes))
@@ -316,11 +256,7 @@ impl Fetcher {
         let request = request
             .body(client::full(lines))
             .map_err(|error| Failure::new(Kind::Report, "url", error.to_string(), false))?;
-        let response = self
-            .http
-            .send(request)
-            .await
-            .map_err(|error| unsent(Kind::Report, &error))?;
+        let response = self.http.send(request).await.map_err(|error| unsent(Kind::Report, &error))?;
         if !response.status().is_success() {
             return Err(self.refused(Kind::Report, response).await);
         }
@@ -334,24 +270,11 @@ impl Fetcher {
         B: http_body::Body<Data = Bytes, Error: Into<Box<dyn std::error::Error + Send + Sync>>>,
     {
         let status = response.status();
-        let retry = status.is_server_error()
-            || matches!(
-                status,
-                StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS
-            );
+        let retry =
+            status.is_server_error() || matches!(status, StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS);
         let problem = self.problem(response).await;
-        let code = if problem.code.is_empty() {
-            "http_status".into()
-        } else {
-            problem.code
-        };
-        Failure {
-            kind,
-            status: Some(status.as_u16()),
-            code,
-            detail: problem.detail,
-            retry,
-        }
+        let code = if problem.code.is_empty() { "http_status".into() } else { problem.code };
+        Failure { kind, status: Some(status.as_u16()), code, detail: problem.detail, retry }
     }
 
     async fn problem<B>(&self, response: Response<B>) -> client::Problem
@@ -387,22 +310,12 @@ fn location<B>(at: &Url, response: &Response<B>) -> Option<Result<Url, String>> 
 /// The nearest cache's word: the last member of `Cache-Status`.
 fn cache_status(headers: &HeaderMap) -> String {
     let all = headers.get_all("cache-status");
-    let last = all
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .next_back();
+    let last = all.iter().filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(',')).next_back();
     let Some(last) = last else {
         return "unknown".into();
     };
     let mut parameters = last.split(';').skip(1).map(str::trim);
-    match parameters.find_map(|p| {
-        if p == "hit" {
-            Some(p)
-        } else {
-            p.strip_prefix("fwd=")
-        }
-    }) {
+    match parameters.find_map(|p| if p == "hit" { Some(p) } else { p.strip_prefix("fwd=") }) {
         Some(word) if word.len() <= 32 => word.into(),
         _ => "unknown".into(),
     }
@@ -423,10 +336,7 @@ mod tests {
         };
         assert_eq!(heard(&[]), "unknown");
         assert_eq!(heard(&["lyceum; hit; ttl=300"]), "hit");
-        assert_eq!(
-            heard(&["shield; hit, lyceum; fwd=uri-miss; stored"]),
-            "uri-miss"
-        );
+        assert_eq!(heard(&["shield; hit, lyceum; fwd=uri-miss; stored"]), "uri-miss");
         assert_eq!(heard(&["shield; fwd=miss", "lyceum; hit"]), "hit");
     }
 }

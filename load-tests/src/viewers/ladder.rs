@@ -32,11 +32,8 @@ pub struct Ladder {
 impl Ladder {
     /// What `playlist`, read from `base`, offers a viewer of this behaviour.
     pub fn new(playlist: &Multivariant, base: &Url, behaviour: &Behaviour) -> Result<Self, String> {
-        let low_enough = |v: &&Variant| {
-            behaviour
-                .max_height
-                .is_none_or(|max| v.height().is_none_or(|height| height <= max))
-        };
+        let low_enough =
+            |v: &&Variant| behaviour.max_height.is_none_or(|max| v.height().is_none_or(|height| height <= max));
         let mut variants: Vec<&Variant> = playlist.variants.iter().filter(low_enough).collect();
         if variants.is_empty() {
             let lowest = playlist.variants.iter().filter_map(Variant::height).min();
@@ -45,11 +42,7 @@ impl Ladder {
                 behaviour.max_height
             ));
         }
-        let common = |v: &Variant| {
-            v.codecs
-                .as_ref()
-                .is_some_and(|codecs| COMMON.iter().any(|c| codecs.contains(c)))
-        };
+        let common = |v: &Variant| v.codecs.as_ref().is_some_and(|codecs| COMMON.iter().any(|c| codecs.contains(c)));
         if variants.iter().any(|v| common(v)) {
             variants.retain(|v| common(v));
         }
@@ -57,52 +50,26 @@ impl Ladder {
         base.set_query(None);
         let mut rungs = Vec::with_capacity(variants.len());
         for variant in variants {
-            let sound = variant
-                .audio
-                .as_deref()
-                .and_then(|group| sound(playlist, group, behaviour.language.as_deref()));
-            let audio = sound
-                .and_then(|sound| sound.uri.as_deref())
-                .map(|uri| hls::resolve(&base, uri))
-                .transpose()?;
+            let sound =
+                variant.audio.as_deref().and_then(|group| sound(playlist, group, behaviour.language.as_deref()));
+            let audio = sound.and_then(|sound| sound.uri.as_deref()).map(|uri| hls::resolve(&base, uri)).transpose()?;
             let video = hls::resolve(&base, &variant.uri)?;
-            rungs.push(Rung {
-                video,
-                audio,
-                bandwidth: variant.bandwidth,
-                height: variant.height().unwrap_or(0),
-            });
+            rungs.push(Rung { video, audio, bandwidth: variant.bandwidth, height: variant.height().unwrap_or(0) });
         }
         rungs.sort_by_key(|rung| rung.bandwidth);
         rungs.dedup_by(|a, b| a.video == b.video);
         let lowest = rungs.first().cloned().ok_or("no renditions")?;
         let with_sound = |rung: &Rung| rung.audio.is_some();
-        if rungs
-            .iter()
-            .any(|rung| with_sound(rung) != with_sound(&lowest))
-        {
+        if rungs.iter().any(|rung| with_sound(rung) != with_sound(&lowest)) {
             return Err("some renditions have their sound apart and some do not".into());
         }
-        Ok(Self {
-            bandwidths: rungs.iter().map(|rung| rung.bandwidth).collect(),
-            lowest,
-            rungs,
-        })
+        Ok(Self { bandwidths: rungs.iter().map(|rung| rung.bandwidth).collect(), lowest, rungs })
     }
 
     /// A media playlist alone, with nothing to choose.
     pub fn single(video: Url) -> Self {
-        let rung = Rung {
-            video,
-            audio: None,
-            bandwidth: 0,
-            height: 0,
-        };
-        Self {
-            lowest: rung.clone(),
-            rungs: vec![rung],
-            bandwidths: vec![0],
-        }
+        let rung = Rung { video, audio: None, bandwidth: 0, height: 0 };
+        Self { lowest: rung.clone(), rungs: vec![rung], bandwidths: vec![0] }
     }
 
     /// Declared peaks, rising.
@@ -117,22 +84,10 @@ impl Ladder {
 }
 
 /// The sound of a group: in the language asked for, else the default, else the first.
-fn sound<'a>(
-    playlist: &'a Multivariant,
-    group: &str,
-    language: Option<&str>,
-) -> Option<&'a Rendition> {
-    let all = || {
-        playlist
-            .renditions
-            .iter()
-            .filter(|r| r.kind == MediaType::Audio && r.group == group)
-    };
-    let spoken =
-        language.and_then(|language| all().find(|r| r.language.as_deref() == Some(language)));
-    spoken
-        .or_else(|| all().find(|r| r.default))
-        .or_else(|| all().next())
+fn sound<'a>(playlist: &'a Multivariant, group: &str, language: Option<&str>) -> Option<&'a Rendition> {
+    let all = || playlist.renditions.iter().filter(|r| r.kind == MediaType::Audio && r.group == group);
+    let spoken = language.and_then(|language| all().find(|r| r.language.as_deref() == Some(language)));
+    spoken.or_else(|| all().find(|r| r.default)).or_else(|| all().next())
 }
 
 #[cfg(test)]
@@ -152,52 +107,24 @@ mod tests {
 "#;
 
     fn ladder(behaviour: &Behaviour) -> Result<Ladder, String> {
-        let Ok(Playlist::Multivariant(playlist)) = hls::parse(PLAYLIST.as_bytes()) else {
-            panic!()
-        };
-        Ladder::new(
-            &playlist,
-            &Url::parse("http://e/t/x/v/l/master.m3u8?CMCD=y").unwrap(),
-            behaviour,
-        )
+        let Ok(Playlist::Multivariant(playlist)) = hls::parse(PLAYLIST.as_bytes()) else { panic!() };
+        Ladder::new(&playlist, &Url::parse("http://e/t/x/v/l/master.m3u8?CMCD=y").unwrap(), behaviour)
     }
 
     #[test]
     fn renditions_rise_in_codecs_that_every_player_takes() {
         let ladder = ladder(&Behaviour::default()).unwrap();
         assert_eq!(ladder.bandwidths(), [900_000, 2_900_000]);
-        assert_eq!(
-            ladder.rung(1).video.as_str(),
-            "http://e/t/x/v/l/1/v720/index.m3u8"
-        );
-        assert_eq!(
-            ladder.rung(0).audio.as_ref().map(Url::as_str),
-            Some("http://e/t/x/v/l/1/a-en/index.m3u8")
-        );
+        assert_eq!(ladder.rung(1).video.as_str(), "http://e/t/x/v/l/1/v720/index.m3u8");
+        assert_eq!(ladder.rung(0).audio.as_ref().map(Url::as_str), Some("http://e/t/x/v/l/1/a-en/index.m3u8"));
     }
 
     #[test]
     fn height_and_language_are_the_viewers_choice() {
-        let behaviour = Behaviour {
-            max_height: Some(480),
-            language: Some("de".into()),
-            ..Behaviour::default()
-        };
+        let behaviour = Behaviour { max_height: Some(480), language: Some("de".into()), ..Behaviour::default() };
         let small = ladder(&behaviour).unwrap();
         assert_eq!(small.bandwidths(), [900_000]);
-        assert!(
-            small
-                .rung(0)
-                .audio
-                .as_ref()
-                .is_some_and(|url| url.path().contains("a-de"))
-        );
-        assert!(
-            ladder(&Behaviour {
-                max_height: Some(100),
-                ..Behaviour::default()
-            })
-            .is_err()
-        );
+        assert!(small.rung(0).audio.as_ref().is_some_and(|url| url.path().contains("a-de")));
+        assert!(ladder(&Behaviour { max_height: Some(100), ..Behaviour::default() }).is_err());
     }
 }

@@ -10,6 +10,7 @@ pub mod boxes;
 pub mod cmcd;
 pub mod fetch;
 pub mod ladder;
+pub mod opening;
 pub mod playback;
 pub mod reporter;
 pub mod session;
@@ -93,9 +94,7 @@ pub struct Args {
 }
 
 fn span<const MIN: u64, const MAX: u64>(text: &str) -> Result<Span, String> {
-    let span: Span = text
-        .parse()
-        .map_err(|error: lyceum::units::UnitError| error.to_string())?;
+    let span: Span = text.parse().map_err(|error: lyceum::units::UnitError| error.to_string())?;
     let (min, max) = (Span::millis(MIN), Span::millis(MAX));
     if span < min || span > max {
         return Err(format!("{span} is out of bounds: from {min} to {max}"));
@@ -129,10 +128,7 @@ pub struct Behaviour {
 impl Default for Behaviour {
     fn default() -> Self {
         Self {
-            buffer: Settings {
-                startup: Duration::from_secs(2),
-                target: Duration::from_secs(30),
-            },
+            buffer: Settings { startup: Duration::from_secs(2), target: Duration::from_secs(30) },
             abr: Policy::Throughput,
             max_height: None,
             language: None,
@@ -148,10 +144,7 @@ impl Default for Behaviour {
 impl Args {
     fn behaviour(&self) -> Behaviour {
         Behaviour {
-            buffer: Settings {
-                startup: self.startup_buffer.get(),
-                target: self.target_buffer.get(),
-            },
+            buffer: Settings { startup: self.startup_buffer.get(), target: self.target_buffer.get() },
             abr: self.abr,
             max_height: self.max_height,
             language: self.language.clone(),
@@ -168,10 +161,7 @@ impl Args {
 pub async fn run(args: Args) -> ExitCode {
     for url in &args.urls {
         if !matches!(url.scheme(), "http" | "https") || url.host().is_none() {
-            eprintln!(
-                "lyceum-load: --url takes an http or https address of a playlist, not {}",
-                shown(url)
-            );
+            eprintln!("lyceum-load: --url takes an http or https address of a playlist, not {}", shown(url));
             return ExitCode::from(2);
         }
     }
@@ -194,35 +184,18 @@ pub async fn run(args: Args) -> ExitCode {
         viewers.abort_all();
     }
     let urls = args.urls.iter().map(shown).collect();
-    let summary = shared.tally.summary(Run {
-        urls,
-        viewers: args.viewers.into(),
-        seconds,
-        interrupted,
-    });
+    let summary = shared.tally.summary(Run { urls, viewers: args.viewers.into(), seconds, interrupted });
     print!("{}", summary.render());
-    if let Some(error) = args
-        .json
-        .as_deref()
-        .and_then(|path| report::write_json(path, &summary).err())
-    {
+    if let Some(error) = args.json.as_deref().and_then(|path| report::write_json(path, &summary).err()) {
         eprintln!("lyceum-load: {error}");
         return ExitCode::FAILURE;
     }
-    if summary.succeeded() {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    }
+    if summary.succeeded() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 /// Starts the viewers, spread over the ramp and over the URLs.
 fn spawn(args: &Args, shared: &Shared, began: Instant, end: Instant) -> JoinSet<()> {
-    let timeouts = Timeouts {
-        response: args.timeout.get(),
-        idle: args.timeout.get(),
-        ..Timeouts::default()
-    };
+    let timeouts = Timeouts { response: args.timeout.get(), idle: args.timeout.get(), ..Timeouts::default() };
     let mut viewers = JoinSet::new();
     for (number, url) in (0..args.viewers).zip(args.urls.iter().cycle()) {
         let (shared, url) = (shared.clone(), url.clone());
@@ -287,12 +260,7 @@ fn shown(url: &Url) -> String {
     let mut url = url.clone();
     url.set_query(None);
     let _ = url.set_password(None);
-    let segments: Vec<String> = url
-        .path_segments()
-        .into_iter()
-        .flatten()
-        .map(String::from)
-        .collect();
+    let segments: Vec<String> = url.path_segments().into_iter().flatten().map(String::from).collect();
     if let [first, token, rest @ ..] = &segments[..]
         && first == "t"
     {
@@ -308,18 +276,12 @@ fn uuid() -> String {
     let number = u64::from_be_bytes([a, b, c, d, e, f, g & 0x0f | 0x40, h]);
     let tail = u64::from_be_bytes(rest) & 0x3fff_ffff_ffff_ffff | 0x8000_0000_0000_0000;
     let (first, second, third) = (number >> 32, number >> 16 & 0xffff, number & 0xffff);
-    format!(
-        "{first:08x}-{second:04x}-{third:04x}-{:04x}-{:012x}",
-        tail >> 48,
-        tail & 0xffff_ffff_ffff
-    )
+    format!("{first:08x}-{second:04x}-{third:04x}-{:04x}-{:012x}", tail >> 48, tail & 0xffff_ffff_ffff)
 }
 
 /// A random number below `bound`; 0 when that is 0.
 fn random_below(bound: u64) -> u64 {
-    u64::from_be_bytes(random_bytes())
-        .checked_rem(bound)
-        .unwrap_or(0)
+    u64::from_be_bytes(random_bytes()).checked_rem(bound).unwrap_or(0)
 }
 
 #[cfg(test)]
@@ -329,14 +291,8 @@ mod tests {
     #[test]
     fn no_token_is_shown() {
         let shown = |text: &str| shown(&Url::parse(text).unwrap());
-        assert_eq!(
-            shown("http://e:1/t/eyJhbGciOi.b.c/v/l/master.m3u8?x=y"),
-            "http://e:1/t/eyJhbG~/v/l/master.m3u8"
-        );
-        assert_eq!(
-            shown("http://e:1/v/l/master.m3u8?token=secret"),
-            "http://e:1/v/l/master.m3u8"
-        );
+        assert_eq!(shown("http://e:1/t/eyJhbGciOi.b.c/v/l/master.m3u8?x=y"), "http://e:1/t/eyJhbG~/v/l/master.m3u8");
+        assert_eq!(shown("http://e:1/v/l/master.m3u8?token=secret"), "http://e:1/v/l/master.m3u8");
     }
 
     #[test]
@@ -345,10 +301,7 @@ mod tests {
         assert_ne!(one, other);
         assert_eq!(one.len(), 36);
         assert_eq!(one.as_bytes()[14], b'4');
-        assert!(
-            matches!(one.as_bytes()[19], b'8' | b'9' | b'a' | b'b'),
-            "{one}"
-        );
+        assert!(matches!(one.as_bytes()[19], b'8' | b'9' | b'a' | b'b'), "{one}");
         let hyphens: Vec<_> = one.match_indices('-').map(|(at, _)| at).collect();
         assert_eq!(hyphens, [8, 13, 18, 23]);
     }

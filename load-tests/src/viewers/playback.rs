@@ -83,10 +83,7 @@ pub struct Playback {
 impl Playback {
     /// Play is pressed at `now`, on media of `tracks` parallel tracks (at least one), at `position`.
     pub fn start(settings: Settings, tracks: usize, position: Duration, now: Instant) -> Self {
-        let track = Track {
-            until: position,
-            complete: false,
-        };
+        let track = Track { until: position, complete: false };
         Self {
             settings,
             tracks: vec![track; tracks.max(1)],
@@ -100,10 +97,7 @@ impl Playback {
 
     /// The playlist says to begin at `to`. Before anything arrived; later it has no effect.
     pub fn place(&mut self, to: Duration, starts: &[Duration]) {
-        let untouched = self
-            .tracks
-            .iter()
-            .all(|track| track.until == self.position && !track.complete);
+        let untouched = self.tracks.iter().all(|track| track.until == self.position && !track.complete);
         if self.state == State::Starting && untouched {
             self.position = to;
             for (index, track) in self.tracks.iter_mut().enumerate() {
@@ -138,16 +132,14 @@ impl Playback {
 
     /// How far `track` reaches.
     pub fn reaches(&self, track: usize) -> Duration {
-        self.tracks
-            .get(track)
-            .map_or(Duration::ZERO, |track| track.until)
+        self.tracks.get(track).map_or(Duration::ZERO, |track| track.until)
     }
 
     /// Whether `track` should fetch its next segment.
     pub fn wants(&self, track: usize) -> bool {
-        self.tracks.get(track).is_some_and(|t| {
-            !t.complete && t.until.saturating_sub(self.position) < self.settings.target
-        })
+        self.tracks
+            .get(track)
+            .is_some_and(|t| !t.complete && t.until.saturating_sub(self.position) < self.settings.target)
     }
 
     /// When the state will change, or a track will want more, if nothing arrives. `None`: not before something arrives.
@@ -161,11 +153,7 @@ impl Playback {
             .iter()
             .filter(|track| !track.complete)
             .map(|track| track.until.saturating_sub(self.settings.target));
-        let next = hungry
-            .filter(|at| *at > self.position)
-            .chain([empty])
-            .min()
-            .unwrap_or(empty);
+        let next = hungry.filter(|at| *at > self.position).chain([empty]).min().unwrap_or(empty);
         // One millisecond behind: just short of a target is not short of it.
         Some(self.last + next.saturating_sub(self.position) + Duration::from_millis(1))
     }
@@ -185,11 +173,7 @@ impl Playback {
         if self.buffered() > Duration::ZERO {
             return None;
         }
-        let state = if self.complete() {
-            State::Ended
-        } else {
-            State::Rebuffering
-        };
+        let state = if self.complete() { State::Ended } else { State::Rebuffering };
         Some(self.enter(state, stopped))
     }
 
@@ -199,18 +183,11 @@ impl Playback {
             track.until = track.until.max(until);
             track.complete |= complete;
         }
-        let waiting = matches!(
-            self.state,
-            State::Starting | State::Rebuffering | State::Seeking
-        );
+        let waiting = matches!(self.state, State::Starting | State::Rebuffering | State::Seeking);
         if !waiting || !(self.complete() || self.buffered() >= self.settings.startup) {
             return None;
         }
-        let state = if self.buffered() > Duration::ZERO {
-            State::Playing
-        } else {
-            State::Ended
-        };
+        let state = if self.buffered() > Duration::ZERO { State::Playing } else { State::Ended };
         Some(self.enter(state, self.last))
     }
 
@@ -221,10 +198,7 @@ impl Playback {
             return None;
         }
         for (index, track) in self.tracks.iter_mut().enumerate() {
-            *track = Track {
-                until: starts.get(index).copied().unwrap_or(to),
-                complete: false,
-            };
+            *track = Track { until: starts.get(index).copied().unwrap_or(to), complete: false };
         }
         self.position = to;
         Some(self.enter(State::Seeking, self.last))
@@ -236,15 +210,8 @@ impl Playback {
 
     /// The shortest track that still grows holds the picture back; of complete ones the longest is played out.
     fn end_of_buffer(&self) -> Duration {
-        let growing = self
-            .tracks
-            .iter()
-            .filter(|track| !track.complete)
-            .map(|track| track.until)
-            .min();
-        growing
-            .or_else(|| self.tracks.iter().map(|track| track.until).max())
-            .unwrap_or(self.position)
+        let growing = self.tracks.iter().filter(|track| !track.complete).map(|track| track.until).min();
+        growing.or_else(|| self.tracks.iter().map(|track| track.until).max()).unwrap_or(self.position)
     }
 
     fn enter(&mut self, state: State, at: Instant) -> Change {
@@ -278,18 +245,7 @@ mod tests {
 
     fn player(tracks: usize) -> (Playback, Instant) {
         let now = monotonic();
-        (
-            Playback::start(
-                Settings {
-                    startup: ms(2000),
-                    target: ms(30_000),
-                },
-                tracks,
-                Duration::ZERO,
-                now,
-            ),
-            now,
-        )
+        (Playback::start(Settings { startup: ms(2000), target: ms(30_000) }, tracks, Duration::ZERO, now), now)
     }
 
     #[test]
@@ -299,14 +255,7 @@ mod tests {
         assert_eq!(playback.arrived(0, ms(4000), false), None);
         playback.advance(t0 + ms(450));
         let change = playback.arrived(1, ms(4000), false);
-        assert_eq!(
-            change,
-            Some(Change {
-                state: State::Playing,
-                at: t0 + ms(450),
-                after: ms(450)
-            })
-        );
+        assert_eq!(change, Some(Change { state: State::Playing, at: t0 + ms(450), after: ms(450) }));
         assert_eq!(playback.totals().startup, Some(ms(450)));
     }
 
@@ -318,25 +267,12 @@ mod tests {
         assert_eq!(playback.wake(), Some(t0 + ms(4001)));
         // The loop that calls may be late; the model is not.
         let change = playback.advance(t0 + ms(4700));
-        assert_eq!(
-            change,
-            Some(Change {
-                state: State::Rebuffering,
-                at: t0 + ms(4000),
-                after: ms(4000)
-            })
-        );
+        assert_eq!(change, Some(Change { state: State::Rebuffering, at: t0 + ms(4000), after: ms(4000) }));
         assert_eq!(playback.totals().rebuffered, ms(700));
         playback.advance(t0 + ms(5000));
-        assert_eq!(
-            playback.arrived(1, ms(8000), false).map(|c| c.after),
-            Some(ms(1000))
-        );
+        assert_eq!(playback.arrived(1, ms(8000), false).map(|c| c.after), Some(ms(1000)));
         let totals = playback.totals();
-        assert_eq!(
-            (totals.played, totals.rebuffered, totals.rebuffers),
-            (ms(4000), ms(1000), 1)
-        );
+        assert_eq!((totals.played, totals.rebuffered, totals.rebuffers), (ms(4000), ms(1000), 1));
     }
 
     #[test]
@@ -345,10 +281,7 @@ mod tests {
         playback.arrived(0, ms(9000), true);
         playback.arrived(1, ms(6000), true);
         assert_eq!(playback.advance(t0 + ms(8999)), None);
-        assert_eq!(
-            playback.advance(t0 + ms(20_000)).map(|c| (c.state, c.at)),
-            Some((State::Ended, t0 + ms(9000)))
-        );
+        assert_eq!(playback.advance(t0 + ms(20_000)).map(|c| (c.state, c.at)), Some((State::Ended, t0 + ms(9000))));
         assert_eq!(playback.totals().played, ms(9000));
         assert_eq!(playback.totals().rebuffers, 0, "an end is no rebuffering");
     }
@@ -356,10 +289,7 @@ mod tests {
     #[test]
     fn less_than_the_threshold_is_enough_when_there_is_no_more() {
         let (mut playback, _) = player(1);
-        assert_eq!(
-            playback.arrived(0, ms(1000), true).map(|c| c.state),
-            Some(State::Playing)
-        );
+        assert_eq!(playback.arrived(0, ms(1000), true).map(|c| c.state), Some(State::Playing));
     }
 
     #[test]
@@ -367,25 +297,14 @@ mod tests {
         let (mut playback, t0) = player(1);
         playback.arrived(0, ms(20_000), false);
         playback.advance(t0 + ms(1000));
-        assert_eq!(
-            playback.seek(ms(61_000), &[ms(60_000)]).map(|c| c.state),
-            Some(State::Seeking)
-        );
+        assert_eq!(playback.seek(ms(61_000), &[ms(60_000)]).map(|c| c.state), Some(State::Seeking));
         assert_eq!(playback.buffered(), Duration::ZERO);
         playback.advance(t0 + ms(1500));
-        assert_eq!(
-            playback.arrived(0, ms(64_000), false).map(|c| c.after),
-            Some(ms(500))
-        );
+        assert_eq!(playback.arrived(0, ms(64_000), false).map(|c| c.after), Some(ms(500)));
         assert_eq!(playback.buffered(), ms(3000));
         let totals = playback.totals();
         assert_eq!(
-            (
-                totals.seeks,
-                totals.seeking,
-                totals.rebuffers,
-                totals.rebuffered
-            ),
+            (totals.seeks, totals.seeking, totals.rebuffers, totals.rebuffered),
             (1, ms(500), 0, Duration::ZERO)
         );
     }

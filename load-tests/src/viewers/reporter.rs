@@ -30,16 +30,9 @@ pub fn target(playback: &Url) -> Option<Url> {
             Some(target)
         }
         _ => {
-            let token = playback
-                .query_pairs()
-                .find(|(name, _)| name == "token")?
-                .1
-                .into_owned();
+            let token = playback.query_pairs().find(|(name, _)| name == "token")?.1.into_owned();
             target.set_path("/cmcd");
-            target
-                .query_pairs_mut()
-                .clear()
-                .append_pair("token", &token);
+            target.query_pairs_mut().clear().append_pair("token", &token);
             Some(target)
         }
     }
@@ -59,15 +52,7 @@ pub struct Reporter {
 impl Reporter {
     /// A reporter that keeps lines until it is told where to.
     pub fn new(ids: Ids, clock: Clock, enabled: bool) -> Self {
-        Self {
-            ids,
-            clock,
-            target: None,
-            enabled,
-            waiting: VecDeque::new(),
-            number: 0,
-            sending: None,
-        }
+        Self { ids, clock, target: None, enabled, waiting: VecDeque::new(), number: 0, sending: None }
     }
 
     /// Reports go to the edge that answered at `playback`.
@@ -77,28 +62,12 @@ impl Reporter {
     }
 
     /// Something happened `ago`.
-    pub fn push(
-        &mut self,
-        event: &Event,
-        state: char,
-        now: &Now,
-        position: Duration,
-        ago: Duration,
-        tally: &Tally,
-    ) {
+    pub fn push(&mut self, event: &Event, state: char, now: &Now, position: Duration, ago: Duration, tally: &Tally) {
         if !self.enabled {
             return;
         }
         let ago = i64::try_from(ago.as_millis()).unwrap_or(0);
-        let line = cmcd::report(
-            &self.ids,
-            event,
-            state,
-            now,
-            self.number,
-            self.clock.unix_millis() - ago,
-            position,
-        );
+        let line = cmcd::report(&self.ids, event, state, now, self.number, self.clock.unix_millis() - ago, position);
         self.number += 1;
         if self.waiting.len() >= MAX_WAITING {
             self.waiting.pop_front();
@@ -138,13 +107,8 @@ impl Reporter {
     /// The last reports, within a bound.
     pub async fn flush(mut self, fetcher: &Fetcher, tally: &Tally) {
         let end = monotonic() + FLUSH;
-        while self.enabled
-            && (self.sending.is_some() || (!self.waiting.is_empty() && self.target.is_some()))
-        {
-            if tokio::time::timeout_at(end, self.turn(fetcher, tally))
-                .await
-                .is_err()
-            {
+        while self.enabled && (self.sending.is_some() || (!self.waiting.is_empty() && self.target.is_some())) {
+            if tokio::time::timeout_at(end, self.turn(fetcher, tally)).await.is_err() {
                 let under_way = self.sending.as_ref().map_or(0, |(count, _)| *count);
                 tally.reported(0, under_way, self.waiting.len() as u64);
                 return;
@@ -160,10 +124,7 @@ mod tests {
     #[test]
     fn reports_go_where_the_token_is() {
         let target = |text: &str| target(&Url::parse(text).unwrap()).map(String::from);
-        assert_eq!(
-            target("http://e:1/t/a.b.c/v/l/master.m3u8?CMCD=x").as_deref(),
-            Some("http://e:1/t/a.b.c/cmcd")
-        );
+        assert_eq!(target("http://e:1/t/a.b.c/v/l/master.m3u8?CMCD=x").as_deref(), Some("http://e:1/t/a.b.c/cmcd"));
         assert_eq!(
             target("http://e:1/v/l/master.m3u8?token=a.b.c&x=y").as_deref(),
             Some("http://e:1/cmcd?token=a.b.c")

@@ -19,6 +19,7 @@ use super::boxes::Expected;
 use super::cmcd::{self, Event, Ids, Now, Object};
 use super::fetch::{Failure, Fetched, Fetcher, Kind};
 use super::ladder::{Ladder, Rung};
+use super::opening::{backoff, first_position, lesson_of, open};
 use super::playback::{Change, Playback, State, Totals};
 use super::reporter::Reporter;
 use super::tally::{End, Tally};
@@ -75,16 +76,10 @@ pub async fn watch_lesson(shared: &Shared, fetcher: &Fetcher, url: &Url) -> End 
     let pressed = monotonic();
     shared.tally.session_started();
     shared.tally.screen(None, Some(State::Starting));
-    let ids = Ids {
-        sid: super::uuid(),
-        cid: lesson_of(url),
-    };
+    let ids = Ids { sid: super::uuid(), cid: lesson_of(url) };
     let mut reporter = Reporter::new(ids.clone(), shared.clock.clone(), shared.behaviour.reports);
     reporter.push(
-        &Event::State {
-            stalled: None,
-            delay: None,
-        },
+        &Event::State { stalled: None, delay: None },
         's',
         &Now::default(),
         Duration::ZERO,
@@ -105,21 +100,8 @@ pub async fn watch_lesson(shared: &Shared, fetcher: &Fetcher, url: &Url) -> End 
     let (base, ladder) = match opened {
         Ok(opened) => opened,
         Err(failure) => {
-            for event in [
-                Event::Error(failure.code.clone()),
-                Event::State {
-                    stalled: None,
-                    delay: None,
-                },
-            ] {
-                reporter.push(
-                    &event,
-                    'f',
-                    &Now::default(),
-                    Duration::ZERO,
-                    Duration::ZERO,
-                    &shared.tally,
-                );
+            for event in [Event::Error(failure.code.clone()), Event::State { stalled: None, delay: None }] {
+                reporter.push(&event, 'f', &Now::default(), Duration::ZERO, Duration::ZERO, &shared.tally);
             }
             reporter.flush(fetcher, &shared.tally).await;
             shared.tally.screen(Some(State::Starting), None);
@@ -133,71 +115,6 @@ pub async fn watch_lesson(shared: &Shared, fetcher: &Fetcher, url: &Url) -> End 
     session.run(stop).await
 }
 
-/// Reads the multivariant playlist, trying again as a player would.
-async fn open(
-    shared: &Shared,
-    fetcher: &Fetcher,
-    url: &Url,
-    ids: &Ids,
-) -> Result<(Url, Ladder), Failure> {
-    let cmcd = match shared.behaviour.cmcd {
-        true => cmcd::request(ids, Object::Manifest, &Now::default(), true, false),
-        false => String::new(),
-    };
-    let mut tries = 0;
-    let fetched = loop {
-        match fetcher
-            .playlist(Kind::Multivariant, url.clone(), cmcd.clone())
-            .await
-        {
-            Ok(fetched) => break fetched,
-            Err(failure) => {
-                shared.tally.failed(&failure);
-                tries += 1;
-                if !failure.retry || tries > shared.behaviour.retries {
-                    return Err(failure);
-                }
-                tokio::time::sleep(backoff(tries)).await;
-            }
-        }
-    };
-    shared.tally.fetched(Kind::Multivariant, &fetched);
-    let wrong = |what: String| {
-        let failure = Failure::new(Kind::Multivariant, "playlist_invalid", what, false);
-        shared.tally.failed(&failure);
-        failure
-    };
-    let playlist = hls::parse(&fetched.body).map_err(|error| wrong(error.to_string()))?;
-    let ladder = match playlist {
-        Playlist::Multivariant(playlist) => {
-            Ladder::new(&playlist, &fetched.url, &shared.behaviour).map_err(wrong)?
-        }
-        Playlist::Media(_) => Ladder::single(url.clone()),
-    };
-    Ok((fetched.url, ladder))
-}
-
-/// Half a second, doubled each time, at most eight seconds.
-fn backoff(tries: u32) -> Duration {
-    Duration::from_millis(500u64 << tries.saturating_sub(1).min(4))
-}
-
-/// The lesson's id out of `…/v/{lesson}/…`.
-fn lesson_of(url: &Url) -> String {
-    let mut segments = url
-        .path_segments()
-        .into_iter()
-        .flatten()
-        .skip_while(|segment| *segment != "v")
-        .skip(1);
-    segments
-        .next()
-        .unwrap_or("unknown")
-        .chars()
-        .take(64)
-        .collect()
-}
-
 impl<'a> Session<'a> {
     fn new(
         shared: &'a Shared,
@@ -208,10 +125,7 @@ impl<'a> Session<'a> {
         pressed: Instant,
     ) -> Self {
         let behaviour = &shared.behaviour;
-        let rung =
-            behaviour
-                .abr
-                .choose(ladder.bandwidths(), 0, None, Duration::ZERO, Duration::ZERO);
+        let rung = behaviour.abr.choose(ladder.bandwidths(), 0, None, Duration::ZERO, Duration::ZERO);
         let first = ladder.rung(rung);
         let mut tracks = vec![Track::new(false, first.video.clone())];
         tracks.extend(first.audio.clone().map(|audio| Track::new(true, audio)));
@@ -281,12 +195,8 @@ impl<'a> Session<'a> {
             return;
         }
         self.next_seek = Some(now + spread(mean));
-        let reach = self
-            .tracks
-            .iter()
-            .filter_map(|track| track.media().map(hls::Media::duration))
-            .min()
-            .unwrap_or_default();
+        let reach =
+            self.tracks.iter().filter_map(|track| track.media().map(hls::Media::duration)).min().unwrap_or_default();
         let to = Duration::from_millis(random_below(u64::try_from(reach.as_millis()).unwrap_or(0)));
         let starts: Vec<Duration> = self.tracks.iter_mut().map(|track| track.seek(to)).collect();
         if let Some(change) = self.playback.seek(to, &starts) {
@@ -300,12 +210,7 @@ impl<'a> Session<'a> {
     /// Starts what each track wants and tells when to look again.
     fn start_requests(&mut self, now: Instant) -> Result<Instant, Failure> {
         let mut wake = self.next_report;
-        for at in self
-            .playback
-            .wake()
-            .into_iter()
-            .chain(self.next_seek.filter(|at| *at > now))
-        {
+        for at in self.playback.wake().into_iter().chain(self.next_seek.filter(|at| *at > now)) {
             wake = wake.min(at);
         }
         for index in 0..self.tracks.len() {
@@ -314,11 +219,7 @@ impl<'a> Session<'a> {
             let Some(track) = self.tracks.get(index) else {
                 continue;
             };
-            let kind = if track.audio {
-                Kind::Audio
-            } else {
-                Kind::Video
-            };
+            let kind = if track.audio { Kind::Audio } else { Kind::Video };
             let next = track
                 .next(now, hungry)
                 .map_err(|what| self.fatal(Failure::new(kind, "playlist_invalid", what, false)))?;
@@ -345,50 +246,27 @@ impl<'a> Session<'a> {
                 let cmcd = self.cmcd(Object::Manifest);
                 async move {
                     let result = fetcher.playlist(Kind::Playlist, url, cmcd).await;
-                    Answer {
-                        track: index,
-                        asked: Asked::Playlist,
-                        result,
-                    }
+                    Answer { track: index, asked: Asked::Playlist, result }
                 }
                 .boxed()
             }
             Next::Init(url, range) => {
                 let cmcd = self.cmcd(Object::Init);
                 async move {
-                    let result = fetcher
-                        .media(Kind::Init, url.clone(), range, cmcd, Expected::Init)
-                        .await;
-                    Answer {
-                        track: index,
-                        asked: Asked::Init(url, range),
-                        result,
-                    }
+                    let result = fetcher.media(Kind::Init, url.clone(), range, cmcd, Expected::Init).await;
+                    Answer { track: index, asked: Asked::Init(url, range), result }
                 }
                 .boxed()
             }
             Next::Segment(part) => {
                 let duration = part.end.saturating_sub(part.start);
-                let cmcd = self.cmcd(Object::Segment {
-                    audio: kind == Kind::Audio,
-                    duration,
-                    next: part.next.as_deref(),
-                });
-                let expected = if part.opaque {
-                    Expected::Anything
-                } else {
-                    Expected::Segment
-                };
+                let cmcd =
+                    self.cmcd(Object::Segment { audio: kind == Kind::Audio, duration, next: part.next.as_deref() });
+                let expected = if part.opaque { Expected::Anything } else { Expected::Segment };
                 let rung = self.rung;
                 async move {
-                    let result = fetcher
-                        .media(kind, part.url.clone(), part.range, cmcd, expected)
-                        .await;
-                    Answer {
-                        track: index,
-                        asked: Asked::Segment(part, rung),
-                        result,
-                    }
+                    let result = fetcher.media(kind, part.url.clone(), part.range, cmcd, expected).await;
+                    Answer { track: index, asked: Asked::Segment(part, rung), result }
                 }
                 .boxed()
             }
@@ -401,11 +279,7 @@ impl<'a> Session<'a> {
     }
 
     fn answered(&mut self, answer: Answer, now: Instant) -> Result<(), Failure> {
-        let Answer {
-            track: index,
-            asked,
-            result,
-        } = answer;
+        let Answer { track: index, asked, result } = answer;
         let retries = self.shared.behaviour.retries;
         let Some(track) = self.tracks.get_mut(index) else {
             return Ok(());
@@ -417,11 +291,7 @@ impl<'a> Session<'a> {
                 self.shared.tally.failed(&failure);
                 track.tries += 1;
                 track.pause_until(now + backoff(track.tries));
-                return if failure.retry && track.tries <= retries {
-                    Ok(())
-                } else {
-                    Err(failure)
-                };
+                return if failure.retry && track.tries <= retries { Ok(()) } else { Err(failure) };
             }
         };
         track.tries = 0;
@@ -438,15 +308,11 @@ impl<'a> Session<'a> {
             }
             Asked::Segment(part, rung) => {
                 track.segment_read(&part);
-                self.shared
-                    .tally
-                    .fetched(if audio { Kind::Audio } else { Kind::Video }, &fetched);
+                self.shared.tally.fetched(if audio { Kind::Audio } else { Kind::Video }, &fetched);
                 let change = self.playback.arrived(index, part.end, part.last);
                 if !audio {
                     let height = self.ladder.rung(rung).height;
-                    self.shared
-                        .tally
-                        .video(height, part.end.saturating_sub(part.start), &fetched);
+                    self.shared.tally.video(height, part.end.saturating_sub(part.start), &fetched);
                     self.throughput.sample(fetched.bytes, fetched.took);
                     self.adapt();
                 }
@@ -458,20 +324,12 @@ impl<'a> Session<'a> {
         }
     }
 
-    fn playlist_read(
-        &mut self,
-        index: usize,
-        fetched: Fetched,
-        now: Instant,
-    ) -> Result<(), Failure> {
+    fn playlist_read(&mut self, index: usize, fetched: Fetched, now: Instant) -> Result<(), Failure> {
         let wrong = |code: &str, what: String| Failure::new(Kind::Playlist, code, what, false);
         let media = match hls::parse(&fetched.body) {
             Ok(Playlist::Media(media)) => media,
             Ok(Playlist::Multivariant(_)) => {
-                return Err(self.fatal(wrong(
-                    "playlist_invalid",
-                    "renditions where segments should be".into(),
-                )));
+                return Err(self.fatal(wrong("playlist_invalid", "renditions where segments should be".into())));
             }
             Err(error) => return Err(self.fatal(wrong("playlist_invalid", error.to_string()))),
         };
@@ -485,16 +343,8 @@ impl<'a> Session<'a> {
         }
         if index == 0 && !self.placed {
             self.placed = true;
-            let begin = self
-                .tracks
-                .first()
-                .and_then(Track::media)
-                .map_or(Duration::ZERO, first_position);
-            let starts: Vec<Duration> = self
-                .tracks
-                .iter_mut()
-                .map(|track| track.seek(begin))
-                .collect();
+            let begin = self.tracks.first().and_then(Track::media).map_or(Duration::ZERO, first_position);
+            let starts: Vec<Duration> = self.tracks.iter_mut().map(|track| track.seek(begin)).collect();
             self.playback.place(begin, &starts);
         }
         Ok(())
@@ -504,13 +354,7 @@ impl<'a> Session<'a> {
         let behaviour = &self.shared.behaviour;
         let scarce = behaviour.buffer.startup.max(behaviour.buffer.target / 4);
         let (ladder, estimate) = (self.ladder.bandwidths(), self.throughput.estimate());
-        let chosen = behaviour.abr.choose(
-            ladder,
-            self.rung,
-            estimate,
-            self.playback.buffered(),
-            scarce,
-        );
+        let chosen = behaviour.abr.choose(ladder, self.rung, estimate, self.playback.buffered(), scarce);
         if chosen == self.rung {
             return;
         }
@@ -554,14 +398,7 @@ impl<'a> Session<'a> {
     fn report(&mut self, event: &Event, ago: Duration) {
         let now = self.now();
         let position = self.playback.position();
-        self.reporter.push(
-            event,
-            letter(self.playback.state()),
-            &now,
-            position,
-            ago,
-            &self.shared.tally,
-        );
+        self.reporter.push(event, letter(self.playback.state()), &now, position, ago, &self.shared.tally);
     }
 
     fn now(&self) -> Now {
@@ -571,10 +408,7 @@ impl<'a> Session<'a> {
             throughput: self.throughput.estimate(),
             bitrate: *bandwidth,
             top_bitrate: self.ladder.bandwidths().last().copied().unwrap_or(0),
-            growing: self
-                .tracks
-                .iter()
-                .any(|track| track.media().is_some() && track.growing()),
+            growing: self.tracks.iter().any(|track| track.media().is_some() && track.growing()),
         }
     }
 
@@ -603,47 +437,25 @@ impl<'a> Session<'a> {
         let totals = self.playback.totals();
         let now = self.now();
         let position = self.playback.position();
-        let state = |letter| {
-            (
-                Event::State {
-                    stalled: None,
-                    delay: None,
-                },
-                letter,
-            )
-        };
+        let state = |letter| (Event::State { stalled: None, delay: None }, letter);
         let last = match &end {
             // Reaching the end was reported when it happened.
             End::Ended => None,
             End::Stopped => Some(state('q')),
             End::Failed(failure) => {
                 let event = Event::Error(failure.code.clone());
-                self.reporter
-                    .push(&event, 'f', &now, position, Duration::ZERO, tally);
+                self.reporter.push(&event, 'f', &now, position, Duration::ZERO, tally);
                 Some(state('f'))
             }
         };
         if let Some((event, letter)) = last {
-            self.reporter
-                .push(&event, letter, &now, position, Duration::ZERO, tally);
+            self.reporter.push(&event, letter, &now, position, Duration::ZERO, tally);
         }
         // Connections of requests under way are closed before the last word.
         self.waiting.clear();
         self.reporter.flush(self.fetcher, tally).await;
         tally.session_over(totals, &end);
         end
-    }
-}
-
-/// Where a player begins (RFC 8216, section 4.3.5.2): where the playlist says; else at the front of what is whole, and
-/// three target durations before the end of what grows.
-fn first_position(media: &hls::Media) -> Duration {
-    let length = media.duration();
-    match media.start {
-        Some(start) if start.from_end => length.saturating_sub(start.offset),
-        Some(start) => start.offset.min(length),
-        None if media.ended => Duration::ZERO,
-        None => length.saturating_sub(media.target_duration * 3),
     }
 }
 

@@ -239,29 +239,18 @@ impl Tally {
     pub fn video(&self, height: u32, duration: Duration, fetched: &Fetched) {
         let mut sums = self.sums();
         let seconds = fetched.took.as_secs_f64().max(1e-6);
-        sums.throughput
-            .value(fetched.bytes as f64 * 8.0 / seconds / 1e6);
+        sums.throughput.value(fetched.bytes as f64 * 8.0 / seconds / 1e6);
         let full = sums.heights.len() >= MAX_KEYS && !sums.heights.contains_key(&height);
-        *sums
-            .heights
-            .entry(if full { 0 } else { height })
-            .or_default() += duration.as_secs_f64();
+        *sums.heights.entry(if full { 0 } else { height }).or_default() += duration.as_secs_f64();
     }
 
     /// A request came to nothing.
     pub fn failed(&self, failure: &Failure) {
         let mut sums = self.sums();
         let key = (failure.kind, failure.status, failure.code.clone());
-        bump(
-            &mut sums.errors,
-            key,
-            (failure.kind, None, "other".into()),
-            1,
-        );
+        bump(&mut sums.errors, key, (failure.kind, None, "other".into()), 1);
         if sums.examples.len() < MAX_KEYS && !failure.detail.is_empty() {
-            sums.examples
-                .entry(failure.code.clone())
-                .or_insert_with(|| failure.detail.chars().take(300).collect());
+            sums.examples.entry(failure.code.clone()).or_insert_with(|| failure.detail.chars().take(300).collect());
         }
     }
 
@@ -305,11 +294,7 @@ impl Tally {
         let watched = playback.played_seconds + playback.rebuffer_seconds;
         playback.rebuffer_ratio = (watched > 0.0).then(|| playback.rebuffer_seconds / watched);
         let per_second = |value: f64| {
-            if run.seconds > 0.0 {
-                value / run.seconds
-            } else {
-                0.0
-            }
+            if run.seconds > 0.0 { value / run.seconds } else { 0.0 }
         };
         Summary {
             sessions: sums.sessions,
@@ -321,11 +306,7 @@ impl Tally {
             delivered_bits_per_second: per_second(bytes as f64 * 8.0),
             bytes,
             requests_per_second: per_second(count as f64),
-            requests: sums
-                .requests
-                .iter()
-                .map(|(kind, requests)| (kind.name(), requests.clone()))
-                .collect(),
+            requests: sums.requests.iter().map(|(kind, requests)| (kind.name(), requests.clone())).collect(),
             cache: sums.cache.clone(),
             fetched_seconds_by_height: sums.heights.clone(),
             reports: sums.reports,
@@ -355,11 +336,7 @@ fn state_name(state: State) -> &'static str {
 
 /// Counts under `key`, or under `other` once there are too many keys.
 fn bump<K: Ord>(map: &mut BTreeMap<K, u64>, key: K, other: K, by: u64) {
-    let key = if map.len() < MAX_KEYS || map.contains_key(&key) {
-        key
-    } else {
-        other
-    };
+    let key = if map.len() < MAX_KEYS || map.contains_key(&key) { key } else { other };
     *map.entry(key).or_default() += by;
 }
 
@@ -379,11 +356,7 @@ impl Summary {
             "{} viewers, {:.1} s{}: {} sessions, {} saw a picture, {} to the end, {} failed\n",
             self.run.viewers,
             self.run.seconds,
-            if self.run.interrupted {
-                " (interrupted)"
-            } else {
-                ""
-            },
+            if self.run.interrupted { " (interrupted)" } else { "" },
             s.started,
             s.played,
             s.ended,
@@ -396,21 +369,14 @@ impl Summary {
             show_time(startup.p99),
             show_time(startup.max)
         );
-        let ratio = p
-            .rebuffer_ratio
-            .map_or("–".into(), |ratio| format!("{:.3} %", ratio * 100.0));
+        let ratio = p.rebuffer_ratio.map_or("–".into(), |ratio| format!("{:.3} %", ratio * 100.0));
         out += &format!(
             "rebuffering  {ratio} of the time, {} times, {:.1} s; played {:.1} s; {} switches of rendition\n",
             p.rebuffers, p.rebuffer_seconds, p.played_seconds, p.switches
         );
         if p.seeks > 0 {
             let seek = self.seek_seconds.figures();
-            out += &format!(
-                "seeks        {}   p50 {}   p99 {}\n",
-                p.seeks,
-                show_time(seek.p50),
-                show_time(seek.p99)
-            );
+            out += &format!("seeks        {}   p50 {}   p99 {}\n", p.seeks, show_time(seek.p50), show_time(seek.p99));
         }
         out += &format!(
             "throughput   p50 {} of a video segment; of all viewers together {}\n",
@@ -425,61 +391,25 @@ impl Summary {
             self.reports.failed,
             self.reports.dropped
         );
-        let mut table = Table::new(&[
-            "request",
-            "count",
-            "bytes",
-            "first byte p50",
-            "p99",
-            "whole p50",
-            "p99",
-            "max",
-        ]);
+        let mut table = Table::new(&["request", "count", "bytes", "first byte p50", "p99", "whole p50", "p99", "max"]);
         for (kind, requests) in &self.requests {
-            let (first, whole) = (
-                requests.first_byte_seconds.figures(),
-                requests.total_seconds.figures(),
-            );
+            let (first, whole) = (requests.first_byte_seconds.figures(), requests.total_seconds.figures());
             let times = [first.p50, first.p99, whole.p50, whole.p99, whole.max].map(show_time);
-            table.row(
-                [
-                    (*kind).into(),
-                    requests.count.to_string(),
-                    show_bytes(requests.bytes),
-                ]
-                .into_iter()
-                .chain(times),
-            );
+            table
+                .row([(*kind).into(), requests.count.to_string(), show_bytes(requests.bytes)].into_iter().chain(times));
         }
         out += &table.render();
-        out += &counts(
-            "cache       ",
-            self.cache
-                .iter()
-                .map(|(outcome, n)| format!("{outcome} {n}")),
-        );
+        out += &counts("cache       ", self.cache.iter().map(|(outcome, n)| format!("{outcome} {n}")));
         out += &counts(
             "fetched     ",
-            self.fetched_seconds_by_height
-                .iter()
-                .map(|(height, seconds)| format!("{height}p {seconds:.0} s")),
+            self.fetched_seconds_by_height.iter().map(|(height, seconds)| format!("{height}p {seconds:.0} s")),
         );
         if !self.errors.is_empty() {
             out += "errors\n";
             for error in &self.errors {
-                let status = error
-                    .status
-                    .map_or(String::new(), |status| format!(" {status}"));
-                let example = self
-                    .error_examples
-                    .get(&error.code)
-                    .map_or(String::new(), |text| format!(": {text}"));
-                out += &format!(
-                    "  {:>6} × {}{status} {}{example}\n",
-                    error.count,
-                    error.request.name(),
-                    error.code
-                );
+                let status = error.status.map_or(String::new(), |status| format!(" {status}"));
+                let example = self.error_examples.get(&error.code).map_or(String::new(), |text| format!(": {text}"));
+                out += &format!("  {:>6} × {}{status} {}{example}\n", error.count, error.request.name(), error.code);
             }
         }
         out
@@ -488,9 +418,5 @@ impl Summary {
 
 fn counts(head: &str, parts: impl Iterator<Item = String>) -> String {
     let parts: Vec<_> = parts.collect();
-    if parts.is_empty() {
-        String::new()
-    } else {
-        format!("{head} {}\n", parts.join(", "))
-    }
+    if parts.is_empty() { String::new() } else { format!("{head} {}\n", parts.join(", ")) }
 }

@@ -110,54 +110,26 @@ impl Track {
     /// Moves to media time `to`; tells where the segment that holds it begins.
     pub fn seek(&mut self, to: Duration) -> Duration {
         self.reached = to;
-        let segments = self
-            .media()
-            .map(|media| media.segments.as_slice())
-            .unwrap_or_default();
-        segments
-            .iter()
-            .find(|segment| segment.end() > to.saturating_add(TOLERANCE))
-            .map_or(to, |segment| segment.start)
+        let segments = self.media().map(|media| media.segments.as_slice()).unwrap_or_default();
+        segments.iter().find(|segment| segment.end() > to.saturating_add(TOLERANCE)).map_or(to, |segment| segment.start)
     }
 
     /// The playlist was read at `now`, from `base`. Says why it can't be followed, in two words and a sentence.
-    pub fn playlist_read(
-        &mut self,
-        base: Url,
-        media: Media,
-        now: Instant,
-    ) -> Result<(), (&'static str, String)> {
+    pub fn playlist_read(&mut self, base: Url, media: Media, now: Instant) -> Result<(), (&'static str, String)> {
         if !media.ended && media.kind != Some(PlaylistType::Event) {
-            return Err((
-                "playlist_unsupported",
-                "a live playlist whose segments go away".into(),
-            ));
+            return Err(("playlist_unsupported", "a live playlist whose segments go away".into()));
         }
         if media.iframes_only {
-            return Err((
-                "playlist_unsupported",
-                "a playlist of key frames alone".into(),
-            ));
+            return Err(("playlist_unsupported", "a playlist of key frames alone".into()));
         }
         let mut grew = true;
         if let Some(before) = self.loaded.as_ref().filter(|before| before.base == base) {
-            before
-                .media
-                .may_become(&media)
-                .map_err(|what| ("playlist_changed", what))?;
+            before.media.may_become(&media).map_err(|what| ("playlist_changed", what))?;
             grew = media.segments.len() > before.media.segments.len();
         }
         // Section 6.3.4: a target duration after a change, half of one when nothing was new.
-        let pause = if grew {
-            media.target_duration
-        } else {
-            media.target_duration / 2
-        };
-        self.loaded = Some(Loaded {
-            base,
-            media: Arc::new(media),
-            reload: now + pause.max(LEAST_RELOAD),
-        });
+        let pause = if grew { media.target_duration } else { media.target_duration / 2 };
+        self.loaded = Some(Loaded { base, media: Arc::new(media), reload: now + pause.max(LEAST_RELOAD) });
         Ok(())
     }
 
@@ -189,9 +161,7 @@ impl Track {
         };
         let media = &loaded.media;
         let behind = self.reached.saturating_add(TOLERANCE);
-        let index = media
-            .segments
-            .partition_point(|segment| segment.end() <= behind);
+        let index = media.segments.partition_point(|segment| segment.end() <= behind);
         let Some(segment) = media.segments.get(index) else {
             return Ok(match media.ended {
                 true => Next::Complete,
@@ -204,28 +174,18 @@ impl Track {
         }
         if let Some((uri, range)) = segment.map.as_deref() {
             let url = hls::resolve(&loaded.base, uri)?;
-            if self
-                .init
-                .as_ref()
-                .is_none_or(|(have, part)| *have != url || part != range)
-            {
+            if self.init.as_ref().is_none_or(|(have, part)| *have != url || part != range) {
                 return Ok(Next::Init(url, *range));
             }
         }
-        let next = media
-            .segments
-            .get(index + 1)
-            .map(|next| next.uri.rsplit('/').next().unwrap_or_default().to_owned());
+        let next = media.segments.get(index + 1).map(|next| next.uri.rsplit('/').next().unwrap_or_default().to_owned());
         Ok(Next::Segment(Part {
             url: hls::resolve(&loaded.base, &segment.uri)?,
             range: segment.byte_range,
             start: segment.start,
             end: segment.end(),
             last: media.ended && next.is_none(),
-            opaque: segment
-                .key
-                .as_ref()
-                .is_some_and(|key| key.method == "AES-128"),
+            opaque: segment.key.as_ref().is_some_and(|key| key.method == "AES-128"),
             next,
         }))
     }
@@ -239,10 +199,7 @@ mod tests {
     use crate::hls::Playlist;
 
     fn url(path: &str) -> Url {
-        Url::parse("http://edge/t/tok/v/l/1/")
-            .unwrap()
-            .join(path)
-            .unwrap()
+        Url::parse("http://edge/t/tok/v/l/1/").unwrap().join(path).unwrap()
     }
 
     fn media(segments: usize, ended: bool) -> Media {
@@ -263,31 +220,14 @@ mod tests {
     fn a_track_goes_from_playlist_to_init_to_segments_to_the_end() {
         let now = monotonic();
         let mut track = Track::new(false, url("v720/index.m3u8"));
-        assert_eq!(
-            track.next(now, true),
-            Ok(Next::Playlist(url("v720/index.m3u8")))
-        );
-        track
-            .playlist_read(url("v720/index.m3u8"), media(2, true), now)
-            .unwrap();
-        assert_eq!(
-            track.next(now, true),
-            Ok(Next::Init(url("v720/init.mp4"), None))
-        );
+        assert_eq!(track.next(now, true), Ok(Next::Playlist(url("v720/index.m3u8"))));
+        track.playlist_read(url("v720/index.m3u8"), media(2, true), now).unwrap();
+        assert_eq!(track.next(now, true), Ok(Next::Init(url("v720/init.mp4"), None)));
         track.init_read(url("v720/init.mp4"), None);
         for (name, last) in [("00000-0.m4s", false), ("00001-4000.m4s", true)] {
-            let Ok(Next::Segment(part)) = track.next(now, true) else {
-                panic!("{:?}", track.next(now, true))
-            };
-            assert_eq!(
-                (part.url.clone(), part.last),
-                (url("v720/").join(name).unwrap(), last)
-            );
-            assert_eq!(
-                track.next(now, false),
-                Ok(Next::Idle),
-                "a full buffer asks for nothing"
-            );
+            let Ok(Next::Segment(part)) = track.next(now, true) else { panic!("{:?}", track.next(now, true)) };
+            assert_eq!((part.url.clone(), part.last), (url("v720/").join(name).unwrap(), last));
+            assert_eq!(track.next(now, false), Ok(Next::Idle), "a full buffer asks for nothing");
             track.segment_read(&part);
         }
         assert_eq!(track.next(now, true), Ok(Next::Complete));
@@ -297,22 +237,12 @@ mod tests {
     fn a_growing_playlist_is_read_again_in_its_own_time() {
         let now = monotonic();
         let mut track = Track::new(false, url("v720/event.m3u8"));
-        track
-            .playlist_read(url("v720/event.m3u8"), media(1, false), now)
-            .unwrap();
+        track.playlist_read(url("v720/event.m3u8"), media(1, false), now).unwrap();
         track.seek(Duration::from_secs(4));
-        assert_eq!(
-            track.next(now, true),
-            Ok(Next::Wait(now + Duration::from_secs(4)))
-        );
+        assert_eq!(track.next(now, true), Ok(Next::Wait(now + Duration::from_secs(4))));
         let later = now + Duration::from_secs(4);
-        assert_eq!(
-            track.next(later, true),
-            Ok(Next::Playlist(url("v720/event.m3u8")))
-        );
-        track
-            .playlist_read(url("v720/event.m3u8"), media(1, false), later)
-            .unwrap();
+        assert_eq!(track.next(later, true), Ok(Next::Playlist(url("v720/event.m3u8"))));
+        track.playlist_read(url("v720/event.m3u8"), media(1, false), later).unwrap();
         assert_eq!(
             track.next(later, true),
             Ok(Next::Wait(later + Duration::from_secs(2))),
@@ -329,55 +259,31 @@ mod tests {
     fn another_rendition_goes_on_where_this_one_stopped() {
         let now = monotonic();
         let mut track = Track::new(false, url("v360/index.m3u8"));
-        track
-            .playlist_read(url("v360/index.m3u8"), media(3, true), now)
-            .unwrap();
+        track.playlist_read(url("v360/index.m3u8"), media(3, true), now).unwrap();
         track.init_read(url("v360/init.mp4"), None);
-        let Ok(Next::Segment(part)) = track.next(now, true) else {
-            panic!()
-        };
+        let Ok(Next::Segment(part)) = track.next(now, true) else { panic!() };
         track.segment_read(&part);
         track.switch(url("v720/index.m3u8"));
-        assert_eq!(
-            track.next(now, true),
-            Ok(Next::Playlist(url("v720/index.m3u8")))
-        );
-        track
-            .playlist_read(url("v720/index.m3u8"), media(3, true), now)
-            .unwrap();
-        assert_eq!(
-            track.next(now, true),
-            Ok(Next::Init(url("v720/init.mp4"), None))
-        );
+        assert_eq!(track.next(now, true), Ok(Next::Playlist(url("v720/index.m3u8"))));
+        track.playlist_read(url("v720/index.m3u8"), media(3, true), now).unwrap();
+        assert_eq!(track.next(now, true), Ok(Next::Init(url("v720/init.mp4"), None)));
         track.init_read(url("v720/init.mp4"), None);
-        assert!(
-            matches!(track.next(now, true), Ok(Next::Segment(part)) if part.url == url("v720/00001-4000.m4s"))
-        );
+        assert!(matches!(track.next(now, true), Ok(Next::Segment(part)) if part.url == url("v720/00001-4000.m4s")));
     }
 
     #[test]
     fn a_seek_lands_on_the_segment_that_holds_the_moment() {
         let now = monotonic();
         let mut track = Track::new(false, url("v360/index.m3u8"));
-        track
-            .playlist_read(url("v360/index.m3u8"), media(5, true), now)
-            .unwrap();
+        track.playlist_read(url("v360/index.m3u8"), media(5, true), now).unwrap();
         track.init_read(url("v360/init.mp4"), None);
-        assert_eq!(
-            track.seek(Duration::from_millis(9500)),
-            Duration::from_secs(8)
-        );
-        assert!(
-            matches!(track.next(now, true), Ok(Next::Segment(part)) if part.start == Duration::from_secs(8))
-        );
+        assert_eq!(track.seek(Duration::from_millis(9500)), Duration::from_secs(8));
+        assert!(matches!(track.next(now, true), Ok(Next::Segment(part)) if part.start == Duration::from_secs(8)));
     }
 
     #[test]
     fn live_playlists_are_refused() {
-        let live = Media {
-            kind: None,
-            ..media(1, false)
-        };
+        let live = Media { kind: None, ..media(1, false) };
         let mut track = Track::new(false, url("x.m3u8"));
         assert!(
             track

@@ -3,8 +3,8 @@
 
 import { byId, h, icon } from "../common/dom";
 import { clock } from "../common/format";
-import { Problem } from "../common/api";
-import { parse } from "./address";
+import { call, Problem } from "../common/api";
+import { parse, reportsTo } from "./address";
 import { chooseLevel, keys, showLevels, speeds } from "./controls";
 import { explain, type Message } from "./messages";
 import { Player } from "./player";
@@ -12,7 +12,6 @@ import { Quality } from "./quality";
 import { recall, remember } from "./resume";
 import { Source } from "./source";
 import { ahead, expose, summary } from "./support";
-import { reportsTo } from "./address";
 
 /** How often positions are kept and reports get fresh figures, in milliseconds. */
 const TICK = 2000;
@@ -33,7 +32,7 @@ function uuid(): string {
   return `${hex.slice(0, 8)}-${hex.slice(8, 12)}-${hex.slice(12, 16)}-${hex.slice(16, 20)}-${hex.slice(20)}`;
 }
 
-async function open(): Promise<Source> {
+async function find(): Promise<Source> {
   const query = new URLSearchParams(location.search);
   const lesson = query.get("lesson");
   if (lesson) return Source.lesson(lesson, query.get("user"));
@@ -161,12 +160,12 @@ function follow(player: Player, watcher: Quality, lesson: string): void {
   addEventListener("pagehide", keep);
 }
 
-/** The lesson's name, where the edge tells it; a film plays well without. */
+/** The lesson's name: from the origin for who is logged in, else from the edge, where it tells; a film plays well without. */
 async function name(source: Source): Promise<void> {
-  if (!source.current.lesson) return;
+  const { base, lesson } = source.current;
+  if (!lesson) return;
   try {
-    const response = await fetch(source.address(`${source.current.base}/v/${source.current.lesson}/lesson.json`), { credentials: "omit" });
-    const facts: unknown = response.ok ? await response.json() : null;
+    const facts = source.renewable ? await call<unknown>("GET", `/v1/lessons/${lesson}`) : await open(`${base}/v/${lesson}/lesson.json`);
     const title = typeof facts === "object" && facts !== null ? (facts as Record<string, unknown>)["title"] : null;
     if (typeof title !== "string" || !title) return;
     byId("title", HTMLHeadingElement).textContent = title;
@@ -177,9 +176,14 @@ async function name(source: Source): Promise<void> {
   }
 }
 
+async function open(url: string): Promise<unknown> {
+  const response = await fetch(url, { credentials: "omit" });
+  return response.ok ? response.json() : null;
+}
+
 async function main(): Promise<void> {
   if (!Player.supported) throw new Problem(0, "unsupported", "No Media Source Extensions.");
-  const source = await open();
+  const source = await find();
   run(source);
   await name(source);
 }

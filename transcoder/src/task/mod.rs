@@ -12,6 +12,7 @@ mod prepare;
 mod probe;
 mod raw;
 mod rendition;
+pub(crate) mod sample;
 mod sandbox;
 mod source;
 mod video;

@@ -139,6 +139,7 @@ fn a_creator_uploads_in_the_studio_and_watches_while_the_rest_is_prepared() {
         "Counterpoint",
         "--slow",
         &speed,
+        "--offline",
         "--reload",
         "--expect",
         "playable",
@@ -150,6 +151,7 @@ fn a_creator_uploads_in_the_studio_and_watches_while_the_rest_is_prepared() {
     assert!(!told["refused"].as_str().unwrap_or_default().is_empty(), "a wrong key is refused in words: {told}");
     assert!(!told["address"].as_str().unwrap_or_default().contains("key="), "the key has left the address: {told}");
     assert!(told["uploadFigures"].as_array().is_some_and(|figures| figures.len() >= 4), "{told}");
+    assert!(told["offline"].as_str().is_some_and(|said| said.contains("goes on by itself")), "{told}");
     assert!(number(&told, "resumedAt") > 0.1, "the second page went on where the first one stopped: {told}");
     assert!(number(&told, "played") >= 38.0, "{told}");
     assert_eq!(told["ended"], true, "{told}");
@@ -169,6 +171,34 @@ fn a_file_that_is_no_video_is_explained_in_the_studio() {
     let lesson = api(demo, "GET", &format!("/v1/lessons/{id}"), None);
     assert_eq!(lesson["error"]["code"], "media_not_video", "{lesson}");
     assert_eq!(told["message"], lesson["error"]["detail"], "the origin's own words: {told}");
+}
+
+#[test]
+fn keys_menus_and_a_second_visit_work_as_viewers_expect() {
+    let demo = demo::shared();
+    let _alone = heavy();
+    let arguments = ["--player", &player(demo), "--url", &demo.text("/playback/url")];
+    let told = Script::result("habits", &arguments, PLAYED);
+    assert!(told["done"].as_array().is_some_and(|done| done.len() >= 14), "{told}");
+    assert_eq!(told["complaints"], Value::Array(Vec::new()), "{told}");
+}
+
+#[test]
+fn the_pages_are_accessible_in_light_and_dark_wide_and_narrow() {
+    let demo = demo::shared();
+    let _alone = heavy();
+    let (studio, player, key, url) =
+        (demo.text("/studio"), player(demo), demo.text("/api_key"), demo.text("/playback/url"));
+    let common = ["--studio", &studio, "--player", &player, "--key", &key, "--url", &url];
+    for looks in [&[] as &[&str], &["--dark", "--viewport", "390x844"]] {
+        let told = Script::result("access", &[&common, looks].concat(), PLAYED);
+        let pages = told["pages"].as_array().expect("pages");
+        assert!(pages.len() >= 6, "{told}");
+        for page in pages {
+            assert_eq!(page["violations"], Value::Array(Vec::new()), "{page}");
+            assert!(number(page, "checked") > 5.0, "{page}");
+        }
+    }
 }
 
 /// The first address of a playlist that is no comment.

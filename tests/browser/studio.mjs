@@ -5,6 +5,7 @@
 //   --course TITLE       makes a course of that name; else the first one there is
 //   --expect failed      waits for the lesson to fail and gives back what the creator reads
 //   --reload             reloads the page in the middle of the upload and chooses the file again
+//   --offline            takes the line away in the middle of the upload, for some seconds
 //   --slow BYTES         a line that uploads so many bytes a second
 //   --until-end          watches the film to its end
 //   --shots DIR          pictures of the stages: login, uploading, transcoding, playable, playing
@@ -17,7 +18,7 @@ import { options, story, until } from "./chromium.mjs";
 
 const given = options({
   studio: "", key: "", file: "", seconds: "5", course: "", expect: "ready", reload: false, shots: "", viewport: "1280x800", dark: false, within: "180",
-  slow: "", "until-end": false,
+  slow: "", "until-end": false, offline: false,
 });
 if (!given.studio || !given.key || !given.file) {
   console.error("--studio, --key and --file are needed");
@@ -48,12 +49,12 @@ await story({ viewport: given.viewport, dark: given.dark }, async (page, context
     await page.press("dialog [name=title]", "Enter");
     await page.waitForSelector(`h1:has-text("${given.course}")`);
   }
-  if (given.slow) {
-    const line = await context.newCDPSession(page);
-    const rate = Number(given.slow);
-    await line.send("Network.enable");
-    await line.send("Network.emulateNetworkConditions", { offline: false, latency: 5, downloadThroughput: -1, uploadThroughput: rate });
-  }
+  const line = await context.newCDPSession(page);
+  await line.send("Network.enable");
+  const connected = (yes) => line.send("Network.emulateNetworkConditions", {
+    offline: !yes, latency: given.slow ? 5 : 0, downloadThroughput: -1, uploadThroughput: given.slow ? Number(given.slow) : -1,
+  });
+  if (given.slow) await connected(true);
   await page.waitForSelector("#recordings", { state: "attached" });
   const before = await page.$$eval(".lesson", (cards) => cards.map((card) => card.dataset.lesson));
   const began = performance.now();
@@ -67,6 +68,8 @@ await story({ viewport: given.viewport, dark: given.dark }, async (page, context
   const uploadFigures = [];
   let resumedAt = null;
   let playableAfter = null;
+  let cuts = given.offline ? 1 : 0;
+  let offline = null;
   let reloads = given.reload ? 1 : 0;
   const shots = new Set();
   const once = async (name) => {
@@ -87,6 +90,17 @@ await story({ viewport: given.viewport, dark: given.dark }, async (page, context
     if (now.state === "uploading" && now.line && uploadFigures.at(-1) !== now.line) uploadFigures.push(now.line);
     if (now.state === "uploading" && now.value > 0.2 && now.value < 0.9) await once("uploading");
     if (now.state === "transcoding" && now.value > 0.1) await once("transcoding");
+    if (cuts > 0 && now.state === "uploading" && now.value > 0.3) {
+      cuts -= 1;
+      await connected(false);
+      const notice = card.locator(".notice.warn");
+      await notice.waitFor({ timeout: 30_000 });
+      offline = await notice.innerText();
+      await shot("offline");
+      const waited = await card.evaluate((it) => it.querySelector("progress").value);
+      await connected(true);
+      await until("the upload to go on by itself", 40_000, async () => (await card.evaluate((it) => it.querySelector("progress")?.value ?? 1)) > waited + 0.02);
+    }
     if (reloads > 0 && now.state === "uploading" && now.value > 0.3) {
       reloads -= 1;
       page.once("dialog", (dialog) => void dialog.accept());
@@ -106,7 +120,7 @@ await story({ viewport: given.viewport, dark: given.dark }, async (page, context
   await once("playable");
 
   const message = (await card.locator("[role=alert]").allInnerTexts()).join(" ");
-  const result = { lesson, refused, address, states, uploadFigures: uploadFigures.slice(-200), resumedAt, playableAfter, message };
+  const result = { lesson, refused, address, states, uploadFigures: uploadFigures.slice(-200), resumedAt, offline, playableAfter, message };
   if (given.expect === "failed") return result;
 
   const [player] = await Promise.all([context.waitForEvent("page"), card.locator("[data-action=play]").click()]);

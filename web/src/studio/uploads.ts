@@ -6,10 +6,13 @@ import { Problem, problemFrom } from "../common/api";
 
 /** Uploads that run at the same time; the others wait their turn. */
 const AT_ONCE = 2;
-/** tus-js-client's own pauses after an error, in milliseconds; progress starts them anew. */
-const PAUSES = [0, 1000, 2000, 4000, 8000, 16_000];
-/** When those are used up and the reason is the line or the server, the next round starts after this (milliseconds). */
-const ROUND = 15_000;
+/** Pauses before an upload that lost its line is taken up again, in milliseconds; the last one repeats, progress
+ *  starts them anew. The line's return ends a pause at once. */
+const PAUSES = [500, 1000, 2000, 4000, 8000, 15_000];
+/** Without a byte sent for this long (milliseconds) a connection counts as dead, though nobody said so. */
+const SILENCE = 20_000;
+/** The same once everything is sent and the server has only to finish. */
+const FINISH = 300_000;
 /** The speed shown is that of the last so many milliseconds. */
 const WINDOW = 8000;
 const KEY = "lyceum.uploads";
@@ -31,7 +34,8 @@ export class Upload {
   sent = 0;
   problem: Problem | null = null;
   private samples: { at: number; sent: number }[] = [];
-  private round: ReturnType<typeof setTimeout> | undefined;
+  private timer: ReturnType<typeof setTimeout> | undefined;
+  private attempts = 0;
   private readonly tus: tus.Upload;
   private begun = false;
 
@@ -39,7 +43,8 @@ export class Upload {
     this.tus = new tus.Upload(file, {
       endpoint: "/v1/uploads",
       metadata: { lesson, filename: file.name, filetype: file.type || "application/octet-stream" },
-      retryDelays: PAUSES,
+      // Made here, where the creator can be told.
+      retryDelays: null,
       removeFingerprintOnSuccess: true,
       // The lesson belongs to it: one recording may go to two lessons.
       fingerprint: () => Promise.resolve(["lyceum", lesson, file.name, file.size, file.lastModified].join("-")),
@@ -76,18 +81,19 @@ export class Upload {
       if (newest) this.tus.resumeFromPreviousUpload(newest);
       if (this.state !== "running") return;
     }
+    this.watch();
     this.tus.start();
   }
 
   pause(): void {
-    clearTimeout(this.round);
+    clearTimeout(this.timer);
     this.set("paused");
     void this.tus.abort().catch(() => {});
   }
 
   /** Ends it and has the server throw away what it has. */
   async cancel(): Promise<void> {
-    clearTimeout(this.round);
+    clearTimeout(this.timer);
     this.state = "failed";
     forget(this.lesson);
     await this.tus.abort(true).catch(() => {});
@@ -96,19 +102,46 @@ export class Upload {
   /** The line is back: no need to wait for the next round. */
   online(): void {
     if (this.state !== "offline") return;
-    clearTimeout(this.round);
+    clearTimeout(this.timer);
     void this.start();
   }
 
+  /** The browser says that there is no line. */
+  offline(): void {
+    if (this.state === "running") this.lost(new Problem(0, "network", "The connection is lost."));
+  }
+
+  private watch(): void {
+    clearTimeout(this.timer);
+    const quiet = this.sent >= this.file.size ? FINISH : SILENCE;
+    this.timer = setTimeout(() => this.lost(new Problem(0, "network", "Nothing gets through at the moment.")), quiet);
+  }
+
+  private lost(problem: Problem): void {
+    clearTimeout(this.timer);
+    void this.tus.abort().catch(() => {});
+    this.problem = problem;
+    this.set("offline");
+    this.timer = setTimeout(() => void this.start(), PAUSES[Math.min(this.attempts, PAUSES.length - 1)]);
+    this.attempts += 1;
+  }
+
   private onProgress(sent: number): void {
+    if (this.state !== "running") return;
     const now = performance.now();
+    if (sent > this.sent) {
+      this.attempts = 0;
+      this.sent = sent;
+      this.watch();
+    }
     this.sent = sent;
     this.samples = [...this.samples.filter(({ at }) => at > now - WINDOW), { at: now, sent }];
     keep(this.lesson, { name: this.file.name, size: this.file.size, modified: this.file.lastModified, sent });
-    if (this.state === "running") this.changed(this);
+    this.changed(this);
   }
 
   private onSuccess(): void {
+    clearTimeout(this.timer);
     this.sent = this.file.size;
     forget(this.lesson);
     this.set("done");
@@ -118,14 +151,11 @@ export class Upload {
     if (this.state !== "running") return;
     const response = error instanceof tus.DetailedError ? error.originalResponse : null;
     const status = response?.getStatus() ?? 0;
-    this.problem = status === 0
-      ? new Problem(0, "network", "The connection is lost.")
-      : problemFrom(status, response?.getBody() ?? "");
-    if (this.problem.transient) {
-      this.set("offline");
-      this.round = setTimeout(() => void this.start(), ROUND);
-      return;
-    }
+    const problem = status === 0 ? new Problem(0, "network", "The connection is lost.") : problemFrom(status, response?.getBody() ?? "");
+    // 409 and 423: the server still holds the connection that was lost; it lets go of it.
+    if (problem.transient || status === 409 || status === 423) return this.lost(problem);
+    clearTimeout(this.timer);
+    this.problem = problem;
     forget(this.lesson);
     this.set("failed");
   }
@@ -143,6 +173,7 @@ export class Uploads {
 
   constructor(private readonly changed: (upload: Upload) => void) {
     addEventListener("online", () => { for (const upload of this.all.values()) upload.online(); });
+    addEventListener("offline", () => { for (const upload of this.all.values()) upload.offline(); });
     addEventListener("beforeunload", (event) => {
       if ([...this.all.values()].some((upload) => upload.active || upload.state === "waiting")) event.preventDefault();
     });

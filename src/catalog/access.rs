@@ -192,3 +192,53 @@ pub async fn drop_expired_sessions(tx: &mut Tx, now: i64) -> Result<(), DbError>
     tx.execute("DELETE FROM sessions WHERE expires < $1", db_args![now - 3_600_000]).await?;
     tx.execute("DELETE FROM revocations WHERE until < $1", db_args![now]).await.map(drop)
 }
+
+/// How a stream is leased.
+#[derive(Clone, Copy, Debug)]
+pub struct StreamLease {
+    /// How long the lease lasts, in milliseconds.
+    pub span: i64,
+    /// Streams that a viewer may hold at once.
+    pub limit: u64,
+    /// Whether the oldest stream ends where the limit is reached.
+    pub end_oldest: bool,
+}
+
+/// What became of the wish for a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StreamOutcome {
+    /// It is held; `ended` says whether an older one had to go.
+    Held {
+        /// Whether an older stream was revoked.
+        ended: bool,
+    },
+    /// The viewer holds as many as allowed.
+    Full,
+    /// The session is not known, revoked, or over.
+    Over,
+}
+
+/// Holds or renews a session's stream.
+pub async fn lease_stream(tx: &mut Tx, id: &Id, lease: &StreamLease, now: i64) -> Result<StreamOutcome, DbError> {
+    let Some(session) = session(tx, id).await? else { return Ok(StreamOutcome::Over) };
+    tx.lock("streams of", &session.viewer).await?;
+    if session.revoked.is_some() || session.expires <= now {
+        return Ok(StreamOutcome::Over);
+    }
+    let rows = tx
+        .all(
+            "SELECT id FROM sessions WHERE viewer = $1 AND id <> $2 AND stream_until > $3 AND revoked IS NULL
+             ORDER BY created, id",
+            db_args![&session.viewer, id, now],
+        )
+        .await?;
+    let over = (rows.len() as u64 + 1).saturating_sub(lease.limit);
+    if over > 0 && !lease.end_oldest {
+        return Ok(StreamOutcome::Full);
+    }
+    for row in rows.iter().take(usize::try_from(over).unwrap_or(usize::MAX)) {
+        revoke_session(tx, &row.parse("id")?, now).await?;
+    }
+    tx.execute("UPDATE sessions SET stream_until = $2 WHERE id = $1", db_args![id, now.saturating_add(lease.span)]).await?;
+    Ok(StreamOutcome::Held { ended: over > 0 })
+}

@@ -10,7 +10,7 @@ mod keys;
 mod versions;
 
 pub use access::{
-    Event, NewSession, Session, add_event, courses_of_viewer, drop_expired_sessions, entitle, events_after, is_entitled,
+    Event, NewSession, Session, StreamLease, StreamOutcome, add_event, courses_of_viewer, drop_expired_sessions, entitle, events_after, is_entitled, lease_stream,
     newest_event, revoke_lesson_sessions, revoke_session, revoke_viewer_sessions, session, start_session, withdraw,
 };
 pub use courses::{
@@ -22,8 +22,9 @@ pub use keys::{
     hash_secret, keys, new_secret,
 };
 pub use versions::{
-    NewVersion, Stored, Version, VersionState, add_objects, add_version, fail_version, finish_version, objects_after,
-    playing_version, record_plan, set_progress, start_serving, unfinished_versions, version, versions_to_retire,
+    NewVersion, Stored, Version, VersionState, add_objects, add_version, fail_version, finish_version, forget_version,
+    has_object, objects_after, plan_of,
+    playing_version, record_plan, set_progress, start_serving, unfinished_versions, version, versions_of, versions_to_retire,
 };
 
 #[cfg(test)]

@@ -63,10 +63,6 @@ pub struct Version {
     pub progress: f64,
     /// In milliseconds, once probed.
     pub duration: Option<u64>,
-    /// What the probe found, JSON.
-    pub media: Option<String>,
-    /// The plan, JSON.
-    pub plan: Option<String>,
     /// The renditions as the API tells them, JSON.
     pub renditions: String,
     /// Why it failed: code and sentence.
@@ -100,9 +96,9 @@ pub struct Stored {
 }
 
 const VERSION: &str = "SELECT id, lesson, state, source, source_bytes, started, revision, playable, progress, duration,
-     media, plan, renditions, error_code, error_detail FROM versions WHERE id = $1";
+     renditions, error_code, error_detail FROM versions WHERE id = $1";
 const PLAYING: &str = "SELECT v.id, v.lesson, v.state, v.source, v.source_bytes, v.started, v.revision, v.playable,
-     v.progress, v.duration, v.media, v.plan, v.renditions, v.error_code, v.error_detail
+     v.progress, v.duration, v.renditions, v.error_code, v.error_detail
      FROM lessons l JOIN versions v ON v.id = l.serving WHERE l.id = $1 AND l.deleted IS NULL";
 
 fn from_row(row: &Row) -> Result<Version, DbError> {
@@ -119,8 +115,6 @@ fn from_row(row: &Row) -> Result<Version, DbError> {
         playable: row.truth("playable")?,
         progress: row.get("progress")?,
         duration: row.get::<Option<i64>>("duration")?.and_then(|ms| u64::try_from(ms).ok()),
-        media: row.get("media")?,
-        plan: row.get("plan")?,
         renditions: row.get("renditions")?,
         error: code.map(|code| (code, detail.unwrap_or_default())),
     })
@@ -146,6 +140,31 @@ pub async fn add_version(tx: &mut Tx, new: &NewVersion, now: i64) -> Result<(), 
 pub async fn version(tx: &mut Tx, id: &Id) -> Result<Option<Version>, DbError> {
     let row = tx.one(VERSION, db_args![id]).await?;
     row.as_ref().map(from_row).transpose()
+}
+
+/// What the probe found and the plan made of it, both JSON; `None` before that.
+pub async fn plan_of(tx: &mut Tx, id: &Id) -> Result<Option<(String, String)>, DbError> {
+    let row = tx
+        .one("SELECT media, plan FROM versions WHERE id = $1 AND plan IS NOT NULL AND media IS NOT NULL", db_args![id])
+        .await?;
+    row.map(|row| Ok((row.get("media")?, row.get("plan")?))).transpose()
+}
+
+/// All versions of a lesson: id and the key of the recording.
+pub async fn versions_of(tx: &mut Tx, lesson: &Id) -> Result<Vec<(Id, String)>, DbError> {
+    let rows = tx.all("SELECT id, source FROM versions WHERE lesson = $1", db_args![lesson]).await?;
+    rows.iter().map(|row| Ok((row.parse("id")?, row.get("source")?))).collect()
+}
+
+/// Whether an object of a version was committed.
+pub async fn has_object(tx: &mut Tx, id: &Id, path: &str) -> Result<bool, DbError> {
+    Ok(tx.one("SELECT path FROM objects WHERE version = $1 AND path = $2", db_args![id, path]).await?.is_some())
+}
+
+/// Forgets a version that was retired, with its objects.
+pub async fn forget_version(tx: &mut Tx, id: &Id) -> Result<(), DbError> {
+    tx.execute("DELETE FROM objects WHERE version = $1", db_args![id]).await?;
+    tx.execute("DELETE FROM versions WHERE id = $1", db_args![id]).await.map(drop)
 }
 
 /// The version that players of a lesson get.

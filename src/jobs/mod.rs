@@ -141,6 +141,12 @@ pub async fn lease(tx: &mut Tx, lease: &str, config: &Config, now: i64) -> Resul
     row.as_ref().map(task_from).transpose()
 }
 
+/// Whether a task could be leased now.
+pub async fn any_waiting(tx: &mut Tx, now: i64) -> Result<bool, DbError> {
+    let sql = "SELECT id FROM tasks WHERE state = 'waiting' AND not_before <= $1 LIMIT 1";
+    Ok(tx.one(sql, db_args![now]).await?.is_some())
+}
+
 fn task_from(row: &Row) -> Result<Task, DbError> {
     Ok(Task {
         id: row.parse("id")?,

@@ -1,35 +1,178 @@
-//! The origin: uploads, catalogue, playback tokens, task queue, delivery.
-use serde::Deserialize;
-/// x
-#[derive(Debug, Clone, Deserialize)]
-pub struct Config { 
-/// x
-pub admin: Option<crate::admin::Config>, 
-/// x
-pub listen: Vec<crate::front::Listen>, 
-/// x
-#[serde(default)] pub limits: crate::front::Limits }
-/// x
-#[allow(dead_code)]
-pub struct Parts { 
-/// x
-pub clock: crate::time::Clock, 
-/// x
-pub registry: prometheus::Registry, 
-/// x
-pub shutdown: crate::front::Shutdown }
-impl Config { 
-/// x
-pub fn check(&self)->Result<(),String>{Ok(())} }
-/// x
+//! The origin: what a course shop's backend and a creator's browser talk to, where workers lease tasks, and where
+//! edges fetch. It composes catalogue, queue, uploads and store ([`ingest`](self)) and speaks HTTP for them.
+//!
+//! Several origins over one database and one store behave as one: nothing that matters is kept in a process. This
+//! module never imports the edge; they meet over HTTP.
+
+mod api;
+mod auth;
+mod bootstrap;
+mod config;
+mod cors;
+mod date;
+mod delivery;
+mod error;
+mod ingest;
+mod lessons;
+mod metrics;
+mod pages;
+mod request;
+mod snapshot;
+mod sweep;
+mod tus;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use axum::Router;
+use axum::body::Body;
+use http::{Request, Response};
+use tokio::sync::{Notify, Semaphore};
+
+pub use config::{Api, Config, Cors, Secret, Streams, Tokens, WhenFull, Workers};
+
+use crate::db::{Db, DbError};
+use crate::front::{Handler, Peer, Shutdown};
+use crate::store::{Store, StoreError};
+use crate::time::Clock;
+use crate::token::{KeyError, Signer};
+use crate::upload::Uploads;
+
+/// What an origin is given by whoever starts it.
+pub struct Parts {
+    /// The wall clock.
+    pub clock: Clock,
+    /// Where its metrics are registered.
+    pub registry: prometheus::Registry,
+    /// Its end.
+    pub shutdown: Shutdown,
+}
+
+/// Why an origin can't start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The database.
+    #[error("`database`: {0}")]
+    Database(#[from] DbError),
+    /// The object store.
+    #[error("`store`: {0}")]
+    Store(#[from] StoreError),
+    /// The signing keys.
+    #[error("`tokens.keys`: {0}")]
+    Keys(#[from] KeyError),
+    /// Metrics registered twice.
+    #[error("the metrics can't be registered: {0}")]
+    Metrics(#[from] prometheus::Error),
+    /// The transcoding processes.
+    #[error("`workers`: {0}")]
+    Workers(String),
+}
+
+/// A running origin; clones are one.
 #[derive(Clone)]
-pub struct Origin;
-impl Origin { 
-/// x
-pub async fn start(_: Config, _: Parts)->Result<Self,String>{Ok(Self)} 
-/// x
-pub fn admin_routes(&self)->axum::Router{axum::Router::new()} 
-/// x
-pub fn ready(&self)->Result<(),String>{Ok(())}}
-impl crate::front::Handler for Origin { type Body = http_body_util::Full<bytes::Bytes>;
- async fn call(&self, _: crate::front::Peer, _: http::Request<hyper::body::Incoming>)->http::Response<Self::Body>{ crate::front::problem::response(http::StatusCode::NOT_FOUND,"x","y") } }
+pub struct Origin {
+    app: Arc<App>,
+    router: Router,
+}
+
+/// What requests work with.
+struct App {
+    config: Config,
+    clock: Clock,
+    db: Db,
+    store: Store,
+    signer: Signer,
+    ingest: Arc<ingest::Ingest>,
+    uploads: Uploads,
+    shutdown: Shutdown,
+    metrics: metrics::Metrics,
+    /// Event streams and long polls that may still begin.
+    waiting: Arc<Semaphore>,
+    /// Rung when the feed of revocations has grown.
+    revoked: Notify,
+    healthy: AtomicBool,
+}
+
+impl Origin {
+    /// Connects database and store, makes what a first start needs, and starts the background work, which ends with
+    /// `parts.shutdown`.
+    pub async fn start(config: Config, parts: Parts) -> Result<Self, StartError> {
+        let Parts { clock, registry, shutdown } = parts;
+        let db = Db::open(&config.database, &config.database_pool).await?;
+        let store = Store::open(&config.store, &clock).await?;
+        store.ping().await?;
+        let tokens = config.tokens.clone();
+        let signer = tokio::task::spawn_blocking(move || Signer::open(&tokens.keys, &tokens.issuer, &tokens.audience))
+            .await
+            .map_err(|error| KeyError::Malformed(error.to_string()))??;
+        bootstrap::admin_key(&db, config.admin_key.as_ref(), &clock).await?;
+        let uploads = Uploads::new(db.clone(), store.clone(), clock.clone(), config.uploads.clone());
+        let ingest = Arc::new(ingest::Ingest {
+            db: db.clone(),
+            store: store.clone(),
+            uploads: uploads.clone(),
+            clock: clock.clone(),
+            queue: config.queue.clone(),
+            ladder: config.ladder.clone(),
+            snapshots: snapshot::Snapshots::default(),
+            changed: Notify::new(),
+        });
+        let waiting = usize::try_from(config.api.waiting).unwrap_or(Semaphore::MAX_PERMITS);
+        let app = Arc::new(App {
+            metrics: metrics::Metrics::register(&registry)?,
+            waiting: Arc::new(Semaphore::new(waiting)),
+            revoked: Notify::new(),
+            healthy: AtomicBool::new(true),
+            config,
+            clock,
+            db,
+            store,
+            signer,
+            ingest,
+            uploads,
+            shutdown,
+        });
+        let router = api::router(app.clone());
+        tokio::spawn(sweep::run(app.clone()));
+        Ok(Self { app, router })
+    }
+
+    /// Routes beside those that every admin listener has: none.
+    pub fn admin_routes(&self) -> Router {
+        Router::new()
+    }
+
+    /// Whether database and store answered last time.
+    pub fn ready(&self) -> Result<(), String> {
+        if self.app.healthy.load(Ordering::Relaxed) {
+            Ok(())
+        } else {
+            Err("the database or the object store does not answer".to_owned())
+        }
+    }
+}
+
+impl Handler for Origin {
+    type Body = Body;
+
+    async fn call(&self, peer: Peer, request: Request<hyper::body::Incoming>) -> Response<Body> {
+        let (parts, body) = request.into_parts();
+        let mut request = Request::from_parts(parts, Body::new(body));
+        request.extensions_mut().insert(peer);
+        let started = crate::time::monotonic();
+        let mut response = match cors::preflight(&self.app.config.cors, &request) {
+            Some(response) => response,
+            None => {
+                let origin = request.headers().get(http::header::ORIGIN).cloned();
+                let mut router = self.router.clone();
+                let response = tower_service::Service::call(&mut router, request).await;
+                let mut response = response.unwrap_or_else(|never| match never {});
+                cors::allow(&self.app.config.cors, origin.as_ref(), response.headers_mut());
+                response
+            }
+        };
+        self.app.metrics.answered(response.status(), started.elapsed());
+        response.headers_mut().entry("x-content-type-options").or_insert(http::HeaderValue::from_static("nosniff"));
+        response
+    }
+}

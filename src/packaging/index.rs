@@ -118,6 +118,11 @@ impl TrackIndex<'_> {
         self.segments.values().zip(0u32..).take_while(|(segment, n)| segment.n == *n).map(|(segment, _)| segment)
     }
 
+    /// Segment `n`, if it is there.
+    pub fn segment(&self, n: u32) -> Option<&Segment> {
+        self.segments.get(&n)
+    }
+
     /// Whether the init and all segments are there.
     pub fn complete(&self) -> bool {
         self.facts.is_some() && self.segments.len() as u64 == u64::from(self.plan.segments)

@@ -97,6 +97,24 @@ fn default_attempts() -> u64 {
     4
 }
 
+impl S3Config {
+    /// What no single key can tell.
+    pub fn check(&self) -> Result<(), StoreError> {
+        let endpoint = url::Url::parse(&self.endpoint)
+            .map_err(|error| StoreError::Refused(format!("`endpoint` is no URL: {error}")))?;
+        if !matches!(endpoint.scheme(), "http" | "https") {
+            return Err(StoreError::Refused("`endpoint` is neither http nor https".to_owned()));
+        }
+        if !self.prefix.is_empty() {
+            Key::parse(&self.prefix).map_err(|error| StoreError::Refused(format!("`prefix`: {error}")))?;
+        }
+        if self.buffers < self.part {
+            return Err(StoreError::Refused("`buffers` is smaller than one `part`".to_owned()));
+        }
+        Ok(())
+    }
+}
+
 /// Never shows the secret.
 impl std::fmt::Debug for S3Config {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -123,14 +141,7 @@ const UNIT: u64 = 64 << 10;
 
 impl S3 {
     pub(super) fn open(config: &S3Config) -> Result<Self, StoreError> {
-        let endpoint = url::Url::parse(&config.endpoint)
-            .map_err(|error| StoreError::Refused(format!("`endpoint` is no URL: {error}")))?;
-        if !matches!(endpoint.scheme(), "http" | "https") {
-            return Err(StoreError::Refused("`endpoint` is neither http nor https".to_owned()));
-        }
-        if !config.prefix.is_empty() {
-            Key::parse(&config.prefix).map_err(|error| StoreError::Refused(format!("`prefix`: {error}")))?;
-        }
+        config.check()?;
         let (calculate, validate) = match config.checksums {
             Checksums::Supported => {
                 (RequestChecksumCalculation::WhenSupported, ResponseChecksumValidation::WhenSupported)

@@ -17,7 +17,7 @@ use serde::Deserialize;
 use tokio_util::sync::CancellationToken;
 
 pub use record::{Kind, State, Upload};
-pub use writer::{Appended, Request};
+pub use writer::{Appended, Incoming, Request};
 
 use crate::db::{Db, DbError, Tx};
 use crate::ids::Id;
@@ -288,6 +288,11 @@ impl Uploads {
             writer.leave.cancel();
         }
     }
+}
+
+/// The bytes that an upload has and will have, as the caller's transaction sees them.
+pub async fn lengths(tx: &mut Tx, id: &Id) -> Result<Option<(u64, Option<u64>)>, DbError> {
+    Ok(record::get(tx, id).await?.map(|upload| (upload.received, upload.length)))
 }
 
 fn usable(upload: Upload) -> Result<Upload, UploadError> {

@@ -1,0 +1,169 @@
+//! Entitlements, the end of sessions, and what edges follow: the feed of revocations and the leases of streams.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::{Path, Query, State};
+use axum::response::IntoResponse;
+use http::StatusCode;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use tokio::time::timeout;
+
+use super::Answer;
+use crate::catalog::{self, Role, StreamLease};
+use crate::origin::auth::{Caller, Edge};
+use crate::origin::error::Refusal;
+use crate::origin::request::{self, Json};
+use crate::origin::{App, WhenFull, date};
+use crate::time::monotonic;
+use crate::units::Span;
+
+/// Seconds since the epoch, or RFC 3339.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Instant {
+    Seconds(i64),
+    Text(String),
+}
+
+impl Instant {
+    fn millis(&self) -> Result<i64, Refusal> {
+        let millis = match self {
+            Self::Seconds(seconds) => seconds.checked_mul(1000),
+            Self::Text(text) => date::read(text),
+        };
+        millis.ok_or_else(|| Refusal::Invalid("`expires` is RFC 3339, or seconds since 1970.".to_owned()))
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Entitlement {
+    user: String,
+    course: String,
+    #[serde(default)]
+    expires: Option<Instant>,
+}
+
+pub(super) async fn entitle(State(app): State<Arc<App>>, caller: Caller, Json(new): Json<Entitlement>) -> Answer {
+    caller.is(&[Role::Shop, Role::Creator])?;
+    let user = request::viewer(&new.user)?;
+    let expires = new.expires.as_ref().map(Instant::millis).transpose()?;
+    let mut tx = app.db.begin().await?;
+    let course = catalog::course(&mut tx, &request::id(&new.course)?).await?.ok_or(Refusal::NotFound)?;
+    caller.sees(&course.owner)?;
+    catalog::entitle(&mut tx, &user, &course.id, expires).await?;
+    tx.commit().await?;
+    Ok(StatusCode::NO_CONTENT.into_response())
+}
+
+pub(super) async fn list(State(app): State<Arc<App>>, caller: Caller, Path(user): Path<String>) -> Answer {
+    caller.is(&[Role::Shop])?;
+    let limit = i64::try_from(app.config.api.page).unwrap_or(i64::MAX);
+    let mut tx = app.db.read().await?;
+    let courses = catalog::courses_of_viewer(&mut tx, &user, app.clock.unix_millis(), limit).await?;
+    Ok(axum::Json(serde_json::json!({ "items": courses, "next": null })).into_response())
+}
+
+pub(super) async fn withdraw(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    Path((user, course)): Path<(String, String)>,
+) -> Answer {
+    caller.is(&[Role::Shop, Role::Creator])?;
+    let course = request::id(&course)?;
+    let mut tx = app.db.begin().await?;
+    if let Some(course) = catalog::course(&mut tx, &course).await? {
+        caller.sees(&course.owner)?;
+    }
+    catalog::withdraw(&mut tx, &user, &course).await?;
+    let revoked = catalog::revoke_viewer_sessions(&mut tx, &user, &course, app.clock.unix_millis()).await?;
+    tx.commit().await?;
+    if revoked > 0 {
+        app.revoked.notify_waiters();
+    }
+    Ok(StatusCode::NO_CONTENT.into_response())
+}
+
+pub(super) async fn end_session(State(app): State<Arc<App>>, caller: Caller, Path(id): Path<String>) -> Answer {
+    caller.is(&[Role::Shop])?;
+    let mut tx = app.db.begin().await?;
+    if !catalog::revoke_session(&mut tx, &request::id(&id)?, app.clock.unix_millis()).await? {
+        return Err(Refusal::NotFound);
+    }
+    tx.commit().await?;
+    app.revoked.notify_waiters();
+    Ok(StatusCode::NO_CONTENT.into_response())
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Feed {
+    #[serde(default)]
+    after: i64,
+    #[serde(default)]
+    wait: Option<Span>,
+}
+
+/// The longest wait for news.
+const LONGEST_WAIT: Duration = Duration::from_secs(30);
+/// Events of one answer at most; more come with the next question.
+const EVENTS: i64 = 1000;
+
+pub(super) async fn revocations(State(app): State<Arc<App>>, _: Edge, Query(feed): Query<Feed>) -> Answer {
+    let wait = feed.wait.map_or(Duration::ZERO, Span::get).min(LONGEST_WAIT);
+    let _permit = app.waiting.clone().try_acquire_owned().map_err(|_| Refusal::Busy)?;
+    let deadline = monotonic() + wait;
+    loop {
+        let rung = app.revoked.notified();
+        tokio::pin!(rung);
+        rung.as_mut().enable();
+        let mut tx = app.db.read().await?;
+        let newest = catalog::newest_event(&mut tx).await?;
+        // A position beyond the newest is from before a database was made anew: begin at its start.
+        let after = if feed.after > newest { 0 } else { feed.after };
+        let events = catalog::events_after(&mut tx, after, app.clock.unix_millis(), EVENTS).await?;
+        drop(tx);
+        let left = deadline.saturating_duration_since(monotonic());
+        if !events.is_empty() || left.is_zero() || after != feed.after || app.shutdown.is_draining() {
+            let full = events.len() as i64 == EVENTS;
+            let next = events.last().filter(|_| full).map_or(newest, |event| event.position);
+            let events: Result<Vec<Box<RawValue>>, _> = events.into_iter().map(|e| RawValue::from_string(e.json)).collect();
+            let events = events.map_err(|error| Refusal::Internal(format!("an event of the feed: {error}")))?;
+            let body = serde_json::to_string(&Told { next, events }).map_err(|e| Refusal::Internal(e.to_string()))?;
+            return Ok(([(http::header::CONTENT_TYPE, "application/json"), (http::header::CACHE_CONTROL, "no-store")], body).into_response());
+        }
+        // What another origin revoked is not heard, only seen.
+        tokio::select! {
+            _ = timeout(left.min(app.config.api.look.get()), rung) => {}
+            () = app.shutdown.draining() => {}
+        }
+    }
+}
+
+#[derive(serde::Serialize)]
+struct Told {
+    next: i64,
+    events: Vec<Box<RawValue>>,
+}
+
+pub(super) async fn lease_stream(State(app): State<Arc<App>>, _: Edge, Path(id): Path<String>) -> Answer {
+    let streams = app.config.streams;
+    let span = i64::try_from(streams.lease.get().as_millis()).unwrap_or(i64::MAX);
+    let mut tx = app.db.begin().await?;
+    let end_oldest = streams.when_full == WhenFull::EndOldest;
+    let lease = StreamLease { span, limit: streams.limit, end_oldest };
+    let outcome = catalog::lease_stream(&mut tx, &request::id(&id)?, &lease, app.clock.unix_millis()).await?;
+    match outcome {
+        catalog::StreamOutcome::Held { ended } => {
+            tx.commit().await?;
+            if ended {
+                app.revoked.notify_waiters();
+            }
+            Ok(StatusCode::NO_CONTENT.into_response())
+        }
+        catalog::StreamOutcome::Full => Err(Refusal::TooManyStreams),
+        catalog::StreamOutcome::Over => Err(Refusal::SessionRevoked),
+    }
+}

@@ -1,0 +1,75 @@
+//! API keys: made, listed and removed by an admin; a secret is shown once.
+
+use std::sync::Arc;
+
+use axum::extract::{Path, Query, State};
+use axum::response::IntoResponse;
+use http::StatusCode;
+use serde::{Deserialize, Serialize};
+
+use super::Answer;
+use crate::catalog::{self, ApiKey, Role};
+use crate::ids::Id;
+use crate::origin::App;
+use crate::origin::auth::Caller;
+use crate::origin::error::Refusal;
+use crate::origin::request::{self, Json};
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct NewKey {
+    role: String,
+    name: String,
+}
+
+#[derive(Serialize)]
+struct Shown {
+    id: Id,
+    role: &'static str,
+    name: String,
+}
+
+fn shown(key: ApiKey) -> Shown {
+    Shown { id: key.id, role: key.role.as_str(), name: key.name }
+}
+
+pub(super) async fn create(State(app): State<Arc<App>>, caller: Caller, Json(new): Json<NewKey>) -> Answer {
+    caller.is(&[])?;
+    let role: Role = new.role.parse().map_err(|what: &str| Refusal::Invalid(format!("{what}.")))?;
+    let key = ApiKey { id: Id::random(), role, name: request::title(&new.name)?, created: app.clock.unix_millis() };
+    let secret = catalog::new_secret("lyk");
+    let mut tx = app.db.begin().await?;
+    catalog::add_key(&mut tx, &key, catalog::hash_secret(&secret)).await?;
+    tx.commit().await?;
+    tracing::info!(key = %key.id, role = role.as_str(), "API key made");
+    let body = serde_json::json!({ "id": key.id, "role": role.as_str(), "name": key.name, "key": secret });
+    Ok((StatusCode::CREATED, axum::Json(body)).into_response())
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct After {
+    after: Option<String>,
+}
+
+pub(super) async fn list(State(app): State<Arc<App>>, caller: Caller, Query(query): Query<After>) -> Answer {
+    caller.is(&[])?;
+    let limit = i64::try_from(app.config.api.page).unwrap_or(i64::MAX);
+    let mut tx = app.db.read().await?;
+    let keys = catalog::keys(&mut tx, query.after.as_deref().unwrap_or(""), limit).await?;
+    let full = keys.len() as u64 == app.config.api.page;
+    let next = keys.last().filter(|_| full).map(|key| key.id.to_string());
+    let items: Vec<_> = keys.into_iter().map(shown).collect();
+    Ok(axum::Json(serde_json::json!({ "items": items, "next": next })).into_response())
+}
+
+pub(super) async fn remove(State(app): State<Arc<App>>, caller: Caller, Path(id): Path<String>) -> Answer {
+    caller.is(&[])?;
+    let mut tx = app.db.begin().await?;
+    if !catalog::delete_key(&mut tx, &request::id(&id)?).await? {
+        return Err(Refusal::NotFound);
+    }
+    tx.commit().await?;
+    tracing::info!(key = id, by = %caller.key.id, "API key removed");
+    Ok(StatusCode::NO_CONTENT.into_response())
+}

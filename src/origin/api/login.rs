@@ -1,0 +1,63 @@
+//! Logins of the pages: an API key is exchanged for a cookie that scripts can't read.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+use serde::Deserialize;
+
+use super::Answer;
+use crate::catalog;
+use crate::origin::App;
+use crate::origin::auth::{self, Caller};
+use crate::origin::error::Refusal;
+use crate::origin::request::Json;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Credentials {
+    key: String,
+}
+
+fn with_cookie(app: &App, value: &str, seconds: u64, mut response: Response) -> Answer {
+    let secure = if app.config.public_url.starts_with("https:") { "; Secure" } else { "" };
+    let cookie = format!("{}={value}; Path=/; Max-Age={seconds}; HttpOnly; SameSite=Strict{secure}", auth::COOKIE);
+    let cookie = HeaderValue::try_from(cookie).map_err(|error| Refusal::Internal(error.to_string()))?;
+    response.headers_mut().insert(header::SET_COOKIE, cookie);
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    Ok(response)
+}
+
+pub(super) async fn login(State(app): State<Arc<App>>, headers: HeaderMap, Json(given): Json<Credentials>) -> Answer {
+    // A page of another site could log a browser in under a key of its own (login CSRF).
+    if headers.contains_key(header::ORIGIN) && !auth::is_same_origin(&app, &headers) {
+        return Err(Refusal::CrossSite);
+    }
+    let mut tx = app.db.begin().await?;
+    let key = catalog::find_key(&mut tx, catalog::hash_secret(&given.key)).await?.ok_or(Refusal::Unauthenticated)?;
+    let secret = catalog::new_secret("lyp");
+    let span = app.config.api.login.get();
+    let expires = app.clock.unix_millis().saturating_add(i64::try_from(span.as_millis()).unwrap_or(i64::MAX));
+    catalog::add_login(&mut tx, catalog::hash_secret(&secret), &key.id, expires).await?;
+    tx.commit().await?;
+    let body = axum::Json(serde_json::json!({ "id": key.id, "role": key.role.as_str(), "name": key.name }));
+    with_cookie(&app, &secret, span.as_secs(), body.into_response())
+}
+
+pub(super) async fn logout(State(app): State<Arc<App>>, headers: HeaderMap) -> Answer {
+    if headers.contains_key(header::ORIGIN) && !auth::is_same_origin(&app, &headers) {
+        return Err(Refusal::CrossSite);
+    }
+    if let Some(secret) = auth::cookie(&headers, auth::COOKIE) {
+        let mut tx = app.db.begin().await?;
+        catalog::delete_login(&mut tx, catalog::hash_secret(secret)).await?;
+        tx.commit().await?;
+    }
+    with_cookie(&app, "", 0, StatusCode::NO_CONTENT.into_response())
+}
+
+pub(super) async fn me(caller: Caller) -> Response {
+    let key = caller.key;
+    axum::Json(serde_json::json!({ "id": key.id, "role": key.role.as_str(), "name": key.name })).into_response()
+}

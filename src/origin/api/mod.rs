@@ -1,0 +1,76 @@
+//! The routes of the origin's API.
+
+mod access;
+mod courses;
+mod keys;
+mod login;
+mod openapi;
+mod playback;
+mod tasks;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{delete, get, post, put};
+use http::{HeaderValue, header};
+
+use super::error::Refusal;
+use super::{App, delivery, lessons, pages, tus};
+
+/// All routes, with their state.
+pub(super) fn router(app: Arc<App>) -> Router {
+    Router::new()
+        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/openapi.json", get(openapi::document))
+        .route("/.well-known/jwks.json", get(jwks))
+        .route("/v1/keys", get(keys::list).post(keys::create))
+        .route("/v1/keys/{id}", delete(keys::remove))
+        .route("/v1/login", post(login::login))
+        .route("/v1/logout", post(login::logout))
+        .route("/v1/me", get(login::me))
+        .route("/v1/courses", get(courses::list).post(courses::create))
+        .route("/v1/courses/{id}", get(courses::show).patch(courses::rename).delete(courses::remove))
+        .route("/v1/courses/{id}/lessons", get(courses::lessons).post(courses::add_lesson))
+        .route("/v1/lessons/{id}", get(lessons::show).patch(lessons::rename).delete(lessons::remove))
+        .route("/v1/lessons/{id}/events", get(lessons::events))
+        .route("/v1/lessons/{id}/media", post(tus::whole_file))
+        .route("/v1/uploads", post(tus::create).options(tus::options))
+        .route(
+            "/v1/uploads/{id}",
+            get(tus::head).head(tus::head).patch(tus::append).delete(tus::terminate).post(tus::overridden).options(tus::options),
+        )
+        .route("/v1/entitlements", put(access::entitle))
+        .route("/v1/entitlements/{user}", get(access::list))
+        .route("/v1/entitlements/{user}/{course}", delete(access::withdraw))
+        .route("/v1/playback", post(playback::start))
+        .route("/v1/sessions/{id}", delete(access::end_session))
+        .route("/v1/sessions/{id}/lease", post(access::lease_stream))
+        .route("/v1/revocations", get(access::revocations))
+        .route("/v1/tasks/lease", post(tasks::lease))
+        .route("/v1/tasks/{id}/source", get(tasks::source))
+        .route("/v1/tasks/{id}/objects/{*path}", put(tasks::put_object))
+        .route("/v1/tasks/{id}/heartbeat", post(tasks::heartbeat))
+        .route("/v1/tasks/{id}/complete", post(tasks::complete))
+        .route("/v1/tasks/{id}/fail", post(tasks::fail))
+        .route("/v/{lesson}/{*path}", get(delivery::serve))
+        .fallback(pages::serve)
+        .method_not_allowed_fallback(wrong_method)
+        .with_state(app)
+}
+
+async fn wrong_method() -> Response {
+    crate::front::problem::response(http::StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "This is not done here.")
+}
+
+async fn jwks(State(app): State<Arc<App>>) -> Response {
+    let mut response = axum::Json(app.signer.jwks()).into_response();
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("public, max-age=60"));
+    response
+}
+
+/// What `Result` handlers answer.
+pub(super) use courses::Titled;
+
+pub(super) type Answer = Result<Response, Refusal>;

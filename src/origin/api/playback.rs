@@ -1,0 +1,133 @@
+//! `POST /v1/playback`: a token for whoever is entitled, and where to begin.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::response::IntoResponse;
+use http::{StatusCode, header};
+use serde::Deserialize;
+
+use super::Answer;
+use crate::catalog::{self, Lesson, NewSession, Role};
+use crate::db::Tx;
+use crate::ids::Id;
+use crate::origin::App;
+use crate::origin::auth::Caller;
+use crate::origin::date;
+use crate::origin::error::Refusal;
+use crate::origin::request::{self, Json};
+use crate::token::Claims;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Wanted {
+    /// Whose playback it is. Without one, a creator or an admin watches what is theirs.
+    #[serde(default)]
+    user: Option<String>,
+    lesson: String,
+    /// The largest rendition, by its shorter side.
+    #[serde(default)]
+    max_height: Option<u32>,
+}
+
+pub(super) async fn start(State(app): State<Arc<App>>, caller: Caller, Json(wanted): Json<Wanted>) -> Answer {
+    let answer = begin(&app, &caller, wanted).await;
+    let result = match &answer {
+        Ok(_) => "ok",
+        Err(Refusal::NotEntitled) => "not_entitled",
+        Err(Refusal::NotPlayable) => "not_playable",
+        Err(_) => "error",
+    };
+    app.metrics.playbacks.with_label_values(&[result]).inc();
+    answer
+}
+
+async fn begin(app: &App, caller: &Caller, wanted: Wanted) -> Answer {
+    caller.is(&[Role::Shop, Role::Creator])?;
+    let now = app.clock.unix_millis();
+    let mut tx = app.db.begin().await?;
+    let lesson = catalog::lesson(&mut tx, &request::id(&wanted.lesson)?).await?.ok_or(Refusal::NotFound)?;
+    caller.sees(&lesson.owner)?;
+    let viewer = entitled(&mut tx, caller, &lesson, wanted.user.as_deref(), now).await?;
+    let version = catalog::playing_version(&mut tx, &lesson.id).await?.filter(|version| version.playable);
+    let version = version.ok_or(Refusal::NotPlayable)?;
+    let ttl = i64::try_from(app.config.tokens.ttl.get().as_millis()).unwrap_or(i64::MAX);
+    let four_times = i64::try_from(version.duration.unwrap_or(0).saturating_mul(4)).unwrap_or(i64::MAX);
+    // Whole seconds, as the token has them.
+    let expires = now.saturating_add(ttl.max(four_times)).div_euclid(1000);
+    let session = Id::random();
+    let claims = Claims {
+        sub: viewer.clone(),
+        exp: expires,
+        iat: Some(now.div_euclid(1000)),
+        jti: Some(session.to_string()),
+        paths: vec![format!("/v/{}/", lesson.id)],
+        max_height: wanted.max_height,
+        ..Claims::default()
+    };
+    let token = app.signer.sign(&claims).map_err(|error| Refusal::Invalid(format!("The token can't be made: {error}.")))?;
+    let new = NewSession {
+        id: session.clone(),
+        viewer,
+        course: lesson.course.clone(),
+        lesson: lesson.id.clone(),
+        expires: expires.saturating_mul(1000),
+    };
+    catalog::start_session(&mut tx, &new, now).await?;
+    tx.commit().await?;
+    let urls = spread(&app.config.edges, &session)
+        .map(|edge| format!("{edge}/t/{token}/v/{}/master.m3u8", lesson.id))
+        .collect::<Vec<_>>();
+    let body = serde_json::json!({
+        "url": urls.first(),
+        "urls": urls,
+        "token": token,
+        "session": session,
+        "expires_at": date::write(expires.saturating_mul(1000)),
+    });
+    Ok((StatusCode::CREATED, [(header::CACHE_CONTROL, "no-store")], axum::Json(body)).into_response())
+}
+
+/// Who watches: a named user must have bought the course; without a name it is the lesson's own creator or an admin.
+async fn entitled(
+    tx: &mut Tx,
+    caller: &Caller,
+    lesson: &Lesson,
+    user: Option<&str>,
+    now: i64,
+) -> Result<String, Refusal> {
+    let Some(user) = user else {
+        caller.owns(&lesson.owner)?;
+        return Ok(format!("key-{}", caller.key.id));
+    };
+    let user = request::viewer(user)?;
+    match catalog::is_entitled(tx, &user, &lesson.course, now).await? {
+        Some(_) => Ok(user),
+        None => Err(Refusal::NotEntitled),
+    }
+}
+
+/// All edges, beginning with the one that this session falls to.
+fn spread<'e>(edges: &'e [String], session: &Id) -> impl Iterator<Item = &'e String> {
+    let sum: usize = session.as_str().bytes().map(usize::from).sum();
+    let first = sum.checked_rem(edges.len()).unwrap_or(0);
+    edges.iter().cycle().skip(first).take(edges.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sessions_are_spread_and_every_edge_is_told() {
+        let edges: Vec<String> = ["a", "b", "c"].map(str::to_owned).into();
+        let mut firsts = std::collections::BTreeSet::new();
+        for _ in 0..200 {
+            let told: Vec<_> = spread(&edges, &Id::random()).cloned().collect();
+            assert_eq!(told.len(), 3);
+            firsts.insert(told[0].clone());
+        }
+        assert_eq!(firsts.len(), 3);
+        assert_eq!(spread(&[], &Id::random()).count(), 0);
+    }
+}

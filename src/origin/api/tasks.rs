@@ -1,0 +1,236 @@
+//! The task protocol: workers lease tasks, read the recording, hand objects over, and say how it went. They hold an
+//! API key of role `worker` and no credential of the database or the store.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::{Path, Request, State};
+use axum::response::IntoResponse;
+use futures_util::StreamExt;
+use http::{HeaderMap, StatusCode, header};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use tokio::time::timeout;
+
+use super::Answer;
+use crate::catalog::{self, Role};
+use crate::front::Peer;
+use crate::ids::Id;
+use crate::jobs;
+use crate::origin::App;
+use crate::origin::auth::Caller;
+use crate::origin::delivery;
+use crate::origin::error::Refusal;
+use crate::origin::ingest;
+use crate::origin::request::{self, Json, LargeJson};
+use crate::packaging::{Handover, MediaInfo, handover};
+use crate::store::{Key, StoreError};
+use crate::time::monotonic;
+
+/// The header that carries a lease beside the key.
+const LEASE: &str = "lyceum-lease";
+/// The longest that a worker may wait for a task, in seconds.
+const LONGEST_WAIT: f64 = 25.0;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Wish {
+    #[serde(default)]
+    wait: f64,
+}
+
+/// Where the worker reached this origin; what it is told lies there too.
+fn base(app: &App, peer: Option<&Peer>, headers: &HeaderMap) -> String {
+    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).filter(|host| !host.is_empty());
+    let public = app.config.public_url.as_str();
+    match host {
+        Some(host) if public.split_once("://").is_some_and(|(_, authority)| authority == host) => public.to_owned(),
+        Some(host) => format!("{}://{host}", if peer.is_some_and(|peer| peer.tls) { "https" } else { "http" }),
+        None => public.to_owned(),
+    }
+}
+
+pub(super) async fn lease(State(app): State<Arc<App>>, caller: Caller, request: Request) -> Answer {
+    caller.is(&[Role::Worker])?;
+    let authority = request.uri().authority().map(|authority| authority.as_str().to_owned());
+    let base = match authority {
+        // HTTP/2 has the host here.
+        Some(authority) if !request.headers().contains_key(header::HOST) => {
+            let tls = request.extensions().get::<Peer>().is_some_and(|peer| peer.tls);
+            format!("{}://{authority}", if tls { "https" } else { "http" })
+        }
+        _ => base(&app, request.extensions().get::<Peer>(), request.headers()),
+    };
+    let Json(wish) = <Json<Wish> as axum::extract::FromRequest<_>>::from_request(request, &app).await?;
+    let wait = if wish.wait.is_finite() { wish.wait.clamp(0.0, LONGEST_WAIT) } else { 0.0 };
+    let _permit = app.waiting.clone().try_acquire_owned().map_err(|_| Refusal::Busy)?;
+    let deadline = monotonic() + Duration::from_secs_f64(wait);
+    loop {
+        if app.shutdown.is_draining() {
+            return Ok(StatusCode::NO_CONTENT.into_response());
+        }
+        let rung = app.ingest.changed.notified();
+        tokio::pin!(rung);
+        rung.as_mut().enable();
+        if let Some((task, lease)) = take(&app).await? {
+            return tell(&app, &base, &task, &lease);
+        }
+        let left = deadline.saturating_duration_since(monotonic());
+        if left.is_zero() {
+            return Ok(StatusCode::NO_CONTENT.into_response());
+        }
+        tokio::select! {
+            _ = timeout(left.min(app.config.api.look.get()), rung) => {}
+            () = app.shutdown.draining() => {}
+        }
+    }
+}
+
+async fn take(app: &App) -> Result<Option<(jobs::Task, Id)>, Refusal> {
+    // Most looks find nothing, and a look that only reads waits for no writer.
+    if !jobs::any_waiting(&mut app.db.read().await?, app.clock.unix_millis()).await? {
+        return Ok(None);
+    }
+    let lease = Id::random();
+    let mut tx = app.db.begin().await?;
+    let task = jobs::lease(&mut tx, lease.as_str(), &app.config.queue, app.clock.unix_millis()).await?;
+    tx.commit().await?;
+    Ok(task.map(|task| (task, lease)))
+}
+
+fn tell(app: &App, base: &str, task: &jobs::Task, lease: &Id) -> Answer {
+    let spec = RawValue::from_string(task.spec.clone()).map_err(|error| Refusal::Internal(error.to_string()))?;
+    let id = &task.id;
+    let body = serde_json::json!({
+        "id": id,
+        "spec": spec,
+        "source": { "url": format!("{base}/v1/tasks/{id}/source") },
+        "lease": lease,
+        "lease_seconds": app.config.queue.lease.get().as_secs(),
+        "objects": { "url": format!("{base}/v1/tasks/{id}/objects/") },
+    });
+    Ok(axum::Json(body).into_response())
+}
+
+/// The task of the path, if the request's lease holds it.
+async fn held(app: &App, headers: &HeaderMap, id: &str) -> Result<jobs::Task, Refusal> {
+    let lease = headers.get(LEASE).and_then(|lease| lease.to_str().ok());
+    let lease = lease.ok_or_else(|| Refusal::Invalid("Lyceum-Lease is missing.".to_owned()))?;
+    let mut tx = app.db.read().await?;
+    jobs::leased(&mut tx, &request::id(id)?, lease).await?.ok_or(Refusal::LeaseLost)
+}
+
+async fn version(app: &App, task: &jobs::Task) -> Result<catalog::Version, Refusal> {
+    catalog::version(&mut app.db.read().await?, &task.version).await?.ok_or(Refusal::LeaseLost)
+}
+
+pub(super) async fn source(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+) -> Answer {
+    caller.is(&[Role::Worker])?;
+    let task = held(&app, &headers, &id).await?;
+    let version = version(&app, &task).await?;
+    let key = Key::parse(&version.source).map_err(|error| Refusal::Internal(error.to_string()))?;
+    delivery::object(&app.store, &key, &headers, None).await
+}
+
+pub(super) async fn put_object(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    Path((id, path)): Path<(String, String)>,
+    headers: HeaderMap,
+    body: Body,
+) -> Answer {
+    caller.is(&[Role::Worker])?;
+    let task = held(&app, &headers, &id).await?;
+    let version = version(&app, &task).await?;
+    let key = ingest::object_key(&version.lesson, &version.id, &path)?;
+    let mut tx = app.db.read().await?;
+    if catalog::has_object(&mut tx, &version.id, &path).await? {
+        // Committed, and players may have it: it stays as it is.
+        drop(tx);
+        let mut data = body.into_data_stream();
+        while let Some(Ok(_)) = data.next().await {}
+        return Ok(StatusCode::CREATED.into_response());
+    }
+    drop(tx);
+    let limit = app.config.api.object.0;
+    let mut room = limit;
+    let body = body.into_data_stream().map(move |chunk| {
+        let chunk = chunk.map_err(|error| StoreError::Source(error.to_string()))?;
+        room = room.checked_sub(chunk.len() as u64).ok_or_else(|| StoreError::Source("too large".to_owned()))?;
+        Ok(chunk)
+    });
+    app.store.put(&key, handover::content_type(&path), body.boxed()).await?;
+    Ok(StatusCode::CREATED.into_response())
+}
+
+#[derive(Deserialize)]
+pub(super) struct Heartbeat {
+    lease: String,
+    #[serde(default)]
+    progress: f64,
+    #[serde(default)]
+    handed: Vec<Handover>,
+}
+
+pub(super) async fn heartbeat(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    Path(id): Path<String>,
+    LargeJson(beat): LargeJson<Heartbeat>,
+) -> Answer {
+    caller.is(&[Role::Worker])?;
+    let progress = if beat.progress.is_finite() { beat.progress } else { 0.0 };
+    let cancel = app.ingest.heartbeat(&request::id(&id)?, &beat.lease, progress, &beat.handed).await?;
+    Ok(axum::Json(serde_json::json!({ "cancel": cancel })).into_response())
+}
+
+#[derive(Deserialize)]
+pub(super) struct Completion {
+    lease: String,
+    #[serde(default)]
+    segments: Vec<Handover>,
+    #[serde(default)]
+    report: Option<MediaInfo>,
+}
+
+pub(super) async fn complete(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    Path(id): Path<String>,
+    LargeJson(done): LargeJson<Completion>,
+) -> Answer {
+    caller.is(&[Role::Worker])?;
+    app.ingest.complete(&request::id(&id)?, &done.lease, &done.segments, done.report).await?;
+    Ok(StatusCode::NO_CONTENT.into_response())
+}
+
+#[derive(Deserialize)]
+pub(super) struct Failure {
+    lease: String,
+    code: String,
+    #[serde(default)]
+    detail: String,
+    #[serde(default)]
+    retry: bool,
+}
+
+pub(super) async fn fail(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    Path(id): Path<String>,
+    LargeJson(failure): LargeJson<Failure>,
+) -> Answer {
+    caller.is(&[Role::Worker])?;
+    let plain = (1..=64).contains(&failure.code.len())
+        && failure.code.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
+    let code = if plain { failure.code.as_str() } else { "media_crashed" };
+    let detail: String = failure.detail.chars().filter(|c| !c.is_control()).take(500).collect();
+    app.ingest.fail(&request::id(&id)?, &failure.lease, code, &detail, failure.retry).await?;
+    Ok(StatusCode::NO_CONTENT.into_response())
+}

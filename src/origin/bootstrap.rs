@@ -1,0 +1,38 @@
+//! What a first start makes: the admin's API key.
+
+use super::config::Secret;
+use crate::catalog::{self, ApiKey, Role};
+use crate::db::{Db, DbError, next_number};
+use crate::ids::Id;
+use crate::time::Clock;
+
+/// Makes the configured key the admin's; without one, makes one at the first start and prints it once.
+pub(super) async fn admin_key(db: &Db, configured: Option<&Secret>, clock: &Clock) -> Result<(), DbError> {
+    let mut tx = db.begin().await?;
+    tx.lock("bootstrap", "admin").await?;
+    let key = |id: &str| -> Result<ApiKey, DbError> {
+        let id = Id::parse(id).map_err(|error| DbError::Corrupt(error.to_string()))?;
+        Ok(ApiKey { id, role: Role::Admin, name: "admin".to_owned(), created: clock.unix_millis() })
+    };
+    match configured {
+        Some(secret) => {
+            let hash = catalog::hash_secret(secret.expose());
+            // Several origins start over one database: only a change is written.
+            if catalog::find_key(&mut tx, hash).await?.is_none_or(|known| known.role != Role::Admin) {
+                catalog::ensure_key(&mut tx, &key("admin")?, hash).await?;
+            }
+            tx.commit().await
+        }
+        None => {
+            if next_number(&mut tx, "first_start").await? > 1 {
+                return Ok(());
+            }
+            let secret = catalog::new_secret("lyk");
+            catalog::add_key(&mut tx, &key("firstadmin")?, catalog::hash_secret(&secret)).await?;
+            tx.commit().await?;
+            // Once, and not through the log, which is kept.
+            eprintln!("The admin's API key, shown this once: {secret}");
+            Ok(())
+        }
+    }
+}

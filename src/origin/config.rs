@@ -1,0 +1,254 @@
+//! `origin.toml`.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Deserializer};
+
+use crate::packaging::Ladder;
+use crate::units::{self, ByteSize, Span};
+use crate::{admin, db, front, jobs, store, upload};
+
+/// The configuration of an origin.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Where clients and workers reach this origin, without a trailing slash.
+    #[serde(deserialize_with = "base_url")]
+    pub public_url: String,
+    /// Where playback URLs begin: one edge or several, which sessions are spread over. From 1 to 64.
+    #[serde(deserialize_with = "edges")]
+    pub edges: Vec<String>,
+    /// The catalogue and the queue.
+    pub database: db::Url,
+    /// Connections to it.
+    #[serde(default)]
+    pub database_pool: db::PoolConfig,
+    /// An API key of role admin. Without one, one is made at the first start and printed once.
+    #[serde(default, deserialize_with = "secret_option")]
+    pub admin_key: Option<Secret>,
+    /// What edges must show on `/v/`, the revocation feed and stream leases.
+    #[serde(deserialize_with = "secret")]
+    pub edge_bearer: Secret,
+    /// The object store.
+    pub store: store::Config,
+    /// How tokens are signed.
+    pub tokens: Tokens,
+    /// How many streams a viewer may watch at once.
+    #[serde(default)]
+    pub streams: Streams,
+    /// Transcoding processes beside this one.
+    #[serde(default)]
+    pub workers: Workers,
+    /// The rungs and segments that recordings are made into.
+    #[serde(default)]
+    pub ladder: Ladder,
+    /// Uploads.
+    #[serde(default)]
+    pub uploads: upload::Config,
+    /// The queue.
+    #[serde(default)]
+    pub queue: jobs::Config,
+    /// The API.
+    #[serde(default)]
+    pub api: Api,
+    /// The operators' listener.
+    #[serde(default)]
+    pub admin: Option<admin::Config>,
+    /// The listeners.
+    #[serde(default)]
+    pub listen: Vec<front::Listen>,
+    /// Which sites' pages may use the API with a key of theirs.
+    #[serde(default)]
+    pub cors: Cors,
+    /// What a peer may cost.
+    #[serde(default)]
+    pub limits: front::Limits,
+}
+
+impl Config {
+    /// What no single key can tell: whether the parts fit together.
+    pub fn check(&self) -> Result<(), String> {
+        if self.tokens.issuer.is_empty() || self.tokens.audience.is_empty() {
+            return Err("`tokens`: `issuer` and `audience` can't be empty".to_owned());
+        }
+        if self.listen.is_empty() {
+            return Err("there is no [[listen]]: name at least one address to serve on".to_owned());
+        }
+        if self.queue.backoff > self.queue.backoff_most {
+            return Err("`queue.backoff` is longer than `queue.backoff_most`".to_owned());
+        }
+        if let store::Config::S3(s3) = &self.store {
+            s3.check().map_err(|error| format!("`store.s3`: {error}"))?;
+        }
+        Ok(())
+    }
+}
+
+/// A secret; never shown.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// The text, for comparing and hashing.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("…")
+    }
+}
+
+fn secret<'de, D: Deserializer<'de>>(from: D) -> Result<Secret, D::Error> {
+    let text = String::deserialize(from)?;
+    if !(8..=512).contains(&text.len()) || !text.bytes().all(|b| b.is_ascii_graphic()) {
+        return Err(serde::de::Error::custom("a secret has 8 to 512 printable characters without spaces"));
+    }
+    Ok(Secret(text))
+}
+
+fn secret_option<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Secret>, D::Error> {
+    secret(from).map(Some)
+}
+
+fn check_url(text: String) -> Result<String, String> {
+    let url = url::Url::parse(&text).map_err(|error| format!("\"{text}\" is no URL: {error}"))?;
+    let plain = matches!(url.scheme(), "http" | "https") && url.query().is_none() && url.fragment().is_none();
+    if !plain || url.host().is_none() {
+        return Err(format!("\"{text}\" should be such as \"https://courses.example.com\""));
+    }
+    Ok(text.trim_end_matches('/').to_owned())
+}
+
+fn base_url<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
+    check_url(String::deserialize(from)?).map_err(serde::de::Error::custom)
+}
+
+fn edges<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<String>, D::Error> {
+    let edges = Vec::<String>::deserialize(from)?;
+    if !(1..=64).contains(&edges.len()) {
+        return Err(serde::de::Error::custom("name 1 to 64 edges"));
+    }
+    edges.into_iter().map(|edge| check_url(edge).map_err(serde::de::Error::custom)).collect()
+}
+
+/// `tokens = { … }`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tokens {
+    /// The directory of the signing keys; the first one is made when there is none.
+    pub keys: PathBuf,
+    /// The `iss` of tokens. Default "lyceum".
+    #[serde(default = "default_issuer")]
+    pub issuer: String,
+    /// The `aud` of tokens. Default "lyceum-edge".
+    #[serde(default = "default_audience")]
+    pub audience: String,
+    /// How long a token lives at least; it outlives its lesson in any case. From 1m to 30d, default 12h.
+    #[serde(default = "default_ttl", deserialize_with = "units::span::<_, 60_000, 2_592_000_000>")]
+    pub ttl: Span,
+}
+
+fn default_issuer() -> String {
+    "lyceum".to_owned()
+}
+fn default_audience() -> String {
+    "lyceum-edge".to_owned()
+}
+fn default_ttl() -> Span {
+    Span::secs(12 * 3600)
+}
+
+/// What happens to a viewer's next stream when the limit is reached.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum WhenFull {
+    /// It is refused.
+    #[default]
+    Refuse,
+    /// It ends the oldest one.
+    EndOldest,
+}
+
+/// `streams = { … }`.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Streams {
+    /// Streams that a viewer may watch at once. From 1 to 1,000, default 3.
+    #[serde(deserialize_with = "units::number::<_, 1, 1000>")]
+    pub limit: u64,
+    /// "refuse" or "end-oldest". Default "refuse".
+    pub when_full: WhenFull,
+    /// How long an edge's lease for a stream lasts without being renewed. From 5s to 10m, default 45s.
+    #[serde(deserialize_with = "units::span::<_, 5_000, 600_000>")]
+    pub lease: Span,
+}
+
+impl Default for Streams {
+    fn default() -> Self {
+        Self { limit: 3, when_full: WhenFull::Refuse, lease: Span::secs(45) }
+    }
+}
+
+/// `workers = { … }`.
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Workers {
+    /// How many `lyceum-transcoder worker` processes run beside the origin. From 0 to 64, default 0.
+    #[serde(deserialize_with = "units::number::<_, 0, 64>")]
+    pub count: u64,
+}
+
+/// `[api]`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Api {
+    /// The largest JSON body. From 1KiB to 16MiB, default 256KiB; what a worker reports may have sixteen times that.
+    #[serde(deserialize_with = "units::size::<_, 1024, 16_777_216>")]
+    pub body: ByteSize,
+    /// How many rows a page of a list has at most. From 1 to 1,000, default 100.
+    #[serde(deserialize_with = "units::number::<_, 1, 1000>")]
+    pub page: u64,
+    /// How long a page's login lasts. From 5m to 90d, default 7d.
+    #[serde(deserialize_with = "units::span::<_, 300_000, 7_776_000_000>")]
+    pub login: Span,
+    /// Event streams and long polls open at once. From 1 to 100,000, default 2,000.
+    #[serde(deserialize_with = "units::number::<_, 1, 100_000>")]
+    pub waiting: u64,
+    /// How often a waiting request looks for what another origin did. From 50ms to 10s, default 400ms.
+    #[serde(deserialize_with = "units::span::<_, 50, 10_000>")]
+    pub look: Span,
+    /// The largest object that a worker may hand over. From 1MiB to 256MiB, default 128MiB.
+    #[serde(deserialize_with = "units::size::<_, 1_048_576, 268_435_456>")]
+    pub object: ByteSize,
+}
+
+impl Default for Api {
+    fn default() -> Self {
+        Self {
+            body: ByteSize::kib(256),
+            page: 100,
+            login: Span::secs(7 * 24 * 3600),
+            waiting: 2_000,
+            look: Span::millis(400),
+            object: ByteSize::mib(128),
+        }
+    }
+}
+
+/// `[cors]`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Cors {
+    /// Origins whose pages may read answers, or "*". They need a key: cookies are never taken from other sites.
+    /// Default "*".
+    pub origins: Vec<String>,
+}
+
+impl Default for Cors {
+    fn default() -> Self {
+        Self { origins: vec!["*".to_owned()] }
+    }
+}

@@ -1,0 +1,238 @@
+//! `/v/…`: what edges fetch. Segments come straight from the store; playlists are rendered from the catalogue, growing
+//! and finished ones alike. Conditions and ranges follow RFC 9110, sections 13 and 14; lifetimes are the design's.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::{Path, State};
+use axum::response::{IntoResponse, Response};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+
+use super::App;
+use super::api::Answer;
+use super::auth::Edge;
+use super::error::Refusal;
+use super::ingest::object_key;
+use super::request;
+use super::snapshot::Rendered;
+use crate::catalog::{self, VersionState};
+use crate::ids::Id;
+use crate::packaging::{handover, render};
+use crate::store::{ByteRange, Key, Meta, Store, StoreError};
+
+const FOR_EVER: HeaderValue = HeaderValue::from_static("public, max-age=31536000, immutable");
+const LESSON: HeaderValue = HeaderValue::from_static("public, max-age=2");
+const GROWING: HeaderValue = HeaderValue::from_static("public, max-age=1, stale-if-error=6");
+const SURROGATE_KEY: HeaderName = HeaderName::from_static("surrogate-key");
+
+/// `GET /v/{lesson}/…`, for whoever shows the edges' secret.
+pub(super) async fn serve(
+    State(app): State<Arc<App>>,
+    _: Edge,
+    Path((lesson, path)): Path<(String, String)>,
+    headers: HeaderMap,
+) -> Answer {
+    let lesson = request::id(&lesson)?;
+    let mut response = match path.split_once('/') {
+        None => of_lesson(&app, &lesson, &path, &headers).await?,
+        Some((version, path)) => of_version(&app, &lesson, &request::id(version)?, path, &headers).await?,
+    };
+    let tag = HeaderValue::try_from(format!("lesson-{lesson}")).map_err(|error| Refusal::Internal(error.to_string()))?;
+    response.headers_mut().insert(SURROGATE_KEY, tag);
+    Ok(response)
+}
+
+/// What lies beside the versions: it points into the one that plays now.
+async fn of_lesson(app: &App, lesson: &Id, name: &str, headers: &HeaderMap) -> Answer {
+    if !matches!(name, "master.m3u8" | "manifest.mpd" | "lesson.json") {
+        return Err(Refusal::NotFound);
+    }
+    let mut tx = app.db.read().await?;
+    let Some(version) = catalog::playing_version(&mut tx, lesson).await? else {
+        let known = catalog::lesson(&mut tx, lesson).await?.is_some();
+        return Err(if known { Refusal::NotReady } else { Refusal::NotFound });
+    };
+    let snapshot = app.ingest.snapshot(&mut tx, &version.id).await?.ok_or(Refusal::NotReady)?;
+    drop(tx);
+    // Until the finished playlists are stored, players are sent to the growing ones.
+    let ready = version.state == VersionState::Ready;
+    let id = version.id.as_str();
+    let rendered = snapshot.render(&format!("{name} {ready}"), |index| match name {
+        "master.m3u8" => render::master(index, id),
+        "manifest.mpd" => render::manifest(index, id).filter(|_| ready),
+        _ => Some(render::lesson_json(index, &snapshot.media, id)),
+    });
+    playlist(rendered.ok_or(Refusal::NotReady)?, name, LESSON, headers)
+}
+
+async fn of_version(app: &App, lesson: &Id, version: &Id, path: &str, headers: &HeaderMap) -> Answer {
+    let Some(track) = path.strip_suffix("/event.m3u8") else {
+        return of_store(app, lesson, version, path, headers).await;
+    };
+    let mut tx = app.db.read().await?;
+    let row = catalog::version(&mut tx, version).await?.filter(|row| row.lesson == *lesson).ok_or(Refusal::NotFound)?;
+    let snapshot = app.ingest.snapshot(&mut tx, &row.id).await?.ok_or(Refusal::NotReady)?;
+    drop(tx);
+    let rendered = snapshot.render(path, |index| render::event_playlist(index, track));
+    playlist(rendered.ok_or(Refusal::NotReady)?, path, GROWING, headers)
+}
+
+async fn of_store(app: &App, lesson: &Id, version: &Id, path: &str, headers: &HeaderMap) -> Answer {
+    let key = object_key(lesson, version, path)?;
+    match object(&app.store, &key, headers, Some(FOR_EVER)).await {
+        Err(Refusal::Store(StoreError::NotFound)) => {
+            let known = catalog::version(&mut app.db.read().await?, version).await?;
+            let making = known.is_some_and(|row| row.lesson == *lesson && row.state == VersionState::Transcoding);
+            Err(if making { Refusal::NotReady } else { Refusal::NotFound })
+        }
+        answer => {
+            let answer = answer?;
+            let length = answer.headers().get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok());
+            app.metrics.delivered.inc_by(length.and_then(|length| length.parse().ok()).unwrap_or(0));
+            Ok(answer)
+        }
+    }
+}
+
+fn playlist(rendered: Rendered, name: &str, cache: HeaderValue, headers: &HeaderMap) -> Answer {
+    let meta = Meta {
+        size: rendered.text.len() as u64,
+        etag: rendered.etag,
+        content_type: handover::content_type(name).to_owned(),
+    };
+    let status = match conditions(headers, &meta.etag)? {
+        Condition::NotModified => StatusCode::NOT_MODIFIED,
+        Condition::Whole | Condition::Range(_) => StatusCode::OK,
+    };
+    let body = if status == StatusCode::OK { Body::from(rendered.text) } else { Body::empty() };
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    describe(&meta, Some(cache), response.headers_mut())?;
+    if status == StatusCode::OK {
+        response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(meta.size));
+    }
+    Ok(response)
+}
+
+/// An object of the store as an answer: whole, a part, or not modified.
+pub(super) async fn object(store: &Store, key: &Key, headers: &HeaderMap, cache: Option<HeaderValue>) -> Answer {
+    // One look tells size and tag; the conditions are judged before a body is opened.
+    let conditional = [header::IF_MATCH, header::IF_NONE_MATCH, header::IF_RANGE].iter().any(|h| headers.contains_key(h));
+    let range = if conditional {
+        let meta = store.head(key).await?;
+        match conditions(headers, &meta.etag)? {
+            Condition::NotModified => {
+                let mut response = StatusCode::NOT_MODIFIED.into_response();
+                describe(&meta, cache, response.headers_mut())?;
+                return Ok(response);
+            }
+            Condition::Whole => None,
+            Condition::Range(range) => Some(range),
+        }
+    } else {
+        byte_range(headers)
+    };
+    let object = store.get(key, range).await?;
+    let (range_end, size) = (object.range.end, object.meta.size);
+    let mut response = Response::new(Body::from_stream(object.body));
+    let to = response.headers_mut();
+    describe(&object.meta, cache, to)?;
+    to.insert(header::CONTENT_LENGTH, HeaderValue::from(range_end - object.range.start));
+    if range.is_some() {
+        let field = format!("bytes {}-{}/{size}", object.range.start, range_end.saturating_sub(1));
+        to.insert(header::CONTENT_RANGE, HeaderValue::try_from(field).map_err(|e| Refusal::Internal(e.to_string()))?);
+        *response.status_mut() = StatusCode::PARTIAL_CONTENT;
+    }
+    Ok(response)
+}
+
+fn describe(meta: &Meta, cache: Option<HeaderValue>, to: &mut HeaderMap) -> Result<(), Refusal> {
+    let value = |text: &str| HeaderValue::try_from(text).map_err(|error| Refusal::Internal(error.to_string()));
+    to.insert(header::ETAG, value(&meta.etag)?);
+    to.insert(header::CONTENT_TYPE, value(&meta.content_type)?);
+    to.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+    to.insert(header::CACHE_CONTROL, cache.unwrap_or(HeaderValue::from_static("no-store")));
+    Ok(())
+}
+
+/// What the conditions of a request come to.
+#[derive(Debug, PartialEq, Eq)]
+enum Condition {
+    NotModified,
+    Whole,
+    Range(ByteRange),
+}
+
+/// RFC 9110, section 13.2.2, for a strong tag.
+fn conditions(headers: &HeaderMap, etag: &str) -> Result<Condition, Refusal> {
+    if headers.contains_key(header::IF_MATCH) && !names(headers, &header::IF_MATCH, etag, false) {
+        return Err(Refusal::PreconditionFailed);
+    }
+    if headers.contains_key(header::IF_NONE_MATCH) && names(headers, &header::IF_NONE_MATCH, etag, true) {
+        return Ok(Condition::NotModified);
+    }
+    let holds = headers.get(header::IF_RANGE).is_none_or(|tag| tag.as_bytes() == etag.as_bytes());
+    Ok(byte_range(headers).filter(|_| holds).map_or(Condition::Whole, Condition::Range))
+}
+
+/// Whether a list of tags names this one; weak ones only where `weak` comparison is asked for.
+fn names(headers: &HeaderMap, name: &HeaderName, etag: &str, weak: bool) -> bool {
+    let fields = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
+    fields.flat_map(|field| field.split(',')).map(str::trim).any(|tag| {
+        tag == "*" || tag == etag || (weak && tag.strip_prefix("W/") == Some(etag))
+    })
+}
+
+/// One range of bytes. Several, or what is none, are passed over, as section 14.2 allows: the answer is whole.
+fn byte_range(headers: &HeaderMap) -> Option<ByteRange> {
+    let mut fields = headers.get_all(header::RANGE).iter();
+    let field = fields.next()?.to_str().ok()?;
+    if fields.next().is_some() {
+        return None;
+    }
+    let (first, last) = field.strip_prefix("bytes=")?.trim().split_once('-')?;
+    let number = |text: &str| -> Option<u64> {
+        (!text.is_empty() && text.bytes().all(|b| b.is_ascii_digit())).then(|| text.parse().ok()).flatten()
+    };
+    match (first, last) {
+        ("", last) => number(last).map(ByteRange::Last),
+        (first, "") => number(first).map(ByteRange::From),
+        (first, last) => {
+            let (first, last) = (number(first)?, number(last)?);
+            (first <= last).then_some(ByteRange::Between(first, last))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fields(pairs: &[(HeaderName, &str)]) -> HeaderMap {
+        pairs.iter().map(|(name, value)| (name.clone(), HeaderValue::from_str(value).unwrap())).collect()
+    }
+
+    #[test]
+    fn one_good_range_is_taken_and_all_else_is_passed_over() {
+        let range = |text| byte_range(&fields(&[(header::RANGE, text)]));
+        assert_eq!(range("bytes=0-9"), Some(ByteRange::Between(0, 9)));
+        assert_eq!(range("bytes=5-"), Some(ByteRange::From(5)));
+        assert_eq!(range("bytes=-5"), Some(ByteRange::Last(5)));
+        for odd in ["bytes=9-0", "bytes=a-b", "bytes=0-1,3-4", "items=0-1", "bytes=-", "bytes=", "bytes=+1-2"] {
+            assert_eq!(range(odd), None, "{odd}");
+        }
+    }
+
+    #[test]
+    fn conditions_are_judged_in_order() {
+        let tag = "\"a\"";
+        let judge = |pairs: &[(HeaderName, &str)]| conditions(&fields(pairs), tag);
+        assert_eq!(judge(&[(header::IF_NONE_MATCH, "\"b\", W/\"a\"")]).unwrap(), Condition::NotModified);
+        assert!(judge(&[(header::IF_MATCH, "W/\"a\"")]).is_err());
+        assert!(judge(&[(header::IF_MATCH, "\"b\""), (header::IF_NONE_MATCH, "\"a\"")]).is_err());
+        let range = (header::RANGE, "bytes=0-1");
+        assert_eq!(judge(&[range.clone(), (header::IF_RANGE, "\"b\"")]).unwrap(), Condition::Whole);
+        assert_eq!(judge(&[range.clone(), (header::IF_RANGE, tag)]).unwrap(), Condition::Range(ByteRange::Between(0, 1)));
+        assert_eq!(judge(&[range, (header::IF_MATCH, tag)]).unwrap(), Condition::Range(ByteRange::Between(0, 1)));
+    }
+}

@@ -1,0 +1,213 @@
+//! What can go wrong with a request, and the one table that says what a client is told: status, stable code, sentence.
+//! The cause goes to the log.
+
+use axum::body::Body;
+use axum::response::{IntoResponse, Response};
+use http::{HeaderValue, StatusCode, header};
+
+use crate::db::DbError;
+use crate::front::problem;
+use crate::store::StoreError;
+use crate::upload::UploadError;
+use crate::upload::headers::HeaderError;
+
+/// Why a request was refused.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Refusal {
+    #[error("no credential")]
+    Unauthenticated,
+    #[error("the role may not do that")]
+    Forbidden,
+    #[error("a page of another site asked with a cookie")]
+    CrossSite,
+    #[error("there is nothing here")]
+    NotFound,
+    #[error("{0}")]
+    Invalid(String),
+    #[error("{0}")]
+    Unprocessable(String),
+    #[error("the body is too large")]
+    BodyTooLarge,
+    #[error("the media type is not taken")]
+    UnsupportedType,
+    #[error("not made yet")]
+    NotReady,
+    #[error("the viewer has no entitlement")]
+    NotEntitled,
+    #[error("the lesson can't be played yet")]
+    NotPlayable,
+    #[error("the lease was lost")]
+    LeaseLost,
+    #[error("the streams are used up")]
+    TooManyStreams,
+    #[error("the session was revoked or is over")]
+    SessionRevoked,
+    #[error("too many requests wait")]
+    Busy,
+    #[error("another version of tus")]
+    TusVersion,
+    #[error("a condition of the request does not hold")]
+    PreconditionFailed,
+    #[error("the program is ending")]
+    Draining,
+    #[error(transparent)]
+    Header(#[from] HeaderError),
+    #[error(transparent)]
+    Upload(UploadError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Db(#[from] DbError),
+    #[error("{0}")]
+    Internal(String),
+}
+
+impl From<UploadError> for Refusal {
+    fn from(error: UploadError) -> Self {
+        match error {
+            UploadError::Store(error) => Self::Store(error),
+            UploadError::Db(error) => Self::Db(error),
+            other => Self::Upload(other),
+        }
+    }
+}
+
+/// The status that tus has for a body that misses its checksum.
+fn checksum_mismatch() -> StatusCode {
+    StatusCode::from_u16(460).unwrap_or(StatusCode::BAD_REQUEST)
+}
+
+impl Refusal {
+    /// Status, code and sentence.
+    pub(super) fn describe(&self) -> (StatusCode, &'static str, String) {
+        use StatusCode as S;
+        let say = |status, code, text: &str| (status, code, text.to_owned());
+        match self {
+            Self::Unauthenticated => say(S::UNAUTHORIZED, "unauthenticated", "Show an API key as Authorization: Bearer, or log in."),
+            Self::Forbidden => say(S::FORBIDDEN, "forbidden", "This key's role may not do that."),
+            Self::CrossSite => say(S::FORBIDDEN, "cross_site", "A page of another site can't use this login; it needs an API key of its own."),
+            Self::NotFound => say(S::NOT_FOUND, "not_found", "There is nothing of that name here."),
+            Self::Invalid(what) => (S::BAD_REQUEST, "invalid_request", what.clone()),
+            Self::Unprocessable(what) => (S::UNPROCESSABLE_ENTITY, "unprocessable", what.clone()),
+            Self::BodyTooLarge => say(S::PAYLOAD_TOO_LARGE, "body_too_large", "The body is larger than is taken here."),
+            Self::UnsupportedType => say(S::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", "The Content-Type is not one that is taken here."),
+            Self::NotReady => say(S::NOT_FOUND, "not_ready", "This has not been made yet; it appears while the lesson is transcoded."),
+            Self::NotEntitled => say(S::FORBIDDEN, "not_entitled", "This user has no entitlement to the lesson's course."),
+            Self::NotPlayable => say(S::CONFLICT, "not_playable", "The lesson can't be played yet."),
+            Self::LeaseLost => say(S::CONFLICT, "lease_lost", "The lease of this task was lost; leave it."),
+            Self::TooManyStreams => say(S::CONFLICT, "too_many_streams", "The viewer watches as many streams as allowed."),
+            Self::SessionRevoked => say(S::CONFLICT, "session_revoked", "The session was revoked or is over."),
+            Self::Busy => say(S::SERVICE_UNAVAILABLE, "busy", "Too many requests wait here; try again in a moment."),
+            Self::TusVersion => say(S::PRECONDITION_FAILED, "tus_version", "Tus-Resumable must be 1.0.0."),
+            Self::PreconditionFailed => say(S::PRECONDITION_FAILED, "precondition_failed", "What is here is not what the request asks for."),
+            Self::Draining => say(S::SERVICE_UNAVAILABLE, "draining", "This origin is ending; ask another or try again."),
+            Self::Header(error) => (S::BAD_REQUEST, "invalid_header", format!("{error}.")),
+            Self::Upload(error) => describe_upload(error),
+            Self::Store(StoreError::NotFound) => say(S::NOT_FOUND, "not_found", "There is nothing of that name here."),
+            Self::Store(StoreError::RangeNotSatisfiable { size }) => {
+                (S::RANGE_NOT_SATISFIABLE, "range_not_satisfiable", format!("There are {size} bytes."))
+            }
+            Self::Store(StoreError::Source(_)) => say(S::BAD_REQUEST, "body_incomplete", "The body broke off."),
+            Self::Store(StoreError::Full(_)) => say(S::INSUFFICIENT_STORAGE, "store_full", "The object store is full."),
+            Self::Store(StoreError::Unavailable(_) | StoreError::Held) => {
+                say(S::SERVICE_UNAVAILABLE, "store_unavailable", "The object store does not answer; try again in a moment.")
+            }
+            Self::Store(StoreError::Refused(_)) | Self::Internal(_) => {
+                say(S::INTERNAL_SERVER_ERROR, "internal", "Something is wrong with this origin; its log says what.")
+            }
+            Self::Db(DbError::Unavailable(_)) => {
+                say(S::SERVICE_UNAVAILABLE, "database_unavailable", "The database does not answer; try again in a moment.")
+            }
+            Self::Db(DbError::Duplicate(_)) => say(S::CONFLICT, "conflict", "This is there already."),
+            Self::Db(_) => say(S::INTERNAL_SERVER_ERROR, "internal", "Something is wrong with this origin; its log says what."),
+        }
+    }
+}
+
+fn describe_upload(error: &UploadError) -> (StatusCode, &'static str, String) {
+    use StatusCode as S;
+    let (status, code) = match error {
+        UploadError::NotFound => (S::NOT_FOUND, "upload_not_found"),
+        UploadError::Gone => (S::GONE, "upload_gone"),
+        UploadError::WrongOffset { .. } => (S::CONFLICT, "offset_mismatch"),
+        UploadError::TooLong => (S::PAYLOAD_TOO_LARGE, "body_exceeds_upload"),
+        UploadError::TooLarge { .. } => (S::PAYLOAD_TOO_LARGE, "upload_too_large"),
+        UploadError::TooMany { .. } => (S::TOO_MANY_REQUESTS, "too_many_uploads"),
+        UploadError::WrongLength => (S::BAD_REQUEST, "length_mismatch"),
+        UploadError::ChecksumMismatch => (checksum_mismatch(), "checksum_mismatch"),
+        UploadError::Superseded => (S::CONFLICT, "upload_superseded"),
+        UploadError::BrokenBody(_) => (S::BAD_REQUEST, "body_incomplete"),
+        UploadError::NotWritable => (S::FORBIDDEN, "upload_not_writable"),
+        UploadError::Store(_) | UploadError::Db(_) => (S::INTERNAL_SERVER_ERROR, "internal"),
+    };
+    let text = error.to_string();
+    let mut letters = text.chars();
+    let sentence = letters.next().map(|first| first.to_uppercase().chain(letters).collect::<String>());
+    (status, code, format!("{}.", sentence.unwrap_or_default()))
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        let (status, code, detail) = self.describe();
+        if status.is_server_error() && !matches!(self, Self::Draining | Self::Busy) {
+            tracing::error!(code, error = %self, "a request failed");
+        } else {
+            tracing::debug!(code, error = %self, "a request was refused");
+        }
+        let mut response: Response = problem::response::<Body>(status, code, &detail);
+        let headers = response.headers_mut();
+        match &self {
+            Self::Unauthenticated => {
+                headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"lyceum\""));
+            }
+            Self::TusVersion => {
+                headers.insert("tus-version", HeaderValue::from_static(crate::upload::headers::VERSION));
+            }
+            Self::Upload(UploadError::WrongOffset { expected }) => {
+                headers.insert("upload-offset", HeaderValue::from(*expected));
+            }
+            Self::Store(StoreError::RangeNotSatisfiable { size }) => {
+                if let Ok(value) = HeaderValue::try_from(format!("bytes */{size}")) {
+                    headers.insert(header::CONTENT_RANGE, value);
+                }
+            }
+            _ => {}
+        }
+        if status == StatusCode::SERVICE_UNAVAILABLE {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_refusal_has_its_status_and_code() {
+        let table: Vec<(Refusal, u16, &str)> = vec![
+            (Refusal::Unauthenticated, 401, "unauthenticated"),
+            (Refusal::Forbidden, 403, "forbidden"),
+            (Refusal::NotEntitled, 403, "not_entitled"),
+            (Refusal::NotPlayable, 409, "not_playable"),
+            (Refusal::NotReady, 404, "not_ready"),
+            (Refusal::LeaseLost, 409, "lease_lost"),
+            (Refusal::TooManyStreams, 409, "too_many_streams"),
+            (UploadError::WrongOffset { expected: 7 }.into(), 409, "offset_mismatch"),
+            (UploadError::ChecksumMismatch.into(), 460, "checksum_mismatch"),
+            (UploadError::Gone.into(), 410, "upload_gone"),
+            (UploadError::Store(StoreError::Full("x".to_owned())).into(), 507, "store_full"),
+            (StoreError::Unavailable("secret words".to_owned()).into(), 503, "store_unavailable"),
+            (StoreError::Refused("secret words".to_owned()).into(), 500, "internal"),
+            (StoreError::RangeNotSatisfiable { size: 9 }.into(), 416, "range_not_satisfiable"),
+            (DbError::Corrupt("secret words".to_owned()).into(), 500, "internal"),
+        ];
+        for (refusal, status, code) in table {
+            let (told_status, told_code, sentence) = refusal.describe();
+            assert_eq!((told_status.as_u16(), told_code), (status, code), "{refusal:?}");
+            assert!(!sentence.contains("secret"), "the cause is for the log: {sentence}");
+            assert_eq!(refusal.into_response().headers().get("content-type").unwrap(), "application/problem+json");
+        }
+    }
+}

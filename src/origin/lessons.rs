@@ -1,0 +1,225 @@
+//! A lesson as the API tells it, and the stream of its changes (server-sent events, the HTML standard, section 9.2).
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::{Path, State};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use futures_util::StreamExt;
+use http::{HeaderValue, StatusCode, header};
+use serde_json::{Value, json};
+use tokio::time::{sleep, timeout};
+
+use super::App;
+use super::api::Answer;
+use super::auth::Caller;
+use super::error::Refusal;
+use super::request::{self, Json};
+use crate::catalog::{self, Lesson, VersionState};
+use crate::db::Tx;
+use crate::ids::Id;
+use crate::jobs;
+use crate::time::monotonic;
+use crate::upload;
+
+/// A silent stream says so after this long, so that proxies and the front don't take it for dead.
+const KEEP_ALIVE: Duration = Duration::from_secs(10);
+
+/// The lesson as the API tells it.
+pub(super) async fn tell(tx: &mut Tx, lesson: &Lesson) -> Result<Value, Refusal> {
+    let newest = match &lesson.newest {
+        Some(id) => catalog::version(tx, id).await?,
+        None => None,
+    };
+    let serving = match (&lesson.serving, &newest) {
+        (Some(id), Some(newest)) if *id == newest.id => Some(newest.clone()),
+        (Some(id), _) => catalog::version(tx, id).await?,
+        (None, _) => None,
+    };
+    let state = match (&lesson.uploading, &newest) {
+        (Some(_), _) => "uploading",
+        (None, None) => "awaiting_upload",
+        (None, Some(version)) => version.state.as_str(),
+    };
+    let progress = match (&lesson.uploading, &newest) {
+        (Some(upload), _) => upload_progress(tx, upload).await?,
+        (None, Some(version)) => version.progress,
+        (None, None) => 0.0,
+    };
+    let shown = serving.as_ref().or(newest.as_ref());
+    let renditions: Value = shown
+        .map(|version| serde_json::from_str(&version.renditions))
+        .transpose()
+        .map_err(|error| Refusal::Internal(format!("a version's renditions: {error}")))?
+        .unwrap_or_else(|| json!([]));
+    let failed = newest.as_ref().filter(|version| lesson.uploading.is_none() && version.state == VersionState::Failed);
+    let error = failed.and_then(|version| version.error.as_ref());
+    Ok(json!({
+        "id": lesson.id,
+        "course": lesson.course,
+        "title": lesson.title,
+        "state": state,
+        "playable": serving.as_ref().is_some_and(|version| version.playable),
+        "progress": progress,
+        "duration": shown.and_then(|version| version.duration).map(|ms| ms as f64 / 1000.0),
+        "renditions": renditions,
+        "error": error.map(|(code, detail)| json!({ "code": code, "detail": detail })),
+        "version": shown.map(|version| version.id.clone()),
+    }))
+}
+
+async fn upload_progress(tx: &mut Tx, upload: &Id) -> Result<f64, Refusal> {
+    let Some((received, length)) = upload::lengths(tx, upload).await? else { return Ok(0.0) };
+    Ok(length.filter(|length| *length > 0).map_or(0.0, |length| received as f64 / length as f64))
+}
+
+/// A lesson that the caller may see.
+pub(super) async fn visible(tx: &mut Tx, caller: &Caller, id: &str) -> Result<Lesson, Refusal> {
+    let lesson = catalog::lesson(tx, &request::id(id)?).await?.ok_or(Refusal::NotFound)?;
+    caller.sees(&lesson.owner)?;
+    Ok(lesson)
+}
+
+pub(super) async fn show(State(app): State<Arc<App>>, caller: Caller, Path(id): Path<String>) -> Answer {
+    let mut tx = app.db.read().await?;
+    let lesson = visible(&mut tx, &caller, &id).await?;
+    Ok(axum::Json(tell(&mut tx, &lesson).await?).into_response())
+}
+
+pub(super) async fn rename(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    Path(id): Path<String>,
+    Json(new): Json<super::api::Titled>,
+) -> Answer {
+    let title = request::title(&new.title)?;
+    let mut tx = app.db.begin().await?;
+    let lesson = visible(&mut tx, &caller, &id).await?;
+    caller.owns(&lesson.owner)?;
+    catalog::rename_lesson(&mut tx, &lesson.id, &title).await?;
+    let json = tell(&mut tx, &Lesson { title, ..lesson }).await?;
+    tx.commit().await?;
+    app.ingest.changed.notify_waiters();
+    Ok(axum::Json(json).into_response())
+}
+
+pub(super) async fn remove(State(app): State<Arc<App>>, caller: Caller, Path(id): Path<String>) -> Answer {
+    let mut tx = app.db.begin().await?;
+    let lesson = visible(&mut tx, &caller, &id).await?;
+    caller.owns(&lesson.owner)?;
+    delete(&app, &mut tx, &lesson.id).await?;
+    tx.commit().await?;
+    app.revoked.notify_waiters();
+    app.ingest.changed.notify_waiters();
+    Ok(StatusCode::NO_CONTENT.into_response())
+}
+
+/// Hides a lesson, ends its work and its sessions, and has edges purge it. Its objects are removed by the sweep.
+pub(super) async fn delete(app: &App, tx: &mut Tx, lesson: &Id) -> Result<(), Refusal> {
+    let now = app.clock.unix_millis();
+    if !catalog::mark_deleted(tx, lesson, now).await? {
+        return Ok(());
+    }
+    for (version, _) in catalog::versions_of(tx, lesson).await? {
+        jobs::cancel(tx, &version, now).await?;
+    }
+    catalog::revoke_lesson_sessions(tx, lesson, now).await?;
+    let purge = json!({ "purge": { "tag": format!("lesson-{lesson}"), "soft": false } });
+    // Kept for as long as an edge may keep what it has under a token of the longest life.
+    catalog::add_event(tx, &purge.to_string(), now.saturating_add(30 * 24 * 3_600_000)).await?;
+    Ok(())
+}
+
+/// Everything about the lesson, whenever it changes, until it is ready or has failed.
+pub(super) async fn events(State(app): State<Arc<App>>, caller: Caller, Path(id): Path<String>) -> Answer {
+    let permit = app.waiting.clone().try_acquire_owned().map_err(|_| Refusal::Busy)?;
+    let mut tx = app.db.read().await?;
+    let lesson = visible(&mut tx, &caller, &id).await?;
+    drop(tx);
+    let follow = Follow { app, lesson: lesson.id, told: None, revision: None, done: false, _permit: permit };
+    let stream = futures_util::stream::unfold(follow, |mut follow| async move {
+        let event = follow.next().await?;
+        Some((Ok::<_, Infallible>(event), follow))
+    });
+    let mut response = Response::new(Body::from_stream(stream.fuse()));
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    // Proxies that gather answers would hold events back.
+    headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
+    Ok(response)
+}
+
+struct Follow {
+    app: Arc<App>,
+    lesson: Id,
+    told: Option<String>,
+    revision: Option<i64>,
+    done: bool,
+    _permit: tokio::sync::OwnedSemaphorePermit,
+}
+
+impl Follow {
+    /// The next event; `None` when there will be no more.
+    async fn next(&mut self) -> Option<Bytes> {
+        if self.done {
+            return None;
+        }
+        let app = self.app.clone();
+        let quiet_until = monotonic() + KEEP_ALIVE;
+        loop {
+            if app.shutdown.is_draining() {
+                return None;
+            }
+            let changed = app.ingest.changed.notified();
+            tokio::pin!(changed);
+            changed.as_mut().enable();
+            match self.look().await {
+                Ok(Some(event)) => return Some(event),
+                Ok(None) if self.done => return None,
+                Ok(None) => {}
+                // The page asks again; a stream that ends in silence tells it to.
+                Err(error) => {
+                    tracing::debug!(lesson = %self.lesson, %error, "an event stream ends");
+                    return None;
+                }
+            }
+            if monotonic() >= quiet_until {
+                return Some(Bytes::from_static(b": still here\n\n"));
+            }
+            // Another origin's changes are not heard, only seen.
+            tokio::select! {
+                _ = timeout(app.config.api.look.get(), changed) => {}
+                () = app.shutdown.draining() => {}
+            }
+            // Changes come in bursts; one event tells of several.
+            sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    async fn look(&mut self) -> Result<Option<Bytes>, Refusal> {
+        let mut tx = self.app.db.read().await?;
+        // An upload's progress does not raise the revision, so while one runs the lesson is told anew each time.
+        let Some(revision) = catalog::lesson_state(&mut tx, &self.lesson).await? else {
+            self.done = true;
+            return Ok(None);
+        };
+        let Some(lesson) = catalog::lesson(&mut tx, &self.lesson).await? else { return Ok(None) };
+        if self.revision == Some(revision) && lesson.uploading.is_none() {
+            return Ok(None);
+        }
+        self.revision = Some(revision);
+        let value = tell(&mut tx, &lesson).await?;
+        let text = value.to_string();
+        if self.told.as_deref() == Some(&text) {
+            return Ok(None);
+        }
+        self.done = matches!(value.get("state").and_then(Value::as_str), Some("ready" | "failed"));
+        let event = format!("event: lesson\nid: {revision}\ndata: {text}\n\n");
+        self.told = Some(text);
+        Ok(Some(event.into()))
+    }
+}

@@ -1,0 +1,55 @@
+//! The origin's metrics. Handles are kept: a look-up by label costs more than the count.
+
+use std::time::Duration;
+
+use http::StatusCode;
+use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
+
+pub(super) struct Metrics {
+    requests: [IntCounter; 5],
+    seconds: Histogram,
+    pub(super) uploaded: IntCounter,
+    pub(super) uploads: IntGauge,
+    pub(super) playbacks: IntCounterVec,
+    pub(super) tasks: IntGaugeVec,
+    pub(super) delivered: IntCounter,
+}
+
+impl Metrics {
+    pub(super) fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
+        let requests = IntCounterVec::new(
+            Opts::new("lyceum_origin_requests_total", "Requests answered, by class of status."),
+            &["status"],
+        )?;
+        let seconds = Histogram::with_opts(
+            HistogramOpts::new("lyceum_origin_request_seconds", "Time to the head of an answer.")
+                .buckets(vec![0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 30.0]),
+        )?;
+        let uploaded = IntCounter::new("lyceum_origin_uploaded_bytes_total", "Bytes of uploads acknowledged.")?;
+        let uploads = IntGauge::new("lyceum_origin_uploads_active", "Requests that write an upload now.")?;
+        let playbacks = IntCounterVec::new(
+            Opts::new("lyceum_origin_playbacks_total", "Playback sessions asked for, by result."),
+            &["result"],
+        )?;
+        let tasks = IntGaugeVec::new(Opts::new("lyceum_origin_tasks", "Tasks of the queue, by state."), &["state"])?;
+        let delivered = IntCounter::new("lyceum_origin_delivered_bytes_total", "Bytes of media bodies offered to edges.")?;
+        registry.register(Box::new(requests.clone()))?;
+        registry.register(Box::new(seconds.clone()))?;
+        registry.register(Box::new(uploaded.clone()))?;
+        registry.register(Box::new(uploads.clone()))?;
+        registry.register(Box::new(playbacks.clone()))?;
+        registry.register(Box::new(tasks.clone()))?;
+        registry.register(Box::new(delivered.clone()))?;
+        let class = |name: &str| requests.with_label_values(&[name]);
+        let requests = [class("1xx"), class("2xx"), class("3xx"), class("4xx"), class("5xx")];
+        Ok(Self { requests, seconds, uploaded, uploads, playbacks, tasks, delivered })
+    }
+
+    pub(super) fn answered(&self, status: StatusCode, took: Duration) {
+        let class = usize::from(status.as_u16() / 100).saturating_sub(1);
+        if let Some(counter) = self.requests.get(class) {
+            counter.inc();
+        }
+        self.seconds.observe(took.as_secs_f64());
+    }
+}

@@ -1,0 +1,98 @@
+//! The studio and the player, embedded in the program, under a policy that lets them run no script but their own.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::response::Response;
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use rust_embed::RustEmbed;
+
+use super::App;
+use super::error::Refusal;
+
+#[derive(RustEmbed)]
+#[folder = "web/dist"]
+#[allow_missing = true]
+struct Files;
+
+/// Everything that no route takes: the pages, else 404.
+pub(super) async fn serve(State(app): State<Arc<App>>, request: Request) -> Result<Response, Refusal> {
+    let path = request.uri().path();
+    if !matches!(*request.method(), Method::GET | Method::HEAD) || path.starts_with("/v1/") {
+        return Err(Refusal::NotFound);
+    }
+    let name = path.trim_start_matches('/');
+    let (name, page) = match name {
+        "" => ("index.html".to_owned(), true),
+        "studio" | "watch" => return redirect(&format!("/{name}/")),
+        name if name.ends_with('/') => (format!("{name}index.html"), true),
+        name => (name.to_owned(), name.ends_with(".html")),
+    };
+    let file = Files::get(&name).ok_or(Refusal::NotFound)?;
+    let etag: String = file.metadata.sha256_hash().iter().take(12).map(|byte| format!("{byte:02x}")).collect();
+    let etag = format!("\"{etag}\"");
+    let known = request.headers().get_all(header::IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
+    let unchanged = known.flat_map(|field| field.split(',')).any(|tag| tag.trim() == etag || tag.trim() == "*");
+    let body = if unchanged { Body::empty() } else { Body::from(file.data.into_owned()) };
+    let mut response = Response::new(body);
+    if unchanged {
+        *response.status_mut() = StatusCode::NOT_MODIFIED;
+    }
+    dress(&app, &name, &etag, page, response.headers_mut())?;
+    Ok(response)
+}
+
+fn redirect(to: &str) -> Result<Response, Refusal> {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::PERMANENT_REDIRECT;
+    let to = HeaderValue::try_from(to).map_err(|error| Refusal::Internal(error.to_string()))?;
+    response.headers_mut().insert(header::LOCATION, to);
+    Ok(response)
+}
+
+fn dress(app: &App, name: &str, etag: &str, page: bool, to: &mut HeaderMap) -> Result<(), Refusal> {
+    let value = |text: &str| HeaderValue::try_from(text).map_err(|error| Refusal::Internal(error.to_string()));
+    let kind = mime_guess::from_path(name).first_or_octet_stream();
+    let kind = match (kind.type_().as_str(), kind.subtype().as_str()) {
+        ("text", _) => format!("{}; charset=utf-8", kind.essence_str()),
+        _ => kind.essence_str().to_owned(),
+    };
+    to.insert(header::CONTENT_TYPE, value(&kind)?);
+    to.insert(header::ETAG, value(etag)?);
+    // Names under assets/ carry a hash of the content.
+    let hashed = name.starts_with("assets/");
+    let cache = if hashed { "public, max-age=31536000, immutable" } else { "no-cache" };
+    to.insert(header::CACHE_CONTROL, HeaderValue::from_static(cache));
+    to.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    to.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    if page {
+        to.insert(header::CONTENT_SECURITY_POLICY, value(&policy(&app.config.edges))?);
+        to.insert(header::X_FRAME_OPTIONS, HeaderValue::from_static("SAMEORIGIN"));
+    }
+    Ok(())
+}
+
+/// Media and playlists come from edges, which a playback link may name freely; hls.js feeds the player from memory
+/// (`blob:`) and parses in a worker.
+fn policy(edges: &[String]) -> String {
+    let edges = edges.join(" ");
+    format!(
+        "default-src 'self'; script-src 'self'; style-src 'self'; worker-src 'self' blob:; \
+         img-src 'self' data: blob: {edges} https:; media-src 'self' blob: {edges} https:; \
+         connect-src 'self' {edges} https:; font-src 'self'; object-src 'none'; base-uri 'none'; \
+         form-action 'self'; frame-ancestors 'self'"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_policy_names_the_edges_and_allows_no_inline_script() {
+        let policy = policy(&["http://127.0.0.1:8090".to_owned()]);
+        assert!(policy.contains("connect-src 'self' http://127.0.0.1:8090"));
+        assert!(!policy.contains("unsafe"));
+    }
+}

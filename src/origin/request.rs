@@ -1,0 +1,130 @@
+//! Reading requests: JSON bodies within a bound, ids, pages of lists.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::{FromRequest, Request};
+use axum::response::{IntoResponse, Response};
+use http::{HeaderMap, header};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use super::App;
+use super::error::Refusal;
+use crate::catalog::Page;
+use crate::ids::Id;
+
+/// A JSON body of at most `api.body` bytes.
+pub(super) struct Json<T>(pub(super) T);
+
+impl<T: DeserializeOwned> FromRequest<Arc<App>> for Json<T> {
+    type Rejection = Refusal;
+
+    async fn from_request(request: Request, app: &Arc<App>) -> Result<Self, Refusal> {
+        read_json(request, app.config.api.body.as_usize()).await.map(Self)
+    }
+}
+
+/// A JSON body of at most sixteen times `api.body` bytes: what workers report.
+pub(super) struct LargeJson<T>(pub(super) T);
+
+impl<T: DeserializeOwned> FromRequest<Arc<App>> for LargeJson<T> {
+    type Rejection = Refusal;
+
+    async fn from_request(request: Request, app: &Arc<App>) -> Result<Self, Refusal> {
+        read_json(request, app.config.api.body.as_usize().saturating_mul(16)).await.map(Self)
+    }
+}
+
+async fn read_json<T: DeserializeOwned>(request: Request, limit: usize) -> Result<T, Refusal> {
+    let (parts, body) = request.into_parts();
+    if !is_json(&parts.headers) {
+        return Err(Refusal::UnsupportedType);
+    }
+    let bytes = read_body(body, limit).await?;
+    serde_json::from_slice(&bytes).map_err(|error| Refusal::Invalid(format!("The body is not as it should be: {error}.")))
+}
+
+/// A whole body in memory, at most `limit` bytes.
+pub(super) async fn read_body(body: Body, limit: usize) -> Result<bytes::Bytes, Refusal> {
+    match Limited::new(body, limit).collect().await {
+        Ok(collected) => Ok(collected.to_bytes()),
+        Err(error) if error.is::<LengthLimitError>() => Err(Refusal::BodyTooLarge),
+        Err(error) => Err(Refusal::Invalid(format!("The body broke off: {error}."))),
+    }
+}
+
+fn is_json(headers: &HeaderMap) -> bool {
+    let kind = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let kind = kind.split(';').next().unwrap_or_default().trim();
+    kind.eq_ignore_ascii_case("application/json")
+}
+
+/// An id out of a path; what is none names nothing.
+pub(super) fn id(text: &str) -> Result<Id, Refusal> {
+    Id::parse(text).map_err(|_| Refusal::NotFound)
+}
+
+/// A title: 1 to 200 characters, no controls.
+pub(super) fn title(text: &str) -> Result<String, Refusal> {
+    let text = text.trim();
+    if (1..=200).contains(&text.chars().count()) && !text.chars().any(char::is_control) {
+        return Ok(text.to_owned());
+    }
+    Err(Refusal::Invalid("A title has 1 to 200 characters.".to_owned()))
+}
+
+/// A viewer as the shop names them: 1 to 200 bytes, no controls.
+pub(super) fn viewer(text: &str) -> Result<String, Refusal> {
+    if (1..=200).contains(&text.len()) && !text.chars().any(char::is_control) {
+        return Ok(text.to_owned());
+    }
+    Err(Refusal::Invalid("A user is named by 1 to 200 bytes.".to_owned()))
+}
+
+/// `?after=…&limit=…` of a list.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Paging {
+    after: Option<String>,
+    limit: Option<u64>,
+}
+
+impl Paging {
+    /// One row more than is shown, which tells whether there is a next page.
+    pub(super) fn page(&self, most: u64) -> Result<Page, Refusal> {
+        let wrong = || Refusal::Invalid("`after` is what a page before gave as `next`.".to_owned());
+        let after = match self.after.as_deref() {
+            None => (0, String::new()),
+            Some(text) => {
+                let (created, id) = text.split_once('.').ok_or_else(wrong)?;
+                (created.parse().map_err(|_| wrong())?, id.to_owned())
+            }
+        };
+        Ok(Page { after, limit: i64::try_from(self.limit(most)).unwrap_or(i64::MAX).saturating_add(1) })
+    }
+
+    fn limit(&self, most: u64) -> u64 {
+        self.limit.unwrap_or(most).clamp(1, most)
+    }
+
+    /// The page that is shown.
+    pub(super) fn show<T, S: Serialize>(
+        &self,
+        most: u64,
+        mut rows: Vec<T>,
+        at: impl Fn(&T) -> (i64, &Id),
+        show: impl Fn(T) -> S,
+    ) -> Response {
+        let limit = usize::try_from(self.limit(most)).unwrap_or(usize::MAX);
+        let more = rows.len() > limit;
+        rows.truncate(limit);
+        let next = rows.last().filter(|_| more).map(|row| {
+            let (created, id) = at(row);
+            format!("{created}.{id}")
+        });
+        let items: Vec<S> = rows.into_iter().map(show).collect();
+        axum::Json(serde_json::json!({ "items": items, "next": next })).into_response()
+    }
+}

@@ -1,0 +1,108 @@
+//! What is there of a version, kept in memory between requests and brought up to date by what was committed since.
+//! The catalogue is the truth: a snapshot is only ever as old as the transaction that it was read in.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+
+use crate::catalog;
+use crate::db::{DbError, Tx};
+use crate::ids::Id;
+use crate::packaging::{Handover, Index, MediaInfo, Plan};
+
+/// How many versions are kept in memory.
+const KEPT: usize = 64;
+
+/// A version's plan and what was handed over of it, up to a revision.
+pub(super) struct Snapshot {
+    pub(super) plan: Arc<Plan>,
+    pub(super) media: Arc<MediaInfo>,
+    position: i64,
+    handovers: Vec<Arc<Handover>>,
+    rendered: Mutex<HashMap<String, Rendered>>,
+}
+
+/// A playlist as text, with its entity tag.
+#[derive(Clone)]
+pub(super) struct Rendered {
+    pub(super) text: Bytes,
+    pub(super) etag: String,
+}
+
+impl Snapshot {
+    /// The index that playlists are rendered from.
+    pub(super) fn index(&self) -> Index<'_> {
+        Index::new(&self.plan, self.handovers.iter().map(|handover| &**handover))
+    }
+
+    /// Renders `name` once; `None` when there is nothing to tell yet.
+    pub(super) fn render(
+        &self,
+        name: &str,
+        render: impl FnOnce(&Index<'_>) -> Option<String>,
+    ) -> Option<Rendered> {
+        let known = self.rendered.lock().unwrap_or_else(PoisonError::into_inner).get(name).cloned();
+        if known.is_some() {
+            return known;
+        }
+        let text = render(&self.index())?;
+        let hash = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, text.as_bytes());
+        let tag: String = hash.as_ref().iter().take(12).map(|byte| format!("{byte:02x}")).collect();
+        let rendered = Rendered { text: text.into(), etag: format!("\"{tag}\"") };
+        self.rendered.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned(), rendered.clone());
+        Some(rendered)
+    }
+}
+
+/// The snapshots in memory.
+#[derive(Default)]
+pub(super) struct Snapshots {
+    kept: Mutex<Vec<(Id, Arc<Snapshot>)>>,
+}
+
+impl Snapshots {
+    /// The state of `version` as `tx` sees it; `None` while it is not planned.
+    pub(super) async fn load(&self, tx: &mut Tx, version: &Id) -> Result<Option<Arc<Snapshot>>, DbError> {
+        let known = self.get(version);
+        let position = known.as_ref().map_or(-1, |known| known.position);
+        let newer = catalog::objects_after(tx, version, position).await?;
+        let (plan, media, mut handovers) = match known {
+            Some(known) if newer.is_empty() => return Ok(Some(known)),
+            Some(known) => (known.plan.clone(), known.media.clone(), known.handovers.clone()),
+            None => {
+                let Some((media, plan)) = catalog::plan_of(tx, version).await? else { return Ok(None) };
+                (Arc::new(parse(&plan)?), Arc::new(parse(&media)?), Vec::new())
+            }
+        };
+        let mut newest = position;
+        for (position, json) in newer {
+            newest = newest.max(position);
+            handovers.push(Arc::new(parse(&json)?));
+        }
+        Ok(Some(Arc::new(Snapshot { plan, media, position: newest, handovers, rendered: Mutex::default() })))
+    }
+
+    /// Keeps what a reader loaded from committed state.
+    pub(super) fn keep(&self, version: &Id, snapshot: &Arc<Snapshot>) {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = kept.iter().position(|(id, _)| id == version).map(|at| kept.remove(at));
+        let newest = match known {
+            Some((_, known)) if known.position >= snapshot.position => known,
+            _ => snapshot.clone(),
+        };
+        kept.push((version.clone(), newest));
+        if kept.len() > KEPT {
+            kept.remove(0);
+        }
+    }
+
+    fn get(&self, version: &Id) -> Option<Arc<Snapshot>> {
+        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.iter().find(|(id, _)| id == version).map(|(_, snapshot)| snapshot.clone())
+    }
+}
+
+fn parse<T: serde::de::DeserializeOwned>(text: &str) -> Result<T, DbError> {
+    serde_json::from_str(text).map_err(|error| DbError::Corrupt(error.to_string()))
+}

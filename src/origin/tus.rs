@@ -1,0 +1,369 @@
+//! tus 1.0 over HTTP, and the plain upload of a whole file in one body.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::{Path, State};
+use axum::response::{IntoResponse, Response};
+use futures_util::StreamExt;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use serde_json::json;
+
+use super::App;
+use super::api::Answer;
+use super::auth::Caller;
+use super::error::Refusal;
+use super::lessons;
+use super::request;
+use crate::catalog::{self, Lesson, Role};
+use crate::db::Tx;
+use crate::ids::Id;
+use crate::upload::headers::{self, HeaderError};
+use crate::upload::{Kind, NewUpload, Request, State as UploadState, Upload, UploadError};
+
+const RESUMABLE: HeaderName = HeaderName::from_static("tus-resumable");
+const OFFSET: HeaderName = HeaderName::from_static("upload-offset");
+const LENGTH: HeaderName = HeaderName::from_static("upload-length");
+const DEFER: HeaderName = HeaderName::from_static("upload-defer-length");
+const METADATA: HeaderName = HeaderName::from_static("upload-metadata");
+const CHECKSUM: HeaderName = HeaderName::from_static("upload-checksum");
+const EXPIRES: HeaderName = HeaderName::from_static("upload-expires");
+const OVERRIDE: &str = "x-http-method-override";
+
+/// Whoever may upload.
+const ROLES: &[Role] = &[Role::Creator];
+
+fn check_version(headers: &HeaderMap) -> Result<(), Refusal> {
+    match headers.get(RESUMABLE) {
+        Some(version) if version == headers::VERSION => Ok(()),
+        _ => Err(Refusal::TusVersion),
+    }
+}
+
+fn text<'h>(headers: &'h HeaderMap, name: &HeaderName, shown: &'static str) -> Result<Option<&'h str>, HeaderError> {
+    let mut values = headers.get_all(name).iter();
+    let value = values.next();
+    if values.next().is_some() {
+        return Err(HeaderError::Malformed(shown));
+    }
+    value.map(|value| value.to_str().map_err(|_| HeaderError::Malformed(shown))).transpose()
+}
+
+fn number(headers: &HeaderMap, name: &HeaderName, shown: &'static str) -> Result<Option<u64>, HeaderError> {
+    text(headers, name, shown)?.map(|text| headers::number(shown, text)).transpose()
+}
+
+fn content_length(headers: &HeaderMap) -> Result<Option<u64>, HeaderError> {
+    number(headers, &header::CONTENT_LENGTH, "Content-Length")
+}
+
+fn is_offset_stream(headers: &HeaderMap) -> bool {
+    let kind = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    kind.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case(headers::CONTENT_TYPE)
+}
+
+fn dress(headers: &mut HeaderMap) {
+    headers.insert(RESUMABLE, HeaderValue::from_static(headers::VERSION));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+}
+
+/// Every answer of the protocol names its version, refusals too.
+fn protocol(answer: Answer) -> Answer {
+    let mut response = answer.unwrap_or_else(IntoResponse::into_response);
+    dress(response.headers_mut());
+    Ok(response)
+}
+
+/// `OPTIONS`: what is spoken here.
+pub(super) async fn options(State(app): State<Arc<App>>) -> Response {
+    let mut response = StatusCode::NO_CONTENT.into_response();
+    let to = response.headers_mut();
+    dress(to);
+    to.insert("tus-version", HeaderValue::from_static(headers::VERSION));
+    to.insert("tus-extension", HeaderValue::from_static(headers::EXTENSIONS));
+    to.insert("tus-checksum-algorithm", HeaderValue::from_static(headers::ALGORITHMS));
+    to.insert("tus-max-size", HeaderValue::from(app.config.uploads.size.0));
+    response
+}
+
+/// `POST /v1/uploads`: creation, with bytes where the client sends some along.
+pub(super) async fn create(State(app): State<Arc<App>>, caller: Caller, head: HeaderMap, body: Body) -> Answer {
+    protocol(create_upload(&app, &caller, &head, body).await)
+}
+
+async fn create_upload(app: &Arc<App>, caller: &Caller, head: &HeaderMap, body: Body) -> Answer {
+    check_version(head)?;
+    caller.is(ROLES)?;
+    let (length, defers) = (number(head, &LENGTH, "Upload-Length")?, text(head, &DEFER, "Upload-Defer-Length")?);
+    match (length, defers) {
+        (Some(_), None) | (None, Some("1")) => {}
+        (None, None) => return Err(HeaderError::Missing("Upload-Length").into()),
+        _ => return Err(HeaderError::Malformed("Upload-Defer-Length").into()),
+    }
+    let metadata = text(head, &METADATA, "Upload-Metadata")?.unwrap_or_default();
+    if metadata.len() as u64 > app.config.uploads.metadata.0 {
+        return Err(HeaderError::Malformed("Upload-Metadata").into());
+    }
+    let pairs = headers::metadata(metadata)?;
+    let value = |name: &str| pairs.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_slice());
+    let lesson = value("lesson").and_then(|value| std::str::from_utf8(value).ok());
+    let lesson = lesson.ok_or_else(|| Refusal::Invalid("Upload-Metadata names no `lesson`.".to_owned()))?;
+    let filename = value("filename").or_else(|| value("name")).map(headers::filename).unwrap_or_default();
+    let new = NewUpload {
+        id: Id::random(),
+        owner: caller.key.id.to_string(),
+        lesson: request::id(lesson)?,
+        kind: Kind::Whole,
+        length,
+        metadata: metadata.to_owned(),
+        filename,
+    };
+    let mut upload = begin(app, caller, &new).await?;
+    let with_bytes = is_offset_stream(head) && content_length(head)? != Some(0);
+    if with_bytes {
+        let request = incoming(head, 0, body)?;
+        // The upload is made in any case: what can't be kept of the body now comes with a PATCH.
+        match write(app, &upload.id, request).await {
+            Ok(after) => upload = after,
+            Err(error) => {
+                tracing::debug!(upload = %upload.id, %error, "a creation's body was not taken whole");
+                upload = app.uploads.settle(&upload.id).await?;
+            }
+        }
+    } else if upload.is_whole() {
+        upload = take_if_whole(app, upload).await?;
+    }
+    let mut response = StatusCode::CREATED.into_response();
+    let location = format!("/v1/uploads/{}", upload.id);
+    describe(&upload, response.headers_mut());
+    response.headers_mut().insert(header::LOCATION, HeaderValue::try_from(location).map_err(|e| Refusal::Internal(e.to_string()))?);
+    Ok(response)
+}
+
+/// A lesson that the caller may upload to.
+async fn target(tx: &mut Tx, caller: &Caller, id: &Id) -> Result<Lesson, Refusal> {
+    let lesson = lessons::visible(tx, caller, id.as_str()).await?;
+    caller.owns(&lesson.owner)?;
+    Ok(lesson)
+}
+
+async fn begin(app: &App, caller: &Caller, new: &NewUpload) -> Result<Upload, Refusal> {
+    // Before anything is made in the store.
+    target(&mut app.db.read().await?, caller, &new.lesson).await?;
+    let growth = app.uploads.prepare(new).await?;
+    let mut tx = app.db.begin().await?;
+    target(&mut tx, caller, &new.lesson).await?;
+    let upload = app.uploads.create(&mut tx, new, &growth).await?;
+    catalog::set_uploading(&mut tx, &new.lesson, Some(&new.id), None).await?;
+    tx.commit().await?;
+    app.ingest.changed.notify_waiters();
+    Ok(upload)
+}
+
+fn incoming(head: &HeaderMap, offset: u64, body: Body) -> Result<Request, Refusal> {
+    let checksum = text(head, &CHECKSUM, "Upload-Checksum")?.map(headers::checksum).transpose()?;
+    Ok(Request {
+        offset,
+        content_length: content_length(head)?,
+        length: number(head, &LENGTH, "Upload-Length")?,
+        checksum,
+        body: body.into_data_stream().map(|chunk| chunk.map_err(|error| error.to_string())).boxed(),
+    })
+}
+
+/// Counts a writer for as long as it lives.
+struct Counted(prometheus::IntGauge);
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+async fn write(app: &Arc<App>, id: &Id, request: Request) -> Result<Upload, Refusal> {
+    let (app, id) = (app.clone(), id.clone());
+    // In a task of its own: a client that hangs up after its last byte still gets its lesson.
+    let work = tokio::spawn(async move {
+        let _counted = Counted(app.metrics.uploads.clone());
+        app.metrics.uploads.inc();
+        let _guard = app.shutdown.guard();
+        let before = request.offset;
+        let upload = app.uploads.append(&id, request).await?.upload;
+        app.metrics.uploaded.inc_by(upload.received.saturating_sub(before));
+        take_if_whole(&app, upload).await
+    });
+    work.await.unwrap_or(Err(Refusal::Draining))
+}
+
+async fn take_if_whole(app: &Arc<App>, upload: Upload) -> Result<Upload, Refusal> {
+    if upload.is_whole() && upload.kind == Kind::Whole {
+        app.ingest.take_upload(&upload).await?;
+    }
+    Ok(upload)
+}
+
+/// An upload of the caller's.
+async fn own(app: &App, caller: &Caller, id: &str) -> Result<Id, Refusal> {
+    caller.is(ROLES)?;
+    let id = Id::parse(id).map_err(|_| UploadError::NotFound)?;
+    let upload = app.uploads.peek(&id).await?;
+    if caller.narrowed().is_some_and(|owner| owner != upload.owner) {
+        return Err(UploadError::NotFound.into());
+    }
+    Ok(id)
+}
+
+fn describe(upload: &Upload, to: &mut HeaderMap) {
+    to.insert(OFFSET, HeaderValue::from(upload.received));
+    if upload.state == UploadState::Open && !upload.is_whole() {
+        let at = std::time::UNIX_EPOCH + std::time::Duration::from_millis(u64::try_from(upload.expires).unwrap_or(0));
+        if let Ok(date) = HeaderValue::try_from(httpdate::fmt_http_date(at)) {
+            to.insert(EXPIRES, date);
+        }
+    }
+}
+
+/// `HEAD`: where to go on. Whoever asks means to, so an older writer leaves first.
+pub(super) async fn head(State(app): State<Arc<App>>, caller: Caller, Path(id): Path<String>, head: HeaderMap) -> Answer {
+    protocol(
+        async {
+            check_version(&head)?;
+            let id = own(&app, &caller, &id).await?;
+            let upload = app.uploads.settle(&id).await?;
+            let mut response = StatusCode::OK.into_response();
+            let to = response.headers_mut();
+            describe(&upload, to);
+            match upload.length {
+                Some(length) => to.insert(LENGTH, HeaderValue::from(length)),
+                None => to.insert(DEFER, HeaderValue::from_static("1")),
+            };
+            if let Ok(metadata) = HeaderValue::try_from(upload.metadata.as_str())
+                && !upload.metadata.is_empty()
+            {
+                to.insert(METADATA, metadata);
+            }
+            Ok(response)
+        }
+        .await,
+    )
+}
+
+/// `PATCH`: bytes at an offset.
+pub(super) async fn append(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    Path(id): Path<String>,
+    head: HeaderMap,
+    body: Body,
+) -> Answer {
+    protocol(
+        async {
+            check_version(&head)?;
+            if !is_offset_stream(&head) {
+                return Err(Refusal::UnsupportedType);
+            }
+            let offset = number(&head, &OFFSET, "Upload-Offset")?.ok_or(HeaderError::Missing("Upload-Offset"))?;
+            let id = own(&app, &caller, &id).await?;
+            let upload = write(&app, &id, incoming(&head, offset, body)?).await?;
+            let mut response = StatusCode::NO_CONTENT.into_response();
+            describe(&upload, response.headers_mut());
+            Ok(response)
+        }
+        .await,
+    )
+}
+
+/// `DELETE`: the client gives the upload up.
+pub(super) async fn terminate(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    Path(id): Path<String>,
+    head: HeaderMap,
+) -> Answer {
+    protocol(
+        async {
+            check_version(&head)?;
+            let id = own(&app, &caller, &id).await?;
+            app.ingest.end_upload(&id).await?;
+            Ok(StatusCode::NO_CONTENT.into_response())
+        }
+        .await,
+    )
+}
+
+/// `POST` with `X-HTTP-Method-Override`, for clients behind proxies that know neither PATCH nor DELETE.
+pub(super) async fn overridden(
+    state: State<Arc<App>>,
+    caller: Caller,
+    path: Path<String>,
+    head: HeaderMap,
+    body: Body,
+) -> Answer {
+    match head.get(OVERRIDE).and_then(|method| Method::from_bytes(method.as_bytes()).ok()) {
+        Some(Method::PATCH) => append(state, caller, path, head, body).await,
+        Some(Method::DELETE) => terminate(state, caller, path, head).await,
+        _ => protocol(Err(Refusal::Invalid("X-HTTP-Method-Override is PATCH or DELETE here.".to_owned()))),
+    }
+}
+
+/// `POST /v1/lessons/{id}/media`: a whole file in one body. What breaks off leaves nothing behind.
+pub(super) async fn whole_file(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    Path(lesson): Path<String>,
+    head: HeaderMap,
+    body: Body,
+) -> Answer {
+    caller.is(ROLES)?;
+    let new = NewUpload {
+        id: Id::random(),
+        owner: caller.key.id.to_string(),
+        lesson: request::id(&lesson)?,
+        kind: Kind::Whole,
+        length: content_length(&head)?,
+        metadata: String::new(),
+        filename: String::new(),
+    };
+    let upload = begin(&app, &caller, &new).await?;
+    let request = Request {
+        offset: 0,
+        content_length: new.length,
+        length: None,
+        checksum: None,
+        body: body.into_data_stream().map(|chunk| chunk.map_err(|error| error.to_string())).boxed(),
+    };
+    let work = {
+        let (app, id) = (app.clone(), upload.id.clone());
+        async move {
+            let upload = write(&app, &id, request).await?;
+            if upload.length.is_none() {
+                // A chunked body has said its length by ending.
+                let end = Request {
+                    offset: upload.received,
+                    content_length: Some(0),
+                    length: Some(upload.received),
+                    checksum: None,
+                    body: futures_util::stream::empty().boxed(),
+                };
+                return write(&app, &id, end).await;
+            }
+            if upload.is_whole() { Ok(upload) } else { Err(UploadError::BrokenBody("it is too short".to_owned()).into()) }
+        }
+    };
+    let (app_after, id) = (app.clone(), upload.id.clone());
+    // Also when the client hangs up: an upload that nobody can go on with must not stay.
+    let outcome = tokio::spawn(async move {
+        let outcome = work.await;
+        if outcome.is_err() {
+            if let Err(error) = app_after.ingest.end_upload(&id).await {
+                tracing::debug!(upload = %id, %error, "a broken upload waits for its expiry");
+            }
+        }
+        outcome
+    });
+    outcome.await.unwrap_or(Err(Refusal::Draining))?;
+    let mut tx = app.db.read().await?;
+    let lesson = lessons::visible(&mut tx, &caller, &lesson).await?;
+    let told = lessons::tell(&mut tx, &lesson).await?;
+    Ok((StatusCode::ACCEPTED, axum::Json(json!(told))).into_response())
+}

@@ -38,11 +38,14 @@ async function writePages(metafile) {
   }
   for (const page of pages) {
     const from = join(root, page.html);
+    const early = new Set();
     const html = (await readFile(from, "utf8")).replace(/(src|href)="(\.[^"]+)"/g, (_, attribute, name) => {
       const url = built.get(resolve(dirname(from), name));
       if (!url) throw new Error(`${page.html} names ${name}, which no build step makes`);
+      for (const { path } of metafile.outputs[relative(root, join(out, url))]?.imports ?? []) early.add("/" + relative(out, resolve(root, path)));
       return `${attribute}="${url}"`;
-    });
+    // What a script will import is fetched beside it, not after it.
+    }).replace("</head>", [...early].filter((url) => url.endsWith(".js")).map((url) => `  <link rel="modulepreload" href="${url}">\n`).join("") + "</head>");
     await mkdir(dirname(join(out, page.to)), { recursive: true });
     await writeFile(join(out, page.to), html);
   }
@@ -59,7 +62,9 @@ async function main() {
     entryNames: "assets/[dir]-[name]-[hash]",
     outbase: "src",
     outdir: out,
+    chunkNames: "assets/[name]-[hash]",
     bundle: true,
+    splitting: true,
     format: "esm",
     target: ["es2022", "chrome105", "firefox110", "safari16"],
     minify: !watching,

@@ -5,6 +5,7 @@ import { Source } from "../src/watch/source";
 /** Answers of `POST /v1/playback` in turn; the last one repeats. */
 function origin(...answers: { urls: string[]; life?: number }[]): string[] {
   const asked: string[] = [];
+  globalThis.dispatchEvent ??= () => true;
   globalThis.fetch = (_, init) => {
     asked.push(String(init?.body));
     const answer = answers[Math.min(asked.length, answers.length) - 1]!;

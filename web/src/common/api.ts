@@ -40,6 +40,9 @@ export function problemFrom(status: number, body: string): Problem {
   return new Problem(status, code, detail || `The server answered ${status} without saying why.`);
 }
 
+/** Sent to the window when the origin no longer knows who asks. */
+export const LOGIN_ENDED = "lyceum:login-ended";
+
 /** Longest wait for an answer of the API, in milliseconds. */
 const ANSWER_WITHIN = 20_000;
 
@@ -59,7 +62,10 @@ export async function call<T>(method: string, path: string, body?: unknown): Pro
   } catch {
     throw new Problem(0, "network", "The server can't be reached. Check the connection and try again.");
   }
-  if (!response.ok) throw problemFrom(response.status, text);
+  if (!response.ok) {
+    if (response.status === 401) dispatchEvent(new Event(LOGIN_ENDED));
+    throw problemFrom(response.status, text);
+  }
   if (text === "") return undefined as T;
   try {
     return JSON.parse(text) as T;

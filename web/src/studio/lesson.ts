@@ -117,6 +117,7 @@ export class LessonCard {
     if (upload.state === "offline") {
       parts.push(h("p", { class: "notice warn" }, `${upload.problem?.detail ?? "The connection is lost."} The upload goes on by itself where it stopped.`));
     }
+    if (upload.state === "paused" && upload.problem) parts.push(h("p", { class: "notice warn" }, upload.problem.detail));
     if (upload.state === "failed") parts.push(h("p", { class: "notice bad", role: "alert" }, upload.problem?.detail ?? "The upload failed."));
     return parts;
   }

@@ -1,6 +1,6 @@
 // The creator's page: log in, courses at the side, one course in the middle.
 
-import { call, Problem, words, type Course } from "../common/api";
+import { call, LOGIN_ENDED, Problem, words, type Course } from "../common/api";
 import { byId, h, icon } from "../common/dom";
 import { CourseView } from "./course";
 import { all } from "./lists";
@@ -112,6 +112,8 @@ addEventListener("hashchange", () => {
   if (location.hash.startsWith("#key=")) location.reload();
   else if (view || courses.length > 0) show();
 });
+// In mid-work the login may end; what is uploading is kept and waits.
+addEventListener(LOGIN_ENDED, () => { if (view) showLogin("Your login has ended. Log in again to go on."); });
 logout.addEventListener("click", () => void busy(logout, async () => {
   await call("POST", "/v1/logout");
   courses = [];

@@ -2,7 +2,7 @@
 // reload the same file goes on where the server's acknowledged bytes end.
 
 import * as tus from "tus-js-client";
-import { Problem, problemFrom } from "../common/api";
+import { LOGIN_ENDED, Problem, problemFrom } from "../common/api";
 
 /** Uploads that run at the same time; the others wait their turn. */
 const AT_ONCE = 2;
@@ -156,6 +156,12 @@ export class Upload {
     if (problem.transient || status === 409 || status === 423) return this.lost(problem);
     clearTimeout(this.timer);
     this.problem = problem;
+    if (status === 401) {
+      // The login ended before the upload did: what was sent is kept, and it goes on after the next login.
+      this.set("paused");
+      dispatchEvent(new Event(LOGIN_ENDED));
+      return;
+    }
     forget(this.lesson);
     this.set("failed");
   }

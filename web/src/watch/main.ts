@@ -7,7 +7,7 @@ import { call, Problem } from "../common/api";
 import { parse, reportsTo } from "./address";
 import { chooseLevel, keys, showLevels, speeds } from "./controls";
 import { explain, type Message } from "./messages";
-import { Player } from "./player";
+import type { Player } from "./player";
 import { Quality } from "./quality";
 import { recall, remember } from "./resume";
 import { Source } from "./source";
@@ -73,13 +73,13 @@ function lower(message: Message, code: string, again: () => void): void {
   start.hidden = true;
 }
 
-function run(source: Source): void {
+function run(source: Source, kind: typeof Player): void {
   const { lesson } = source.current;
   const session = uuid();
   const from = recall(lesson);
   let fatal: string | null = null;
 
-  const player: Player = new Player(video, source, {
+  const player: Player = new kind(video, source, {
     levels: () => showLevels(quality, player.hls),
     failed: (problem) => {
       fatal = problem.code;
@@ -182,9 +182,10 @@ async function open(url: string): Promise<unknown> {
 }
 
 async function main(): Promise<void> {
-  if (!Player.supported) throw new Problem(0, "unsupported", "No Media Source Extensions.");
-  const source = await find();
-  run(source);
+  // The token is asked for while hls.js is still on its way.
+  const [source, { Player: kind }] = await Promise.all([find(), import("./player")]);
+  if (!kind.supported) throw new Problem(0, "unsupported", "No Media Source Extensions.");
+  run(source, kind);
   await name(source);
 }
 

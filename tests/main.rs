@@ -1,12 +1,19 @@
 //! The stories: what Lyceum does, told with real programs, sockets, stores and players.
 #![allow(unreachable_pub, reason = "one binary of many modules exports nothing")]
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "a story fails so")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a story fails so"
+)]
 
 mod dashboards;
 mod demo;
 mod front;
 mod layering;
 mod licences;
+mod load;
 mod playback;
 mod shipped_configs;
 mod support;

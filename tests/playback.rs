@@ -2,7 +2,6 @@
 //! is gone; and gives nothing to those who have no right to it.
 
 mod browser;
-mod lessons;
 
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -10,8 +9,9 @@ use std::time::Duration;
 use serde_json::Value;
 
 use self::browser::{Script, number};
-use self::lessons::{Answer, api, curl, lesson, playback, recording};
+
 use crate::support::demo::{self, Demo};
+use crate::support::lessons::{Answer, api, curl, lesson, playback, recording};
 use crate::support::process::signal;
 use crate::support::{heavy, repository};
 

@@ -6,11 +6,10 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
-use http::Method;
-use lyceum::client::{Http, Limits};
 use serde_json::Value;
 
 use super::panels::{Query, legend_labels};
+use crate::support::lessons::curl;
 use crate::support::process::Process;
 use crate::support::until;
 
@@ -18,7 +17,6 @@ use crate::support::until;
 pub struct Prometheus {
     _process: Process,
     url: String,
-    http: Http,
     _data: tempfile::TempDir,
 }
 
@@ -57,14 +55,13 @@ impl Prometheus {
             let address = line.split("address=").nth(1)?.split_whitespace().next()?;
             Some(format!("http://{address}"))
         });
-        Self { _process: process, url, http: Http::new(Limits::default()), _data: data }
+        Self { _process: process, url, _data: data }
     }
 
-    async fn get(&self, path: &str, parameters: &[(&str, &str)]) -> Result<Value, String> {
+    fn get(&self, path: &str, parameters: &[(&str, &str)]) -> Result<Value, String> {
         let mut url = url::Url::parse(&format!("{}{path}", self.url)).expect("a URL");
         url.query_pairs_mut().extend_pairs(parameters);
-        let answer = self.http.json::<Value>(Method::GET, url.as_str(), "", None::<&()>).await;
-        let answer = answer.map_err(|error| error.to_string())?.unwrap_or_default();
+        let answer: Value = serde_json::from_slice(&curl(&[url.as_str()]).body).map_err(|error| error.to_string())?;
         match answer["status"].as_str() {
             Some("success") => Ok(answer["data"].clone()),
             _ => Err(answer.to_string()),
@@ -72,37 +69,37 @@ impl Prometheus {
     }
 
     /// A query over the last `seconds`, a point every two.
-    pub async fn range(&self, expr: &str, seconds: i64) -> Result<Vec<Series>, String> {
+    pub fn range(&self, expr: &str, seconds: i64) -> Result<Vec<Series>, String> {
         let end = lyceum::time::Clock::system().unix_seconds();
         let (start, end) = ((end - seconds).to_string(), end.to_string());
         let parameters = [("query", expr), ("start", &start), ("end", &end), ("step", "2")];
-        let data = self.get("/api/v1/query_range", &parameters).await?;
+        let data = self.get("/api/v1/query_range", &parameters)?;
         data["result"].as_array().ok_or("no result")?.iter().map(series).collect()
     }
 
     /// A query as of now.
-    pub async fn now(&self, expr: &str) -> Result<Vec<Series>, String> {
-        let data = self.get("/api/v1/query", &[("query", expr)]).await?;
+    pub fn now(&self, expr: &str) -> Result<Vec<Series>, String> {
+        let data = self.get("/api/v1/query", &[("query", expr)])?;
         data["result"].as_array().ok_or("no result")?.iter().map(series).collect()
     }
 
     /// The one value of a query as of now.
-    pub async fn number(&self, expr: &str) -> Option<f64> {
-        let found = self.now(expr).await.unwrap_or_else(|error| panic!("{expr}: {error}"));
+    pub fn number(&self, expr: &str) -> Option<f64> {
+        let found = self.now(expr).unwrap_or_else(|error| panic!("{expr}: {error}"));
         found.first().and_then(|series| series.values.first().copied())
     }
 
     /// The values of a label of what `matcher` matches.
-    pub async fn label_values(&self, matcher: &str, label: &str) -> Vec<String> {
-        let data = self.get(&format!("/api/v1/label/{label}/values"), &[("match[]", matcher)]).await;
+    pub fn label_values(&self, matcher: &str, label: &str) -> Vec<String> {
+        let data = self.get(&format!("/api/v1/label/{label}/values"), &[("match[]", matcher)]);
         let data = data.unwrap_or_else(|error| panic!("{matcher}: {error}"));
         data.as_array().expect("a list").iter().map(|value| value.as_str().expect("a string").to_owned()).collect()
     }
 
     /// What is wrong with rules and targets; empty when nothing is.
-    pub async fn complaints(&self) -> Vec<String> {
+    pub fn complaints(&self) -> Vec<String> {
         let mut found = Vec::new();
-        let rules = self.get("/api/v1/rules", &[]).await.expect("rules");
+        let rules = self.get("/api/v1/rules", &[]).expect("rules");
         for group in rules["groups"].as_array().expect("groups") {
             for rule in group["rules"].as_array().expect("rules") {
                 if rule["health"] != "ok" {
@@ -110,7 +107,7 @@ impl Prometheus {
                 }
             }
         }
-        let targets = self.get("/api/v1/targets", &[("state", "active")]).await.expect("targets");
+        let targets = self.get("/api/v1/targets", &[("state", "active")]).expect("targets");
         for target in targets["activeTargets"].as_array().expect("targets") {
             if target["health"] != "up" {
                 found.push(format!("target {}: {}", target["scrapeUrl"], target["lastError"]));

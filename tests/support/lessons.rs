@@ -1,4 +1,4 @@
-//! What the stories of playback make over the origin's API: recordings, lessons, links.
+//! What stories make over the origin's API: recordings, lessons, links.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -6,21 +6,21 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::support::demo::Demo;
-use crate::support::{program, until};
+use super::demo::Demo;
+use super::{program, until};
 
 /// Long enough for a short recording on two busy cores.
 const MADE: Duration = Duration::from_secs(300);
 
 /// What curl got: status, content type, body.
-pub(super) struct Answer {
-    pub(super) status: u16,
-    pub(super) kind: String,
-    pub(super) body: Vec<u8>,
+pub struct Answer {
+    pub status: u16,
+    pub kind: String,
+    pub body: Vec<u8>,
 }
 
 /// Asks with curl, as any program would.
-pub(super) fn curl(arguments: &[&str]) -> Answer {
+pub fn curl(arguments: &[&str]) -> Answer {
     let output = Command::new("curl")
         .args(["-sS", "--max-time", "30", "--path-as-is", "-w", "\n%{http_code} %{content_type}"])
         .args(arguments)
@@ -35,7 +35,7 @@ pub(super) fn curl(arguments: &[&str]) -> Answer {
 }
 
 /// One call of the origin's API as the demo's administrator.
-pub(super) fn api(demo: &Demo, method: &str, path: &str, body: Option<&Value>) -> Value {
+pub fn api(demo: &Demo, method: &str, path: &str, body: Option<&Value>) -> Value {
     let url = format!("{}{path}", demo.text("/origins/0"));
     let key = format!("Authorization: Bearer {}", demo.text("/api_key"));
     let mut arguments = vec!["-X", method, "-H", &key];
@@ -51,7 +51,7 @@ pub(super) fn api(demo: &Demo, method: &str, path: &str, body: Option<&Value>) -
 }
 
 /// A recording with sound, motion and a running clock.
-pub(super) fn recording(folder: &Path, name: &str, seconds: u32) -> PathBuf {
+pub fn recording(folder: &Path, name: &str, seconds: u32) -> PathBuf {
     let path = folder.join(name);
     let made = Command::new(program("lyceum-transcoder"))
         .args(["sample", "--duration", &format!("{seconds}s")])
@@ -63,7 +63,7 @@ pub(super) fn recording(folder: &Path, name: &str, seconds: u32) -> PathBuf {
 }
 
 /// A lesson of the demo's course made of a file, once it is ready.
-pub(super) fn lesson(demo: &Demo, title: &str, file: &Path) -> String {
+pub fn lesson(demo: &Demo, title: &str, file: &Path) -> String {
     let course = demo.text("/course");
     let made = api(demo, "POST", &format!("/v1/courses/{course}/lessons"), Some(&json!({ "title": title })));
     let id = made["id"].as_str().expect("a lesson has an id").to_owned();
@@ -83,7 +83,7 @@ pub(super) fn lesson(demo: &Demo, title: &str, file: &Path) -> String {
 }
 
 /// What a shop gets for a learner who presses play.
-pub(super) fn playback(demo: &Demo, lesson: &str, user: &str) -> Value {
+pub fn playback(demo: &Demo, lesson: &str, user: &str) -> Value {
     let entitlement = json!({ "user": user, "course": demo.text("/course") });
     api(demo, "PUT", "/v1/entitlements", Some(&entitlement));
     api(demo, "POST", "/v1/playback", Some(&json!({ "user": user, "lesson": lesson })))

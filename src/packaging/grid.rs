@@ -50,14 +50,13 @@ impl Rate {
     }
 
     /// The constant rate for a source whose container names `base` (the rate that its timestamps fit) and whose
-    /// frames come at `average`. A constant source keeps its own; a variable one takes the nearest standard rate
-    /// within 1.5 %, else the next one above. At most 60.
+    /// frames come at `average`. Where the base is a frame rate at all it is kept, so that no frame of a variable
+    /// source is lost; else the nearest standard rate within 1.5 % of the average, or the next one above. At most 60.
     pub fn constant(base: Option<Rate>, average: Option<Rate>) -> Rate {
         let close = |a: Rate, b: Rate, within: f64| (a.fps() - b.fps()).abs() <= within * b.fps();
         let sane = |r: &Rate| r.fps() >= 0.5 && r.fps() <= 60.5;
         match (base.filter(sane), average.filter(|r| r.fps() > 0.0)) {
-            (Some(base), Some(average)) if close(base, average, 0.004) => base.named(),
-            (Some(base), None) => base.named(),
+            (Some(base), _) => base.named(),
             (_, Some(average)) => STANDARD
                 .iter()
                 .filter(|r| close(**r, average, 0.015))
@@ -94,7 +93,9 @@ impl Grid {
         let round = |n: u128, d: u128| (n + d / 2) / d.max(1);
         let scale = u128::from(rate.den);
         let per = round(u128::from(segment_ms) * u128::from(rate.num), 1000 * scale).max(1);
-        let frames = round(u128::from(duration_us) * u128::from(rate.num), 1_000_000 * scale).max(1);
+        // A frame more needs three quarters of its time: containers count the sound's padding in.
+        let quarters = u128::from(duration_us) * 4 * u128::from(rate.num) / (1_000_000 * scale);
+        let frames = ((quarters + 1) / 4).max(1);
         Self {
             rate,
             frames_per_segment: u32::try_from(per).unwrap_or(u32::MAX),
@@ -164,6 +165,7 @@ mod tests {
             (Some(r(2997, 100)), Some(r(2997, 100)), r(30_000, 1001)),
             (Some(r(90_000, 1)), Some(r(29_830, 1000)), r(30_000, 1001)),
             (Some(r(120, 1)), Some(r(61, 4)), r(20, 1)),
+            (Some(r(30, 1)), Some(r(19, 1)), r(30, 1)),
             (Some(r(8, 1)), Some(r(8, 1)), r(8, 1)),
             (Some(r(240, 1)), Some(r(240, 1)), r(60, 1)),
             (None, None, r(25, 1)),

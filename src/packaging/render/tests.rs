@@ -5,7 +5,7 @@ use super::*;
 
 fn info() -> MediaInfo {
     MediaInfo {
-        duration_us: 10_000_000,
+        duration_us: 10_010_000,
         video: Some(VideoInfo { width: 640, height: 360, sample_aspect: [1, 1], rate: Rate::new(30_000, 1001), ..VideoInfo::default() }),
         audio: vec![
             AudioInfo { language: "eng".into(), ..AudioInfo::default() },

@@ -16,7 +16,11 @@ use crate::limits::Limits;
 
 /// How much of a file without an index is read to learn the distance of its key frames: packets and microseconds.
 const SAMPLED_PACKETS: usize = 20_000;
+/// Packets that are looked at for encryption.
+const FIRST_PACKETS: usize = 8;
 const SAMPLED_US: i64 = 30_000_000;
+/// How much of a file's end is read to see whether it is there, in microseconds.
+const END_READ_US: i64 = 3_000_000;
 /// Sound that ends this much after the picture does not lengthen the lesson, in microseconds.
 const TAIL_US: i64 = 100_000;
 /// Sound that begins this much before the picture is kept, in microseconds.
@@ -39,16 +43,20 @@ pub(super) fn probe(source: &Source, limits: &Limits) -> Result<MediaInfo, TaskE
     if info.video.is_none() && info.audio.is_empty() {
         return Err(Refusal::new(RefusalCode::NotVideo, "The file has neither picture nor sound that can be played.").into());
     }
+    refuse_encrypted_samples(&mut input)?;
     if spans.truncated(source.size()) {
         info.warnings.push("media_truncated".to_owned());
     }
-    if let (Some(video), Some(index)) = (&mut info.video, picture) {
-        if video.key_interval_us == 0 {
-            video.key_interval_us = sampled_key_interval(&mut input, index);
-        }
+    if let (Some(video), Some(index)) = (&mut info.video, picture)
+        && video.key_interval_us == 0
+    {
+        video.key_interval_us = sampled_key_interval(&mut input, index);
     }
     if spans.longest_end().is_none() {
         spans.measure(&mut input)?;
+    } else if !info.container.starts_with("mov") && spans.ends_early(&mut input) {
+        spans.measure(&mut input)?;
+        info.warnings.push("media_truncated".to_owned());
     }
     timeline(&mut info, &spans, &input, source.size());
     let longest = u64::try_from(limits.duration.get().as_micros()).unwrap_or(u64::MAX);
@@ -90,9 +98,26 @@ impl Spans {
         self.all().any(|s| s.last_byte > size)
     }
 
-    /// For files that do not say how long they are: reads them to the end.
+    /// Whether the last seconds that a container speaks of are not there. Those with an index of all samples tell it
+    /// themselves; of others the end is read.
+    fn ends_early(&self, input: &mut Input) -> bool {
+        let Some(end) = self.longest_end() else { return false };
+        if end < END_READ_US * 2 || input.seek(end - END_READ_US, ..end - END_READ_US).is_err() {
+            return false;
+        }
+        let mut last = i64::MIN;
+        for (stream, packet) in input.packets().take(SAMPLED_PACKETS) {
+            if let Some(pts) = packet.pts().or(packet.dts()).filter(|_| self.all().any(|s| s.index == stream.index())) {
+                last = last.max(micros(pts, stream.time_base()));
+            }
+        }
+        last < end - END_READ_US / 2
+    }
+
+    /// For files that do not say how long they are, or say it wrongly: reads them to the end.
     fn measure(&mut self, input: &mut Input) -> Result<(), TaskError> {
         input.seek(0, ..).map_err(TaskError::ffmpeg("going back to the start"))?;
+        self.picture.iter_mut().chain(&mut self.sounds).for_each(|span| span.end = None);
         for (stream, packet) in input.packets() {
             let index = stream.index();
             let Some(span) = self.picture.iter_mut().chain(&mut self.sounds).find(|s| s.index == index) else { continue };
@@ -170,8 +195,7 @@ fn spans_size(input: &Input) -> u64 {
 
 fn check(facts: &StreamFacts, limits: &Limits) -> Result<(), Refusal> {
     if input::encrypted(facts) {
-        let detail = "The recording is encrypted (DRM): it can't be decoded. Upload one without copy protection.";
-        return Err(Refusal::new(RefusalCode::Encrypted, detail));
+        return Err(is_encrypted());
     }
     let pixels = i64::from(facts.width.max(0)) * i64::from(facts.height.max(0));
     if u64::try_from(pixels).unwrap_or(u64::MAX) > limits.pixels {
@@ -179,6 +203,20 @@ fn check(facts: &StreamFacts, limits: &Limits) -> Result<(), Refusal> {
         return Err(Refusal::new(RefusalCode::LimitExceeded, detail));
     }
     Ok(())
+}
+
+/// Common encryption (ISO/IEC 23001-7) shows in the samples: the demuxer passes on how they were encrypted.
+fn refuse_encrypted_samples(input: &mut Input) -> Result<(), Refusal> {
+    let encrypted = |packet: &ff::Packet| packet.side_data().any(|s| s.kind() == side_data::Type::EncryptionInfo);
+    let found = input.packets().take(FIRST_PACKETS).any(|(_, packet)| encrypted(&packet));
+    // What follows reads from a place of its own.
+    let _ = input.seek(0, ..);
+    if found { Err(is_encrypted()) } else { Ok(()) }
+}
+
+fn is_encrypted() -> Refusal {
+    let detail = "The recording is encrypted (DRM): it can't be decoded. Upload one without copy protection.";
+    Refusal::new(RefusalCode::Encrypted, detail)
 }
 
 fn aspect([num, den]: [i32; 2]) -> [u32; 2] {

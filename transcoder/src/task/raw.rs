@@ -98,7 +98,7 @@ pub(super) fn index(stream: &ff::Stream<'_>) -> Vec<IndexEntry> {
                 position: entry.pos,
                 size: i64::from(entry.size()),
                 timestamp: entry.timestamp,
-                key: entry.flags() & ffi::AVINDEX_KEYFRAME as i32 != 0,
+                key: entry.flags() & ffi::AVINDEX_KEYFRAME != 0,
             })
             .collect()
     }
@@ -132,7 +132,7 @@ pub(super) fn share(frame: &ff::frame::Video) -> Result<ff::frame::Video, TaskEr
 /// Tells a scaler the matrix and range of its input, and that its output is of limited range.
 pub(super) fn set_scaler_color(scaler: &mut ff::software::scaling::Context, matrix: u16, full_range: bool) {
     let matrix = match matrix {
-        0 | 2 | 3 => ffi::SWS_CS_DEFAULT as i32,
+        0 | 2 | 3 => ffi::SWS_CS_DEFAULT,
         other => i32::from(other),
     };
     // SAFETY: the context is valid for the call; the coefficient tables are static. A pair of formats that takes no

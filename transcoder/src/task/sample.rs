@@ -84,7 +84,7 @@ impl Lane {
         video.set_gop(2 * FRAMES_PER_SECOND.unsigned_abs());
         let mut options = Dictionary::new();
         options.set("preset", "ultrafast");
-        options.set("crf", "22");
+        options.set("crf", "27");
         let encoder = video.open_as_with(found, options).map_err(&failed)?;
         let mut stream = output.add_stream(found).map_err(&failed)?;
         stream.set_parameters(&encoder);

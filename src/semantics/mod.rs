@@ -3,4 +3,10 @@
 //! Pure: no I/O, no clock, no state. Every parser is bounded and takes input from outside without failing
 //! in any other way than by saying so.
 
+pub mod cache_control;
+pub mod cmcd;
+pub mod conditional;
+pub mod fields;
+pub mod freshness;
 pub mod path;
+pub mod range;

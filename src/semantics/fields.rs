@@ -1,0 +1,140 @@
+//! Field syntax shared by the parsers: lists with quoted strings (RFC 9110, section 5.6), dates, hop-by-hop names.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use http::header::{self, HeaderMap, HeaderName};
+
+/// Splits a list at its commas, those inside quoted strings apart; members are trimmed, empty ones left out.
+pub fn list(value: &str) -> impl Iterator<Item = &str> {
+    let mut rest = value;
+    std::iter::from_fn(move || {
+        loop {
+            if rest.is_empty() {
+                return None;
+            }
+            let end = unquoted(rest, b',').unwrap_or(rest.len());
+            let (member, tail) = rest.split_at_checked(end)?;
+            rest = tail.get(1..).unwrap_or("");
+            let member = member.trim_matches([' ', '\t']);
+            if !member.is_empty() {
+                return Some(member);
+            }
+        }
+    })
+}
+
+/// Where `sought` first stands outside of a quoted string.
+pub(crate) fn unquoted(text: &str, sought: u8) -> Option<usize> {
+    let mut quoted = false;
+    let mut escaped = false;
+    text.bytes().position(|byte| {
+        let here = !quoted && byte == sought;
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if quoted => escaped = true,
+            b'"' => quoted = !quoted,
+            _ => {}
+        }
+        here
+    })
+}
+
+/// The content of a quoted string without escapes, or the text itself when it is not quoted.
+pub(crate) fn unquote(text: &str) -> &str {
+    text.strip_prefix('"').and_then(|t| t.strip_suffix('"')).unwrap_or(text)
+}
+
+/// All values of a field as text; those that are no visible ASCII are left out.
+pub fn values<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a str> {
+    headers.get_all(name).iter().filter_map(|value| value.to_str().ok())
+}
+
+/// A field's one value; none where the field is missing or stands more than once.
+pub fn single<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
+    let mut all = headers.get_all(name).iter();
+    let value = all.next()?;
+    if all.next().is_some() { None } else { value.to_str().ok() }
+}
+
+/// Seconds since the epoch of an HTTP date in any of the three forms (RFC 9110, section 5.6.7).
+pub fn date(text: &str) -> Option<i64> {
+    let time = httpdate::parse_http_date(text.trim()).ok()?;
+    match time.duration_since(UNIX_EPOCH) {
+        Ok(since) => i64::try_from(since.as_secs()).ok(),
+        Err(before) => i64::try_from(before.duration().as_secs()).ok().map(|s| -s),
+    }
+}
+
+/// An HTTP date.
+pub fn format_date(time: SystemTime) -> String {
+    httpdate::fmt_http_date(time)
+}
+
+/// Fields that concern one connection alone (RFC 9110, section 7.6.1) and are neither stored nor passed on.
+pub static HOP_BY_HOP: [HeaderName; 10] = [
+    header::CONNECTION,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    header::PROXY_AUTHENTICATE,
+    header::PROXY_AUTHORIZATION,
+    HeaderName::from_static("proxy-authentication-info"),
+    header::TE,
+    header::TRAILER,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+];
+
+/// Takes away the hop-by-hop fields and those that `Connection` names.
+pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
+    let named: Vec<HeaderName> = values(headers, &header::CONNECTION)
+        .flat_map(list)
+        .filter_map(|name| HeaderName::from_bytes(name.as_bytes()).ok())
+        // What frames and guards the message is never up to Connection.
+        .filter(|name| !matches!(*name, header::HOST | header::CONTENT_LENGTH | header::AUTHORIZATION | header::CACHE_CONTROL))
+        .collect();
+    for name in named.iter().chain(&HOP_BY_HOP) {
+        headers.remove(name);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::HeaderValue;
+
+    #[test]
+    fn lists_split_outside_of_quotes() {
+        let members = |text| list(text).collect::<Vec<_>>();
+        assert_eq!(members("a, b ,,\tc"), ["a", "b", "c"]);
+        assert_eq!(members(r#"a="x, \" y", b"#), [r#"a="x, \" y""#, "b"]);
+        assert_eq!(members(r#"a="open, b"#), [r#"a="open, b"#]);
+        assert!(members(" , ").is_empty());
+    }
+
+    #[test]
+    fn connection_takes_along_what_it_names() {
+        let mut headers = HeaderMap::new();
+        for (name, value) in [
+            ("connection", "close, X-Private"),
+            ("connection", "content-length"),
+            ("x-private", "1"),
+            ("content-length", "5"),
+            ("te", "trailers"),
+            ("etag", "\"a\""),
+        ] {
+            headers.append(HeaderName::from_static(name), HeaderValue::from_static(value));
+        }
+        strip_hop_by_hop(&mut headers);
+        let mut left: Vec<_> = headers.keys().map(HeaderName::as_str).collect();
+        left.sort_unstable();
+        assert_eq!(left, ["content-length", "etag"]);
+    }
+
+    #[test]
+    fn dates_in_three_forms() {
+        for text in ["Sun, 06 Nov 1994 08:49:37 GMT", "Sunday, 06-Nov-94 08:49:37 GMT", "Sun Nov  6 08:49:37 1994"] {
+            assert_eq!(date(text), Some(784_111_777), "{text}");
+        }
+        assert_eq!(date("0"), None);
+    }
+}

@@ -1,0 +1,349 @@
+//! May it be stored, for how long is it fresh, how old is it (RFC 9111, sections 3 and 4; RFC 5861; RFC 9213).
+
+use http::header::{self, HeaderMap};
+use http::{Method, StatusCode};
+
+use super::cache_control::{Directives, MOST_SECONDS};
+use super::fields;
+
+/// Why a response is not stored. The name is a log field and a metric label.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum NotStored {
+    /// The method's responses are not stored.
+    Method,
+    /// The status can't be stored, or is not understood although it must be.
+    Status,
+    /// `no-store`.
+    NoStore,
+    /// `private`.
+    Private,
+    /// The request was authorized and the response does not allow it.
+    Authorized,
+    /// No explicit life.
+    NoFreshness,
+    /// `Vary: *`.
+    VaryAny,
+    /// It sets a cookie: for one user, whatever else it says.
+    SetCookie,
+}
+
+impl NotStored {
+    /// The label.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Method => "method",
+            Self::Status => "status",
+            Self::NoStore => "no_store",
+            Self::Private => "private",
+            Self::Authorized => "authorized",
+            Self::NoFreshness => "no_freshness",
+            Self::VaryAny => "vary_any",
+            Self::SetCookie => "set_cookie",
+        }
+    }
+}
+
+/// What is asked and answered, as far as storing goes.
+#[derive(Clone, Copy, Debug)]
+pub struct Exchange<'a> {
+    /// The request's method.
+    pub method: &'a Method,
+    /// Whether the request that went upstream carried a client's `Authorization`.
+    pub authorized: bool,
+    /// The response's status.
+    pub status: StatusCode,
+    /// The response's fields.
+    pub headers: &'a HeaderMap,
+    /// When the request was sent, in milliseconds since the epoch.
+    pub requested_ms: i64,
+    /// When the response's header came.
+    pub received_ms: i64,
+    /// Seconds for which a response without explicit life is fresh; none: it is not stored.
+    pub default_life: Option<u32>,
+}
+
+/// How long a stored response may be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Freshness {
+    /// Seconds of life from its birth at the origin.
+    pub life: u32,
+    /// How old it was when it came, in seconds.
+    pub initial_age: u32,
+    /// When it came, in milliseconds since the epoch.
+    pub received_ms: i64,
+    /// `no-cache`: to be validated before each use.
+    pub always_validate: bool,
+    /// Never to be used once stale.
+    pub must_revalidate: bool,
+    /// Seconds past its life in which it is used while it is validated.
+    pub while_revalidate: u32,
+    /// Seconds past its life in which it is used when the origin fails.
+    pub if_error: u32,
+}
+
+/// What may be done with a stored response now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// Use it.
+    Fresh,
+    /// Use it, and validate it beside (RFC 5861, section 3).
+    StaleWhileRevalidate,
+    /// Validate it first; it may be used if the origin fails (RFC 5861, section 4).
+    StaleIfError,
+    /// Validate it first.
+    Stale,
+}
+
+impl Freshness {
+    /// Whether a response may be stored by a shared cache, and for how long it is fresh.
+    pub fn judge(exchange: &Exchange<'_>) -> Result<Self, NotStored> {
+        let headers = exchange.headers;
+        let targeted = Directives::targeted(headers);
+        let is_targeted = targeted.is_some();
+        let directives = targeted.unwrap_or_else(|| Directives::of(headers));
+        may_store(exchange, &directives)?;
+        let expires = || if is_targeted { None } else { expires_life(headers, exchange.received_ms) };
+        let life = directives
+            .s_maxage
+            .filter(|_| !is_targeted)
+            .or(directives.max_age)
+            .or_else(expires)
+            .or(exchange.default_life)
+            .ok_or(NotStored::NoFreshness)?;
+        Ok(Self {
+            life,
+            initial_age: initial_age(exchange),
+            received_ms: exchange.received_ms,
+            always_validate: directives.no_cache,
+            // s-maxage says proxy-revalidate too (RFC 9111, section 5.2.2.10).
+            must_revalidate: directives.must_revalidate
+                || directives.proxy_revalidate
+                || (directives.s_maxage.is_some() && !is_targeted),
+            while_revalidate: directives.stale_while_revalidate.unwrap_or(0),
+            if_error: directives.stale_if_error.unwrap_or(0),
+        })
+    }
+
+    /// The current age in seconds (RFC 9111, section 4.2.3).
+    pub fn age(&self, now_ms: i64) -> u32 {
+        let resident = now_ms.saturating_sub(self.received_ms).max(0) / 1000;
+        self.initial_age.saturating_add(u32::try_from(resident).unwrap_or(MOST_SECONDS)).min(MOST_SECONDS)
+    }
+
+    /// Seconds of life left; negative once stale.
+    pub fn left(&self, now_ms: i64) -> i64 {
+        i64::from(self.life) - i64::from(self.age(now_ms))
+    }
+
+    /// What may be done with it now.
+    pub fn standing(&self, now_ms: i64) -> Standing {
+        let left = self.left(now_ms);
+        if left > 0 && !self.always_validate {
+            return Standing::Fresh;
+        }
+        if self.must_revalidate || self.always_validate {
+            return Standing::Stale;
+        }
+        let stale_for = -left;
+        if stale_for < i64::from(self.while_revalidate) {
+            Standing::StaleWhileRevalidate
+        } else if stale_for < i64::from(self.if_error) {
+            Standing::StaleIfError
+        } else {
+            Standing::Stale
+        }
+    }
+
+    /// Whether it may be used now because the origin failed.
+    pub fn usable_on_error(&self, now_ms: i64) -> bool {
+        match self.standing(now_ms) {
+            Standing::Fresh => true,
+            Standing::Stale => false,
+            Standing::StaleWhileRevalidate | Standing::StaleIfError => {
+                -self.left(now_ms) < i64::from(self.if_error)
+            }
+        }
+    }
+
+    /// A copy that counts as stale from now on (a soft purge).
+    pub fn expired(&self) -> Self {
+        Self { life: 0, while_revalidate: 0, ..self.clone() }
+    }
+}
+
+/// RFC 9111, section 3.
+fn may_store(exchange: &Exchange<'_>, directives: &Directives) -> Result<(), NotStored> {
+    if *exchange.method != Method::GET {
+        return Err(NotStored::Method);
+    }
+    let status = exchange.status;
+    if status.is_informational() || matches!(status, StatusCode::PARTIAL_CONTENT | StatusCode::NOT_MODIFIED) {
+        return Err(NotStored::Status);
+    }
+    if directives.must_understand {
+        if !understood(status) {
+            return Err(NotStored::Status);
+        }
+    } else if directives.no_store {
+        return Err(NotStored::NoStore);
+    }
+    if directives.private {
+        return Err(NotStored::Private);
+    }
+    let for_all = directives.public || directives.must_revalidate || directives.s_maxage.is_some();
+    if exchange.authorized && !for_all {
+        return Err(NotStored::Authorized);
+    }
+    if fields::values(exchange.headers, &header::VARY).flat_map(fields::list).any(|name| name == "*") {
+        return Err(NotStored::VaryAny);
+    }
+    if exchange.headers.contains_key(header::SET_COOKIE) {
+        return Err(NotStored::SetCookie);
+    }
+    Ok(())
+}
+
+/// Status codes whose caching this cache knows (RFC 9110, section 15).
+fn understood(status: StatusCode) -> bool {
+    matches!(
+        status.as_u16(),
+        200 | 203 | 204 | 300 | 301 | 302 | 303 | 307 | 308 | 400..=410 | 414 | 416 | 421 | 451 | 500..=504
+    )
+}
+
+/// `Expires` − `Date` (RFC 9111, section 4.2.1). A date that is none is in the past (section 5.3), and so is a field
+/// that stands twice.
+fn expires_life(headers: &HeaderMap, received_ms: i64) -> Option<u32> {
+    headers.get(header::EXPIRES)?;
+    let expires = fields::single(headers, &header::EXPIRES).and_then(fields::date);
+    let life = expires.map_or(0, |expires| expires.saturating_sub(date(headers, received_ms)));
+    Some(u32::try_from(life.max(0)).unwrap_or(MOST_SECONDS).min(MOST_SECONDS))
+}
+
+/// `Date`, or when the response came.
+fn date(headers: &HeaderMap, received_ms: i64) -> i64 {
+    let received = received_ms.div_euclid(1000);
+    fields::single(headers, &header::DATE).and_then(fields::date).unwrap_or(received)
+}
+
+/// RFC 9111, section 4.2.3: what the response says of its age, what its date says, and what it spent on the way.
+fn initial_age(exchange: &Exchange<'_>) -> u32 {
+    let received = exchange.received_ms.div_euclid(1000);
+    let apparent = received.saturating_sub(date(exchange.headers, exchange.received_ms)).max(0);
+    // A list is read by its first member, anything that is no number is no age (section 5.1).
+    let stated = fields::values(exchange.headers, &header::AGE)
+        .flat_map(fields::list)
+        .next()
+        .filter(|text| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()))
+        .map_or(0, |digits| digits.parse().unwrap_or(i64::from(MOST_SECONDS)));
+    let delay = exchange.received_ms.saturating_sub(exchange.requested_ms).max(0) / 1000;
+    let age = apparent.max(stated.saturating_add(delay));
+    u32::try_from(age).unwrap_or(MOST_SECONDS).min(MOST_SECONDS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::{HeaderName, HeaderValue};
+    use proptest::prelude::*;
+
+    const NOW: i64 = 784_111_777_000; // Sun, 06 Nov 1994 08:49:37 GMT
+
+    fn judge_full(status: u16, authorized: bool, fields: &[(&str, &str)]) -> Result<Freshness, NotStored> {
+        let mut headers = HeaderMap::new();
+        for (name, value) in fields {
+            headers.append(HeaderName::try_from(*name).unwrap(), HeaderValue::from_str(value).unwrap());
+        }
+        Freshness::judge(&Exchange {
+            method: &Method::GET,
+            authorized,
+            status: StatusCode::from_u16(status).unwrap(),
+            headers: &headers,
+            requested_ms: NOW,
+            received_ms: NOW,
+            default_life: None,
+        })
+    }
+
+    fn judge(fields: &[(&str, &str)]) -> Result<Freshness, NotStored> {
+        judge_full(200, false, fields)
+    }
+
+    const CC: &str = "cache-control";
+
+    #[test]
+    fn the_most_specific_life_counts() {
+        let life = |fields: &[(&str, &str)]| judge(fields).map(|f| f.life);
+        let date = ("date", "Sun, 06 Nov 1994 08:49:37 GMT");
+        let in_a_minute = ("expires", "Sun, 06 Nov 1994 08:50:37 GMT");
+        assert_eq!(life(&[(CC, "max-age=10, s-maxage=20"), in_a_minute]), Ok(20));
+        assert_eq!(life(&[(CC, "max-age=10"), in_a_minute]), Ok(10));
+        assert_eq!(life(&[date, in_a_minute]), Ok(60));
+        assert_eq!(life(&[in_a_minute]), Ok(60), "without Date the time of receipt");
+        assert_eq!(life(&[date, ("expires", "0")]), Ok(0));
+        assert_eq!(life(&[date, in_a_minute, ("expires", "Sun, 06 Nov 1994 08:51:37 GMT")]), Ok(0));
+        assert_eq!(life(&[("cdn-cache-control", "max-age=5"), (CC, "s-maxage=20"), in_a_minute]), Ok(5));
+        assert_eq!(life(&[("cdn-cache-control", "max-age=5"), (CC, "no-store")]), Ok(5));
+        assert_eq!(life(&[("cdn-cache-control", "no-store"), (CC, "max-age=5")]), Err(NotStored::NoStore));
+        assert_eq!(life(&[]), Err(NotStored::NoFreshness));
+    }
+
+    #[test]
+    fn what_may_not_be_stored() {
+        let fresh = "max-age=60";
+        assert_eq!(judge(&[(CC, "max-age=60, no-store")]), Err(NotStored::NoStore));
+        assert_eq!(judge(&[(CC, "max-age=60, private")]), Err(NotStored::Private));
+        assert_eq!(judge(&[(CC, fresh), ("vary", "a, *")]), Err(NotStored::VaryAny));
+        assert_eq!(judge(&[(CC, fresh), ("set-cookie", "a=b")]), Err(NotStored::SetCookie));
+        assert_eq!(judge_full(206, false, &[(CC, fresh)]), Err(NotStored::Status));
+        assert_eq!(judge_full(200, true, &[(CC, fresh)]), Err(NotStored::Authorized));
+        for allowed in ["public, max-age=60", "s-maxage=60", "must-revalidate, max-age=60"] {
+            assert!(judge_full(200, true, &[(CC, allowed)]).is_ok(), "{allowed}");
+        }
+        assert!(judge_full(404, false, &[(CC, fresh)]).is_ok());
+        assert!(judge_full(299, false, &[(CC, fresh)]).is_ok());
+        assert_eq!(judge_full(299, false, &[(CC, "max-age=60, must-understand")]), Err(NotStored::Status));
+        assert!(judge(&[(CC, "max-age=60, must-understand, no-store")]).is_ok());
+    }
+
+    #[test]
+    fn age_counts_the_way_and_the_stay() {
+        let age = |fields: &[(&str, &str)]| judge(fields).unwrap().age(NOW + 5_000);
+        assert_eq!(age(&[(CC, "max-age=60")]), 5);
+        assert_eq!(age(&[(CC, "max-age=60"), ("age", "10")]), 15);
+        assert_eq!(age(&[(CC, "max-age=60"), ("date", "Sun, 06 Nov 1994 08:49:17 GMT")]), 25);
+        assert_eq!(age(&[(CC, "max-age=60"), ("date", "Sun, 06 Nov 1994 08:49:17 GMT"), ("age", "10")]), 25);
+        assert_eq!(age(&[(CC, "max-age=60"), ("date", "Sun, 06 Nov 1994 09:49:37 GMT")]), 5, "a clock ahead");
+        assert_eq!(age(&[(CC, "max-age=60"), ("age", "x")]), 5);
+        assert_eq!(age(&[(CC, "max-age=60"), ("age", "7, 9")]), 12);
+    }
+
+    #[test]
+    fn standing_runs_through_its_stages() {
+        let at = |control: &str, seconds: i64| judge(&[(CC, control)]).unwrap().standing(NOW + seconds * 1000);
+        let stages = "max-age=10, stale-while-revalidate=5, stale-if-error=20";
+        assert_eq!(at(stages, 9), Standing::Fresh);
+        assert_eq!(at(stages, 10), Standing::StaleWhileRevalidate);
+        assert_eq!(at(stages, 15), Standing::StaleIfError);
+        assert_eq!(at(stages, 30), Standing::Stale);
+        assert_eq!(at("max-age=10, no-cache", 1), Standing::Stale);
+        assert_eq!(at("max-age=10, must-revalidate, stale-if-error=20", 11), Standing::Stale);
+        assert_eq!(at("s-maxage=10, stale-if-error=20", 11), Standing::Stale);
+        let on_error = |seconds: i64| judge(&[(CC, stages)]).unwrap().usable_on_error(NOW + seconds * 1000);
+        assert!(on_error(1) && on_error(12) && on_error(29) && !on_error(30));
+    }
+
+    proptest! {
+        /// Nothing grows younger, and once stale nothing is fresh again.
+        #[test]
+        fn time_goes_one_way(life in 0_u32..100, age in 0_u32..100, a in 0_i64..300, b in 0_i64..300) {
+            let f = judge(&[(CC, &format!("max-age={life}")), ("age", &age.to_string())]).unwrap();
+            let (early, late) = (NOW + a.min(b) * 1000, NOW + a.max(b) * 1000);
+            prop_assert!(f.age(early) <= f.age(late));
+            if f.standing(early) != Standing::Fresh {
+                prop_assert!(f.standing(late) != Standing::Fresh);
+            }
+            prop_assert_eq!(f.standing(late) == Standing::Fresh, i64::from(age) + a.max(b) < i64::from(life));
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! `Range` (RFC 9110, section 14).
+
+/// The most ranges of one request; more are answered with the whole, as section 14.2 lets a server do.
+const MAX_RANGES: usize = 16;
+
+/// What is asked for of a representation of a known length.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Wanted {
+    /// All of it: no range, or one that a server may pass over.
+    Whole,
+    /// These spans, in the order asked for; at least one, none empty, all inside.
+    Spans(Vec<Span>),
+    /// None of the ranges touches it: 416.
+    Unsatisfiable,
+}
+
+/// Bytes from `first` to `last`, both included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Span {
+    /// The first byte.
+    pub first: u64,
+    /// The last byte, not before `first`.
+    pub last: u64,
+}
+
+impl Span {
+    /// How many bytes.
+    pub fn length(self) -> u64 {
+        (self.last - self.first).saturating_add(1)
+    }
+
+    /// The value of `Content-Range`.
+    pub fn content_range(self, length: u64) -> String {
+        format!("bytes {}-{}/{length}", self.first, self.last)
+    }
+}
+
+/// Reads a `Range` field for a representation of `length` bytes.
+pub fn wanted(field: &str, length: u64) -> Wanted {
+    // Unknown units and what is malformed are passed over (section 14.2).
+    let Some((unit, set)) = field.split_once('=') else { return Wanted::Whole };
+    if !unit.trim().eq_ignore_ascii_case("bytes") {
+        return Wanted::Whole;
+    }
+    let mut spans = Vec::new();
+    let mut specs = 0_usize;
+    for spec in set.split(',').map(|s| s.trim_matches([' ', '\t'])).filter(|s| !s.is_empty()) {
+        specs += 1;
+        if specs > MAX_RANGES {
+            return Wanted::Whole;
+        }
+        match span(spec, length) {
+            Ok(Some(span)) => spans.push(span),
+            Ok(None) => {}
+            Err(Malformed) => return Wanted::Whole,
+        }
+    }
+    if specs == 0 {
+        return Wanted::Whole;
+    }
+    if spans.is_empty() {
+        return Wanted::Unsatisfiable;
+    }
+    if overlaps(&spans) {
+        // Section 15.3.7.2 and 17.15: many or overlapping ranges are an attack more often than not.
+        return Wanted::Whole;
+    }
+    Wanted::Spans(spans)
+}
+
+struct Malformed;
+
+fn span(spec: &str, length: u64) -> Result<Option<Span>, Malformed> {
+    let (first, last) = spec.split_once('-').ok_or(Malformed)?;
+    if first.is_empty() {
+        let suffix = position(last)?;
+        return Ok((suffix > 0 && length > 0)
+            .then(|| Span { first: length.saturating_sub(suffix), last: length.saturating_sub(1) }));
+    }
+    let first = position(first)?;
+    let last = if last.is_empty() { u64::MAX } else { position(last)? };
+    if last < first {
+        return Err(Malformed);
+    }
+    Ok((first < length).then(|| Span { first, last: last.min(length.saturating_sub(1)) }))
+}
+
+/// Digits alone; more than fit mean the largest number.
+fn position(digits: &str) -> Result<u64, Malformed> {
+    if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) {
+        return Err(Malformed);
+    }
+    Ok(digits.parse().unwrap_or(u64::MAX))
+}
+
+fn overlaps(spans: &[Span]) -> bool {
+    let mut sorted: Vec<Span> = spans.to_vec();
+    sorted.sort_unstable_by_key(|s| s.first);
+    sorted.windows(2).any(|pair| matches!(pair, [a, b] if b.first <= a.last))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn one(first: u64, last: u64) -> Wanted {
+        Wanted::Spans(vec![Span { first, last }])
+    }
+
+    #[test]
+    fn ranges_of_ten_bytes() {
+        for (field, expected) in [
+            ("bytes=0-0", one(0, 0)),
+            ("bytes=2-5", one(2, 5)),
+            ("Bytes = 2-5", one(2, 5)),
+            ("bytes=2-", one(2, 9)),
+            ("bytes=2-99", one(2, 9)),
+            ("bytes=2-99999999999999999999999", one(2, 9)),
+            ("bytes=-3", one(7, 9)),
+            ("bytes=-99", one(0, 9)),
+            ("bytes=0-1, 4-5", Wanted::Spans(vec![Span { first: 0, last: 1 }, Span { first: 4, last: 5 }])),
+            ("bytes=8-9,20-30", one(8, 9)),
+            ("bytes=10-", Wanted::Unsatisfiable),
+            ("bytes=-0", Wanted::Unsatisfiable),
+            ("bytes=99999999999999999999999-", Wanted::Unsatisfiable),
+            ("bytes=0-5,3-8", Wanted::Whole),
+            ("bytes=5-2", Wanted::Whole),
+            ("bytes=a-b", Wanted::Whole),
+            ("bytes=+1-2", Wanted::Whole),
+            ("bytes=", Wanted::Whole),
+            ("bytes", Wanted::Whole),
+            ("seconds=1-2", Wanted::Whole),
+            ("bytes=1-2,x", Wanted::Whole),
+        ] {
+            assert_eq!(wanted(field, 10), expected, "{field}");
+        }
+        assert_eq!(wanted("bytes=0-", 0), Wanted::Unsatisfiable);
+        assert_eq!(wanted("bytes=-1", 0), Wanted::Unsatisfiable);
+        let many = (0..17).map(|n| format!("{}-{}", n * 2, n * 2)).collect::<Vec<_>>().join(",");
+        assert_eq!(wanted(&format!("bytes={many}"), 100), Wanted::Whole);
+    }
+
+    proptest! {
+        #[test]
+        fn spans_lie_inside(field in "(bytes=)?[0-9,x-]{0,20}", length in 0_u64..50) {
+            if let Wanted::Spans(spans) = wanted(&field, length) {
+                prop_assert!(!spans.is_empty());
+                prop_assert!(spans.iter().all(|s| s.first <= s.last && s.last < length));
+            }
+        }
+    }
+}

@@ -1,1 +1,221 @@
-//! The edge's store of responses: two tiers, one fill for many askers.
+//! Complete responses in memory, and the fills that bring them.
+//!
+//! Owns what is stored, who is fetching what, and how a body under way is shared by its readers. It keeps each
+//! entry's freshness and leaves the judging to its caller; it must not know of origins, tokens or sockets.
+//!
+//! [`Cache::lookup`] answers [`Lookup::Hit`], [`Lookup::Join`] or [`Lookup::Fill`]: one fetch for each key however many
+//! ask. No lock is held over an await, and nothing polls: a reader that waits is woken by its writer.
+
+mod fill;
+mod purge;
+mod stored;
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher as _, RandomState};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use serde::Deserialize;
+
+use crate::units::{self, ByteSize};
+
+pub use fill::{Begun, Head, NoReaders, Plan, ReadError, Reader, Writer};
+pub use purge::{Purge, Target};
+pub use stored::Stored;
+
+use fill::Fill;
+use purge::PurgeLog;
+
+/// `[cache]` of an edge.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Memory for stored responses, their bodies and fields. 1MiB to 16TiB.
+    #[serde(deserialize_with = "units::size::<_, 1_048_576, 17_592_186_044_416>")]
+    pub memory: ByteSize,
+    /// The largest response that is stored; larger ones pass through. 64KiB to 1GiB.
+    #[serde(deserialize_with = "units::size::<_, 65_536, 1_073_741_824>")]
+    pub object: ByteSize,
+    /// How much of a response that is not stored may wait for its reader. 64KiB to 64MiB.
+    #[serde(deserialize_with = "units::size::<_, 65_536, 67_108_864>")]
+    pub window: ByteSize,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self { memory: ByteSize::mib(512), object: ByteSize::mib(8), window: ByteSize::mib(1) }
+    }
+}
+
+/// Why a fill failed, as its caller sees it: handed to every reader.
+pub trait Cause: Clone + std::fmt::Debug + Send + Sync + 'static {}
+
+impl<E: Clone + std::fmt::Debug + Send + Sync + 'static> Cause for E {}
+
+/// What a look-up comes to.
+#[derive(Debug)]
+pub enum Lookup<E: Cause> {
+    /// It is there and usable.
+    Hit(Arc<Stored>),
+    /// Someone fetches it already.
+    Join(Reader<E>),
+    /// The caller fetches it, for itself and all who join.
+    Fill {
+        /// To be moved into a task of its own, so that no client's leaving ends it.
+        writer: Writer<E>,
+        /// The caller's own reader.
+        reader: Reader<E>,
+        /// What is there and not usable as it is: to validate, or for when the origin fails.
+        stale: Option<Arc<Stored>>,
+    },
+}
+
+const SHARDS: usize = 64;
+
+type Fills<E> = Mutex<HashMap<Box<str>, Arc<Fill<E>>>>;
+
+/// Memory, and the fills under way. Shared by reference count.
+///
+/// `E` is why a fill failed, as its caller sees it.
+#[derive(Debug)]
+pub struct Cache<E: Cause> {
+    objects: moka::sync::Cache<Box<str>, Arc<Stored>>,
+    fills: [Fills<E>; SHARDS],
+    hasher: RandomState,
+    purges: PurgeLog,
+    window: usize,
+    object: u64,
+}
+
+impl<E: Cause> Cache<E> {
+    /// An empty cache.
+    pub fn new(config: &Config) -> Arc<Self> {
+        let objects = moka::sync::Cache::builder()
+            .max_capacity(config.memory.0)
+            .weigher(|key: &Box<str>, stored: &Arc<Stored>| stored.weight(key))
+            .build();
+        Arc::new(Self {
+            objects,
+            fills: std::array::from_fn(|_| Mutex::default()),
+            hasher: RandomState::new(),
+            purges: PurgeLog::default(),
+            window: config.window.as_usize(),
+            object: config.object.0,
+        })
+    }
+
+    /// The largest body that is stored, in bytes.
+    pub fn largest_object(&self) -> u64 {
+        self.object
+    }
+
+    /// What is stored under `key`, fresh or not.
+    pub fn get(&self, key: &str) -> Option<Arc<Stored>> {
+        self.objects.get(key)
+    }
+
+    /// Looks `key` up; `usable` judges what is stored.
+    pub fn lookup(self: &Arc<Self>, key: &str, usable: impl Fn(&Stored) -> bool) -> Lookup<E> {
+        if let Some(stored) = self.objects.get(key)
+            && usable(&stored)
+        {
+            return Lookup::Hit(stored);
+        }
+        let mut fills = self.shard(key);
+        if let Some(reader) = fills.get(key).and_then(|fill| Reader::join(fill)) {
+            return Lookup::Join(reader);
+        }
+        // A fill that ended between the two looks stored before it left the table.
+        let stale = self.objects.get(key);
+        if let Some(stored) = &stale
+            && usable(stored)
+        {
+            return Lookup::Hit(Arc::clone(stored));
+        }
+        let fill = Fill::new(self.window);
+        fills.insert(key.into(), Arc::clone(&fill));
+        drop(fills);
+        let reader = Reader::lead(&fill);
+        Lookup::Fill { writer: self.writer(key, fill), reader, stale }
+    }
+
+    /// A fill of its own, shared with no one and under no key: for what can't be shared.
+    pub fn apart(self: &Arc<Self>) -> (Writer<E>, Reader<E>) {
+        let fill = Fill::new(self.window);
+        let reader = Reader::lead(&fill);
+        (self.writer("", fill), reader)
+    }
+
+    /// The right to bring `key` up to date in the background; none while someone does.
+    pub fn claim(self: &Arc<Self>, key: &str) -> Option<Writer<E>> {
+        let mut fills = self.shard(key);
+        if fills.contains_key(key) {
+            return None;
+        }
+        let fill = Fill::new(self.window);
+        fills.insert(key.into(), Arc::clone(&fill));
+        drop(fills);
+        Some(self.writer(key, fill))
+    }
+
+    /// Takes stored responses away, or makes them stale. What is being filled meanwhile is not stored.
+    pub fn purge(&self, purge: &Purge) -> usize {
+        self.purges.note(purge);
+        if let Target::Key(key) = &purge.target {
+            return usize::from(self.purge_one(key, purge.soft));
+        }
+        let hit: Vec<Arc<Box<str>>> =
+            self.objects.iter().filter(|(key, stored)| purge.target.holds(key, stored)).map(|(key, _)| key).collect();
+        hit.iter().filter(|key| self.purge_one(key, purge.soft)).count()
+    }
+
+    fn purge_one(&self, key: &str, soft: bool) -> bool {
+        if !soft {
+            return self.objects.remove(key).is_some();
+        }
+        let Some(stored) = self.objects.get(key) else { return false };
+        self.objects.insert(key.into(), Arc::new(stored.expired()));
+        true
+    }
+
+    /// Bytes and entries that are stored.
+    pub fn size(&self) -> (u64, u64) {
+        (self.objects.weighted_size(), self.objects.entry_count())
+    }
+
+    /// How many fills are under way.
+    pub fn filling(&self) -> usize {
+        self.fills.iter().map(|shard| shard.lock().unwrap_or_else(PoisonError::into_inner).len()).sum()
+    }
+
+    fn writer(self: &Arc<Self>, key: &str, fill: Arc<Fill<E>>) -> Writer<E> {
+        Writer::new(Arc::clone(self), key.into(), fill, self.purges.epoch())
+    }
+
+    /// Stores what a writer brought, unless it was purged while it came.
+    fn store(&self, key: &str, stored: &Arc<Stored>, since: u64) {
+        if !key.is_empty() && !self.purges.touched(since, key, stored) {
+            self.objects.insert(key.into(), Arc::clone(stored));
+        }
+    }
+
+    /// Ends the sharing of a fill.
+    fn leave(&self, key: &str, fill: &Arc<Fill<E>>) {
+        if key.is_empty() {
+            return;
+        }
+        let mut fills = self.shard(key);
+        if fills.get(key).is_some_and(|present| Arc::ptr_eq(present, fill)) {
+            fills.remove(key);
+        }
+    }
+
+    fn shard(&self, key: &str) -> MutexGuard<'_, HashMap<Box<str>, Arc<Fill<E>>>> {
+        let [first, others @ ..] = &self.fills;
+        let at = (self.hasher.hash_one(key) >> 56) as usize % SHARDS;
+        let shard = at.checked_sub(1).and_then(|at| others.get(at)).unwrap_or(first);
+        shard.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,243 @@
+//! The cache as a whole: sharing, pace, ends of every kind, purges.
+
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, StatusCode};
+
+use super::*;
+use crate::semantics::freshness::Freshness;
+use crate::units::ByteSize;
+
+type Test = Arc<Cache<&'static str>>;
+
+fn cache() -> Test {
+    Cache::new(&Config { memory: ByteSize::mib(64), object: ByteSize::kib(64), window: ByteSize::kib(64) })
+}
+
+fn head(length: Option<u64>) -> Head {
+    Head { status: StatusCode::OK, headers: HeaderMap::new(), length, vary: Vec::new() }
+}
+
+fn store(tags: &[&str]) -> Plan {
+    let freshness = Freshness {
+        life: 60,
+        initial_age: 0,
+        received_ms: 0,
+        always_validate: false,
+        must_revalidate: false,
+        while_revalidate: 0,
+        if_error: 0,
+    };
+    Plan::Store { freshness, tags: tags.iter().map(|tag| (*tag).into()).collect() }
+}
+
+fn fill(cache: &Test, key: &str) -> (Writer<&'static str>, Reader<&'static str>) {
+    match cache.lookup(key, |_| true) {
+        Lookup::Fill { writer, reader, .. } => (writer, reader),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn join(cache: &Test, key: &str) -> Reader<&'static str> {
+    match cache.lookup(key, |_| true) {
+        Lookup::Join(reader) => reader,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn is_hit(cache: &Test, key: &str) -> bool {
+    cache.get(key).is_some()
+}
+
+async fn all(reader: &mut Reader<&'static str>) -> Result<Bytes, ReadError<&'static str>> {
+    let mut whole = Vec::new();
+    while let Some(piece) = poll_fn(|cx| reader.poll_piece(cx)).await {
+        whole.extend_from_slice(&piece?);
+    }
+    Ok(whole.into())
+}
+
+async fn put(cache: &Test, key: &str, tags: &[&str]) {
+    let (mut writer, _reader) = fill(cache, key);
+    writer.begin(head(None), store(tags));
+    writer.push(Bytes::from_static(b"body")).await.unwrap();
+    writer.finish().unwrap();
+}
+
+#[tokio::test]
+async fn one_fill_for_many_and_late_readers_from_the_start() {
+    let cache = cache();
+    let (mut writer, mut first) = fill(&cache, "k");
+    let mut second = join(&cache, "k");
+    writer.begin(head(Some(6)), store(&[]));
+    writer.push(Bytes::from_static(b"abc")).await.unwrap();
+    let piece = poll_fn(|cx| second.poll_piece(cx)).await.unwrap().unwrap();
+    assert_eq!(piece, "abc", "before the end has come");
+    let mut late = join(&cache, "k");
+    writer.push(Bytes::from_static(b"def")).await.unwrap();
+    let stored = writer.finish().unwrap();
+    assert_eq!(stored.body, "abcdef");
+    assert_eq!(all(&mut first).await.unwrap(), "abcdef");
+    assert_eq!(all(&mut second).await.unwrap(), "def");
+    assert_eq!(all(&mut late).await.unwrap(), "abcdef");
+    assert!(matches!(cache.lookup("k", |_| true), Lookup::Hit(_)));
+    assert_eq!(cache.filling(), 0);
+}
+
+#[tokio::test]
+async fn a_thousand_tasks_make_one_fill() {
+    let cache = cache();
+    let (mut writer, _reader) = fill(&cache, "k");
+    let readers: Vec<_> = (0..1000)
+        .map(|_| {
+            let mut reader = join(&cache, "k");
+            tokio::spawn(async move { all(&mut reader).await })
+        })
+        .collect();
+    writer.begin(head(None), store(&[]));
+    for n in 0..50_u8 {
+        writer.push(Bytes::from(vec![n; 100])).await.unwrap();
+        tokio::task::yield_now().await;
+    }
+    writer.finish().unwrap();
+    for reader in readers {
+        assert_eq!(reader.await.unwrap().unwrap().len(), 5000);
+    }
+}
+
+#[tokio::test]
+async fn every_early_end_fails_the_readers_and_stores_nothing() {
+    let cache = cache();
+    let (mut writer, mut reader) = fill(&cache, "dropped");
+    writer.begin(head(Some(6)), store(&[]));
+    writer.push(Bytes::from_static(b"abc")).await.unwrap();
+    drop(writer);
+    assert_eq!(all(&mut reader).await, Err(ReadError::Abandoned));
+
+    let (mut writer, mut reader) = fill(&cache, "short");
+    writer.begin(head(Some(6)), store(&[]));
+    writer.push(Bytes::from_static(b"abc")).await.unwrap();
+    assert!(writer.finish().is_none());
+    assert_eq!(all(&mut reader).await, Err(ReadError::Short));
+
+    let (mut writer, mut reader) = fill(&cache, "long");
+    writer.begin(head(Some(2)), store(&[]));
+    writer.push(Bytes::from_static(b"abc")).await.unwrap();
+    assert!(writer.finish().is_none());
+    assert_eq!(all(&mut reader).await, Err(ReadError::Short));
+
+    let (writer, reader) = fill(&cache, "failed");
+    let joined = join(&cache, "failed");
+    writer.fail("why");
+    assert_eq!(reader.begun().await.unwrap_err(), ReadError::Failed("why"));
+    assert_eq!(joined.begun().await.unwrap_err(), ReadError::Failed("why"));
+
+    for key in ["dropped", "short", "long", "failed"] {
+        assert!(!is_hit(&cache, key), "{key}");
+        drop(fill(&cache, key));
+    }
+    assert_eq!(cache.filling(), 0);
+}
+
+#[tokio::test]
+async fn what_passes_is_for_the_first_alone_and_waits_for_it() {
+    let cache = cache();
+    let (mut writer, mut reader) = fill(&cache, "k");
+    let joined = join(&cache, "k");
+    writer.begin(head(Some(1 << 20)), store(&[]));
+    assert_eq!(joined.begun().await.unwrap_err(), ReadError::Unshared, "too large to be stored");
+    assert!(reader.begun().await.is_ok());
+    assert!(matches!(cache.lookup("k", |_| true), Lookup::Fill { .. }), "the next one asks for itself");
+    writer.push(Bytes::from(vec![0; 60_000])).await.unwrap();
+    {
+        let mut stuck = Box::pin(writer.push(Bytes::from(vec![0; 60_000])));
+        assert!(tokio::time::timeout(Duration::from_millis(20), &mut stuck).await.is_err(), "a window is full");
+        let taken = poll_fn(|cx| reader.poll_piece(cx)).await.unwrap().unwrap();
+        assert_eq!(taken.len(), 60_000);
+        stuck.await.unwrap();
+    }
+    drop((reader, joined));
+    assert_eq!(writer.push(Bytes::from_static(b"x")).await, Err(NoReaders));
+}
+
+#[tokio::test]
+async fn what_outgrows_the_limit_is_read_to_its_end_and_not_stored() {
+    let cache = cache();
+    let (mut writer, mut reader) = fill(&cache, "k");
+    let mut second = join(&cache, "k");
+    writer.begin(head(None), store(&[]));
+    let reads = tokio::spawn(async move {
+        let (a, b) = tokio::join!(all(&mut reader), all(&mut second));
+        (a.unwrap().len(), b.unwrap().len())
+    });
+    for _ in 0..20 {
+        writer.push(Bytes::from(vec![1; 10_000])).await.unwrap();
+    }
+    assert!(writer.finish().is_none());
+    assert_eq!(reads.await.unwrap(), (200_000, 200_000));
+    assert!(!is_hit(&cache, "k"));
+}
+
+#[tokio::test]
+async fn a_fill_goes_on_for_the_store_when_all_have_left() {
+    let cache = cache();
+    let (mut writer, reader) = fill(&cache, "k");
+    writer.begin(head(None), store(&[]));
+    drop(reader);
+    writer.push(Bytes::from_static(b"abc")).await.unwrap();
+    assert_eq!(writer.finish().unwrap().body, "abc");
+    assert!(is_hit(&cache, "k"));
+}
+
+#[tokio::test]
+async fn a_stored_answer_reaches_all_readers() {
+    let cache = cache();
+    put(&cache, "k", &[]).await;
+    let Lookup::Fill { writer, reader, stale } = cache.lookup("k", |_| false) else { panic!() };
+    let Lookup::Join(joined) = cache.lookup("k", |_| false) else { panic!() };
+    assert!(cache.claim("k").is_none(), "someone does it already");
+    writer.answer(stale.unwrap(), true);
+    for reader in [reader, joined] {
+        assert_eq!(reader.begun().await.unwrap().stored.unwrap().body, "body");
+    }
+    assert!(cache.claim("k").is_some());
+}
+
+#[tokio::test]
+async fn purges_take_keys_prefixes_and_tags_also_from_fills_under_way() {
+    let cache = cache();
+    for (key, tags) in [("/v/a/1", &["a"][..]), ("/v/a/2", &["a", "x"]), ("/v/b/1", &["b"])] {
+        put(&cache, key, tags).await;
+    }
+    let purge = |target, soft| cache.purge(&Purge { target, soft });
+    assert_eq!(purge(Target::Key("/v/a/1".into()), true), 1);
+    assert_eq!(cache.get("/v/a/1").unwrap().freshness.life, 0, "soft");
+    assert_eq!(purge(Target::Tag("a".into()), false), 2);
+    assert!(!is_hit(&cache, "/v/a/1") && !is_hit(&cache, "/v/a/2") && is_hit(&cache, "/v/b/1"));
+    assert_eq!(purge(Target::Prefix("/v/b/".into()), false), 1);
+    assert!(!is_hit(&cache, "/v/b/1"));
+
+    let (mut writer, _reader) = fill(&cache, "/v/c/1");
+    writer.begin(head(None), store(&["c"]));
+    purge(Target::Tag("c".into()), false);
+    writer.finish();
+    assert!(!is_hit(&cache, "/v/c/1"), "it was fetched before the purge");
+    put(&cache, "/v/c/1", &["c"]).await;
+    assert!(is_hit(&cache, "/v/c/1"));
+}
+
+#[tokio::test]
+async fn memory_stays_within_its_bound() {
+    let cache: Test = Cache::new(&Config { memory: ByteSize::mib(1), object: ByteSize::kib(64), window: ByteSize::kib(64) });
+    for n in 0..200 {
+        let (mut writer, _reader) = fill(&cache, &format!("k{n}"));
+        writer.begin(head(None), store(&[]));
+        writer.push(Bytes::from(vec![0; 50_000])).await.unwrap();
+        writer.finish();
+    }
+    cache.objects.run_pending_tasks();
+    assert!(cache.size().0 <= 1 << 20, "{:?}", cache.size());
+}

@@ -1,0 +1,236 @@
+//! One origin: how it does, and whether it is used.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use http::uri::{Authority, Scheme};
+use http::{Request, StatusCode, Uri};
+use http_body_util::{BodyExt as _, Empty};
+use prometheus::{IntCounter, IntGauge};
+
+use super::connect::{Client, UpstreamError};
+use super::{Failure, Health, Metrics, OriginConfig, PoolConfig, is_origin_failure};
+use crate::time::{Instant, monotonic};
+
+/// How strongly a new measurement moves the average: an eighth.
+const EWMA_SHIFT: u32 = 3;
+
+/// How often an ejection may double.
+const MAX_DOUBLINGS: u32 = 4;
+
+#[derive(Debug)]
+pub(super) struct Origin {
+    pub(super) label: Arc<str>,
+    pub(super) scheme: Scheme,
+    pub(super) authority: Authority,
+    pub(super) weight: u64,
+    pub(super) backup: bool,
+    pub(super) in_flight: AtomicUsize,
+    /// Average time to answer, in microseconds; rises at once, falls slowly.
+    pub(super) latency: AtomicU64,
+    /// By active checks.
+    healthy: AtomicBool,
+    failures: AtomicU32,
+    ejections: AtomicU32,
+    /// Milliseconds since `born` until which it is left alone.
+    ejected_until: AtomicU64,
+    born: Instant,
+    eject_after: u32,
+    eject_for: Duration,
+    pub(super) metrics: OriginMetrics,
+}
+
+/// Kept handles.
+#[derive(Debug)]
+pub(super) struct OriginMetrics {
+    ok: IntCounter,
+    client_error: IntCounter,
+    server_error: IntCounter,
+    failures: [(Failure, IntCounter); 5],
+    up: IntGauge,
+    in_flight: IntGauge,
+}
+
+impl OriginMetrics {
+    pub(super) fn new(metrics: &Metrics, pool: &str, origin: &str) -> Self {
+        let count = |result: &str| metrics.requests.with_label_values(&[pool, origin, result]);
+        let failures = [Failure::Connect, Failure::Timeout, Failure::Reset, Failure::Protocol, Failure::Request];
+        Self {
+            ok: count("ok"),
+            client_error: count("client_error"),
+            server_error: count("server_error"),
+            failures: failures.map(|failure| (failure, count(failure.name()))),
+            up: metrics.up.with_label_values(&[pool, origin]),
+            in_flight: metrics.in_flight.with_label_values(&[pool, origin]),
+        }
+    }
+
+    fn answered(&self, status: StatusCode) {
+        match status.as_u16() {
+            500.. => self.server_error.inc(),
+            400.. => self.client_error.inc(),
+            _ => self.ok.inc(),
+        }
+    }
+
+    fn failed(&self, failure: Failure) {
+        if let Some((_, counter)) = self.failures.iter().find(|(name, _)| *name == failure) {
+            counter.inc();
+        }
+    }
+}
+
+impl Origin {
+    pub(super) fn new(
+        origin: &OriginConfig,
+        backup: bool,
+        pool: &PoolConfig,
+        metrics: OriginMetrics,
+    ) -> Result<Self, UpstreamError> {
+        let wrong = || UpstreamError::Url(origin.url.clone());
+        let uri: Uri = origin.url.parse().map_err(|_| wrong())?;
+        let parts = uri.into_parts();
+        let scheme = parts.scheme.filter(|s| *s == Scheme::HTTP || *s == Scheme::HTTPS).ok_or_else(wrong)?;
+        let authority = parts.authority.filter(|a| !a.as_str().contains('@')).ok_or_else(wrong)?;
+        if parts.path_and_query.is_some_and(|p| p.as_str() != "/") {
+            return Err(wrong());
+        }
+        metrics.up.set(1);
+        Ok(Self {
+            label: authority.as_str().into(),
+            scheme,
+            authority,
+            weight: origin.weight,
+            backup,
+            in_flight: AtomicUsize::new(0),
+            latency: AtomicU64::new(1000),
+            healthy: AtomicBool::new(true),
+            failures: AtomicU32::new(0),
+            ejections: AtomicU32::new(0),
+            ejected_until: AtomicU64::new(0),
+            born: monotonic(),
+            eject_after: u32::try_from(pool.eject_after).unwrap_or(u32::MAX),
+            eject_for: pool.eject_for.get(),
+            metrics,
+        })
+    }
+
+    /// Whether it is used.
+    pub(super) fn is_up(&self, now: Instant) -> bool {
+        self.healthy.load(Ordering::Relaxed) && self.since_born(now) >= self.ejected_until.load(Ordering::Relaxed)
+    }
+
+    fn since_born(&self, now: Instant) -> u64 {
+        u64::try_from(now.saturating_duration_since(self.born).as_millis()).unwrap_or(u64::MAX)
+    }
+
+    pub(super) fn answered(&self, status: StatusCode, took: Duration, now: Instant) {
+        self.metrics.answered(status);
+        let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        let _ = self.latency.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |old| {
+            Some(if micros > old { micros } else { old - ((old - micros) >> EWMA_SHIFT) })
+        });
+        if is_origin_failure(status) {
+            self.count_failure(now);
+        } else {
+            self.failures.store(0, Ordering::Relaxed);
+            self.ejections.store(0, Ordering::Relaxed);
+            self.show(now);
+        }
+    }
+
+    pub(super) fn failed(&self, failure: Failure, now: Instant) {
+        self.metrics.failed(failure);
+        if failure.retry() {
+            self.count_failure(now);
+        }
+    }
+
+    /// A body that broke off: the answer was counted already.
+    pub(super) fn broke_off(&self, now: Instant) {
+        self.count_failure(now);
+    }
+
+    fn count_failure(&self, now: Instant) {
+        let failures = self.failures.fetch_add(1, Ordering::Relaxed) + 1;
+        if failures < self.eject_after {
+            return;
+        }
+        self.failures.store(0, Ordering::Relaxed);
+        let doublings = self.ejections.fetch_add(1, Ordering::Relaxed).min(MAX_DOUBLINGS);
+        let span = u64::try_from((self.eject_for * (1 << doublings)).as_millis()).unwrap_or(u64::MAX);
+        self.ejected_until.store(self.since_born(now).saturating_add(span), Ordering::Relaxed);
+        tracing::warn!(origin = %self.label, failures, for_ms = span, "origin left alone after failures in a row");
+        self.show(now);
+    }
+
+    fn show(&self, now: Instant) {
+        self.metrics.up.set(i64::from(self.is_up(now)));
+    }
+
+    /// Asks the health path for ever.
+    pub(super) async fn check(&self, client: &Client, health: &Health) {
+        let (mut good, mut bad) = (0_u64, 0_u64);
+        let mut beat = tokio::time::interval(health.interval.get());
+        beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            beat.tick().await;
+            let passed = tokio::time::timeout(health.timeout.get(), self.probe(client, &health.path)).await;
+            if passed.unwrap_or(false) {
+                (good, bad) = (good + 1, 0);
+            } else {
+                (good, bad) = (0, bad + 1);
+            }
+            let was = self.healthy.load(Ordering::Relaxed);
+            let is = if was { bad < health.fall } else { good >= health.rise };
+            if was != is {
+                self.healthy.store(is, Ordering::Relaxed);
+                tracing::warn!(origin = %self.label, healthy = is, "health changed");
+            }
+            if is && !was {
+                // A good check after a bad time: what was counted before is of the past.
+                self.failures.store(0, Ordering::Relaxed);
+                self.ejected_until.store(0, Ordering::Relaxed);
+            }
+            self.show(monotonic());
+        }
+    }
+
+    async fn probe(&self, client: &Client, path: &str) -> bool {
+        let uri = Uri::builder().scheme(self.scheme.clone()).authority(self.authority.clone()).path_and_query(path);
+        let body = Empty::new().map_err(|never| match never {}).boxed_unsync();
+        let Some(request) = uri.build().ok().and_then(|uri| Request::get(uri).body(body).ok()) else {
+            return false;
+        };
+        match client.send(request).await {
+            Ok(response) => {
+                let healthy = response.status().is_success();
+                // Read to its end, so that the connection can be used again; a long body is not worth that.
+                let rest = http_body_util::Limited::new(response.into_body(), 64 << 10);
+                let _ = rest.collect().await;
+                healthy
+            }
+            Err(_) => false,
+        }
+    }
+}
+
+/// A request under way; ends when its body has.
+#[derive(Debug)]
+pub(super) struct InFlight(Arc<Origin>);
+
+impl InFlight {
+    pub(super) fn new(origin: &Arc<Origin>) -> Self {
+        origin.in_flight.fetch_add(1, Ordering::Relaxed);
+        origin.metrics.in_flight.inc();
+        Self(Arc::clone(origin))
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
+        self.0.metrics.in_flight.dec();
+    }
+}

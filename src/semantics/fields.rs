@@ -24,7 +24,7 @@ pub fn list(value: &str) -> impl Iterator<Item = &str> {
 }
 
 /// Where `sought` first stands outside of a quoted string.
-pub(crate) fn unquoted(text: &str, sought: u8) -> Option<usize> {
+pub fn unquoted(text: &str, sought: u8) -> Option<usize> {
     let mut quoted = false;
     let mut escaped = false;
     text.bytes().position(|byte| {
@@ -40,7 +40,7 @@ pub(crate) fn unquoted(text: &str, sought: u8) -> Option<usize> {
 }
 
 /// The content of a quoted string without escapes, or the text itself when it is not quoted.
-pub(crate) fn unquote(text: &str) -> &str {
+pub fn unquote(text: &str) -> &str {
     text.strip_prefix('"').and_then(|t| t.strip_suffix('"')).unwrap_or(text)
 }
 

@@ -7,7 +7,7 @@
 use std::fmt;
 
 /// The longest path that is taken, in bytes.
-pub const MAX_PATH: usize = 8192;
+pub const MAX_PATH: usize = 16_384;
 
 /// An absolute path without a query, of which there is only one reading.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

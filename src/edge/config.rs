@@ -1,0 +1,204 @@
+//! `edge.toml`: the edge's own parts, and those of the modules that it is made of.
+
+use std::path::PathBuf;
+
+use serde::Deserialize;
+
+use crate::units::{self, ByteSize, Span};
+use crate::{admin, cache, front, upstream};
+
+/// The whole of `edge.toml`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// The operators' listener.
+    pub admin: admin::Config,
+    /// Where clients connect.
+    pub listen: Vec<front::Listen>,
+    /// What is kept.
+    #[serde(default)]
+    pub cache: cache::Config,
+    /// Who may sign; needed by routes with `auth = "token"`.
+    #[serde(default)]
+    pub tokens: Option<Tokens>,
+    /// What the edge follows at the origins.
+    #[serde(default)]
+    pub control: Option<Control>,
+    /// Pages that may use what is served.
+    #[serde(default)]
+    pub cors: Cors,
+    /// Origins.
+    #[serde(default)]
+    pub pool: Vec<upstream::PoolConfig>,
+    /// What is served from where.
+    #[serde(default)]
+    pub route: Vec<Route>,
+    /// What players say of their playback.
+    #[serde(default)]
+    pub playback: Playback,
+    /// What a client may cost.
+    #[serde(default)]
+    pub limits: front::Limits,
+}
+
+/// `[tokens]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tokens {
+    /// What a token's `aud` has to name.
+    pub audience: String,
+    /// Who signs.
+    pub issuers: Vec<Issuer>,
+    /// How often key documents at URLs are fetched anew. 1s to 24h; default 1m.
+    #[serde(default = "defaults::refresh", deserialize_with = "units::span::<_, 1_000, 86_400_000>")]
+    pub refresh: Span,
+    /// The least time between two fetches for a key that is not known. 100ms to 1h; default 2s.
+    #[serde(default = "defaults::refetch", deserialize_with = "units::span::<_, 100, 3_600_000>")]
+    pub refetch: Span,
+    /// Tokens whose signature is remembered. 0 to 10,000,000; default 100,000 (about 1 KiB each).
+    #[serde(default = "defaults::remembered", deserialize_with = "units::number::<_, 0, 10_000_000>")]
+    pub remembered: u64,
+    /// Revoked sessions that are held. 1 to 10,000,000; default 100,000.
+    #[serde(default = "defaults::revocations", deserialize_with = "units::number::<_, 1, 10_000_000>")]
+    pub revocations: u64,
+}
+
+/// One who signs.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Issuer {
+    /// What `iss` says.
+    pub name: String,
+    /// Its keys: URLs (https, or http on loopback) or files, each a JWK or a JWK Set; all of them together.
+    pub jwks: Vec<String>,
+    /// Whether shared secrets (HS256) are taken from its files.
+    #[serde(default)]
+    pub hs256: bool,
+}
+
+/// `[control]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Control {
+    /// Origins to follow; the first that answers.
+    pub origins: Vec<String>,
+    /// What they are shown.
+    pub bearer: String,
+    /// Where the last revocations seen are kept, for a restart while all origins are away.
+    #[serde(default)]
+    pub state: Option<PathBuf>,
+    /// New sessions, while stream leases can't be had.
+    #[serde(default)]
+    pub when_unreachable: WhenUnreachable,
+    /// For how long a stream lease is taken to hold. 1s to 1h; default 20s.
+    #[serde(default = "defaults::lease", deserialize_with = "units::span::<_, 1_000, 3_600_000>")]
+    pub lease: Span,
+    /// Sessions whose leases are kept. 1 to 10,000,000; default 100,000.
+    #[serde(default = "defaults::revocations", deserialize_with = "units::number::<_, 1, 10_000_000>")]
+    pub sessions: u64,
+}
+
+/// What becomes of new sessions while stream leases can't be had.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum WhenUnreachable {
+    /// They play.
+    #[default]
+    Allow,
+    /// They don't.
+    Refuse,
+}
+
+/// `[cors]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Cors {
+    /// Origins of pages (`https://shop.example`), or `*` for all.
+    pub origins: Vec<String>,
+    /// How long a browser may remember a preflight. 0s to 24h.
+    #[serde(deserialize_with = "units::span::<_, 0, 86_400_000>")]
+    pub max_age: Span,
+}
+
+impl Default for Cors {
+    fn default() -> Self {
+        Self { origins: Vec::new(), max_age: Span::secs(7200) }
+    }
+}
+
+/// `[[route]]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Route {
+    /// Paths that begin so, whole segments compared; the longest prefix that matches counts.
+    pub prefix: String,
+    /// The pool that is asked.
+    pub pool: String,
+    /// What a client has to show.
+    pub auth: Auth,
+    /// With `auth = "bearer"`: what clients show as `Authorization: Bearer`.
+    #[serde(default)]
+    pub bearer: Option<String>,
+    /// Query parameters that are part of the key and go upstream; `*` for all. Default none with `token`, else all.
+    #[serde(default)]
+    pub cache_key_query: Option<Vec<String>>,
+    /// Whether the host is part of the key. Default no with `token`, else yes.
+    #[serde(default)]
+    pub cache_key_host: Option<bool>,
+    /// For how long a response without explicit freshness is fresh. Default: it is not stored.
+    #[serde(default)]
+    pub default_freshness: Option<Span>,
+}
+
+/// What a client has to show.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Auth {
+    /// A signed token.
+    Token,
+    /// The route's bearer.
+    Bearer,
+    /// Nothing.
+    None,
+}
+
+/// `[playback]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Playback {
+    /// Playback sessions that are followed at once. 1 to 10,000,000.
+    #[serde(deserialize_with = "units::number::<_, 1, 10_000_000>")]
+    pub sessions: u64,
+    /// How long a session counts as playing after its last word. 1s to 1h.
+    #[serde(deserialize_with = "units::span::<_, 1_000, 3_600_000>")]
+    pub idle: Span,
+    /// The largest body of event reports. 1KiB to 1MiB.
+    #[serde(deserialize_with = "units::size::<_, 1_024, 1_048_576>")]
+    pub report: ByteSize,
+}
+
+impl Default for Playback {
+    fn default() -> Self {
+        Self { sessions: 100_000, idle: Span::secs(60), report: ByteSize::kib(64) }
+    }
+}
+
+mod defaults {
+    use crate::units::Span;
+
+    pub(super) fn refresh() -> Span {
+        Span::secs(60)
+    }
+    pub(super) fn refetch() -> Span {
+        Span::secs(2)
+    }
+    pub(super) fn remembered() -> u64 {
+        100_000
+    }
+    pub(super) fn revocations() -> u64 {
+        100_000
+    }
+    pub(super) fn lease() -> Span {
+        Span::secs(20)
+    }
+}

@@ -1,0 +1,127 @@
+//! Refusals: what the client is told, by one table.
+//!
+//! The domain's errors know nothing of HTTP; here each gets its status and its stable code (RFC 9457).
+
+use http::header::{self, HeaderValue};
+use http::{Response, StatusCode};
+
+use super::body::Body;
+use crate::front::problem;
+use crate::semantics::path::AmbiguousPath;
+use crate::token::Denied;
+use crate::upstream::{Failure, FetchError};
+
+/// Why a request is not answered with what it asks for.
+#[derive(Clone, Debug, thiserror::Error)]
+pub(super) enum Refusal {
+    #[error(transparent)]
+    Denied(#[from] Denied),
+    #[error("{0}")]
+    Ambiguous(AmbiguousPath),
+    #[error("the request has no single valid host")]
+    Host,
+    #[error("nothing is served here")]
+    NotFound,
+    #[error("the method is not allowed here")]
+    Method(&'static str),
+    #[error("the route's bearer is needed")]
+    Bearer,
+    #[error("the reports are too large or no text")]
+    Reports,
+    #[error("none of the ranges lies inside")]
+    Range(u64),
+    #[error("a precondition failed")]
+    Precondition,
+    #[error("only what is stored was asked for")]
+    OnlyIfCached,
+    #[error("{0}")]
+    Upstream(FetchError),
+    #[error("the origin's answer broke off")]
+    BrokenOff,
+    #[error("the playlist is too large to be cut")]
+    TooLarge,
+}
+
+impl Refusal {
+    pub(super) fn code(&self) -> &'static str {
+        match self {
+            Self::Denied(denied) => denied.code(),
+            Self::Ambiguous(_) => "ambiguous_path",
+            Self::Host => "bad_host",
+            Self::NotFound => "not_found",
+            Self::Method(_) => "method_not_allowed",
+            Self::Bearer => "unauthorized",
+            Self::Reports => "bad_reports",
+            Self::Range(_) => "range_not_satisfiable",
+            Self::Precondition => "precondition_failed",
+            Self::OnlyIfCached => "not_cached",
+            Self::Upstream(error) => match error.failure {
+                Failure::Timeout => "origin_timeout",
+                Failure::Connect => "origin_unreachable",
+                Failure::Reset | Failure::Protocol | Failure::Request => "origin_failed",
+            },
+            Self::BrokenOff => "origin_failed",
+            Self::TooLarge => "playlist_too_large",
+        }
+    }
+
+    pub(super) fn status(&self) -> StatusCode {
+        match self {
+            Self::Denied(Denied::Missing) | Self::Bearer => StatusCode::UNAUTHORIZED,
+            Self::Denied(_) => StatusCode::FORBIDDEN,
+            Self::Ambiguous(_) | Self::Host => StatusCode::BAD_REQUEST,
+            Self::NotFound => StatusCode::NOT_FOUND,
+            Self::Method(_) => StatusCode::METHOD_NOT_ALLOWED,
+            Self::Reports => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::Range(_) => StatusCode::RANGE_NOT_SATISFIABLE,
+            Self::Precondition => StatusCode::PRECONDITION_FAILED,
+            Self::OnlyIfCached => StatusCode::GATEWAY_TIMEOUT,
+            Self::Upstream(error) => match error.failure {
+                Failure::Timeout => StatusCode::GATEWAY_TIMEOUT,
+                Failure::Connect => StatusCode::SERVICE_UNAVAILABLE,
+                Failure::Reset | Failure::Protocol | Failure::Request => StatusCode::BAD_GATEWAY,
+            },
+            Self::BrokenOff | Self::TooLarge => StatusCode::BAD_GATEWAY,
+        }
+    }
+
+    /// What the client reads. The cause of an origin's failure stays in the log.
+    fn detail(&self) -> String {
+        match self {
+            Self::Upstream(_) | Self::BrokenOff => "The origin did not deliver; try again.".to_owned(),
+            other => {
+                let mut text = other.to_string();
+                if let Some(first) = text.get_mut(..1) {
+                    first.make_ascii_uppercase();
+                }
+                text.push('.');
+                text
+            }
+        }
+    }
+
+    /// The whole answer but for CORS.
+    pub(super) fn response(&self) -> Response<Body> {
+        let status = self.status();
+        let mut response: Response<Body> = problem::response(status, self.code(), &self.detail());
+        let headers = response.headers_mut();
+        match self {
+            Self::Denied(Denied::Missing) | Self::Bearer => {
+                headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"lyceum\""));
+            }
+            Self::Method(allow) => {
+                headers.insert(header::ALLOW, HeaderValue::from_static(allow));
+            }
+            Self::Range(length) => {
+                if let Ok(value) = HeaderValue::try_from(format!("bytes */{length}")) {
+                    headers.insert(header::CONTENT_RANGE, value);
+                }
+            }
+            Self::Upstream(_) | Self::BrokenOff => {
+                headers.insert(header::RETRY_AFTER, HeaderValue::from_static("2"));
+            }
+            _ => {}
+        }
+        response
+    }
+}

@@ -1,0 +1,115 @@
+//! Routes: the longest prefix that matches, and what each makes of a request.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::StartError;
+use super::config::{self, Auth};
+use crate::semantics::path::CleanPath;
+use crate::upstream::Pool;
+
+/// One route, ready to be used.
+#[derive(Debug)]
+pub(super) struct Route {
+    /// Its place in the configuration: metrics go by it.
+    pub(super) index: usize,
+    pub(super) prefix: String,
+    pub(super) pool: Arc<Pool>,
+    pub(super) auth: Auth,
+    pub(super) bearer: Option<String>,
+    pub(super) query: KeyQuery,
+    pub(super) key_host: bool,
+    pub(super) default_life: Option<u32>,
+}
+
+/// Which query parameters are part of the key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum KeyQuery {
+    All,
+    Some(Vec<String>),
+}
+
+/// All routes, the longest prefix first.
+#[derive(Debug)]
+pub(super) struct Routes(Vec<Arc<Route>>);
+
+impl Routes {
+    pub(super) fn new(
+        routes: &[config::Route],
+        pools: &HashMap<String, (Arc<Pool>, bool)>,
+        has_tokens: bool,
+    ) -> Result<Self, StartError> {
+        let mut made: Vec<Arc<Route>> = Vec::with_capacity(routes.len());
+        for (index, route) in routes.iter().enumerate() {
+            let wrong = |what: &str| StartError::Route { prefix: route.prefix.clone(), what: what.to_owned() };
+            if CleanPath::check(&route.prefix).is_err() {
+                return Err(wrong("a prefix begins with a slash and has no dot or empty segments"));
+            }
+            let (pool, has_credentials) =
+                pools.get(&route.pool).ok_or_else(|| wrong(&format!("there is no pool \"{}\"", route.pool)))?;
+            match (route.auth, &route.bearer) {
+                (Auth::Token, _) if !has_tokens => return Err(wrong("auth = \"token\" needs [tokens]")),
+                (Auth::Bearer, None) => return Err(wrong("auth = \"bearer\" needs bearer = \"…\"")),
+                (Auth::Token | Auth::None, Some(_)) => return Err(wrong("bearer goes with auth = \"bearer\" alone")),
+                (Auth::None, None) if *has_credentials => {
+                    return Err(wrong("auth = \"none\" before a pool with credentials would open what they guard"));
+                }
+                _ => {}
+            }
+            if made.iter().any(|other| other.prefix == route.prefix) {
+                return Err(wrong("another route has the same prefix"));
+            }
+            let token = route.auth == Auth::Token;
+            made.push(Arc::new(Route {
+                index,
+                prefix: route.prefix.clone(),
+                pool: Arc::clone(pool),
+                auth: route.auth,
+                bearer: route.bearer.clone(),
+                query: key_query(route.cache_key_query.as_deref(), token),
+                key_host: route.cache_key_host.unwrap_or(!token),
+                default_life: route.default_freshness.map(|span| u32::try_from(span.get().as_secs()).unwrap_or(u32::MAX)),
+            }));
+        }
+        made.sort_by_key(|route| std::cmp::Reverse(route.prefix.len()));
+        Ok(Self(made))
+    }
+
+    /// The route of a path.
+    pub(super) fn of(&self, path: CleanPath<'_>) -> Option<&Arc<Route>> {
+        self.0.iter().find(|route| path.is_under(&route.prefix))
+    }
+
+    pub(super) fn all(&self) -> impl Iterator<Item = &Arc<Route>> {
+        self.0.iter()
+    }
+
+    pub(super) fn any_token(&self) -> bool {
+        self.0.iter().any(|route| route.auth == Auth::Token)
+    }
+}
+
+fn key_query(configured: Option<&[String]>, token: bool) -> KeyQuery {
+    match configured {
+        None if token => KeyQuery::Some(Vec::new()),
+        None => KeyQuery::All,
+        Some(names) if names.iter().any(|name| name == "*") => KeyQuery::All,
+        Some(names) => KeyQuery::Some(names.to_vec()),
+    }
+}
+
+impl Route {
+    /// The part of a query that is in the key and goes upstream; none where there is none.
+    pub(super) fn key_query(&self, query: Option<&str>) -> Option<String> {
+        let query = query?;
+        match &self.query {
+            KeyQuery::All => Some(query.to_owned()),
+            KeyQuery::Some(names) if names.is_empty() => None,
+            KeyQuery::Some(names) => {
+                let named = |pair: &&str| names.iter().any(|name| pair.split('=').next() == Some(name));
+                let kept: Vec<&str> = query.split('&').filter(named).collect();
+                (!kept.is_empty()).then(|| kept.join("&"))
+            }
+        }
+    }
+}

@@ -25,7 +25,7 @@ pub(super) async fn edge(path: &Path, exit_with_stdin: bool) -> Result<(), Failu
         registry: base.registry.clone(),
         shutdown: base.shutdown.clone(),
     };
-    let edge = edge::Edge::start(config, parts).await.map_err(Failure::other)?;
+    let edge = edge::Edge::start(config, parts).await.map_err(Failure::usage)?;
     let routes = edge.admin_routes();
     let ready = { let edge = edge.clone(); move || edge.ready() };
     base.serve(edge, routes, Arc::new(ready)).await

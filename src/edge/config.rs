@@ -11,8 +11,9 @@ use crate::{admin, cache, front, upstream};
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// The operators' listener.
-    pub admin: admin::Config,
+    /// The operators' listener; without it there are no metrics.
+    #[serde(default)]
+    pub admin: Option<admin::Config>,
     /// Where clients connect.
     pub listen: Vec<front::Listen>,
     /// What is kept.

@@ -18,8 +18,6 @@ pub(super) enum Refusal {
     Denied(#[from] Denied),
     #[error("{0}")]
     Ambiguous(AmbiguousPath),
-    #[error("the request has no single valid host")]
-    Host,
     #[error("nothing is served here")]
     NotFound,
     #[error("the method is not allowed here")]
@@ -32,8 +30,6 @@ pub(super) enum Refusal {
     Range(u64),
     #[error("a precondition failed")]
     Precondition,
-    #[error("only what is stored was asked for")]
-    OnlyIfCached,
     #[error("{0}")]
     Upstream(FetchError),
     #[error("the origin's answer broke off")]
@@ -47,14 +43,12 @@ impl Refusal {
         match self {
             Self::Denied(denied) => denied.code(),
             Self::Ambiguous(_) => "ambiguous_path",
-            Self::Host => "bad_host",
             Self::NotFound => "not_found",
             Self::Method(_) => "method_not_allowed",
             Self::Bearer => "unauthorized",
             Self::Reports => "bad_reports",
             Self::Range(_) => "range_not_satisfiable",
             Self::Precondition => "precondition_failed",
-            Self::OnlyIfCached => "not_cached",
             Self::Upstream(error) => match error.failure {
                 Failure::Timeout => "origin_timeout",
                 Failure::Connect => "origin_unreachable",
@@ -69,13 +63,12 @@ impl Refusal {
         match self {
             Self::Denied(Denied::Missing) | Self::Bearer => StatusCode::UNAUTHORIZED,
             Self::Denied(_) => StatusCode::FORBIDDEN,
-            Self::Ambiguous(_) | Self::Host => StatusCode::BAD_REQUEST,
+            Self::Ambiguous(_) => StatusCode::BAD_REQUEST,
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::Method(_) => StatusCode::METHOD_NOT_ALLOWED,
             Self::Reports => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Range(_) => StatusCode::RANGE_NOT_SATISFIABLE,
             Self::Precondition => StatusCode::PRECONDITION_FAILED,
-            Self::OnlyIfCached => StatusCode::GATEWAY_TIMEOUT,
             Self::Upstream(error) => match error.failure {
                 Failure::Timeout => StatusCode::GATEWAY_TIMEOUT,
                 Failure::Connect => StatusCode::SERVICE_UNAVAILABLE,

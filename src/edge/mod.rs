@@ -1,35 +1,213 @@
-//! The edge: admit, authorize, lookup, fetch, deliver, record.
-use serde::Deserialize;
-/// x
-#[derive(Debug, Clone, Deserialize)]
-pub struct Config { 
-/// x
-pub admin: Option<crate::admin::Config>, 
-/// x
-pub listen: Vec<crate::front::Listen>, 
-/// x
-#[serde(default)] pub limits: crate::front::Limits }
-/// x
-#[allow(dead_code)]
-pub struct Parts { 
-/// x
-pub clock: crate::time::Clock, 
-/// x
-pub registry: prometheus::Registry, 
-/// x
-pub shutdown: crate::front::Shutdown }
-impl Config { 
-/// x
-pub fn check(&self)->Result<(),String>{Ok(())} }
-/// x
-#[derive(Clone)]
-pub struct Edge;
-impl Edge { 
-/// x
-pub async fn start(_: Config, _: Parts)->Result<Self,String>{Ok(Self)} 
-/// x
-pub fn admin_routes(&self)->axum::Router{axum::Router::new()} 
-/// x
-pub fn ready(&self)->Result<(),String>{Ok(())}}
-impl crate::front::Handler for Edge { type Body = http_body_util::Full<bytes::Bytes>;
- async fn call(&self, _: crate::front::Peer, _: http::Request<hyper::body::Incoming>)->http::Response<Self::Body>{ crate::front::problem::response(http::StatusCode::NOT_FOUND,"x","y") } }
+//! The edge: admit → authorize → lookup → fetch → deliver → record.
+//!
+//! A role: it composes `token`, `cache`, `upstream` and `semantics` behind one handler. It meets origins over HTTP
+//! alone and must not import them. [`serve`](Edge) reads top to bottom in `serve.rs`.
+
+mod admin;
+mod body;
+mod config;
+mod cors;
+mod cut;
+mod deliver;
+mod error;
+mod fetch;
+mod follow;
+mod locate;
+mod metrics;
+mod pass;
+mod playback;
+mod route;
+mod serve;
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+
+use crate::cache::Cache;
+use crate::front::{Handler, Peer, Shutdown};
+use crate::time::{Clock, monotonic};
+use crate::token::{Issuer, Verifier, VerifierConfig};
+use crate::upstream::{self, FetchError, Pool, UpstreamError};
+
+pub use body::{Body, BodyError};
+pub use config::Config;
+
+/// How often gauges are set and silent sessions forgotten.
+const HOUSEKEEPING: Duration = Duration::from_secs(2);
+
+/// What an edge is given.
+#[derive(Clone, Debug)]
+pub struct Parts {
+    /// The wall clock.
+    pub clock: Clock,
+    /// Where its metrics go.
+    pub registry: prometheus::Registry,
+    /// Its end.
+    pub shutdown: Shutdown,
+}
+
+/// Why an edge can't start: always the configuration or a file that it names.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A route.
+    #[error("route \"{prefix}\": {what}")]
+    Route {
+        /// Its prefix.
+        prefix: String,
+        /// What is wrong with it.
+        what: String,
+    },
+    /// A pool.
+    #[error("pool \"{pool}\": {cause}")]
+    Pool {
+        /// Its name.
+        pool: String,
+        /// What is wrong with it.
+        cause: UpstreamError,
+    },
+    /// Keys.
+    #[error("{0}")]
+    Keys(String),
+}
+
+/// A running edge. Clones are the same edge.
+#[derive(Clone, Debug)]
+pub struct Edge(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    routes: route::Routes,
+    pools: Vec<Arc<Pool>>,
+    verifier: Option<Arc<Verifier>>,
+    fetcher: fetch::Fetcher,
+    follow: Arc<follow::Follow>,
+    playback: playback::Playback,
+    cors: cors::Cors,
+    metrics: Arc<metrics::Metrics>,
+    clock: Clock,
+}
+
+impl Config {
+    /// Says what can't work in a configuration that reads well, without starting anything.
+    pub fn check(&self) -> Result<(), StartError> {
+        let metrics = upstream::Metrics::new(&prometheus::Registry::new());
+        let pools = pools(self, &metrics)?;
+        route::Routes::new(&self.route, &pools, self.tokens.is_some()).map(drop)
+    }
+}
+
+/// The pools by name, and whether each shows credentials.
+fn pools(config: &Config, metrics: &upstream::Metrics) -> Result<HashMap<String, (Arc<Pool>, bool)>, StartError> {
+    let mut pools = HashMap::new();
+    for pool in &config.pool {
+        let failed = |cause| StartError::Pool { pool: pool.name.clone(), cause };
+        if pool.origins.is_empty() {
+            return Err(failed(UpstreamError::Empty(pool.name.clone())));
+        }
+        let made = Pool::new(pool, metrics).map_err(failed)?;
+        if pools.insert(pool.name.clone(), (Arc::new(made), pool.auth.is_some())).is_some() {
+            return Err(StartError::Route { prefix: pool.name.clone(), what: "two pools have this name".to_owned() });
+        }
+    }
+    Ok(pools)
+}
+
+fn verifier(config: &Config) -> Option<Arc<Verifier>> {
+    let tokens = config.tokens.as_ref()?;
+    let number = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
+    Some(Arc::new(Verifier::new(VerifierConfig {
+        audience: tokens.audience.clone(),
+        issuers: tokens.issuers.iter().map(|issuer| Issuer::new(&issuer.name)).collect(),
+        remembered: number(tokens.remembered),
+        revocations: number(tokens.revocations),
+        require_session: config.control.is_some(),
+    })))
+}
+
+impl Edge {
+    /// Starts an edge: reads its key files, and follows origins, health and keys in tasks that end with `shutdown`.
+    pub async fn start(config: Config, parts: Parts) -> Result<Self, StartError> {
+        let Parts { clock, registry, shutdown } = parts;
+        let pools = pools(&config, &upstream::Metrics::new(&registry))?;
+        let routes = route::Routes::new(&config.route, &pools, config.tokens.is_some())?;
+        let prefixes: Vec<&str> = config.route.iter().map(|route| route.prefix.as_str()).collect();
+        let metrics = Arc::new(metrics::Metrics::new(&registry, &prefixes));
+        let verifier = verifier(&config);
+        let cache: Arc<Cache<FetchError>> = Cache::new(&config.cache);
+        let follow = Arc::new(follow::Follow::new(&config, verifier.clone(), clock.clone(), Arc::clone(&metrics))?);
+        let fetcher = fetch::Fetcher {
+            cache: Arc::clone(&cache),
+            metrics: Arc::clone(&metrics),
+            clock: clock.clone(),
+            shutdown: shutdown.clone(),
+        };
+        let edge = Self(Arc::new(Inner {
+            routes,
+            pools: config.pool.iter().filter_map(|pool| pools.get(&pool.name)).map(|(pool, _)| Arc::clone(pool)).collect(),
+            verifier,
+            fetcher,
+            follow: Arc::clone(&follow),
+            playback: playback::Playback::new(&config.playback, &registry),
+            cors: cors::Cors::new(&config.cors),
+            metrics,
+            clock,
+        }));
+        for (pool, config) in edge.0.pools.iter().zip(&config.pool) {
+            let watch = Arc::clone(pool).watch(config.health.clone());
+            let shutdown = shutdown.clone();
+            tokio::spawn(async move {
+                tokio::select! {
+                    () = watch => {}
+                    () = shutdown.draining() => {}
+                }
+            });
+        }
+        tokio::spawn(follow.run(cache, shutdown.clone()));
+        tokio::spawn(housekeeping(edge.clone(), shutdown));
+        Ok(edge)
+    }
+
+    /// Whether it can serve; else why not.
+    pub fn ready(&self) -> Result<(), String> {
+        self.0.follow.ready()
+    }
+
+    /// The operators' routes beside those that every role has.
+    pub fn admin_routes(&self) -> axum::Router {
+        admin::routes(self.clone())
+    }
+}
+
+async fn housekeeping(edge: Edge, shutdown: Shutdown) {
+    let mut beat = tokio::time::interval(HOUSEKEEPING);
+    let whole = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
+    loop {
+        tokio::select! {
+            _ = beat.tick() => {}
+            () = shutdown.draining() => return,
+        }
+        let inner = &edge.0;
+        inner.playback.expire(monotonic());
+        let (bytes, objects) = inner.fetcher.cache.size();
+        inner.metrics.cache_bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
+        inner.metrics.cache_objects.set(i64::try_from(objects).unwrap_or(i64::MAX));
+        inner.metrics.fills_open.set(whole(inner.fetcher.cache.filling()));
+        if let Some(verifier) = &inner.verifier {
+            inner.metrics.tokens.set(whole(verifier.remembered()));
+            inner.metrics.revoked.set(whole(verifier.revocations().len()));
+        }
+    }
+}
+
+impl Handler for Edge {
+    type Body = Body;
+
+    fn call(&self, peer: Peer, request: Request<Incoming>) -> impl Future<Output = Response<Body>> + Send {
+        let inner = Arc::clone(&self.0);
+        async move { inner.serve(peer, request).await }
+    }
+}

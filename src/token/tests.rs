@@ -51,7 +51,7 @@ fn verifier(signer: &Signer) -> Verifier {
 }
 
 fn facts(path: &str, now: i64) -> Facts<'_> {
-    Facts { path: CleanPath::check(path).unwrap(), now }
+    Facts { path: Some(CleanPath::check(path).unwrap()), now }
 }
 
 fn code(verifier: &Verifier, token: &str) -> &'static str {

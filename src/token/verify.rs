@@ -114,8 +114,8 @@ impl Denied {
 /// What a use of a token is judged by, beside its text.
 #[derive(Clone, Copy, Debug)]
 pub struct Facts<'a> {
-    /// What is asked for.
-    pub path: CleanPath<'a>,
+    /// What is asked for; none where no path is opened by it, such as for a player's reports.
+    pub path: Option<CleanPath<'a>>,
     /// Seconds since the Unix epoch.
     pub now: i64,
 }
@@ -258,7 +258,7 @@ impl Verifier {
         if verified.session.as_deref().is_some_and(|session| self.revocations.contains(session)) {
             return Err(Denied::Revoked);
         }
-        if !verified.scope.holds(facts.path) {
+        if !facts.path.is_none_or(|path| verified.scope.holds(path)) {
             return Err(Denied::OutOfScope);
         }
         Ok(Grant(verified))

@@ -105,6 +105,13 @@ pub struct Outgoing {
     pub affinity: u64,
 }
 
+/// What each try sends anew.
+struct Message {
+    method: Method,
+    target: String,
+    headers: HeaderMap,
+}
+
 /// An answer, its body still to come.
 #[derive(Debug)]
 pub struct Answer {
@@ -221,12 +228,14 @@ impl Pool {
     ///
     /// An answer of 500, 502, 503 or 504 counts as a failure of the origin; when there is no one else to ask it is
     /// handed on as it is.
-    pub async fn fetch(&self, mut outgoing: Outgoing) -> Result<Answer, FetchError> {
+    pub async fn fetch(&self, outgoing: Outgoing) -> Result<Answer, FetchError> {
         self.earn_retries();
-        let may_repeat = outgoing.body.is_none() && outgoing.method.is_idempotent();
+        let Outgoing { method, target, headers, mut body, affinity } = outgoing;
+        let may_repeat = body.is_none() && method.is_idempotent();
+        let message = Message { method, target, headers };
         let mut tried: Vec<usize> = Vec::new();
         loop {
-            let chosen = self.balancer.choose(&self.origins, outgoing.affinity, &tried, monotonic());
+            let chosen = self.balancer.choose(&self.origins, affinity, &tried, monotonic());
             let Some((index, origin)) = chosen else {
                 return Err(FetchError {
                     failure: Failure::Connect,
@@ -235,8 +244,7 @@ impl Pool {
                 });
             };
             tried.push(index);
-            let body = outgoing.body.take();
-            let outcome = self.ask(&origin, &outgoing, body).await;
+            let outcome = self.ask(&origin, &message, body.take()).await;
             let again = match &outcome {
                 Ok(answer) => is_origin_failure(answer.head.status),
                 Err(error) => error.failure.retry(),
@@ -254,7 +262,7 @@ impl Pool {
     async fn ask(
         &self,
         origin: &Arc<Origin>,
-        outgoing: &Outgoing,
+        message: &Message,
         body: Option<RequestBody>,
     ) -> Result<Answer, FetchError> {
         let in_flight = InFlight::new(origin);
@@ -263,7 +271,7 @@ impl Pool {
             origin: Arc::clone(&origin.label),
             cause: cause.to_string().into(),
         };
-        let request = self.request(origin, outgoing, body).map_err(|e| failed(Failure::Request, &e))?;
+        let request = self.request(origin, message, body).map_err(|e| failed(Failure::Request, &e))?;
         let start = monotonic();
         let outcome = match tokio::time::timeout(self.first_byte, self.client.send(request)).await {
             Ok(Ok(response)) => Ok(response),
@@ -289,17 +297,17 @@ impl Pool {
     fn request(
         &self,
         origin: &Origin,
-        outgoing: &Outgoing,
+        message: &Message,
         body: Option<RequestBody>,
     ) -> Result<Request<RequestBody>, http::Error> {
         let uri = Uri::builder()
             .scheme(origin.scheme.clone())
             .authority(origin.authority.clone())
-            .path_and_query(outgoing.target.as_str())
+            .path_and_query(message.target.as_str())
             .build()?;
         let body = body.unwrap_or_else(|| Empty::new().map_err(|never| match never {}).boxed_unsync());
-        let mut request = Request::builder().method(outgoing.method.clone()).uri(uri).body(body)?;
-        *request.headers_mut() = outgoing.headers.clone();
+        let mut request = Request::builder().method(message.method.clone()).uri(uri).body(body)?;
+        *request.headers_mut() = message.headers.clone();
         if let Some(authorization) = &self.authorization {
             request.headers_mut().insert(header::AUTHORIZATION, authorization.clone());
         }

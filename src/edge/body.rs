@@ -1,0 +1,181 @@
+//! Bodies of the edge's answers: nothing, stored bytes, parts of them, or what a fill brings.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http_body::{Frame, SizeHint};
+use prometheus::IntCounter;
+
+use crate::cache::{ReadError, Reader};
+use crate::time::Clock;
+use crate::token::{Denied, Grant, Verifier};
+use crate::upstream::FetchError;
+
+/// How much of a stored body goes out between two looks at the grant.
+const PIECE: usize = 256 << 10;
+
+/// Why a body breaks off; the connection (or stream) ends with it.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum BodyError {
+    /// The origin's answer broke off.
+    #[error("the origin's answer broke off")]
+    Origin,
+    /// What allowed it no longer holds.
+    #[error("the grant ended: {0}")]
+    Denied(Denied),
+}
+
+/// A body on its way out.
+#[derive(Debug)]
+pub struct Body {
+    kind: Kind,
+    /// Where its bytes are counted.
+    counter: Option<IntCounter>,
+    watch: Option<Watch>,
+}
+
+#[derive(Debug)]
+enum Kind {
+    Empty,
+    Whole(Bytes),
+    Live(Live),
+}
+
+/// A span of what a fill brings.
+#[derive(Debug)]
+pub(super) struct Live {
+    pub(super) reader: Reader<FetchError>,
+    /// Bytes to pass over.
+    pub(super) skip: u64,
+    /// Bytes to hand out, where that is known.
+    pub(super) left: Option<u64>,
+}
+
+/// What is looked at while a body goes out.
+#[derive(Debug)]
+pub(super) struct Watch {
+    pub(super) grant: Grant,
+    pub(super) verifier: Arc<Verifier>,
+    pub(super) clock: Clock,
+}
+
+impl Body {
+    /// No bytes.
+    pub(super) fn empty() -> Self {
+        Self { kind: Kind::Empty, counter: None, watch: None }
+    }
+
+    pub(super) fn live(live: Live) -> Self {
+        Self { kind: Kind::Live(live), counter: None, watch: None }
+    }
+
+    /// Counts its bytes, and ends it when the grant does.
+    pub(super) fn watched(mut self, counter: IntCounter, watch: Option<Watch>) -> Self {
+        self.counter = Some(counter);
+        self.watch = watch;
+        self
+    }
+}
+
+impl From<Bytes> for Body {
+    fn from(bytes: Bytes) -> Self {
+        if bytes.is_empty() { Self::empty() } else { Self { kind: Kind::Whole(bytes), counter: None, watch: None } }
+    }
+}
+
+impl Kind {
+    fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyError>>> {
+        match self {
+            Self::Empty => Poll::Ready(None),
+            Self::Whole(bytes) if bytes.len() <= PIECE => {
+                let last = std::mem::take(bytes);
+                *self = Self::Empty;
+                Poll::Ready(Some(Ok(last)))
+            }
+            Self::Whole(bytes) => Poll::Ready(Some(Ok(bytes.split_to(PIECE)))),
+            Self::Live(live) => live.poll_piece(cx),
+        }
+    }
+}
+
+impl Live {
+    fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyError>>> {
+        loop {
+            if self.left == Some(0) {
+                return Poll::Ready(None);
+            }
+            let mut piece = match self.reader.poll_piece(cx) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Some(Ok(piece))) => piece,
+                Poll::Ready(None) if self.left.is_none() => return Poll::Ready(None),
+                Poll::Ready(None) => return Poll::Ready(Some(Err(BodyError::Origin))),
+                Poll::Ready(Some(Err(error))) => {
+                    if let ReadError::Failed(cause) = &error {
+                        tracing::debug!(%cause, "a body broke off");
+                    }
+                    return Poll::Ready(Some(Err(BodyError::Origin)));
+                }
+            };
+            let skipped = self.skip.min(piece.len() as u64);
+            self.skip -= skipped;
+            let _ = piece.split_to(usize::try_from(skipped).unwrap_or(piece.len()));
+            if let Some(left) = &mut self.left {
+                let taken = (*left).min(piece.len() as u64);
+                piece.truncate(usize::try_from(taken).unwrap_or(piece.len()));
+                *left -= taken;
+            }
+            if !piece.is_empty() {
+                return Poll::Ready(Some(Ok(piece)));
+            }
+        }
+    }
+}
+
+impl http_body::Body for Body {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if let Some(watch) = &self.watch
+            && let Err(denied) = watch.verifier.still_holds(&watch.grant, watch.clock.unix_seconds())
+            // A token that runs out while its segment goes out does not cut the segment.
+            && denied != Denied::Expired
+        {
+            self.kind = Kind::Empty;
+            self.watch = None;
+            return Poll::Ready(Some(Err(BodyError::Denied(denied))));
+        }
+        match self.kind.poll_piece(cx) {
+            Poll::Ready(Some(Ok(piece))) => {
+                if let Some(counter) = &self.counter {
+                    counter.inc_by(piece.len() as u64);
+                }
+                Poll::Ready(Some(Ok(Frame::data(piece))))
+            }
+            Poll::Ready(Some(Err(error))) => {
+                self.kind = Kind::Empty;
+                Poll::Ready(Some(Err(error)))
+            }
+            Poll::Ready(None) => Poll::Ready(None),
+            Poll::Pending => Poll::Pending,
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.kind {
+            Kind::Empty => true,
+            Kind::Whole(bytes) => bytes.is_empty(),
+            Kind::Live(live) => live.left == Some(0),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.kind {
+            Kind::Empty => SizeHint::with_exact(0),
+            Kind::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Kind::Live(live) => live.left.map(SizeHint::with_exact).unwrap_or_default(),
+        }
+    }
+}

@@ -1,0 +1,252 @@
+//! From a response that was found to the answer: header block, conditions, ranges, cut playlists, body.
+
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::{Method, Response, StatusCode};
+
+use super::body::{Body, Live};
+use super::config::Auth;
+use super::cors::Cors;
+use super::cut::{self, Playlist};
+use super::error::Refusal;
+use super::fetch::Found;
+use super::metrics::CacheOutcome;
+use super::route::Route;
+use crate::cache::{Reader, Stored};
+use crate::semantics::conditional::{self, Validators};
+use crate::semantics::{fields, range};
+use crate::upstream::FetchError;
+
+const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
+const BYTES: HeaderValue = HeaderValue::from_static("bytes");
+
+/// Who asks, and under which terms.
+#[derive(Debug)]
+pub(super) struct Terms<'a> {
+    pub(super) method: &'a Method,
+    pub(super) request: &'a HeaderMap,
+    pub(super) route: &'a Route,
+    pub(super) cors: &'a Cors,
+    pub(super) path: &'a str,
+    pub(super) limits: cut::Limits,
+    pub(super) now_ms: i64,
+}
+
+/// The answer.
+pub(super) async fn deliver(terms: &Terms<'_>, found: Found) -> Result<(Response<Body>, CacheOutcome), Refusal> {
+    let playlist = if terms.limits.any() { Playlist::of(terms.path) } else { None };
+    let (response, outcome) = match found {
+        Found::Stored(stored, outcome) => match playlist.filter(|_| stored.status == StatusCode::OK) {
+            Some(kind) => (deliver_cut(terms, kind, &stored.headers, &stored.body, outcome)?, outcome),
+            None => (deliver_stored(terms, &stored, outcome)?, outcome),
+        },
+        Found::Live { head, freshness, reader, outcome } => {
+            match playlist.filter(|_| head.status == StatusCode::OK) {
+                Some(kind) => {
+                    let text = collect(reader).await?;
+                    (deliver_cut(terms, kind, &head.headers, &text, outcome)?, outcome)
+                }
+                None => {
+                    let base = terms.block(&head.headers, head.length, outcome);
+                    let age = freshness.as_ref().map(|freshness| freshness.age(terms.now_ms));
+                    let source = Source::Live(reader);
+                    (terms.answer(base, head.status, head.length, age, source)?, outcome)
+                }
+            }
+        }
+    };
+    Ok((response, outcome))
+}
+
+fn deliver_stored(terms: &Terms<'_>, stored: &Arc<Stored>, outcome: CacheOutcome) -> Result<Response<Body>, Refusal> {
+    let length = stored.body.len() as u64;
+    let mut block =
+        stored.prepared.get_or_init(|| terms.block(&stored.headers, Some(length), CacheOutcome::Hit)).clone();
+    if outcome != CacheOutcome::Hit {
+        block.insert(CACHE_STATUS, HeaderValue::from_static(outcome.cache_status()));
+    }
+    let age = stored.freshness.age(terms.now_ms);
+    terms.answer(block, stored.status, Some(length), Some(age), Source::Stored(stored.body.clone()))
+}
+
+/// Where the bytes come from.
+enum Source {
+    Stored(Bytes),
+    Live(Reader<FetchError>),
+}
+
+impl Source {
+    fn whole(self, length: Option<u64>) -> Body {
+        match self {
+            Self::Stored(bytes) => Body::from(bytes),
+            Self::Live(reader) => Body::live(Live { reader, skip: 0, left: length }),
+        }
+    }
+
+    fn span(self, span: range::Span) -> Body {
+        match self {
+            Self::Stored(bytes) => {
+                let end = usize::try_from(span.last).map_or(bytes.len(), |last| last.saturating_add(1)).min(bytes.len());
+                let start = usize::try_from(span.first).unwrap_or(end).min(end);
+                Body::from(bytes.slice(start..end))
+            }
+            Self::Live(reader) => Body::live(Live { reader, skip: span.first, left: Some(span.length()) }),
+        }
+    }
+}
+
+impl Terms<'_> {
+    /// The header block of a whole answer, but for its age and what goes by the page that asks.
+    fn block(&self, stored: &HeaderMap, length: Option<u64>, outcome: CacheOutcome) -> HeaderMap {
+        // Room for what is added, here and for each answer, so that no block grows when it is copied.
+        let mut block = HeaderMap::with_capacity(stored.len() + 8);
+        block.extend(stored.clone());
+        if let Some(length) = length {
+            block.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+            block.insert(header::ACCEPT_RANGES, BYTES);
+        }
+        if self.route.auth != Auth::None {
+            block.insert(header::CACHE_CONTROL, private(stored));
+            block.remove(header::EXPIRES);
+            block.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+            block.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        }
+        block.insert(CACHE_STATUS, HeaderValue::from_static(outcome.cache_status()));
+        if self.cors.is_uniform() && self.marks_cors() {
+            self.cors.uniform(&mut block);
+        }
+        block
+    }
+
+    /// Where the origin answers any method for anyone, pages are its own matter.
+    fn marks_cors(&self) -> bool {
+        self.route.auth != Auth::None
+    }
+
+    fn answer(
+        &self,
+        mut block: HeaderMap,
+        status: StatusCode,
+        length: Option<u64>,
+        age: Option<u32>,
+        source: Source,
+    ) -> Result<Response<Body>, Refusal> {
+        if let Some(age) = age {
+            block.insert(header::AGE, HeaderValue::from(age));
+        }
+        if !self.cors.is_uniform() && self.marks_cors() {
+            self.cors.mark(self.request, &mut block);
+        }
+        let mut answer = Answer { status, block, body: None };
+        if status == StatusCode::OK {
+            self.conditions(&mut answer)?;
+            if answer.status == StatusCode::OK
+                && let (Some(length), Some(field)) = (length, self.request.get(header::RANGE))
+            {
+                answer = self.ranges(answer, field, length)?;
+            }
+        }
+        let body = match (self.method, answer.body, answer.status) {
+            (&Method::HEAD, _, _) | (_, _, StatusCode::NOT_MODIFIED) => Body::empty(),
+            (_, Some(span), _) => source.span(span),
+            (_, None, _) => source.whole(length),
+        };
+        let mut response = Response::new(body);
+        *response.status_mut() = answer.status;
+        *response.headers_mut() = answer.block;
+        Ok(response)
+    }
+
+    fn conditions(&self, answer: &mut Answer) -> Result<(), Refusal> {
+        if !conditional::is_conditional(self.request) {
+            return Ok(());
+        }
+        match conditional::judge(self.request, &Validators::of(&answer.block)) {
+            conditional::Outcome::Go => Ok(()),
+            conditional::Outcome::Failed => Err(Refusal::Precondition),
+            conditional::Outcome::NotModified => {
+                answer.status = StatusCode::NOT_MODIFIED;
+                for name in [header::CONTENT_LENGTH, header::CONTENT_TYPE, header::CONTENT_ENCODING, header::ACCEPT_RANGES] {
+                    answer.block.remove(name);
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn ranges(&self, mut answer: Answer, field: &HeaderValue, length: u64) -> Result<Answer, Refusal> {
+        if *self.method != Method::GET || !conditional::range_applies(self.request, &Validators::of(&answer.block)) {
+            return Ok(answer);
+        }
+        match field.to_str().map(|field| range::wanted(field, length)) {
+            Ok(range::Wanted::Unsatisfiable) => return Err(Refusal::Range(length)),
+            Ok(range::Wanted::Spans(spans)) => {
+                if let [span] = spans.as_slice()
+                    && let Ok(content_range) = HeaderValue::try_from(span.content_range(length))
+                {
+                    answer.status = StatusCode::PARTIAL_CONTENT;
+                    answer.block.insert(header::CONTENT_RANGE, content_range);
+                    answer.block.insert(header::CONTENT_LENGTH, HeaderValue::from(span.length()));
+                    answer.body = Some(*span);
+                }
+            }
+            Ok(range::Wanted::Whole) | Err(_) => {}
+        }
+        Ok(answer)
+    }
+}
+
+/// An answer being made.
+struct Answer {
+    status: StatusCode,
+    block: HeaderMap,
+    body: Option<range::Span>,
+}
+
+/// `Cache-Control` for a client that had to show a token: its own cache alone may keep it.
+fn private(stored: &HeaderMap) -> HeaderValue {
+    let mut value = String::from("private");
+    for member in fields::values(stored, &header::CACHE_CONTROL).flat_map(fields::list) {
+        let name = member.split('=').next().unwrap_or(member).trim().to_ascii_lowercase();
+        let shared = ["public", "private", "s-maxage", "proxy-revalidate", "stale-while-revalidate", "stale-if-error"];
+        if !shared.contains(&name.as_str()) {
+            value.push_str(", ");
+            value.push_str(member);
+        }
+    }
+    HeaderValue::try_from(value).unwrap_or(HeaderValue::from_static("private, no-store"))
+}
+
+async fn collect(mut reader: Reader<FetchError>) -> Result<Bytes, Refusal> {
+    let mut whole = BytesMut::new();
+    while let Some(piece) = std::future::poll_fn(|cx| reader.poll_piece(cx)).await {
+        let piece = piece.map_err(|_| Refusal::BrokenOff)?;
+        if whole.len() + piece.len() > cut::MAX_PLAYLIST {
+            return Err(Refusal::TooLarge);
+        }
+        whole.extend_from_slice(&piece);
+    }
+    Ok(whole.freeze())
+}
+
+/// A playlist made from the stored one, with its own entity tag and length.
+fn deliver_cut(
+    terms: &Terms<'_>,
+    kind: Playlist,
+    headers: &HeaderMap,
+    text: &[u8],
+    outcome: CacheOutcome,
+) -> Result<Response<Body>, Refusal> {
+    let text = std::str::from_utf8(text).map_err(|_| Refusal::BrokenOff)?;
+    let bytes = Bytes::from(cut::cut(kind, text, terms.limits));
+    let length = bytes.len() as u64;
+    let mut block = terms.block(headers, Some(length), outcome);
+    let tag = format!("\"cut-{:016x}\"", crate::upstream::stable_hash(&bytes));
+    block.remove(header::LAST_MODIFIED);
+    if let Ok(tag) = HeaderValue::try_from(tag) {
+        block.insert(header::ETAG, tag);
+    }
+    terms.answer(block, StatusCode::OK, Some(length), None, Source::Stored(bytes))
+}

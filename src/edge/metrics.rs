@@ -1,0 +1,208 @@
+//! What is counted for each request, with handles kept so that no label is looked up on the way.
+
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use http::StatusCode;
+use prometheus::{Histogram, IntCounter, IntCounterVec, Registry};
+
+use super::error::Refusal;
+use crate::telemetry;
+use crate::token::Denied;
+
+/// What the cache had to do with an answer: log field, metric label, and `Cache-Status` member.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum CacheOutcome {
+    /// Answered from memory.
+    Hit,
+    /// Answered from memory while it is brought up to date.
+    Stale,
+    /// Answered from memory because the origin failed.
+    StaleOnError,
+    /// Answered from memory after the origin said that it still holds.
+    Revalidated,
+    /// Fetched.
+    Miss,
+    /// Fetched by another request at the same time.
+    Collapsed,
+    /// Fetched, and not to be stored.
+    Pass,
+    /// The cache was not asked: refusals, redirects, preflights, reports.
+    None,
+}
+
+impl CacheOutcome {
+    pub(super) const ALL: [Self; 8] = [
+        Self::Hit,
+        Self::Stale,
+        Self::StaleOnError,
+        Self::Revalidated,
+        Self::Miss,
+        Self::Collapsed,
+        Self::Pass,
+        Self::None,
+    ];
+
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Hit => "hit",
+            Self::Stale => "stale",
+            Self::StaleOnError => "stale_on_error",
+            Self::Revalidated => "revalidated",
+            Self::Miss => "miss",
+            Self::Collapsed => "join",
+            Self::Pass => "pass",
+            Self::None => "none",
+        }
+    }
+
+    /// RFC 9211, section 2.
+    pub(super) fn cache_status(self) -> &'static str {
+        match self {
+            Self::Hit => "lyceum; hit",
+            Self::Stale => "lyceum; hit; detail=stale-while-revalidate",
+            Self::StaleOnError => "lyceum; fwd=stale; detail=stale-if-error",
+            Self::Revalidated => "lyceum; fwd=stale; fwd-status=304",
+            Self::Miss => "lyceum; fwd=uri-miss; stored",
+            Self::Collapsed => "lyceum; fwd=uri-miss; collapsed",
+            Self::Pass => "lyceum; fwd=uri-miss",
+            Self::None => "lyceum; fwd=bypass",
+        }
+    }
+
+    fn index(self) -> usize {
+        Self::ALL.iter().position(|outcome| *outcome == self).unwrap_or(0)
+    }
+}
+
+/// Statuses with a kept handle; others are looked up.
+const STATUSES: [u16; 6] = [200, 206, 304, 403, 404, 204];
+
+/// The handles of one route.
+#[derive(Debug)]
+pub(super) struct RouteMetrics {
+    label: String,
+    requests: IntCounterVec,
+    kept: [[OnceLock<IntCounter>; STATUSES.len()]; CacheOutcome::ALL.len()],
+    pub(super) bytes: IntCounter,
+}
+
+impl RouteMetrics {
+    fn request(&self, outcome: CacheOutcome, status: StatusCode) {
+        let of_label = || self.requests.with_label_values(&[self.label.as_str(), outcome.name(), status.as_str()]);
+        let slot = STATUSES.iter().position(|known| *known == status.as_u16());
+        match slot.and_then(|slot| self.kept.get(outcome.index())?.get(slot)) {
+            Some(kept) => kept.get_or_init(of_label).inc(),
+            None => of_label().inc(),
+        }
+    }
+}
+
+/// The metrics of the edge.
+#[derive(Debug)]
+pub(super) struct Metrics {
+    routes: Vec<RouteMetrics>,
+    /// Requests that no route takes.
+    unrouted: RouteMetrics,
+    first_byte: [Histogram; CacheOutcome::ALL.len()],
+    refusals: IntCounterVec,
+    fills: IntCounterVec,
+    not_stored: IntCounterVec,
+    pub(super) cache_bytes: prometheus::IntGauge,
+    pub(super) cache_objects: prometheus::IntGauge,
+    pub(super) fills_open: prometheus::IntGauge,
+    pub(super) tokens: prometheus::IntGauge,
+    pub(super) revoked: prometheus::IntGauge,
+    pub(super) refreshes: IntCounterVec,
+}
+
+impl Metrics {
+    pub(super) fn new(registry: &Registry, prefixes: &[&str]) -> Self {
+        let requests = telemetry::counters(
+            registry,
+            "lyceum_edge_requests_total",
+            "Requests by route, what the cache had to do with the answer, and status.",
+            &["route", "outcome", "status"],
+        );
+        let bytes = telemetry::counters(
+            registry,
+            "lyceum_edge_response_bytes_total",
+            "Bytes of response bodies handed to connections.",
+            &["route"],
+        );
+        let route = |label: &str| RouteMetrics {
+            label: label.to_owned(),
+            requests: requests.clone(),
+            kept: Default::default(),
+            bytes: bytes.with_label_values(&[label]),
+        };
+        let first_byte = telemetry::histograms(
+            registry,
+            "lyceum_edge_first_byte_seconds",
+            "Time from a request's header to the first byte of its answer being there.",
+            &[0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0],
+            &["outcome"],
+        );
+        let refusals =
+            telemetry::counters(registry, "lyceum_edge_refusals_total", "Requests that were refused, by code.", &["code"]);
+        // A series that appears with its first count hides that count from rate().
+        for code in Denied::CODES {
+            refusals.with_label_values(&[code]);
+        }
+        let fills = telemetry::counters(
+            registry,
+            "lyceum_edge_fills_total",
+            "Fetches into the cache by what came of them.",
+            &["result"],
+        );
+        let not_stored = telemetry::counters(
+            registry,
+            "lyceum_edge_not_stored_total",
+            "Fetched responses that were not stored, by reason.",
+            &["reason"],
+        );
+        Self {
+            routes: prefixes.iter().map(|prefix| route(prefix)).collect(),
+            unrouted: route(""),
+            first_byte: CacheOutcome::ALL.map(|outcome| first_byte.with_label_values(&[outcome.name()])),
+            refusals,
+            fills,
+            not_stored,
+            cache_bytes: telemetry::gauge(registry, "lyceum_edge_cache_bytes", "Memory that stored responses take."),
+            cache_objects: telemetry::gauge(registry, "lyceum_edge_cache_objects", "Responses that are stored."),
+            fills_open: telemetry::gauge(registry, "lyceum_edge_fills_open", "Fetches into the cache under way."),
+            tokens: telemetry::gauge(registry, "lyceum_edge_tokens_remembered", "Verified tokens that are remembered."),
+            revoked: telemetry::gauge(registry, "lyceum_edge_sessions_revoked", "Revoked sessions that are held."),
+            refreshes: telemetry::counters(
+                registry,
+                "lyceum_edge_follow_total",
+                "Attempts to bring keys and revocations up to date.",
+                &["what", "result"],
+            ),
+        }
+    }
+
+    pub(super) fn route(&self, index: Option<usize>) -> &RouteMetrics {
+        index.and_then(|index| self.routes.get(index)).unwrap_or(&self.unrouted)
+    }
+
+    /// One request, when its answer begins.
+    pub(super) fn answered(&self, route: Option<usize>, outcome: CacheOutcome, status: StatusCode, took: Duration) {
+        self.route(route).request(outcome, status);
+        if let Some(histogram) = self.first_byte.get(outcome.index()) {
+            histogram.observe(took.as_secs_f64());
+        }
+    }
+
+    pub(super) fn refused(&self, refusal: &Refusal) {
+        self.refusals.with_label_values(&[refusal.code()]).inc();
+    }
+
+    pub(super) fn not_stored(&self, reason: &str) {
+        self.not_stored.with_label_values(&[reason]).inc();
+    }
+
+    pub(super) fn filled(&self, result: &str) {
+        self.fills.with_label_values(&[result]).inc();
+    }
+}

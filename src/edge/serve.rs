@@ -1,0 +1,257 @@
+//! One request, from top to bottom: admit → authorize → lookup → fetch → deliver → record.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use http::header::{self, HeaderMap, HeaderValue};
+use http::{Method, Request, Response, StatusCode};
+use http_body_util::{BodyExt as _, Limited};
+use hyper::body::Incoming;
+
+use super::Inner;
+use super::body::{Body, Watch};
+use super::config::Auth;
+use super::cut::{self, Playlist};
+use super::deliver::{Terms, deliver};
+use super::error::Refusal;
+use super::fetch::Wanted;
+use super::locate::{self, Located, Place, What};
+use super::metrics::CacheOutcome;
+use super::route::Route;
+use crate::cache::ReadError;
+use crate::front::Peer;
+use crate::semantics::cmcd;
+use crate::time::monotonic;
+use crate::token::{Denied, Facts, Grant};
+
+/// What is known of a request when its answer begins.
+#[derive(Debug, Default)]
+struct Record {
+    route: Option<usize>,
+    grant: Option<Grant>,
+}
+
+impl Inner {
+    /// Answers one request.
+    pub(super) async fn serve(self: &Arc<Self>, _peer: Peer, request: Request<Incoming>) -> Response<Body> {
+        let start = monotonic();
+        let (head, body) = request.into_parts();
+        let mut record = Record::default();
+        let (mut response, outcome) = match self.answer(&head, body, &mut record).await {
+            Ok(answered) => answered,
+            Err(refusal) => {
+                self.metrics.refused(&refusal);
+                tracing::debug!(code = refusal.code(), "refused");
+                let mut response = refusal.response();
+                self.cors.mark(&head.headers, response.headers_mut());
+                if head.method == Method::HEAD {
+                    *response.body_mut() = Body::empty();
+                }
+                (response, CacheOutcome::None)
+            }
+        };
+        self.metrics.answered(record.route, outcome, response.status(), start.elapsed());
+        let counter = self.metrics.route(record.route).bytes.clone();
+        let watch = record.grant.and_then(|grant| self.watch(grant));
+        let body = std::mem::replace(response.body_mut(), Body::empty());
+        *response.body_mut() = body.watched(counter, watch);
+        response
+    }
+
+    async fn answer(
+        self: &Arc<Self>,
+        head: &http::request::Parts,
+        body: Incoming,
+        record: &mut Record,
+    ) -> Result<(Response<Body>, CacheOutcome), Refusal> {
+        // Admit.
+        let located = Located::find(&head.uri, &head.headers, &self.routes)?;
+        let route = match located.what {
+            What::Resource(route) => route,
+            What::Reports => return self.reports(head, body, &located).await,
+        };
+        record.route = Some(route.index);
+        if head.method == Method::OPTIONS && route.auth != Auth::None {
+            return Ok((self.cors.options(&head.headers), CacheOutcome::None));
+        }
+        if route.auth != Auth::None && !matches!(head.method, Method::GET | Method::HEAD) {
+            return Err(Refusal::Method("GET, HEAD, OPTIONS"));
+        }
+
+        // Authorize.
+        let grant = self.authorize(route, &located, head).await?;
+        if let (Some((Place::Query, token)), Some(_)) = (located.token, Playlist::of(located.path.as_str())) {
+            return Ok((redirect(token, &located), CacheOutcome::None));
+        }
+        let limits = cut::Limits {
+            max_height: grant.as_ref().and_then(Grant::max_height),
+            preview_ms: grant.as_ref().and_then(Grant::preview_ms),
+        };
+        record.grant = grant;
+        self.listen_to_player(&located, &head.headers);
+
+        if route.auth == Auth::None && !matches!(head.method, Method::GET | Method::HEAD) {
+            return self.pass(route, &located, head, body).await;
+        }
+
+        // Lookup and fetch.
+        let key = key_of(route, &located, head);
+        let wanted = || wanted(route, &located, head, key.to_string());
+        let found = self.fetcher.find(wanted, &key, &head.headers).await.map_err(|error| match error {
+            ReadError::Failed(cause) => Refusal::Upstream(cause),
+            ReadError::Abandoned | ReadError::Short | ReadError::Unshared => Refusal::BrokenOff,
+        })?;
+
+        // Deliver; `serve` records.
+        let terms = Terms {
+            method: &head.method,
+            request: &head.headers,
+            route,
+            cors: &self.cors,
+            path: located.path.as_str(),
+            limits,
+            now_ms: self.clock.unix_millis(),
+        };
+        deliver(&terms, found).await
+    }
+
+    async fn authorize(
+        &self,
+        route: &Route,
+        located: &Located<'_>,
+        head: &http::request::Parts,
+    ) -> Result<Option<Grant>, Refusal> {
+        match route.auth {
+            Auth::None => Ok(None),
+            Auth::Bearer => {
+                let shown = locate::bearer(&head.headers).unwrap_or("");
+                let wanted = route.bearer.as_deref().unwrap_or("");
+                let same = aws_lc_rs::constant_time::verify_slices_are_equal(shown.as_bytes(), wanted.as_bytes());
+                if same.is_ok() && !wanted.is_empty() { Ok(None) } else { Err(Refusal::Bearer) }
+            }
+            Auth::Token => {
+                let (_, token) = located.token.ok_or(Denied::Missing)?;
+                let grant = self.verify(token, &Facts { path: Some(located.path), now: self.clock.unix_seconds() }).await?;
+                self.follow.lease(&grant).await?;
+                Ok(Some(grant))
+            }
+        }
+    }
+
+    /// Verifies a token; a key that is not known is looked for at its issuer, boundedly, and the token tried again.
+    async fn verify(&self, token: &str, facts: &Facts<'_>) -> Result<Grant, Denied> {
+        let Some(verifier) = &self.verifier else { return Err(Denied::WrongIssuer) };
+        match verifier.verify(token, facts) {
+            Err(Denied::UnknownKey(want)) if self.follow.look_for_key(want).await => verifier.verify(token, facts),
+            verdict => verdict,
+        }
+    }
+
+    fn watch(&self, grant: Grant) -> Option<Watch> {
+        let verifier = Arc::clone(self.verifier.as_ref()?);
+        Some(Watch { grant, verifier, clock: self.clock.clone() })
+    }
+
+    fn listen_to_player(&self, located: &Located<'_>, headers: &HeaderMap) {
+        if let Some(report) = cmcd::Report::of_request(located.query, headers) {
+            self.playback.heard(&report, monotonic());
+        }
+    }
+
+    /// `POST …/cmcd`: event reports of players.
+    async fn reports(
+        &self,
+        head: &http::request::Parts,
+        body: Incoming,
+        located: &Located<'_>,
+    ) -> Result<(Response<Body>, CacheOutcome), Refusal> {
+        if head.method == Method::OPTIONS {
+            return Ok((self.cors.options(&head.headers), CacheOutcome::None));
+        }
+        if head.method != Method::POST {
+            return Err(Refusal::Method("POST, OPTIONS"));
+        }
+        let (_, token) = located.token.ok_or(Denied::Missing)?;
+        self.verify(token, &Facts { path: None, now: self.clock.unix_seconds() }).await?;
+        let body = Limited::new(body, self.playback.largest_report()).collect().await.map_err(|_| Refusal::Reports)?;
+        let bytes = body.to_bytes();
+        let text = std::str::from_utf8(&bytes).map_err(|_| Refusal::Reports)?;
+        let now = monotonic();
+        cmcd::Report::events(text).for_each(|report| self.playback.heard(&report, now));
+        let mut response = Response::new(Body::empty());
+        *response.status_mut() = StatusCode::NO_CONTENT;
+        response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        self.cors.mark(&head.headers, response.headers_mut());
+        Ok((response, CacheOutcome::None))
+    }
+}
+
+/// 307 to the form with the token in the path, from which relative URIs inherit it.
+fn redirect(token: &str, located: &Located<'_>) -> Response<Body> {
+    let query = located.query_without_token().map(|query| format!("?{query}")).unwrap_or_default();
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::TEMPORARY_REDIRECT;
+    let headers = response.headers_mut();
+    // The token was verified, so it holds no character that a field may not.
+    if let Ok(location) = HeaderValue::try_from(format!("/t/{token}{}{query}", located.path)) {
+        headers.insert(header::LOCATION, location);
+    }
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    headers.insert(header::CONTENT_LENGTH, HeaderValue::from(0));
+    response
+}
+
+/// The key: the path, with the query and the host where the route says so. Most are the path alone.
+fn key_of<'a>(route: &Route, located: &Located<'a>, head: &http::request::Parts) -> Cow<'a, str> {
+    let path = located.path.as_str();
+    let query = route.key_query(located.query);
+    if query.is_none() && !route.key_host {
+        return Cow::Borrowed(path);
+    }
+    let mut key = path.to_owned();
+    if let Some(query) = query {
+        key.push('?');
+        key.push_str(&query);
+    }
+    if route.key_host {
+        // A space stands in no path and no query.
+        key.push(' ');
+        key.push_str(&host(head).to_ascii_lowercase());
+    }
+    Cow::Owned(key)
+}
+
+/// Who was asked for: the URI's authority (HTTP/2, absolute form) or `Host`.
+fn host(head: &http::request::Parts) -> &str {
+    let in_uri = head.uri.authority().map(http::uri::Authority::as_str);
+    in_uri.or_else(|| head.headers.get(header::HOST)?.to_str().ok()).unwrap_or("")
+}
+
+/// What the cache fetches when it has to.
+fn wanted(route: &Arc<Route>, located: &Located<'_>, head: &http::request::Parts, key: String) -> Wanted {
+    let mut target = located.path.as_str().to_owned();
+    if let Some(query) = route.key_query(located.query) {
+        target.push('?');
+        target.push_str(&query);
+    }
+    let mut headers = HeaderMap::new();
+    if route.auth == Auth::None {
+        headers = super::pass::end_to_end(&head.headers);
+        // What is stored is whole and unconditional, whatever this client asks for.
+        for name in [
+            header::RANGE,
+            header::IF_RANGE,
+            header::IF_MATCH,
+            header::IF_NONE_MATCH,
+            header::IF_MODIFIED_SINCE,
+            header::IF_UNMODIFIED_SINCE,
+            header::ACCEPT_ENCODING,
+        ] {
+            headers.remove(name);
+        }
+    }
+    headers.insert(header::VIA, HeaderValue::from_static("1.1 lyceum"));
+    let authorized = headers.contains_key(header::AUTHORIZATION);
+    Wanted { route: Arc::clone(route), key, target, headers, authorized }
+}

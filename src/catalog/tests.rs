@@ -71,6 +71,7 @@ async fn a_version_serves_only_while_it_is_the_newest() {
     let mut tx = db.begin().await.unwrap();
     let lesson_id = id("l");
     add_lesson(&mut tx, &NewLesson { id: lesson_id.clone(), course: id("c"), title: "T".to_owned(), owner: "k".to_owned() }, 1).await.unwrap();
+    assert_eq!(lessons_by_state(&mut tx).await.unwrap(), [("awaiting_upload".to_owned(), 1)]);
     for name in ["v1", "v2"] {
         let new = NewVersion { id: id(name), lesson: lesson_id.clone(), source: "uploads/x".to_owned(), source_bytes: 9, filename: String::new() };
         add_version(&mut tx, &new, 1).await.unwrap();
@@ -89,7 +90,9 @@ async fn a_version_serves_only_while_it_is_the_newest() {
     assert_eq!(objects, [(seen, "\"c\"".to_owned())]);
     assert!(finish_version(&mut tx, &id("v2"), "[]", 5).await.unwrap());
     assert!(!fail_version(&mut tx, &id("v2"), "x", "y", 6).await.unwrap());
+    assert_eq!(lessons_by_state(&mut tx).await.unwrap(), [("ready".to_owned(), 1)]);
     assert!(mark_deleted(&mut tx, &lesson_id, 7).await.unwrap());
+    assert_eq!(lessons_by_state(&mut tx).await.unwrap(), []);
     assert!(lesson(&mut tx, &lesson_id).await.unwrap().is_none());
     assert!(playing_version(&mut tx, &lesson_id).await.unwrap().is_none());
     assert_eq!(lessons_to_remove(&mut tx, 9).await.unwrap(), std::slice::from_ref(&lesson_id));

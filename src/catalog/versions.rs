@@ -53,6 +53,8 @@ pub struct Version {
     pub source: String,
     /// The recording's size in bytes.
     pub source_bytes: u64,
+    /// When its upload was complete.
+    pub created: i64,
     /// When transcoding began.
     pub started: Option<i64>,
     /// Rises with each change of its objects; the position of the newest.
@@ -95,10 +97,10 @@ pub struct Stored {
     pub handover: String,
 }
 
-const VERSION: &str = "SELECT id, lesson, state, source, source_bytes, started, revision, playable, progress, duration,
-     renditions, error_code, error_detail FROM versions WHERE id = $1";
-const PLAYING: &str = "SELECT v.id, v.lesson, v.state, v.source, v.source_bytes, v.started, v.revision, v.playable,
-     v.progress, v.duration, v.renditions, v.error_code, v.error_detail
+const VERSION: &str = "SELECT id, lesson, state, source, source_bytes, created, started, revision, playable, progress,
+     duration, renditions, error_code, error_detail FROM versions WHERE id = $1";
+const PLAYING: &str = "SELECT v.id, v.lesson, v.state, v.source, v.source_bytes, v.created, v.started, v.revision,
+     v.playable, v.progress, v.duration, v.renditions, v.error_code, v.error_detail
      FROM lessons l JOIN versions v ON v.id = l.serving WHERE l.id = $1 AND l.deleted IS NULL";
 
 fn from_row(row: &Row) -> Result<Version, DbError> {
@@ -110,6 +112,7 @@ fn from_row(row: &Row) -> Result<Version, DbError> {
         state: row.parse("state")?,
         source: row.get("source")?,
         source_bytes: row.unsigned("source_bytes")?,
+        created: row.get("created")?,
         started: row.get("started")?,
         revision: row.get("revision")?,
         playable: row.truth("playable")?,
@@ -281,6 +284,20 @@ pub async fn fail_version(tx: &mut Tx, id: &Id, code: &str, detail: &str, now: i
         )
         .await?;
     Ok(changed > 0)
+}
+
+/// How many lessons are in each state, as the API tells them, but for those under way: an upload that has begun is no
+/// version yet.
+pub async fn lessons_by_state(tx: &mut Tx) -> Result<Vec<(String, u64)>, DbError> {
+    let rows = tx
+        .all(
+            "SELECT COALESCE(v.state, 'awaiting_upload') AS state, COUNT(*) AS lessons
+             FROM lessons l LEFT JOIN versions v ON v.id = l.newest WHERE l.deleted IS NULL
+             GROUP BY COALESCE(v.state, 'awaiting_upload')",
+            db_args![],
+        )
+        .await?;
+    rows.iter().map(|row| Ok((row.get("state")?, row.unsigned("lessons")?))).collect()
 }
 
 /// Versions that were replaced before `before`, and that no token can ask for any more: lesson and version.

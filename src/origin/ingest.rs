@@ -34,6 +34,8 @@ pub(super) struct Ingest {
     pub(super) queue: jobs::Config,
     pub(super) ladder: Ladder,
     pub(super) snapshots: Snapshots,
+    /// Seconds from a complete upload to a lesson that plays.
+    pub(super) playable: prometheus::Histogram,
     /// Rung when a lesson has changed or a task waits.
     pub(super) changed: Notify,
 }
@@ -121,10 +123,14 @@ impl Ingest {
         tx.lock("version", leased.version.as_str()).await?;
         let now = self.clock.unix_millis();
         let task = jobs::heartbeat(&mut tx, task, lease, progress, &self.queue, now).await?.ok_or(Refusal::LeaseLost)?;
+        let mut began_to_play = None;
         if !objects.is_empty() {
-            self.commit_objects(&mut tx, &leased.version, &objects).await?;
+            began_to_play = self.commit_objects(&mut tx, &leased.version, &objects).await?;
         }
         tx.commit().await?;
+        if let Some(seconds) = began_to_play {
+            self.playable.observe(seconds);
+        }
         if !objects.is_empty() {
             self.changed.notify_waiters();
         }
@@ -178,15 +184,16 @@ impl Ingest {
             .await
     }
 
-    /// Commits objects and what follows from them: progress, what players get, and whether they should begin.
-    async fn commit_objects(&self, tx: &mut Tx, version: &Id, objects: &[Stored]) -> Result<(), Refusal> {
+    /// Commits objects and what follows from them: progress, what players get, and whether they should begin. Tells
+    /// how many seconds after its upload the version became playable, if it did so now.
+    async fn commit_objects(&self, tx: &mut Tx, version: &Id, objects: &[Stored]) -> Result<Option<f64>, Refusal> {
         catalog::add_objects(tx, version, objects).await?;
-        let Some(row) = catalog::version(tx, version).await? else { return Ok(()) };
+        let Some(row) = catalog::version(tx, version).await? else { return Ok(None) };
         if row.state != VersionState::Transcoding {
-            return Ok(());
+            return Ok(None);
         }
         // Not kept: it holds what is not committed yet.
-        let Some(snapshot) = self.snapshots.load(tx, version).await? else { return Ok(()) };
+        let Some(snapshot) = self.snapshots.load(tx, version).await? else { return Ok(None) };
         let index = snapshot.index();
         let now = self.clock.unix_millis();
         let elapsed = now.saturating_sub(row.started.unwrap_or(now)).max(1);
@@ -201,7 +208,8 @@ impl Ingest {
             catalog::start_serving(tx, &row.lesson, version, now).await?;
         }
         catalog::note_change(tx, &row.lesson).await?;
-        Ok(())
+        let waited = now.saturating_sub(row.created).max(0) as f64 / 1000.0;
+        Ok((playable && !row.playable).then_some(waited))
     }
 
     /// A task is done. Can be repeated.
@@ -226,8 +234,9 @@ impl Ingest {
         let objects = self.check_handed(&leased.version, segments).await?;
         let mut tx = self.db.begin().await?;
         tx.lock("version", leased.version.as_str()).await?;
+        let mut began_to_play = None;
         if !objects.is_empty() {
-            self.commit_objects(&mut tx, &leased.version, &objects).await?;
+            began_to_play = self.commit_objects(&mut tx, &leased.version, &objects).await?;
         }
         if let Some(snapshot) = self.snapshots.load(&mut tx, &leased.version).await?
             && let Some(missing) = first_missing(&snapshot.index(), &spec)
@@ -239,6 +248,9 @@ impl Ingest {
         }
         let last = jobs::open_tasks(&mut tx, &leased.version).await? == 0;
         tx.commit().await?;
+        if let Some(seconds) = began_to_play {
+            self.playable.observe(seconds);
+        }
         self.changed.notify_waiters();
         if last {
             let (ingest, version) = (self.clone(), leased.version);

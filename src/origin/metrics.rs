@@ -13,6 +13,9 @@ pub(super) struct Metrics {
     pub(super) playbacks: IntCounterVec,
     pub(super) tasks: IntGaugeVec,
     pub(super) delivered: IntCounter,
+    pub(super) lessons: IntGaugeVec,
+    /// Kept by the ingest, which sees lessons become playable.
+    pub(super) playable: Histogram,
 }
 
 impl Metrics {
@@ -33,6 +36,17 @@ impl Metrics {
         )?;
         let tasks = IntGaugeVec::new(Opts::new("lyceum_origin_tasks", "Tasks of the queue, by state."), &["state"])?;
         let delivered = IntCounter::new("lyceum_origin_delivered_bytes_total", "Bytes of media bodies offered to edges.")?;
+        let lessons = IntGaugeVec::new(Opts::new("lyceum_origin_lessons", "Lessons of the catalogue, by state."), &["state"])?;
+        let playable = Histogram::with_opts(
+            HistogramOpts::new("lyceum_origin_playable_seconds", "Time from a complete upload to a lesson that plays.")
+                .buckets(vec![1.0, 2.0, 4.0, 6.0, 9.0, 14.0, 20.0, 30.0, 60.0, 120.0, 300.0, 900.0, 3600.0]),
+        )?;
+        registry.register(Box::new(lessons.clone()))?;
+        registry.register(Box::new(playable.clone()))?;
+        // A series that appears with its first count hides that count from rate().
+        for result in ["ok", "not_entitled", "not_playable", "error"] {
+            playbacks.with_label_values(&[result]);
+        }
         registry.register(Box::new(requests.clone()))?;
         registry.register(Box::new(seconds.clone()))?;
         registry.register(Box::new(uploaded.clone()))?;
@@ -42,7 +56,7 @@ impl Metrics {
         registry.register(Box::new(delivered.clone()))?;
         let class = |name: &str| requests.with_label_values(&[name]);
         let requests = [class("1xx"), class("2xx"), class("3xx"), class("4xx"), class("5xx")];
-        Ok(Self { requests, seconds, uploaded, uploads, playbacks, tasks, delivered })
+        Ok(Self { requests, seconds, uploaded, uploads, playbacks, tasks, delivered, lessons, playable })
     }
 
     pub(super) fn answered(&self, status: StatusCode, took: Duration) {

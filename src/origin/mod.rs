@@ -107,6 +107,7 @@ impl Origin {
             .map_err(|error| KeyError::Malformed(error.to_string()))??;
         bootstrap::admin_key(&db, config.admin_key.as_ref(), &clock).await?;
         let uploads = Uploads::new(db.clone(), store.clone(), clock.clone(), config.uploads.clone());
+        let metrics = metrics::Metrics::register(&registry)?;
         let ingest = Arc::new(ingest::Ingest {
             db: db.clone(),
             store: store.clone(),
@@ -115,11 +116,12 @@ impl Origin {
             queue: config.queue.clone(),
             ladder: config.ladder.clone(),
             snapshots: snapshot::Snapshots::default(),
+            playable: metrics.playable.clone(),
             changed: Notify::new(),
         });
         let waiting = usize::try_from(config.api.waiting).unwrap_or(Semaphore::MAX_PERMITS);
         let app = Arc::new(App {
-            metrics: metrics::Metrics::register(&registry)?,
+            metrics,
             waiting: Arc::new(Semaphore::new(waiting)),
             revoked: Notify::new(),
             healthy: AtomicBool::new(true),

@@ -84,6 +84,11 @@ async fn measure(app: &App) -> Result<(), Refusal> {
         let tasks = depth.iter().find(|(name, _)| name == state).map_or(0, |(_, tasks)| *tasks);
         app.metrics.tasks.with_label_values(&[state]).set(i64::try_from(tasks).unwrap_or(i64::MAX));
     }
+    let lessons = catalog::lessons_by_state(&mut app.db.read().await?).await?;
+    for state in ["awaiting_upload", "queued", "transcoding", "ready", "failed"] {
+        let found = lessons.iter().find(|(name, _)| name == state).map_or(0, |(_, lessons)| *lessons);
+        app.metrics.lessons.with_label_values(&[state]).set(i64::try_from(found).unwrap_or(i64::MAX));
+    }
     app.store.ping().await?;
     Ok(())
 }

@@ -1,6 +1,6 @@
 // Logging in with an API key. The key goes to the origin once and comes back as a cookie that scripts can't read.
 
-import { call, words } from "../common/api";
+import { call, Problem, words } from "../common/api";
 import { h } from "../common/dom";
 
 /** A key in the fragment (`/studio/#key=…`) logs in by itself; it leaves the address bar and the history first. */
@@ -16,7 +16,14 @@ export function keyFromAddress(): string | null {
 }
 
 export async function login(key: string): Promise<void> {
-  await call<void>("POST", "/v1/login", { key: key.trim() });
+  try {
+    await call<void>("POST", "/v1/login", { key: key.trim() });
+  } catch (error) {
+    if (error instanceof Problem && error.status === 401) {
+      throw new Problem(401, error.code, "This key is not known here. Check that it was copied whole, and that it was not taken back.");
+    }
+    throw error;
+  }
 }
 
 /** The form; `done` runs once the cookie is there. */

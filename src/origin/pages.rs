@@ -6,7 +6,7 @@ use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::response::Response;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
-use rust_embed::RustEmbed;
+use rust_embed::{EmbeddedFile, RustEmbed};
 
 use super::App;
 use super::error::Refusal;
@@ -29,7 +29,7 @@ pub(super) async fn serve(State(app): State<Arc<App>>, request: Request) -> Resu
         name if name.ends_with('/') => (format!("{name}index.html"), true),
         name => (name.to_owned(), name.ends_with(".html")),
     };
-    let file = Files::get(&name).ok_or(Refusal::NotFound)?;
+    let (file, coding) = encoded(&name, request.headers()).ok_or(Refusal::NotFound)?;
     let etag: String = file.metadata.sha256_hash().iter().take(12).map(|byte| format!("{byte:02x}")).collect();
     let etag = format!("\"{etag}\"");
     let known = request.headers().get_all(header::IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
@@ -40,7 +40,34 @@ pub(super) async fn serve(State(app): State<Arc<App>>, request: Request) -> Resu
         *response.status_mut() = StatusCode::NOT_MODIFIED;
     }
     dress(&app, &name, &etag, page, response.headers_mut())?;
+    if let Some(coding) = coding {
+        response.headers_mut().insert(header::CONTENT_ENCODING, HeaderValue::from_static(coding));
+    }
+    if name.starts_with("assets/") {
+        response.headers_mut().insert(header::VARY, HeaderValue::from_static("accept-encoding"));
+    }
     Ok(response)
+}
+
+/// The file in the smallest form that the browser takes: the build leaves compressed forms beside the larger ones.
+fn encoded(name: &str, headers: &HeaderMap) -> Option<(EmbeddedFile, Option<&'static str>)> {
+    for (coding, ending) in [("br", "br"), ("gzip", "gz")] {
+        let small = if takes(headers, coding) { Files::get(&format!("{name}.{ending}")) } else { None };
+        if let Some(small) = small {
+            return Some((small, Some(coding)));
+        }
+    }
+    Some((Files::get(name)?, None))
+}
+
+/// Whether `Accept-Encoding` names the coding (RFC 9110, section 12.5.3).
+fn takes(headers: &HeaderMap, coding: &str) -> bool {
+    let fields = headers.get_all(header::ACCEPT_ENCODING).iter().filter_map(|value| value.to_str().ok());
+    fields.flat_map(|field| field.split(',')).any(|member| {
+        let (name, weight) = member.split_once(';').unwrap_or((member, ""));
+        let weight = weight.trim().strip_prefix("q=").and_then(|weight| weight.trim().parse::<f32>().ok());
+        name.trim().eq_ignore_ascii_case(coding) && weight.is_none_or(|weight| weight > 0.0)
+    })
 }
 
 fn redirect(to: &str) -> Result<Response, Refusal> {
@@ -88,6 +115,13 @@ fn policy(edges: &[String]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_coding_is_taken_when_it_is_named_and_not_refused() {
+        let of = |field: &'static str| HeaderMap::from_iter([(header::ACCEPT_ENCODING, HeaderValue::from_static(field))]);
+        assert!(takes(&of("gzip, deflate, br"), "br") && takes(&of("deflate, GZIP;q=0.5"), "gzip"));
+        assert!(!takes(&of("gzip, br;q=0"), "br") && !takes(&of("*"), "br") && !takes(&HeaderMap::new(), "gzip"));
+    }
 
     #[test]
     fn the_policy_names_the_edges_and_allows_no_inline_script() {

@@ -19,6 +19,7 @@ const ORPHAN: Duration = Duration::from_millis(500);
 
 pub(super) async fn edge(path: &Path, exit_with_stdin: bool) -> Result<(), Failure> {
     let config: edge::Config = config::load(path)?;
+    config.check().map_err(|what| Failure::usage(format!("{}: {what}", path.display())))?;
     let base = Base::bind(&config.admin, &config.listen, &config.limits, exit_with_stdin).await?;
     let parts = edge::Parts {
         clock: Clock::system(),
@@ -33,6 +34,7 @@ pub(super) async fn edge(path: &Path, exit_with_stdin: bool) -> Result<(), Failu
 
 pub(super) async fn origin(path: &Path, exit_with_stdin: bool) -> Result<(), Failure> {
     let config: origin::Config = config::load(path)?;
+    config.check().map_err(|what| Failure::usage(format!("{}: {what}", path.display())))?;
     let base = Base::bind(&config.admin, &config.listen, &config.limits, exit_with_stdin).await?;
     let parts = origin::Parts {
         clock: Clock::system(),

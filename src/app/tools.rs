@@ -116,11 +116,12 @@ pub(super) async fn check(file: &Path) -> Result<(), Failure> {
     readable(file)?;
     let text = std::fs::read_to_string(file).map_err(|e| Failure::usage(format!("{}: {e}", file.display())))?;
     let kind = kind(&text);
+    let across = |what: &dyn std::fmt::Display| Failure::usage(format!("{}: {what}", file.display()));
     match kind {
-        "origin" => config::load::<origin::Config>(file)?.check().map_err(Failure::usage)?,
+        "origin" => config::load::<origin::Config>(file)?.check().map_err(|e| across(&e))?,
         "ladder" => drop(config::load::<packaging::Ladder>(file)?),
         "worker" => return check_worker(file).await,
-        _ => config::load::<edge::Config>(file)?.check().map_err(Failure::usage)?,
+        _ => config::load::<edge::Config>(file)?.check().map_err(|e| across(&e))?,
     }
     println!("{}: a good {kind} configuration", file.display());
     Ok(())

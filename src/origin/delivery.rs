@@ -81,9 +81,19 @@ async fn of_store(app: &App, lesson: &Id, version: &Id, path: &str, headers: &He
     let key = object_key(lesson, version, path)?;
     match object(&app.store, &key, headers, Some(FOR_EVER)).await {
         Err(Refusal::Store(StoreError::NotFound)) => {
-            let known = catalog::version(&mut app.db.read().await?, version).await?;
-            let making = known.is_some_and(|row| row.lesson == *lesson && row.state == VersionState::Transcoding);
-            Err(if making { Refusal::NotReady } else { Refusal::NotFound })
+            let mut tx = app.db.read().await?;
+            let row = catalog::version(&mut tx, version).await?.filter(|row| row.lesson == *lesson);
+            if row.is_none_or(|row| row.state != VersionState::Transcoding) {
+                return Err(Refusal::NotFound);
+            }
+            // All segments are there, and the finished playlists are just being stored.
+            let snapshot = app.ingest.snapshot(&mut tx, version).await?.ok_or(Refusal::NotReady)?;
+            let rendered = snapshot.render(path, |index| match path.split_once('/') {
+                Some((track, "index.m3u8")) => render::media_playlist(index, track),
+                Some((track, "iframes.m3u8")) => render::iframe_playlist(index, track),
+                _ => None,
+            });
+            playlist(rendered.ok_or(Refusal::NotReady)?, path, FOR_EVER, headers)
         }
         answer => {
             let answer = answer?;

@@ -20,6 +20,7 @@ mod request;
 mod snapshot;
 mod sweep;
 mod tus;
+mod workers;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -86,6 +87,7 @@ struct App {
     uploads: Uploads,
     shutdown: Shutdown,
     metrics: metrics::Metrics,
+    own_key: workers::OwnKey,
     /// Event streams and long polls that may still begin.
     waiting: Arc<Semaphore>,
     /// Rung when the feed of revocations has grown.
@@ -122,6 +124,7 @@ impl Origin {
         let waiting = usize::try_from(config.api.waiting).unwrap_or(Semaphore::MAX_PERMITS);
         let app = Arc::new(App {
             metrics,
+            own_key: workers::OwnKey::new(),
             waiting: Arc::new(Semaphore::new(waiting)),
             revoked: Notify::new(),
             healthy: AtomicBool::new(true),
@@ -135,6 +138,7 @@ impl Origin {
             shutdown,
         });
         let router = api::router(app.clone());
+        workers::start(&app)?;
         tokio::spawn(sweep::run(app.clone()));
         Ok(Self { app, router })
     }

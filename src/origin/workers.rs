@@ -1,0 +1,146 @@
+//! Transcoding processes beside the origin: `lyceum-transcoder worker`, found beside the origin's own program, started
+//! again when one dies, ended with the origin however that ends (their standard input closes).
+//!
+//! Their API key is made anew at each start and lives in memory alone, here and in their environment. Their
+//! configuration, which holds no secret, is a file in memory: nothing stays behind on a disk.
+
+use std::fs::File;
+use std::io::Write;
+use std::net::IpAddr;
+use std::os::fd::AsRawFd;
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustix::fs::{MemfdFlags, memfd_create};
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::process::{Child, Command};
+use tokio::time::{sleep, timeout};
+
+use super::{App, Config, StartError};
+use crate::catalog;
+use crate::time::monotonic;
+
+/// The wait before a worker that died is started again; it doubles up to the longest.
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// A worker that lived for so long was well.
+const WELL: Duration = Duration::from_secs(60);
+/// How long a worker may take to give its task back when the origin drains.
+const FAREWELL: Duration = Duration::from_secs(3);
+
+/// The key of the origin's own workers.
+pub(super) struct OwnKey {
+    secret: String,
+    hash: [u8; 32],
+}
+
+impl OwnKey {
+    pub(super) fn new() -> Self {
+        let secret = catalog::new_secret("lyw");
+        Self { hash: catalog::hash_secret(&secret), secret }
+    }
+
+    pub(super) fn matches(&self, hash: &[u8; 32]) -> bool {
+        aws_lc_rs::constant_time::verify_slices_are_equal(&self.hash, hash).is_ok()
+    }
+}
+
+/// Starts the configured workers. They end with the origin.
+pub(super) fn start(app: &Arc<App>) -> Result<(), StartError> {
+    let count = app.config.workers.count;
+    if count == 0 {
+        return Ok(());
+    }
+    let program = program().map_err(StartError::Workers)?;
+    let failed = |error: std::io::Error| StartError::Workers(format!("their configuration can't be made: {error}"));
+    let config = Arc::new(configuration(&app.config).map_err(failed)?);
+    for number in 0..count {
+        tokio::spawn(keep_alive(app.clone(), program.clone(), config.clone(), number));
+    }
+    Ok(())
+}
+
+fn program() -> Result<PathBuf, String> {
+    let own = std::env::current_exe().map_err(|error| format!("the program's own place is not known: {error}"))?;
+    // Tests' programs lie one folder deeper than what they start.
+    let folders = own.ancestors().skip(1).take(2);
+    let found = folders.map(|folder| folder.join("lyceum-transcoder")).find(|path| path.is_file());
+    found.ok_or_else(|| {
+        format!("lyceum-transcoder is not beside {}: install it there, or set workers = {{ count = 0 }}", own.display())
+    })
+}
+
+/// A file in memory, which the workers inherit.
+fn configuration(config: &Config) -> std::io::Result<File> {
+    let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get() as u64);
+    let slots = (cores / config.workers.count.max(1)).max(1);
+    // Without the flag that would close it when the worker begins.
+    let mut file = File::from(memfd_create("lyceum-worker.toml", MemfdFlags::empty())?);
+    writeln!(file, "origins = [\"${{LYCEUM_WORKER_ORIGIN}}\"]")?;
+    writeln!(file, "api_key = \"${{LYCEUM_WORKER_KEY}}\"")?;
+    writeln!(file, "slots = {slots}")?;
+    Ok(file)
+}
+
+/// Where a process on this machine reaches the origin.
+fn own_url(config: &Config) -> String {
+    let plain = config.listen.iter().find(|listen| listen.tls.is_none() && listen.address.port() != 0);
+    let Some(listen) = plain else { return config.public_url.clone() };
+    let mut address = listen.address;
+    if address.ip().is_unspecified() {
+        address.set_ip(match address.ip() {
+            IpAddr::V4(_) => IpAddr::from([127, 0, 0, 1]),
+            IpAddr::V6(_) => IpAddr::from([0, 0, 0, 0, 0, 0, 0, 1]),
+        });
+    }
+    format!("http://{address}")
+}
+
+async fn keep_alive(app: Arc<App>, program: PathBuf, config: Arc<File>, number: u64) {
+    let mut pause = FIRST_PAUSE;
+    while !app.shutdown.is_draining() {
+        let born = monotonic();
+        match spawn(&app, &program, &config) {
+            Ok(mut worker) => {
+                tracing::info!(number, pid = worker.id(), "worker started");
+                tokio::select! {
+                    ended = worker.wait() => {
+                        let status = ended.map(|status| status.to_string()).unwrap_or_default();
+                        tracing::warn!(number, status, "a worker ended; it is started again");
+                    }
+                    () = app.shutdown.draining() => return farewell(&app, worker).await,
+                }
+            }
+            Err(error) => tracing::error!(number, %error, "a worker can't be started"),
+        }
+        pause = if born.elapsed() > WELL { FIRST_PAUSE } else { (pause * 2).min(LONGEST_PAUSE) };
+        tokio::select! {
+            () = sleep(pause) => {}
+            () = app.shutdown.draining() => {}
+        }
+    }
+}
+
+fn spawn(app: &App, program: &PathBuf, config: &File) -> std::io::Result<Child> {
+    Command::new(program)
+        .args(["worker", "--exit-with-stdin", "--config"])
+        .arg(format!("/proc/self/fd/{}", config.as_raw_fd()))
+        .env("LYCEUM_WORKER_ORIGIN", own_url(&app.config))
+        .env("LYCEUM_WORKER_KEY", &app.own_key.secret)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .kill_on_drop(true)
+        .spawn()
+}
+
+/// Lets a worker give its task back; then it ends with its standard input.
+async fn farewell(app: &App, mut worker: Child) {
+    let _guard = app.shutdown.guard();
+    let pid = worker.id().and_then(|pid| i32::try_from(pid).ok()).and_then(Pid::from_raw);
+    if let Some(pid) = pid {
+        let _ = kill_process(pid, Signal::TERM);
+    }
+    let _ = timeout(FAREWELL, worker.wait()).await;
+}

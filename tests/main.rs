@@ -18,3 +18,5 @@ mod playback;
 mod shipped_configs;
 mod support;
 mod tools;
+mod origin;
+mod store;

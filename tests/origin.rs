@@ -1,0 +1,12 @@
+//! Stories of the origin, told with the real program: uploads that lose nothing, tasks, access, two origins as one.
+
+#[path = "origin/access.rs"]
+mod access;
+#[path = "origin/services.rs"]
+pub mod services;
+#[path = "origin/tasks.rs"]
+mod tasks;
+#[path = "origin/tus.rs"]
+mod tus;
+#[path = "origin/world.rs"]
+pub mod world;

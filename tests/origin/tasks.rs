@@ -1,0 +1,246 @@
+//! The task protocol as a worker sees it, spoken word by word: leases that are lost, objects that are not there,
+//! recordings that are refused.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::world::{EDGE, Engines, World};
+
+/// A lesson with a recording; its id.
+async fn uploaded(world: &World) -> String {
+    let (_, lesson) = world.lesson().await;
+    world.post(&format!("/v1/lessons/{lesson}/media")).body("a recording").send().await.expect(202);
+    lesson
+}
+
+async fn lease(world: &World) -> Value {
+    world.post("/v1/tasks/lease").json(&json!({ "wait": 10 })).send().await.expect(200).json()
+}
+
+fn text<'v>(value: &'v Value, name: &str) -> &'v str {
+    value[name].as_str().unwrap()
+}
+
+async fn say(world: &World, task: &Value, what: &str, mut body: Value) -> super::world::Answer {
+    body["lease"] = task["lease"].clone();
+    world.post(&format!("/v1/tasks/{}/{what}", text(task, "id"))).json(&body).send().await
+}
+
+/// What a probe would find: 10 s of silent picture.
+fn media_info() -> Value {
+    json!({ "container": "mov", "bytes": 11, "start_us": 0, "duration_us": 10_000_000, "audio": [],
+        "video": { "stream": 0, "codec": "h264", "width": 426, "height": 240, "sample_aspect": [1, 1],
+            "rate": { "num": 25, "den": 1 }, "duration_us": 10_000_000 } })
+}
+
+async fn put(world: &World, task: &Value, path: &str, bytes: &str) -> super::world::Answer {
+    let url = format!("{}{path}", task["objects"]["url"].as_str().unwrap());
+    let ask = world.put(&url).header("lyceum-lease", text(task, "lease")).header("content-type", "video/mp4");
+    ask.body(bytes).send().await
+}
+
+fn init() -> Value {
+    json!({ "path": "v240/init.mp4", "kind": "init", "track": "v240", "timescale": 25, "bytes": 4,
+        "facts": { "codec": "avc1.640015", "video_range": "SDR" } })
+}
+
+fn segment(n: u64) -> Value {
+    let frames = if n == 2 { 50 } else { 100 };
+    json!({ "path": format!("v240/{n:05}-{}.m4s", n * 4000), "kind": "segment", "track": "v240", "n": n,
+        "start": n * 100, "duration": frames, "timescale": 25, "bytes": 5 })
+}
+
+/// The timescale is the plan's to choose; the story takes it from there.
+fn scaled(mut handover: Value, timescale: u64) -> Value {
+    for name in ["start", "duration"] {
+        if let Some(ticks) = handover[name].as_u64() {
+            handover[name] = json!(ticks * timescale / 25);
+        }
+    }
+    handover["timescale"] = json!(timescale);
+    handover
+}
+
+async fn a_lesson_is_made_segment_by_segment(engines: Engines) {
+    let world = World::new(engines, 2, "");
+    let lesson = uploaded(&world).await;
+    let probe = lease(&world).await;
+    say(&world, &probe, "complete", json!({ "segments": [] })).await.expect(422);
+    say(&world, &probe, "complete", json!({ "segments": [], "report": media_info() })).await.expect(204);
+    say(&world, &probe, "complete", json!({ "segments": [], "report": media_info() })).await.expect(204);
+    let planned = world.get(&format!("/v1/lessons/{lesson}")).at(1).send().await.json();
+    assert_eq!((&planned["state"], &planned["duration"]), (&json!("transcoding"), &json!(10.0)));
+    let master = format!("/v/{lesson}/master.m3u8");
+    assert_eq!(world.get(&master).key(EDGE).send().await.expect(404).code(), "not_ready");
+
+    let mut made = 0;
+    while made < 3 {
+        let task = world.post("/v1/tasks/lease").at(1).json(&json!({ "wait": 10 })).send().await.expect(200).json();
+        let rate = 25 * u64::from(lyceum_timescale(&task));
+        let (first, count) = (task["spec"]["first_segment"].as_u64().unwrap(), task["spec"]["segments"].as_u64().unwrap());
+        assert_eq!(first, made, "the earliest stretch first");
+        put(&world, &task, "v240/init.mp4", "init").await.expect(201);
+        let mut handed = vec![scaled(init(), rate)];
+        // Said before it is there, with a wrong size, or of another plan: refused, and nothing of it is kept.
+        let next = scaled(segment(first), rate);
+        say(&world, &task, "heartbeat", json!({ "handed": [&next] })).await.expect(404);
+        put(&world, &task, next["path"].as_str().unwrap(), "longer than that").await.expect(201);
+        say(&world, &task, "heartbeat", json!({ "handed": [&next] })).await.expect(422);
+        let mut foreign = next.clone();
+        foreign["path"] = json!("v240/../../../x.m4s");
+        say(&world, &task, "heartbeat", json!({ "handed": [foreign] })).await.expect(422);
+        say(&world, &task, "complete", json!({ "segments": handed })).await.expect(422);
+        for n in first..first + count {
+            let next = scaled(segment(n), rate);
+            let path = next["path"].as_str().unwrap().to_owned();
+            put(&world, &task, &path, &format!("seg{n:02}")).await.expect(201);
+            handed.push(next);
+            let beat = say(&world, &task, "heartbeat", json!({ "progress": 0.5, "handed": handed })).await.expect(200);
+            assert_eq!(beat.json()["cancel"], false);
+            // Committed: what players may have stays as it is.
+            put(&world, &task, &path, "other").await.expect(201);
+            let version = text(&planned, "version");
+            let got = world.get(&format!("/v/{lesson}/{version}/{path}")).at(1).key(EDGE).send().await.expect(200);
+            assert_eq!(String::from_utf8_lossy(&got.body), format!("seg{n:02}"));
+            assert_eq!(got.header("cache-control"), "public, max-age=31536000, immutable");
+            assert_eq!(got.header("surrogate-key"), format!("lesson-{lesson}"));
+            let event = world.get(&format!("/v/{lesson}/{version}/v240/event.m3u8")).key(EDGE).send().await.expect(200);
+            let event = String::from_utf8_lossy(&event.body).into_owned();
+            assert_eq!(event.matches("#EXTINF").count() as u64, n + 1, "{event}");
+            assert_eq!(event.contains("#EXT-X-ENDLIST"), n == 2, "{event}");
+        }
+        made = first + count;
+        say(&world, &task, "complete", json!({ "segments": handed })).await.expect(204);
+        say(&world, &task, "complete", json!({ "segments": handed })).await.expect(204);
+    }
+    let ready = world.until_lesson(&lesson, "ready", |lesson| lesson["state"] == "ready").await;
+    assert_eq!((&ready["playable"], &ready["progress"]), (&json!(true), &json!(1.0)));
+    let answer = world.get(&master).key(EDGE).send().await.expect(200);
+    let text_of_master = String::from_utf8_lossy(&answer.body).into_owned();
+    assert!(text_of_master.contains("/v240/index.m3u8"), "{text_of_master}");
+    let unchanged = world.get(&master).at(1).key(EDGE).header("if-none-match", answer.header("etag")).send().await;
+    assert_eq!(unchanged.status, 304, "both origins give one tag");
+    let index = format!("/v/{lesson}/{}/v240/index.m3u8", text(&ready, "version"));
+    let part = world.get(&index).key(EDGE).header("range", "bytes=0-6").send().await.expect(206);
+    assert_eq!(part.body, b"#EXTM3U");
+    assert!(part.header("content-range").starts_with("bytes 0-6/"));
+    world.get(&index).key(EDGE).header("if-match", "\"x\"").send().await.expect(412);
+    world.get(&index).key(EDGE).header("range", "bytes=999999-").send().await.expect(416);
+    world.get(&format!("/v/{lesson}/manifest.mpd")).key(EDGE).send().await.expect(200);
+    world.get(&master).key("").send().await.expect(401);
+    world.get(&master).key("not-the-edges-secret").send().await.expect(401);
+}
+
+/// Ticks per frame that the plan gave the picture.
+fn lyceum_timescale(task: &Value) -> u32 {
+    let grid: lyceum::packaging::Grid = serde_json::from_value(task["spec"]["grid"].clone()).unwrap();
+    grid.timescale().0 / 25
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lesson_is_made_segment_by_segment_over_files() {
+    a_lesson_is_made_segment_by_segment(Engines::Files).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lesson_is_made_segment_by_segment_over_servers() {
+    a_lesson_is_made_segment_by_segment(Engines::Servers).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_silent_workers_task_goes_to_another_and_it_is_told() {
+    for engines in [Engines::Files, Engines::Servers] {
+        let world = World::new(engines, 1, "queue = { lease = \"2s\", backoff = \"10ms\" }");
+        uploaded(&world).await;
+        let first = lease(&world).await;
+        let none = world.post("/v1/tasks/lease").json(&json!({ "wait": 0 })).send().await;
+        assert_eq!(none.status, 204, "a task has one worker");
+        let second = lease(&world).await;
+        assert_eq!(first["id"], second["id"]);
+        for (what, body) in [("heartbeat", json!({})), ("complete", json!({ "report": media_info() })), ("fail", json!({ "code": "x" }))] {
+            assert_eq!(say(&world, &first, what, body).await.expect(409).code(), "lease_lost", "{what}");
+        }
+        assert_eq!(put(&world, &first, "v240/init.mp4", "init").await.expect(409).code(), "lease_lost");
+        let source = world.get(first["source"]["url"].as_str().unwrap()).header("lyceum-lease", text(&first, "lease"));
+        source.send().await.expect(409);
+        say(&world, &second, "heartbeat", json!({})).await.expect(200);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn refused_media_fails_the_lesson_at_once_and_other_failures_after_their_tries() {
+    let world = World::new(Engines::Files, 1, "queue = { attempts = 2, backoff = \"10ms\" }");
+    let lesson = uploaded(&world).await;
+    let probe = lease(&world).await;
+    let refusal = json!({ "code": "media_not_video", "detail": "This is a text file.", "retry": false });
+    say(&world, &probe, "fail", refusal).await.expect(204);
+    let failed = world.get(&format!("/v1/lessons/{lesson}")).send().await.json();
+    assert_eq!(failed["state"], "failed");
+    assert_eq!(failed["error"], json!({ "code": "media_not_video", "detail": "This is a text file." }));
+
+    world.post(&format!("/v1/lessons/{lesson}/media")).body("another").send().await.expect(202);
+    for _ in 0..2 {
+        let probe = lease(&world).await;
+        say(&world, &probe, "fail", json!({ "code": "media_crashed", "detail": "gone", "retry": true })).await.expect(204);
+    }
+    let failed = world.get(&format!("/v1/lessons/{lesson}")).send().await.json();
+    assert_eq!((&failed["state"], &failed["error"]["code"]), (&json!("failed"), &json!("media_crashed")));
+
+    let empty = world.post(&format!("/v1/lessons/{lesson}/media")).body("").send().await.expect(202).json();
+    assert_eq!((&empty["state"], &empty["error"]["code"]), (&json!("failed"), &json!("media_empty")));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_newer_upload_or_a_deletion_ends_the_work() {
+    let world = World::one(Engines::Files);
+    let lesson = uploaded(&world).await;
+    let older = lease(&world).await;
+    world.post(&format!("/v1/lessons/{lesson}/media")).body("a better take").send().await.expect(202);
+    assert_eq!(say(&world, &older, "heartbeat", json!({})).await.expect(200).json()["cancel"], true);
+    let newer = lease(&world).await;
+    assert_ne!(newer["id"], older["id"]);
+    world.delete(&format!("/v1/lessons/{lesson}")).send().await.expect(204);
+    world.get(&format!("/v1/lessons/{lesson}")).send().await.expect(404);
+    let start = lyceum::time::monotonic();
+    while std::fs::read_dir(world.dir.path().join("objects/uploads")).unwrap().count() > 0 {
+        assert!(start.elapsed() < Duration::from_secs(10), "the recordings stayed");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    say(&world, &newer, "heartbeat", json!({})).await.expect(409);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn postgres_restarts_under_the_origins_and_they_go_on() {
+    let mut postgres = super::services::Postgres::start();
+    let dir = tempfile::tempdir().unwrap();
+    let store = format!("{{ directory = \"{}\" }}", dir.path().join("objects").display());
+    let world = World::over(dir, postgres.database(), store, 2, "database_pool = { wait = \"2s\" }");
+    let (_, lesson) = world.lesson().await;
+    let bytes = super::world::noise(20 << 20, 8);
+    let upload = world.create(&lesson, bytes.len() as u64).send().await.expect(201).header("location").to_owned();
+    let ghost = world.ghost(0, &upload, 0, bytes.len() as u64, &bytes[..18 << 20]);
+    world.until_lesson(&lesson, "bytes to be acknowledged", |lesson| lesson["progress"].as_f64().unwrap() > 0.0).await;
+    tokio::task::block_in_place(|| postgres.restart());
+    let start = lyceum::time::monotonic();
+    let head = loop {
+        let head = world.head(&upload).at(1).send().await;
+        if head.status == 200 {
+            break head;
+        }
+        assert_eq!(head.status, 503, "{}", String::from_utf8_lossy(&head.body));
+        assert!(start.elapsed() < Duration::from_secs(20), "it does not come back");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    };
+    drop(ghost);
+    let offset: usize = head.header("upload-offset").parse().unwrap();
+    assert!(offset >= 16 << 20, "{offset} bytes are left of what was acknowledged");
+    let start = lyceum::time::monotonic();
+    while world.patch(&upload, offset as u64, &bytes[offset..]).send().await.status != 204 {
+        assert!(start.elapsed() < Duration::from_secs(20), "the upload does not go on");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let probe = lease(&world).await;
+    let source = world.get(probe["source"]["url"].as_str().unwrap()).header("lyceum-lease", text(&probe, "lease"));
+    assert!(source.send().await.expect(200).body == bytes);
+}

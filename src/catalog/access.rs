@@ -91,6 +91,19 @@ pub async fn start_session(tx: &mut Tx, new: &NewSession, now: i64) -> Result<()
     .map(drop)
 }
 
+/// Lets a session that runs live until `to.expires`, with its id, so that renewing takes no second stream. False when
+/// there is none for that viewer and lesson, or it is over.
+pub async fn renew_session(tx: &mut Tx, to: &NewSession, now: i64) -> Result<bool, DbError> {
+    let changed = tx
+        .execute(
+            "UPDATE sessions SET expires = $4
+             WHERE id = $1 AND viewer = $2 AND lesson = $3 AND revoked IS NULL AND expires > $5",
+            db_args![&to.id, &to.viewer, &to.lesson, to.expires, now],
+        )
+        .await?;
+    Ok(changed > 0)
+}
+
 /// One session.
 pub async fn session(tx: &mut Tx, id: &Id) -> Result<Option<Session>, DbError> {
     let row = tx.one("SELECT id, viewer, lesson, expires, revoked FROM sessions WHERE id = $1", db_args![id]).await?;

@@ -11,7 +11,7 @@ mod versions;
 
 pub use access::{
     Event, NewSession, Session, StreamLease, StreamOutcome, add_event, courses_of_viewer, drop_expired_sessions, entitle, events_after, is_entitled, lease_stream,
-    newest_event, revoke_lesson_sessions, revoke_session, revoke_viewer_sessions, session, start_session, withdraw,
+    newest_event, renew_session, revoke_lesson_sessions, revoke_session, revoke_viewer_sessions, session, start_session, withdraw,
 };
 pub use courses::{
     Course, Lesson, NewLesson, Page, add_course, add_lesson, course, courses, delete_course, forget_lesson, lesson,

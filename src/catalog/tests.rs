@@ -53,7 +53,19 @@ async fn entitlements_end_and_their_sessions_are_revoked_once_in_order() {
         let new = NewSession { id: id(name), viewer: viewer.to_owned(), course: course.clone(), lesson: lesson.clone(), expires: 5_000 };
         start_session(&mut tx, &new, 1).await.unwrap();
     }
+    let renewed = |name: &str, viewer: &str| NewSession {
+        id: id(name),
+        viewer: viewer.to_owned(),
+        course: course.clone(),
+        lesson: lesson.clone(),
+        expires: 9_000,
+    };
+    assert!(renew_session(&mut tx, &renewed("s3", "bob"), 2).await.unwrap());
+    assert_eq!(session(&mut tx, &id("s3")).await.unwrap().unwrap().expires, 9_000);
+    assert!(!renew_session(&mut tx, &renewed("s2", "bob"), 2).await.unwrap(), "it is another's");
+    assert!(!renew_session(&mut tx, &renewed("s2", "eve"), 5_000).await.unwrap(), "it is over");
     assert!(revoke_session(&mut tx, &id("s1"), 10).await.unwrap());
+    assert!(!renew_session(&mut tx, &renewed("s1", "eve"), 11).await.unwrap(), "it was revoked");
     assert!(revoke_session(&mut tx, &id("s1"), 11).await.unwrap());
     assert!(!revoke_session(&mut tx, &id("none"), 11).await.unwrap());
     assert_eq!(revoke_viewer_sessions(&mut tx, "eve", &course, 12).await.unwrap(), 1);

@@ -118,7 +118,8 @@ mod tests {
 
     #[test]
     fn a_coding_is_taken_when_it_is_named_and_not_refused() {
-        let of = |field: &'static str| HeaderMap::from_iter([(header::ACCEPT_ENCODING, HeaderValue::from_static(field))]);
+        let of =
+            |field: &'static str| HeaderMap::from_iter([(header::ACCEPT_ENCODING, HeaderValue::from_static(field))]);
         assert!(takes(&of("gzip, deflate, br"), "br") && takes(&of("deflate, GZIP;q=0.5"), "gzip"));
         assert!(!takes(&of("gzip, br;q=0"), "br") && !takes(&of("*"), "br") && !takes(&HeaderMap::new(), "gzip"));
     }

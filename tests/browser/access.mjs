@@ -6,7 +6,7 @@
 
 import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";
-import { options, story } from "./chromium.mjs";
+import { bare, options, story } from "./chromium.mjs";
 
 const given = options({ studio: "", player: "", key: "", url: "", viewport: "1280x800", dark: false });
 if (!given.studio || !given.player || !given.key || !given.url) {
@@ -27,7 +27,7 @@ await story({ viewport: given.viewport, dark: given.dark }, async (page) => {
       violations: found.violations.map(({ id, impact, nodes }) => ({ id, impact, where: nodes.slice(0, 4).map((node) => node.html.slice(0, 160)) })),
     });
   };
-  const studio = given.studio.replace(/\/$/, "");
+  const studio = bare(given.studio);
   await page.goto(`${new URL(studio).origin}/`);
   await judge("front");
   await page.goto(`${studio}/`);
@@ -40,12 +40,12 @@ await story({ viewport: given.viewport, dark: given.dark }, async (page) => {
   await page.click("[data-action=give-access]");
   await page.waitForSelector("dialog[open]");
   await judge("dialog");
-  await page.goto(`${given.player.replace(/\/$/, "")}/#${given.url}`);
+  await page.goto(`${bare(given.player)}/#${given.url}`);
   await page.waitForFunction(() => (window.lyceumPlayer?.playedSeconds ?? 0) > 0.5, undefined, { timeout: 30_000 });
   await page.click("#help summary");
   await judge("player");
   await page.goto("about:blank");
-  await page.goto(`${given.player.replace(/\/$/, "")}/`);
+  await page.goto(`${bare(given.player)}/`);
   await page.waitForSelector("#curtain:not([hidden])");
   await judge("nothing to play");
   return { pages };

@@ -51,6 +51,11 @@ export async function story({ viewport = "1280x800", dark = false, autoplay = tr
   process.exit(code);
 }
 
+/** A page's address without a slash at its end and without what a link adds to it. */
+export function bare(address) {
+  return address.replace(/[#?].*$/, "").replace(/\/$/, "");
+}
+
 /** Tokens stay out of what tests print. */
 export function withoutTokens(text) {
   return text.replace(/\/t\/[^/\s"]+/g, "/t/…").replace(/([?&#](?:token|key)=)[^&\s"]+/g, "$1…");

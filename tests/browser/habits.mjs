@@ -4,7 +4,7 @@
 //
 // Last line of stdout: {"done": [...]}; a habit that the page doesn't honour ends the story with its name.
 
-import { options, story, until } from "./chromium.mjs";
+import { bare, options, story, until } from "./chromium.mjs";
 
 const given = options({ player: "", url: "", screenshot: "", viewport: "1280x800", dark: false });
 if (!given.player || !given.url) {
@@ -27,7 +27,7 @@ await story({ viewport: given.viewport, dark: given.dark }, async (page) => {
   };
   const open = async () => {
     await page.goto("about:blank");
-    await page.goto(`${given.player.replace(/\/$/, "")}/#${given.url}`);
+    await page.goto(`${bare(given.player)}/#${given.url}`);
   };
   const near = (a, b, by = 2.5) => Math.abs(a - b) < by;
 

@@ -13,7 +13,7 @@
 // "height", "edge", "ended", "refusal", "cmcd", "complaints"}. `played` comes from `video.played`.
 
 import { listen } from "./cmcd.mjs";
-import { line, options, story, until } from "./chromium.mjs";
+import { bare, line, options, story, until } from "./chromium.mjs";
 
 const given = options({
   player: "", url: "", lesson: "", user: "", key: "", seconds: "10", midway: "", within: "", screenshot: "", viewport: "1280x800", dark: false,
@@ -65,7 +65,7 @@ await story({ viewport: given.viewport, dark: given.dark }, async (page, context
     if (response.status() >= 400) media.refused += 1;
     else media.bytes += Number(response.headers()["content-length"] ?? 0);
   });
-  const player = given.player.replace(/\/$/, "");
+  const player = bare(given.player);
   if (given.lesson) {
     const origin = new URL(player).origin;
     const answer = await context.request.post(`${origin}/v1/login`, { data: { key: given.key }, headers: { Origin: origin } });

@@ -14,7 +14,7 @@
 // Last line of stdout: {"lesson", "states", "uploadFigures", "resumedAt", "playableAfter", "played", "message", …}
 
 import { join } from "node:path";
-import { options, story, until } from "./chromium.mjs";
+import { bare, options, story, until } from "./chromium.mjs";
 
 const given = options({
   studio: "", key: "", file: "", seconds: "5", course: "", expect: "ready", reload: false, shots: "", viewport: "1280x800", dark: false, within: "180",
@@ -25,7 +25,7 @@ if (!given.studio || !given.key || !given.file) {
   process.exit(2);
 }
 const within = Number(given.within) * 1000;
-const studio = given.studio.replace(/\/$/, "");
+const studio = bare(given.studio);
 
 await story({ viewport: given.viewport, dark: given.dark }, async (page, context) => {
   const shot = async (name, of = page) => { if (given.shots) await of.screenshot({ path: join(given.shots, `${name}.png`) }); };

@@ -43,6 +43,7 @@ test("a renewal keeps to the edge that plays and carries requests over to the ne
   await new Promise((resolve) => setTimeout(resolve, 2100));
   assert.deepEqual(await Promise.all([source.renew(), source.renew(), source.renew()]), [true, true, true]);
   assert.equal(asked.length, 2, "segments refused at once make one renewal");
+  assert.deepEqual(JSON.parse(asked[1]!), { lesson: "l1", user: "ada", session: "s1" }, "the session goes on");
   assert.equal(source.url, on("two", "b"));
   assert.equal(source.address("https://one/t/a/v/l1/1/v720/init.mp4"), "https://two/t/b/v/l1/1/v720/init.mp4");
   source.close();

@@ -28,6 +28,9 @@ pub(super) struct Wanted {
     /// The largest rendition, by its shorter side.
     #[serde(default)]
     max_height: Option<u32>,
+    /// The session that goes on, where the page renews its token: a new one would count as a second stream.
+    #[serde(default)]
+    session: Option<String>,
 }
 
 pub(super) async fn start(State(app): State<Arc<App>>, caller: Caller, Json(wanted): Json<Wanted>) -> Answer {
@@ -55,7 +58,8 @@ async fn begin(app: &App, caller: &Caller, wanted: Wanted) -> Answer {
     let four_times = i64::try_from(version.duration.unwrap_or(0).saturating_mul(4)).unwrap_or(i64::MAX);
     // Whole seconds, as the token has them.
     let expires = now.saturating_add(ttl.max(four_times)).div_euclid(1000);
-    let session = Id::random();
+    let going_on = wanted.session.as_deref().map(request::id).transpose()?;
+    let session = going_on.clone().unwrap_or_else(Id::random);
     let claims = Claims {
         sub: viewer.clone(),
         exp: expires,
@@ -73,7 +77,11 @@ async fn begin(app: &App, caller: &Caller, wanted: Wanted) -> Answer {
         lesson: lesson.id.clone(),
         expires: expires.saturating_mul(1000),
     };
-    catalog::start_session(&mut tx, &new, now).await?;
+    if going_on.is_none() {
+        catalog::start_session(&mut tx, &new, now).await?;
+    } else if !catalog::renew_session(&mut tx, &new, now).await? {
+        return Err(Refusal::SessionRevoked);
+    }
     tx.commit().await?;
     let urls = spread(&app.config.edges, &session)
         .map(|edge| format!("{edge}/t/{token}/v/{}/master.m3u8", lesson.id))

@@ -6,6 +6,7 @@ import { clock } from "../common/format";
 import { call, Problem } from "../common/api";
 import { parse, reportsTo } from "./address";
 import { chooseLevel, keys, showLevels, speeds } from "./controls";
+import { measured } from "./line";
 import { explain, type Message } from "./messages";
 import type { Player } from "./player";
 import { Quality } from "./quality";
@@ -154,10 +155,14 @@ function follow(player: Player, watcher: Quality, lesson: string): void {
     if (!video.paused) keep();
     if (details.open && window.lyceumPlayer) line.textContent = summary(window.lyceumPlayer);
   }, TICK);
-  video.addEventListener("pause", keep);
+  const end = () => {
+    keep();
+    if (video.played.length > 0) measured(player.hls.bandwidthEstimate);
+  };
+  video.addEventListener("pause", end);
   video.addEventListener("ended", keep);
   video.addEventListener("seeked", keep);
-  addEventListener("pagehide", keep);
+  addEventListener("pagehide", end);
 }
 
 /** The lesson's name: from the origin for who is logged in, else from the edge, where it tells; a film plays well without. */

@@ -58,6 +58,11 @@ const known: Record<string, Message> = {
     text: "Access to this lesson was taken back, or the lesson is being watched elsewhere. If that is a mistake, ask your course's support.",
     action: null,
   },
+  session_revoked: {
+    title: "Playback was ended",
+    text: "This viewing was closed, perhaps because the lesson was opened elsewhere. Try again to open it anew.",
+    action: "retry",
+  },
   too_many_streams: {
     title: "Your account is watching on too many devices",
     text: "Stop playback on one of them, wait a few seconds and try again.",

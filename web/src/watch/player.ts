@@ -6,6 +6,7 @@ import Hls, {
   type LoaderResponse, type RetryConfig,
 } from "hls.js";
 import { problemFrom, Problem } from "../common/api";
+import { expected } from "./line";
 import type { Source } from "./source";
 
 declare const HLS_WORKER: string;
@@ -18,6 +19,9 @@ const PAUSES = [100, 1000, 2000, 4000, 8000];
 const PATIENCE = 12_000;
 /** How many errors the page remembers. */
 const REMEMBERED = 50;
+
+/** Refusals that a fresh token must not get around: somebody ended this viewing, or has to end another one first. */
+const FINAL: ReadonlySet<string> = new Set(["token_revoked", "too_many_streams", "token_out_of_scope", "token_wrong_client"]);
 
 export interface Noted {
   /** Seconds since the page opened. */
@@ -108,6 +112,10 @@ export class Player {
       // A lesson that is still growing starts at its beginning, not at its newest end.
       startPosition: start,
       lowLatencyMode: false,
+      // The first segment is chosen like any other, by what the line is expected to give.
+      startLevel: -1,
+      testBandwidth: false,
+      abrEwmaDefaultEstimate: expected(),
       enableWorker: true,
       workerPath: HLS_WORKER,
       backBufferLength: 60,
@@ -153,12 +161,12 @@ export class Player {
   }
 
   private onRefused(problem: Problem): void {
-    if (!this.source.renewable) {
+    if (!this.source.renewable || FINAL.has(problem.code)) {
       this.refusal = problem;
       return;
     }
     void this.source.renew().then((renewed) => {
-      if (!renewed) this.refusal = problem;
+      if (!renewed && this.source.problem?.transient !== true) this.refusal = this.source.problem ?? problem;
     });
   }
 

@@ -39,12 +39,14 @@ export class Source {
   private renewed = -Infinity;
   /** The origin's name for this viewing; "" for a plain link. */
   session = "";
+  /** Why the last renewal failed. */
+  problem: Problem | null = null;
   /** Milliseconds since 1970; NaN where it isn't known. */
   expires = NaN;
   /** Called when requests begin to go to another edge. */
   onMove: (to: string) => void = () => {};
 
-  private constructor(private readonly ask: (() => Promise<Playback>) | null) {}
+  private constructor(private readonly ask: ((session: string) => Promise<Playback>) | null) {}
 
   /** A playback link, good for as long as its token. */
   static link(url: string): Source {
@@ -55,7 +57,8 @@ export class Source {
 
   /** A lesson for the person who is logged in; a user may be named by those whose role lets them. */
   static async lesson(lesson: string, user: string | null): Promise<Source> {
-    const source = new Source(() => call<Playback>("POST", "/v1/playback", user ? { lesson, user } : { lesson }));
+    const source = new Source((session) =>
+      call<Playback>("POST", "/v1/playback", { lesson, ...(user ? { user } : {}), ...(session ? { session } : {}) }));
     await source.start();
     return source;
   }
@@ -131,7 +134,10 @@ export class Source {
   private async start(): Promise<void> {
     if (!this.ask) return;
     try {
-      const answer = await this.ask();
+      // Renewed, the session goes on under its id: a new one would count as a second stream of the same viewer.
+      const over = this.session !== "" && Date.now() >= this.expires;
+      const answer = await this.ask(over ? "" : this.session);
+      this.problem = null;
       this.take([answer.url, ...answer.urls]);
       this.session = answer.session;
       this.expires = expiry(answer.expires_at);
@@ -139,7 +145,8 @@ export class Source {
       const life = this.expires - Date.now();
       if (Number.isFinite(life)) this.plan(life - margin(Math.max(0, life)));
     } catch (error) {
-      if (this.edges.length > 0) this.plan(AGAIN);
+      this.problem = error instanceof Problem ? error : null;
+      if (this.edges.length > 0 && error instanceof Problem && error.transient) this.plan(AGAIN);
       throw error;
     }
   }

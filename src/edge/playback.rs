@@ -169,7 +169,8 @@ impl Session {
         self.account(report.at_ms, metrics);
         match (event, report.state) {
             (Event::PlayState, Some(state)) => self.enter(state, report.at_ms, metrics),
-            (Event::Error, _) => self.fail(metrics),
+            // Players tell of errors that they got over as well.
+            (Event::Error, Some(State::FatalError)) => self.fail(metrics),
             _ => {}
         }
     }

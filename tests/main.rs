@@ -10,6 +10,7 @@
 
 mod dashboards;
 mod demo;
+mod edge;
 mod front;
 mod layering;
 mod licences;

@@ -1,6 +1,7 @@
 //! `lyceum-load`: load generator and side-by-side benchmarks. Each subcommand is a module of its own.
 #![forbid(unsafe_code)]
 
+pub mod bench;
 pub mod hls;
 pub mod report;
 pub mod viewers;
@@ -15,10 +16,19 @@ use clap::Parser;
 enum Command {
     /// Virtual players that watch a lesson through an edge and report start-up, rebuffering, throughput and errors
     Viewers(viewers::Args),
+    /// What a hit costs, beside nginx and beside a floor of bare hyper and rustls
+    Bench(bench::Args),
+    /// Answer constants from memory: the floor of `bench`
+    #[command(hide = true)]
+    Floor(bench::floor::Args),
 }
 
 fn main() -> ExitCode {
-    let command = Command::parse();
+    let command = match Command::parse() {
+        Command::Floor(args) => return bench::floor::run(&args),
+        Command::Bench(args) => return bench::run(&args),
+        command @ Command::Viewers(_) => command,
+    };
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -29,6 +39,8 @@ fn main() -> ExitCode {
     runtime.block_on(async {
         match command {
             Command::Viewers(args) => viewers::run(args).await,
+            // Both run without this runtime and have returned above.
+            Command::Bench(_) | Command::Floor(_) => ExitCode::FAILURE,
         }
     })
 }

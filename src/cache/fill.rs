@@ -11,9 +11,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use http::{HeaderMap, StatusCode};
 
-use super::{Cache, Cause, Stored};
+use super::{Cache, Cause, Stored, Vary};
 use crate::semantics::freshness::Freshness;
 
 /// The beginning of a response.
@@ -25,8 +25,8 @@ pub struct Head {
     pub headers: HeaderMap,
     /// The length of the body, where it is known.
     pub length: Option<u64>,
-    /// The request fields that chose it (`Vary`), with the values they had.
-    pub vary: Vec<(HeaderName, Option<HeaderValue>)>,
+    /// The request fields that chose it.
+    pub vary: Vary,
 }
 
 /// What becomes of a response beside being read.
@@ -255,6 +255,9 @@ impl<E> Drop for Reader<E> {
 #[derive(Debug)]
 pub struct Writer<E: Cause> {
     cache: Arc<Cache<E>>,
+    /// Where it is stored, or where the signpost to it is.
+    primary: Box<str>,
+    /// Under which it is shared.
     key: Box<str>,
     fill: Arc<Fill<E>>,
     epoch: u64,
@@ -262,20 +265,22 @@ pub struct Writer<E: Cause> {
 }
 
 impl<E: Cause> Writer<E> {
-    pub(super) fn new(cache: Arc<Cache<E>>, key: Box<str>, fill: Arc<Fill<E>>, epoch: u64) -> Self {
-        Self { cache, key, fill, epoch, plan: None }
+    pub(super) fn new(cache: Arc<Cache<E>>, primary: &str, key: &str, fill: Arc<Fill<E>>, epoch: u64) -> Self {
+        Self { cache, primary: primary.into(), key: key.into(), fill, epoch, plan: None }
     }
 
     /// Tells the readers how the response begins. What is larger than may be stored passes.
     pub fn begin(&mut self, head: Head, plan: Plan) {
         let too_large = head.length.is_some_and(|length| length > self.cache.object);
-        let plan = if too_large || self.key.is_empty() { Plan::Pass } else { plan };
+        let plan = if too_large || self.primary.is_empty() { Plan::Pass } else { plan };
         let freshness = match &plan {
             Plan::Store { freshness, .. } => Some(freshness.clone()),
             Plan::Pass => None,
         };
-        if freshness.is_none() {
-            self.cache.leave(&self.key, &self.fill);
+        match &freshness {
+            None => self.cache.leave(&self.key, &self.fill),
+            // Those who asked with other fields are shown their way before this one has ended.
+            Some(freshness) => self.cache.post(&self.primary, &head, freshness),
         }
         self.fill.change(|state| {
             state.keep = freshness.is_some();
@@ -340,7 +345,7 @@ impl<E: Cause> Writer<E> {
             let pieces: Vec<Bytes> = if keep { state.pieces.iter().cloned().collect() } else { Vec::new() };
             (state.begun.as_ref().map(|begun| Arc::clone(&begun.head)), state.total, pieces)
         };
-        let Some(head) = head else { return None };
+        let head = head?;
         if head.length.is_some_and(|length| length != total) {
             self.end(Err(ReadError::Short));
             return None;
@@ -353,10 +358,11 @@ impl<E: Cause> Writer<E> {
                     body: join(pieces),
                     freshness,
                     vary: head.vary.clone(),
+                    signpost: None,
                     tags,
                     prepared: std::sync::OnceLock::new(),
                 });
-                self.cache.store(&self.key, &stored, self.epoch);
+                self.cache.store(&self.primary, &stored, self.epoch);
                 Some(stored)
             }
             _ => None,
@@ -368,7 +374,7 @@ impl<E: Cause> Writer<E> {
     /// Answers all readers with a stored response; `renewed` puts it (back) into the cache.
     pub fn answer(self, stored: Arc<Stored>, renewed: bool) {
         if renewed {
-            self.cache.store(&self.key, &stored, self.epoch);
+            self.cache.store(&self.primary, &stored, self.epoch);
         }
         let head = Head {
             status: stored.status,

@@ -12,15 +12,19 @@ mod stored;
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher as _, RandomState};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
+use bytes::Bytes;
+use http::HeaderMap;
 use serde::Deserialize;
 
+use crate::semantics::freshness::Freshness;
 use crate::units::{self, ByteSize};
 
 pub use fill::{Begun, Head, NoReaders, Plan, ReadError, Reader, Writer};
 pub use purge::{Purge, Target};
-pub use stored::Stored;
+pub use stored::{Stored, Vary};
 
 use fill::Fill;
 use purge::PurgeLog;
@@ -73,6 +77,11 @@ const SHARDS: usize = 64;
 
 type Fills<E> = Mutex<HashMap<Box<str>, Arc<Fill<E>>>>;
 
+#[allow(clippy::borrowed_box, reason = "the signature is the table's")]
+fn weigh(key: &Box<str>, stored: &Arc<Stored>) -> u32 {
+    stored.weight(key)
+}
+
 /// Memory, and the fills under way. Shared by reference count.
 ///
 /// `E` is why a fill failed, as its caller sees it.
@@ -82,6 +91,7 @@ pub struct Cache<E: Cause> {
     fills: [Fills<E>; SHARDS],
     hasher: RandomState,
     purges: PurgeLog,
+    signposts: AtomicU64,
     window: usize,
     object: u64,
 }
@@ -91,13 +101,14 @@ impl<E: Cause> Cache<E> {
     pub fn new(config: &Config) -> Arc<Self> {
         let objects = moka::sync::Cache::builder()
             .max_capacity(config.memory.0)
-            .weigher(|key: &Box<str>, stored: &Arc<Stored>| stored.weight(key))
+            .weigher(weigh)
             .build();
         Arc::new(Self {
             objects,
             fills: std::array::from_fn(|_| Mutex::default()),
             hasher: RandomState::new(),
             purges: PurgeLog::default(),
+            signposts: AtomicU64::new(0),
             window: config.window.as_usize(),
             object: config.object.0,
         })
@@ -108,53 +119,74 @@ impl<E: Cause> Cache<E> {
         self.object
     }
 
-    /// What is stored under `key`, fresh or not.
-    pub fn get(&self, key: &str) -> Option<Arc<Stored>> {
-        self.objects.get(key)
+    /// What is stored under `key` for a request with these fields, fresh or not.
+    pub fn get(&self, key: &str, request: &HeaderMap) -> Option<Arc<Stored>> {
+        let found = self.objects.get(key)?;
+        match found.signpost {
+            None => Some(found),
+            Some(signpost) => self.objects.get(found.vary.for_request(request).key(key, signpost).as_str()),
+        }
     }
 
-    /// Looks `key` up; `usable` judges what is stored.
-    pub fn lookup(self: &Arc<Self>, key: &str, usable: impl Fn(&Stored) -> bool) -> Lookup<E> {
-        if let Some(stored) = self.objects.get(key)
+    /// Looks `key` up for a request with these fields; `usable` judges what is stored.
+    pub fn lookup(
+        self: &Arc<Self>,
+        key: &str,
+        request: &HeaderMap,
+        usable: impl Fn(&Stored) -> bool,
+    ) -> Lookup<E> {
+        let primary = self.objects.get(key);
+        let variant = primary.as_ref().and_then(|found| self.variant_key(key, found, request));
+        let (shared, stored) = match &variant {
+            None => (key, primary),
+            Some(variant) => (variant.as_str(), self.objects.get(variant.as_str())),
+        };
+        if let Some(stored) = stored
             && usable(&stored)
         {
             return Lookup::Hit(stored);
         }
-        let mut fills = self.shard(key);
-        if let Some(reader) = fills.get(key).and_then(|fill| Reader::join(fill)) {
+        let mut fills = self.shard(shared);
+        if let Some(reader) = fills.get(shared).and_then(|fill| Reader::join(fill)) {
             return Lookup::Join(reader);
         }
         // A fill that ended between the two looks stored before it left the table.
-        let stale = self.objects.get(key);
+        let stale = self.objects.get(shared).filter(|stored| stored.signpost.is_none());
         if let Some(stored) = &stale
             && usable(stored)
         {
             return Lookup::Hit(Arc::clone(stored));
         }
         let fill = Fill::new(self.window);
-        fills.insert(key.into(), Arc::clone(&fill));
+        fills.insert(shared.into(), Arc::clone(&fill));
         drop(fills);
         let reader = Reader::lead(&fill);
-        Lookup::Fill { writer: self.writer(key, fill), reader, stale }
+        Lookup::Fill { writer: self.writer(key, shared, fill), reader, stale }
+    }
+
+    fn variant_key(&self, key: &str, found: &Stored, request: &HeaderMap) -> Option<String> {
+        found.signpost.map(|signpost| found.vary.for_request(request).key(key, signpost))
     }
 
     /// A fill of its own, shared with no one and under no key: for what can't be shared.
     pub fn apart(self: &Arc<Self>) -> (Writer<E>, Reader<E>) {
         let fill = Fill::new(self.window);
         let reader = Reader::lead(&fill);
-        (self.writer("", fill), reader)
+        (self.writer("", "", fill), reader)
     }
 
     /// The right to bring `key` up to date in the background; none while someone does.
-    pub fn claim(self: &Arc<Self>, key: &str) -> Option<Writer<E>> {
-        let mut fills = self.shard(key);
-        if fills.contains_key(key) {
+    pub fn claim(self: &Arc<Self>, key: &str, request: &HeaderMap) -> Option<Writer<E>> {
+        let variant = self.objects.get(key).and_then(|found| self.variant_key(key, &found, request));
+        let shared = variant.as_deref().unwrap_or(key);
+        let mut fills = self.shard(shared);
+        if fills.contains_key(shared) {
             return None;
         }
         let fill = Fill::new(self.window);
-        fills.insert(key.into(), Arc::clone(&fill));
+        fills.insert(shared.into(), Arc::clone(&fill));
         drop(fills);
-        Some(self.writer(key, fill))
+        Some(self.writer(key, shared, fill))
     }
 
     /// Takes stored responses away, or makes them stale. What is being filled meanwhile is not stored.
@@ -173,6 +205,10 @@ impl<E: Cause> Cache<E> {
             return self.objects.remove(key).is_some();
         }
         let Some(stored) = self.objects.get(key) else { return false };
+        if stored.signpost.is_some() {
+            // What it leads to can't be told from here; without it none of that is found.
+            return self.objects.remove(key).is_some();
+        }
         self.objects.insert(key.into(), Arc::new(stored.expired()));
         true
     }
@@ -187,14 +223,45 @@ impl<E: Cause> Cache<E> {
         self.fills.iter().map(|shard| shard.lock().unwrap_or_else(PoisonError::into_inner).len()).sum()
     }
 
-    fn writer(self: &Arc<Self>, key: &str, fill: Arc<Fill<E>>) -> Writer<E> {
-        Writer::new(Arc::clone(self), key.into(), fill, self.purges.epoch())
+    fn writer(self: &Arc<Self>, primary: &str, key: &str, fill: Arc<Fill<E>>) -> Writer<E> {
+        Writer::new(Arc::clone(self), primary, key, fill, self.purges.epoch())
+    }
+
+    /// Puts up the signpost for responses that are chosen by request fields. One that names the same stays, so that the
+    /// variants it leads to stay too; after a purge a new one leads to none of the old.
+    fn post(&self, primary: &str, head: &Head, freshness: &Freshness) {
+        if head.vary.is_empty() || self.signpost(primary, &head.vary).is_some() {
+            return;
+        }
+        let signpost = Some(self.signposts.fetch_add(1, Ordering::Relaxed));
+        let stored = Stored {
+            status: head.status,
+            headers: HeaderMap::new(),
+            body: Bytes::new(),
+            freshness: freshness.clone(),
+            vary: head.vary.clone(),
+            signpost,
+            tags: Vec::new(),
+            prepared: OnceLock::new(),
+        };
+        self.objects.insert(primary.into(), Arc::new(stored));
+    }
+
+    fn signpost(&self, primary: &str, vary: &Vary) -> Option<u64> {
+        let found = self.objects.get(primary)?;
+        found.signpost.filter(|_| found.vary.same_names(vary))
     }
 
     /// Stores what a writer brought, unless it was purged while it came.
-    fn store(&self, key: &str, stored: &Arc<Stored>, since: u64) {
-        if !key.is_empty() && !self.purges.touched(since, key, stored) {
-            self.objects.insert(key.into(), Arc::clone(stored));
+    fn store(&self, primary: &str, stored: &Arc<Stored>, since: u64) {
+        if primary.is_empty() || self.purges.touched(since, primary, stored) {
+            return;
+        }
+        if stored.vary.is_empty() {
+            self.objects.insert(primary.into(), Arc::clone(stored));
+        } else if let Some(signpost) = self.signpost(primary, &stored.vary) {
+            // Without a signpost it was purged, or the origin now chooses by other fields.
+            self.objects.insert(stored.vary.key(primary, signpost).into(), Arc::clone(stored));
         }
     }
 

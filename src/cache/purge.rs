@@ -13,6 +13,8 @@ const REMEMBERED: usize = 1024;
 pub enum Target {
     /// One key.
     Key(Box<str>),
+    /// A path with any query and host: every key that is this text, or goes on with `?` or a space.
+    Path(Box<str>),
     /// Every key that begins so.
     Prefix(Box<str>),
     /// Every response with this tag.
@@ -23,6 +25,10 @@ impl Target {
     pub(super) fn holds(&self, key: &str, stored: &Stored) -> bool {
         match self {
             Self::Key(exact) => **exact == *key,
+            Self::Path(path) => {
+                let rest = key.strip_prefix(&**path);
+                rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(['?', ' ', '\n']))
+            }
             Self::Prefix(prefix) => key.starts_with(&**prefix),
             Self::Tag(tag) => stored.tags.contains(tag),
         }

@@ -18,7 +18,7 @@ fn cache() -> Test {
 }
 
 fn head(length: Option<u64>) -> Head {
-    Head { status: StatusCode::OK, headers: HeaderMap::new(), length, vary: Vec::new() }
+    Head { status: StatusCode::OK, headers: HeaderMap::new(), length, vary: Vary::default() }
 }
 
 fn store(tags: &[&str]) -> Plan {
@@ -35,21 +35,21 @@ fn store(tags: &[&str]) -> Plan {
 }
 
 fn fill(cache: &Test, key: &str) -> (Writer<&'static str>, Reader<&'static str>) {
-    match cache.lookup(key, |_| true) {
+    match cache.lookup(key, &HeaderMap::new(), |_| true) {
         Lookup::Fill { writer, reader, .. } => (writer, reader),
         other => panic!("{other:?}"),
     }
 }
 
 fn join(cache: &Test, key: &str) -> Reader<&'static str> {
-    match cache.lookup(key, |_| true) {
+    match cache.lookup(key, &HeaderMap::new(), |_| true) {
         Lookup::Join(reader) => reader,
         other => panic!("{other:?}"),
     }
 }
 
 fn is_hit(cache: &Test, key: &str) -> bool {
-    cache.get(key).is_some()
+    cache.get(key, &HeaderMap::new()).is_some()
 }
 
 async fn all(reader: &mut Reader<&'static str>) -> Result<Bytes, ReadError<&'static str>> {
@@ -83,7 +83,7 @@ async fn one_fill_for_many_and_late_readers_from_the_start() {
     assert_eq!(all(&mut first).await.unwrap(), "abcdef");
     assert_eq!(all(&mut second).await.unwrap(), "def");
     assert_eq!(all(&mut late).await.unwrap(), "abcdef");
-    assert!(matches!(cache.lookup("k", |_| true), Lookup::Hit(_)));
+    assert!(matches!(cache.lookup("k", &HeaderMap::new(), |_| true), Lookup::Hit(_)));
     assert_eq!(cache.filling(), 0);
 }
 
@@ -150,7 +150,7 @@ async fn what_passes_is_for_the_first_alone_and_waits_for_it() {
     writer.begin(head(Some(1 << 20)), store(&[]));
     assert_eq!(joined.begun().await.unwrap_err(), ReadError::Unshared, "too large to be stored");
     assert!(reader.begun().await.is_ok());
-    assert!(matches!(cache.lookup("k", |_| true), Lookup::Fill { .. }), "the next one asks for itself");
+    assert!(matches!(cache.lookup("k", &HeaderMap::new(), |_| true), Lookup::Fill { .. }), "the next one asks for itself");
     writer.push(Bytes::from(vec![0; 60_000])).await.unwrap();
     {
         let mut stuck = Box::pin(writer.push(Bytes::from(vec![0; 60_000])));
@@ -196,14 +196,14 @@ async fn a_fill_goes_on_for_the_store_when_all_have_left() {
 async fn a_stored_answer_reaches_all_readers() {
     let cache = cache();
     put(&cache, "k", &[]).await;
-    let Lookup::Fill { writer, reader, stale } = cache.lookup("k", |_| false) else { panic!() };
-    let Lookup::Join(joined) = cache.lookup("k", |_| false) else { panic!() };
-    assert!(cache.claim("k").is_none(), "someone does it already");
+    let Lookup::Fill { writer, reader, stale } = cache.lookup("k", &HeaderMap::new(), |_| false) else { panic!() };
+    let Lookup::Join(joined) = cache.lookup("k", &HeaderMap::new(), |_| false) else { panic!() };
+    assert!(cache.claim("k", &HeaderMap::new()).is_none(), "someone does it already");
     writer.answer(stale.unwrap(), true);
     for reader in [reader, joined] {
         assert_eq!(reader.begun().await.unwrap().stored.unwrap().body, "body");
     }
-    assert!(cache.claim("k").is_some());
+    assert!(cache.claim("k", &HeaderMap::new()).is_some());
 }
 
 #[tokio::test]
@@ -214,7 +214,7 @@ async fn purges_take_keys_prefixes_and_tags_also_from_fills_under_way() {
     }
     let purge = |target, soft| cache.purge(&Purge { target, soft });
     assert_eq!(purge(Target::Key("/v/a/1".into()), true), 1);
-    assert_eq!(cache.get("/v/a/1").unwrap().freshness.life, 0, "soft");
+    assert_eq!(cache.get("/v/a/1", &HeaderMap::new()).unwrap().freshness.life, 0, "soft");
     assert_eq!(purge(Target::Tag("a".into()), false), 2);
     assert!(!is_hit(&cache, "/v/a/1") && !is_hit(&cache, "/v/a/2") && is_hit(&cache, "/v/b/1"));
     assert_eq!(purge(Target::Prefix("/v/b/".into()), false), 1);
@@ -240,4 +240,44 @@ async fn memory_stays_within_its_bound() {
     }
     cache.objects.run_pending_tasks();
     assert!(cache.size().0 <= 1 << 20, "{:?}", cache.size());
+}
+
+fn speaking(language: &str) -> HeaderMap {
+    let mut request = HeaderMap::new();
+    request.insert(http::header::ACCEPT_LANGUAGE, language.parse().unwrap());
+    request
+}
+
+#[tokio::test]
+async fn variants_lie_beside_one_another_and_go_together() {
+    let cache = cache();
+    let fill = |language: &str| match cache.lookup("k", &speaking(language), |_| true) {
+        Lookup::Fill { writer, reader, .. } => (writer, reader),
+        other => panic!("{other:?}"),
+    };
+    let vary = |language: &str| Vary::of([http::header::ACCEPT_LANGUAGE].into_iter(), &speaking(language));
+    let put = async |language: &str| {
+        let (mut writer, reader) = fill(language);
+        writer.begin(Head { vary: vary(language), ..head(None) }, store(&[]));
+        writer.push(Bytes::from(language.to_owned())).await.unwrap();
+        writer.finish().unwrap();
+        drop(reader);
+    };
+    put("de").await;
+    put("en").await;
+    let found = |language: &str| cache.get("k", &speaking(language)).map(|stored| stored.body.clone());
+    assert_eq!((found("de"), found("en"), found("fr")), (Some("de".into()), Some("en".into()), None));
+    assert_eq!(found(" de "), Some("de".into()), "normalised");
+    cache.purge(&Purge { target: Target::Key("k".into()), soft: true });
+    assert_eq!((found("de"), found("en")), (None, None));
+    put("en").await;
+    assert_eq!((found("de"), found("en")), (None, Some("en".into())), "what was purged does not come back");
+
+    // While the first is on its way, one that asks otherwise is told so and finds its own way.
+    cache.purge(&Purge { target: Target::Key("k".into()), soft: false });
+    let (mut writer, _reader) = fill("de");
+    let Lookup::Join(joined) = cache.lookup("k", &speaking("en"), |_| true) else { panic!() };
+    writer.begin(Head { vary: vary("de"), ..head(None) }, store(&[]));
+    assert!(!joined.begun().await.unwrap().head.vary.matches(&speaking("en")));
+    assert!(matches!(cache.lookup("k", &speaking("en"), |_| true), Lookup::Fill { .. }));
 }

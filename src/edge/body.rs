@@ -1,5 +1,6 @@
 //! Bodies of the edge's answers: nothing, stored bytes, parts of them, or what a fill brings.
 
+use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -40,6 +41,7 @@ pub struct Body {
 enum Kind {
     Empty,
     Whole(Bytes),
+    Parts(VecDeque<Bytes>),
     Live(Live),
 }
 
@@ -65,6 +67,11 @@ impl Body {
     /// No bytes.
     pub(super) fn empty() -> Self {
         Self { kind: Kind::Empty, counter: None, watch: None }
+    }
+
+    /// Several pieces of stored bytes.
+    pub(super) fn parts(parts: VecDeque<Bytes>) -> Self {
+        Self { kind: Kind::Parts(parts), counter: None, watch: None }
     }
 
     pub(super) fn live(live: Live) -> Self {
@@ -95,6 +102,7 @@ impl Kind {
                 Poll::Ready(Some(Ok(last)))
             }
             Self::Whole(bytes) => Poll::Ready(Some(Ok(bytes.split_to(PIECE)))),
+            Self::Parts(parts) => Poll::Ready(parts.pop_front().map(Ok)),
             Self::Live(live) => live.poll_piece(cx),
         }
     }
@@ -167,6 +175,7 @@ impl http_body::Body for Body {
         match &self.kind {
             Kind::Empty => true,
             Kind::Whole(bytes) => bytes.is_empty(),
+            Kind::Parts(parts) => parts.is_empty(),
             Kind::Live(live) => live.left == Some(0),
         }
     }
@@ -175,6 +184,7 @@ impl http_body::Body for Body {
         match &self.kind {
             Kind::Empty => SizeHint::with_exact(0),
             Kind::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Kind::Parts(parts) => SizeHint::with_exact(parts.iter().map(|part| part.len() as u64).sum()),
             Kind::Live(live) => live.left.map(SizeHint::with_exact).unwrap_or_default(),
         }
     }

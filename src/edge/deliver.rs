@@ -1,5 +1,6 @@
 //! From a response that was found to the answer: header block, conditions, ranges, cut playlists, body.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
@@ -87,11 +88,7 @@ impl Source {
 
     fn span(self, span: range::Span) -> Body {
         match self {
-            Self::Stored(bytes) => {
-                let end = usize::try_from(span.last).map_or(bytes.len(), |last| last.saturating_add(1)).min(bytes.len());
-                let start = usize::try_from(span.first).unwrap_or(end).min(end);
-                Body::from(bytes.slice(start..end))
-            }
+            Self::Stored(bytes) => Body::from(slice(&bytes, span)),
             Self::Live(reader) => Body::live(Live { reader, skip: span.first, left: Some(span.length()) }),
         }
     }
@@ -139,19 +136,20 @@ impl Terms<'_> {
         if !self.cors.is_uniform() && self.marks_cors() {
             self.cors.mark(self.request, &mut block);
         }
-        let mut answer = Answer { status, block, body: None };
+        let mut answer = Answer { status, block, body: Wanted::Whole };
         if status == StatusCode::OK {
             self.conditions(&mut answer)?;
             if answer.status == StatusCode::OK
                 && let (Some(length), Some(field)) = (length, self.request.get(header::RANGE))
             {
-                answer = self.ranges(answer, field, length)?;
+                answer = self.ranges(answer, field, length, &source)?;
             }
         }
         let body = match (self.method, answer.body, answer.status) {
             (&Method::HEAD, _, _) | (_, _, StatusCode::NOT_MODIFIED) => Body::empty(),
-            (_, Some(span), _) => source.span(span),
-            (_, None, _) => source.whole(length),
+            (_, Wanted::Span(span), _) => source.span(span),
+            (_, Wanted::Parts(parts), _) => Body::parts(parts),
+            (_, Wanted::Whole, _) => source.whole(length),
         };
         let mut response = Response::new(body);
         *response.status_mut() = answer.status;
@@ -176,7 +174,7 @@ impl Terms<'_> {
         }
     }
 
-    fn ranges(&self, mut answer: Answer, field: &HeaderValue, length: u64) -> Result<Answer, Refusal> {
+    fn ranges(&self, mut answer: Answer, field: &HeaderValue, length: u64, source: &Source) -> Result<Answer, Refusal> {
         if *self.method != Method::GET || !conditional::range_applies(self.request, &Validators::of(&answer.block)) {
             return Ok(answer);
         }
@@ -189,7 +187,10 @@ impl Terms<'_> {
                     answer.status = StatusCode::PARTIAL_CONTENT;
                     answer.block.insert(header::CONTENT_RANGE, content_range);
                     answer.block.insert(header::CONTENT_LENGTH, HeaderValue::from(span.length()));
-                    answer.body = Some(*span);
+                    answer.body = Wanted::Span(*span);
+                } else if let Source::Stored(bytes) = source {
+                    // While it is on its way a request for several ranges is answered with the whole, as it may be.
+                    several(&mut answer, bytes, &spans);
                 }
             }
             Ok(range::Wanted::Whole) | Err(_) => {}
@@ -202,7 +203,42 @@ impl Terms<'_> {
 struct Answer {
     status: StatusCode,
     block: HeaderMap,
-    body: Option<range::Span>,
+    body: Wanted,
+}
+
+/// What of the body is sent.
+enum Wanted {
+    Whole,
+    Span(range::Span),
+    Parts(VecDeque<Bytes>),
+}
+
+/// `multipart/byteranges` (RFC 9110, section 14.6).
+fn several(answer: &mut Answer, bytes: &Bytes, spans: &[range::Span]) {
+    let boundary = format!("lyceum-{:032x}", u128::from_be_bytes(crate::ids::random_bytes()));
+    let kind = answer.block.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).map(str::to_owned);
+    let kind = kind.map(|kind| format!("Content-Type: {kind}\r\n")).unwrap_or_default();
+    let mut parts = VecDeque::with_capacity(spans.len() * 2 + 1);
+    for (n, span) in spans.iter().enumerate() {
+        let lead = if n == 0 { "" } else { "\r\n" };
+        let range = span.content_range(bytes.len() as u64);
+        parts.push_back(Bytes::from(format!("{lead}--{boundary}\r\n{kind}Content-Range: {range}\r\n\r\n")));
+        parts.push_back(slice(bytes, *span));
+    }
+    parts.push_back(Bytes::from(format!("\r\n--{boundary}--\r\n")));
+    let length: usize = parts.iter().map(Bytes::len).sum();
+    if let Ok(kind) = HeaderValue::try_from(format!("multipart/byteranges; boundary={boundary}")) {
+        answer.status = StatusCode::PARTIAL_CONTENT;
+        answer.block.insert(header::CONTENT_TYPE, kind);
+        answer.block.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+        answer.body = Wanted::Parts(parts);
+    }
+}
+
+fn slice(bytes: &Bytes, span: range::Span) -> Bytes {
+    let end = usize::try_from(span.last).map_or(bytes.len(), |last| last.saturating_add(1)).min(bytes.len());
+    let start = usize::try_from(span.first).unwrap_or(end).min(end);
+    bytes.slice(start..end)
 }
 
 /// `Cache-Control` for a client that had to show a token: its own cache alone may keep it.

@@ -18,6 +18,12 @@ pub(super) enum Refusal {
     Denied(#[from] Denied),
     #[error("{0}")]
     Ambiguous(AmbiguousPath),
+    #[error("the request has no single valid host")]
+    Host,
+    #[error("the request's transfer coding is ambiguous")]
+    Framing,
+    #[error("only what is stored was asked for")]
+    OnlyIfCached,
     #[error("nothing is served here")]
     NotFound,
     #[error("the method is not allowed here")]
@@ -43,6 +49,9 @@ impl Refusal {
         match self {
             Self::Denied(denied) => denied.code(),
             Self::Ambiguous(_) => "ambiguous_path",
+            Self::Host => "bad_host",
+            Self::Framing => "bad_framing",
+            Self::OnlyIfCached => "not_cached",
             Self::NotFound => "not_found",
             Self::Method(_) => "method_not_allowed",
             Self::Bearer => "unauthorized",
@@ -63,7 +72,8 @@ impl Refusal {
         match self {
             Self::Denied(Denied::Missing) | Self::Bearer => StatusCode::UNAUTHORIZED,
             Self::Denied(_) => StatusCode::FORBIDDEN,
-            Self::Ambiguous(_) => StatusCode::BAD_REQUEST,
+            Self::Ambiguous(_) | Self::Host | Self::Framing => StatusCode::BAD_REQUEST,
+            Self::OnlyIfCached => StatusCode::GATEWAY_TIMEOUT,
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::Method(_) => StatusCode::METHOD_NOT_ALLOWED,
             Self::Reports => StatusCode::PAYLOAD_TOO_LARGE,
@@ -109,6 +119,10 @@ impl Refusal {
                 if let Ok(value) = HeaderValue::try_from(format!("bytes */{length}")) {
                     headers.insert(header::CONTENT_RANGE, value);
                 }
+            }
+            // A message that two parties may read in two ways is the last one of its connection.
+            Self::Host | Self::Framing => {
+                headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
             }
             Self::Upstream(_) | Self::BrokenOff => {
                 headers.insert(header::RETRY_AFTER, HeaderValue::from_static("2"));

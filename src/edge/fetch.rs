@@ -8,13 +8,15 @@ use std::sync::Arc;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, StatusCode};
 
+use super::config;
 use super::metrics::{CacheOutcome, Metrics};
 use super::route::Route;
-use crate::cache::{Begun, Cache, Head, Lookup, Plan, ReadError, Reader, Stored, Writer};
+use crate::cache::{Begun, Cache, Head, Lookup, Plan, ReadError, Reader, Stored, Vary, Writer};
 use crate::front::Shutdown;
+use crate::semantics::cache_control::{CDN_CACHE_CONTROL, Directives};
 use crate::semantics::conditional::ETag;
 use crate::semantics::freshness::{Exchange, Freshness, NotStored, Standing};
-use crate::semantics::{cache_control, fields};
+use crate::semantics::fields;
 use crate::time::Clock;
 use crate::upstream::{Answer, FetchError, Outgoing, Pool, stable_hash};
 
@@ -46,6 +48,24 @@ pub(super) enum Found {
     Live { head: Arc<Head>, freshness: Option<Freshness>, reader: Reader<FetchError>, outcome: CacheOutcome },
 }
 
+/// Why nothing was found.
+#[derive(Debug)]
+pub(super) enum NotFound {
+    /// The fill came to nothing.
+    Failed(ReadError<FetchError>),
+    /// The client wants what is stored or nothing.
+    OnlyIfCached,
+}
+
+/// Why what another's request brought does not serve this one.
+enum Unfit {
+    Error(ReadError<FetchError>),
+    OtherVariant,
+}
+
+/// How often a request looks for its variant while others bring theirs.
+const VARIANT_TRIES: usize = 3;
+
 /// Fetches through the cache. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(super) struct Fetcher {
@@ -57,40 +77,89 @@ pub(super) struct Fetcher {
 
 impl Fetcher {
     /// Finds what is wanted. Waits for no more than the response's beginning.
-    pub(super) async fn find(&self, wanted: impl FnOnce() -> Wanted, key: &str, request: &HeaderMap) -> Result<Found, ReadError<FetchError>> {
+    pub(super) async fn find(
+        &self,
+        wanted: impl Fn() -> Wanted,
+        key: &str,
+        request: &HeaderMap,
+        demands: Option<&Directives>,
+    ) -> Result<Found, NotFound> {
         let now = self.clock.unix_millis();
-        let usable = |stored: &Stored| {
-            let standing = stored.freshness.standing(now);
-            matches!(standing, Standing::Fresh | Standing::StaleWhileRevalidate) && stored.chosen_by(request)
+        let usable = |stored: &Stored| match demands {
+            Some(demands) => stored.freshness.meets(demands, now),
+            None => matches!(stored.freshness.standing(now), Standing::Fresh | Standing::StaleWhileRevalidate),
         };
-        let (reader, outcome, wanted) = match self.cache.lookup(key, usable) {
-            Lookup::Hit(stored) if stored.freshness.standing(now) == Standing::Fresh => {
-                return Ok(Found::Stored(stored, CacheOutcome::Hit));
+        if let Some(refused) = self.alone(&wanted, key, request, demands, usable).await {
+            return refused;
+        }
+        for _ in 0..VARIANT_TRIES {
+            let (reader, outcome) = match self.cache.lookup(key, request, usable) {
+                Lookup::Hit(stored) => return Ok(self.hit(stored, now, key, request, &wanted)),
+                Lookup::Join(reader) => (reader, CacheOutcome::Collapsed),
+                Lookup::Fill { writer, reader, stale } => {
+                    self.spawn(writer, wanted(), stale);
+                    (reader, CacheOutcome::Miss)
+                }
+            };
+            match self.begun(reader, outcome, request).await {
+                // What can't be shared is asked for once more in one's own name.
+                Err(Unfit::Error(ReadError::Unshared)) => break,
+                // What was chosen by other fields than this request's is looked up again, by now by those fields.
+                Err(Unfit::OtherVariant) => {}
+                Err(Unfit::Error(error)) => return Err(NotFound::Failed(error)),
+                Ok(found) => return Ok(found),
             }
-            Lookup::Hit(stored) => {
-                self.renew_beside(&stored, wanted());
-                return Ok(Found::Stored(stored, CacheOutcome::Stale));
+        }
+        self.find_apart(wanted()).await
+    }
+
+    /// Requests that may not fetch, or of which nothing may be stored (RFC 9111, section 5.2.1).
+    async fn alone(
+        &self,
+        wanted: &impl Fn() -> Wanted,
+        key: &str,
+        request: &HeaderMap,
+        demands: Option<&Directives>,
+        usable: impl Fn(&Stored) -> bool,
+    ) -> Option<Result<Found, NotFound>> {
+        let demands = demands.filter(|demands| demands.only_if_cached || demands.no_store)?;
+        match self.cache.get(key, request).filter(|stored| usable(stored)) {
+            Some(stored) => Some(Ok(Found::Stored(stored, CacheOutcome::Hit))),
+            None if demands.only_if_cached => Some(Err(NotFound::OnlyIfCached)),
+            None => Some(self.find_apart(wanted()).await),
+        }
+    }
+
+    fn hit(
+        &self,
+        stored: Arc<Stored>,
+        now: i64,
+        key: &str,
+        request: &HeaderMap,
+        wanted: &impl Fn() -> Wanted,
+    ) -> Found {
+        match stored.freshness.standing(now) {
+            Standing::Fresh => Found::Stored(stored, CacheOutcome::Hit),
+            Standing::StaleWhileRevalidate => {
+                if let Some(writer) = self.cache.claim(key, request) {
+                    self.spawn(writer, wanted(), Some(Arc::clone(&stored)));
+                }
+                Found::Stored(stored, CacheOutcome::Stale)
             }
-            Lookup::Join(reader) => (reader, CacheOutcome::Collapsed, wanted()),
-            Lookup::Fill { writer, reader, stale } => {
-                let wanted = wanted();
-                let stale = stale.filter(|stored| stored.chosen_by(request));
-                self.spawn(writer, wanted.clone(), stale);
-                (reader, CacheOutcome::Miss, wanted)
-            }
-        };
-        match self.begun(reader, outcome, request).await {
-            // What can't be shared, or broke off in another's name, is asked for once more in one's own.
-            Err(ReadError::Unshared) => self.find_apart(wanted).await,
-            found => found,
+            // The client said that it takes what is stale.
+            Standing::StaleIfError | Standing::Stale => Found::Stored(stored, CacheOutcome::Stale),
         }
     }
 
     /// Fetches for one client alone.
-    async fn find_apart(&self, wanted: Wanted) -> Result<Found, ReadError<FetchError>> {
+    async fn find_apart(&self, wanted: Wanted) -> Result<Found, NotFound> {
         let (writer, reader) = self.cache.apart();
         self.spawn(writer, wanted, None);
-        self.begun(reader, CacheOutcome::Pass, &HeaderMap::new()).await
+        match self.begun(reader, CacheOutcome::Pass, &HeaderMap::new()).await {
+            Ok(found) => Ok(found),
+            Err(Unfit::Error(error)) => Err(NotFound::Failed(error)),
+            Err(Unfit::OtherVariant) => Err(NotFound::Failed(ReadError::Unshared)),
+        }
     }
 
     async fn begun(
@@ -98,25 +167,18 @@ impl Fetcher {
         reader: Reader<FetchError>,
         outcome: CacheOutcome,
         request: &HeaderMap,
-    ) -> Result<Found, ReadError<FetchError>> {
-        let Begun { head, freshness, stored } = reader.begun().await?;
+    ) -> Result<Found, Unfit> {
+        let Begun { head, freshness, stored } = reader.begun().await.map_err(Unfit::Error)?;
+        if outcome == CacheOutcome::Collapsed && !head.vary.matches(request) {
+            return Err(Unfit::OtherVariant);
+        }
         if let Some(stored) = stored {
             let fresh = stored.freshness.standing(self.clock.unix_millis()) == Standing::Fresh;
             let outcome = if fresh { CacheOutcome::Revalidated } else { CacheOutcome::StaleOnError };
             return Ok(Found::Stored(stored, outcome));
         }
-        let mine = outcome != CacheOutcome::Collapsed || chosen_by(&head, request);
-        if !mine {
-            return Err(ReadError::Unshared);
-        }
         let outcome = if freshness.is_none() { CacheOutcome::Pass } else { outcome };
         Ok(Found::Live { head, freshness, reader, outcome })
-    }
-
-    fn renew_beside(&self, stored: &Arc<Stored>, wanted: Wanted) {
-        if let Some(writer) = self.cache.claim(&wanted.key) {
-            self.spawn(writer, wanted, Some(Arc::clone(stored)));
-        }
     }
 
     fn spawn(&self, writer: Writer<FetchError>, wanted: Wanted, stale: Option<Arc<Stored>>) {
@@ -173,6 +235,10 @@ impl Fetcher {
                 headers.append(name.clone(), value.clone());
             }
         }
+        if !answer.head.headers.contains_key(header::DATE) {
+            headers.remove(header::DATE);
+            self.date(&mut headers);
+        }
         match self.judge(wanted, stored.status, &headers, requested_ms) {
             Ok(freshness) => {
                 self.metrics.filled("ok");
@@ -197,8 +263,9 @@ impl Fetcher {
         let tags = tags(&headers);
         let length = fields::single(&headers, &header::CONTENT_LENGTH).and_then(|text| text.parse::<u64>().ok());
         let validator = strong_etag(&headers);
-        let vary = vary(&headers, &wanted.headers);
+        let vary = vary(&headers, wanted);
         clean(&mut headers, wanted);
+        self.date(&mut headers);
         let plan = match &judged {
             Ok(freshness) => Plan::Store { freshness: freshness.clone(), tags },
             Err(_) => Plan::Pass,
@@ -247,6 +314,15 @@ impl Fetcher {
         }
     }
 
+    /// Every message that is kept says when it was made (RFC 9110, section 6.6.1).
+    fn date(&self, headers: &mut HeaderMap) {
+        if !headers.contains_key(header::DATE)
+            && let Ok(date) = HeaderValue::try_from(fields::format_date(self.clock.system_time()))
+        {
+            headers.insert(header::DATE, date);
+        }
+    }
+
     fn judge(&self, wanted: &Wanted, status: StatusCode, headers: &HeaderMap, requested_ms: i64) -> Result<Freshness, NotStored> {
         Freshness::judge(&Exchange {
             method: &Method::GET,
@@ -258,11 +334,6 @@ impl Fetcher {
             default_life: wanted.route.default_life,
         })
     }
-}
-
-/// Whether this request's fields would have chosen the response that another's brought.
-fn chosen_by(head: &Head, request: &HeaderMap) -> bool {
-    head.vary.iter().all(|(name, value)| request.get(name) == value.as_ref())
 }
 
 fn outgoing(wanted: &Wanted, stale: Option<&Stored>) -> Outgoing {
@@ -306,14 +377,14 @@ fn strong_etag(headers: &HeaderMap) -> Option<HeaderValue> {
 }
 
 /// The fields that `Vary` names, with the values that the origin saw.
-fn vary(response: &HeaderMap, request: &HeaderMap) -> Vec<(HeaderName, Option<HeaderValue>)> {
-    fields::values(response, &header::VARY)
+fn vary(response: &HeaderMap, wanted: &Wanted) -> Vary {
+    let is_media = wanted.route.auth != config::Auth::None;
+    let names = fields::values(response, &header::VARY)
         .flat_map(fields::list)
         .filter_map(|name| HeaderName::from_bytes(name.as_bytes()).ok())
-        // The edge asks for no content coding, and answers for other pages' origins itself.
-        .filter(|name| !matches!(*name, header::ACCEPT_ENCODING | header::ORIGIN))
-        .map(|name| (name.clone(), request.get(&name).cloned()))
-        .collect()
+        // Media is asked for without the client's fields, so nothing can choose.
+        .filter(|name| !is_media && *name != header::ACCEPT_ENCODING);
+    Vary::of(names, &wanted.headers)
 }
 
 /// `Surrogate-Key` is split at spaces, `Cache-Tag` at commas.
@@ -327,13 +398,13 @@ fn tags(headers: &HeaderMap) -> Vec<Box<str>> {
 fn clean(headers: &mut HeaderMap, wanted: &Wanted) {
     fields::strip_hop_by_hop(headers);
     // The age is told anew with each answer; the targeted field and the tags were meant for the edge.
-    for name in [header::AGE, cache_control::CDN_CACHE_CONTROL] {
+    for name in [header::AGE, CDN_CACHE_CONTROL] {
         headers.remove(name);
     }
     for name in ["surrogate-key", "surrogate-control", "cache-tag", "cache-status"] {
         headers.remove(name);
     }
-    if wanted.route.auth == super::config::Auth::Token {
+    if wanted.route.auth == config::Auth::Token {
         headers.remove(header::SET_COOKIE);
         headers.remove(header::VARY);
         let cors: Vec<HeaderName> =

@@ -50,10 +50,13 @@ pub(super) struct Follow {
 struct Sources {
     places: Vec<Place>,
     /// The last good document of each place.
-    documents: Mutex<Vec<Option<(Vec<u8>, Trust)>>>,
+    documents: Mutex<Vec<Option<Document>>>,
     /// When the issuer's documents were last looked at; held while they are.
     looked: AsyncMutex<Option<Instant>>,
 }
+
+/// A key document's bytes, and how far it is trusted.
+type Document = (Vec<u8>, Trust);
 
 #[derive(Debug)]
 enum Place {
@@ -510,14 +513,7 @@ impl PurgeOrder {
             None => text.to_owned(),
         };
         let mut targets = Vec::new();
-        if let Some(url) = &self.url {
-            let path = path(url);
-            targets.push(Target::Prefix(format!("{path} ").into()));
-            if !path.contains('?') {
-                targets.push(Target::Prefix(format!("{path}?").into()));
-            }
-            targets.push(Target::Key(path.into()));
-        }
+        targets.extend(self.url.as_deref().map(|url| Target::Path(path(url).into())));
         targets.extend(self.prefix.as_deref().map(|prefix| Target::Prefix(path(prefix).into())));
         targets.extend(self.tag.as_deref().map(|tag| Target::Tag(tag.into())));
         targets.into_iter().map(|target| Purge { target, soft: self.soft }).collect()

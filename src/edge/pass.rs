@@ -13,7 +13,7 @@ use super::error::Refusal;
 use super::locate::Located;
 use super::metrics::CacheOutcome;
 use super::route::Route;
-use crate::cache::{Head, Plan, Purge, Target};
+use crate::cache::{Head, Plan, Purge, Target, Vary};
 use crate::semantics::fields;
 use crate::upstream::{Outgoing, stable_hash};
 
@@ -57,17 +57,14 @@ impl Inner {
         // RFC 9111, section 4.4: an unsafe method that succeeded takes along what is stored.
         let status = answer.head.status;
         if !head.method.is_safe() && (status.is_success() || status.is_redirection()) {
-            let prefix = located.path.as_str();
-            let purge = |target| self.fetcher.cache.purge(&Purge { target, soft: false });
-            purge(Target::Key(prefix.into()));
-            purge(Target::Prefix(format!("{prefix}?").into()));
-            purge(Target::Prefix(format!("{prefix} ").into()));
+            let key = super::serve::key_of(route, located, head);
+            self.fetcher.cache.purge(&Purge { target: Target::Key(key.as_ref().into()), soft: false });
         }
         let mut headers = std::mem::take(&mut answer.head.headers);
         fields::strip_hop_by_hop(&mut headers);
         let length = fields::single(&headers, &header::CONTENT_LENGTH).and_then(|text| text.parse().ok());
         let (mut writer, reader) = self.fetcher.cache.apart();
-        writer.begin(Head { status, headers: headers.clone(), length, vary: Vec::new() }, Plan::Pass);
+        writer.begin(Head { status, headers: headers.clone(), length, vary: Vary::default() }, Plan::Pass);
         let guard = self.fetcher.shutdown.guard();
         tokio::spawn(async move {
             loop {

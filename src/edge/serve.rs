@@ -4,7 +4,8 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use http::header::{self, HeaderMap, HeaderValue};
-use http::{Method, Request, Response, StatusCode};
+use http::uri::Authority;
+use http::{Method, Request, Response, StatusCode, Version};
 use http_body_util::{BodyExt as _, Limited};
 use hyper::body::Incoming;
 
@@ -14,12 +15,13 @@ use super::config::Auth;
 use super::cut::{self, Playlist};
 use super::deliver::{Terms, deliver};
 use super::error::Refusal;
-use super::fetch::Wanted;
+use super::fetch::{NotFound, Wanted};
 use super::locate::{self, Located, Place, What};
 use super::metrics::CacheOutcome;
 use super::route::Route;
 use crate::cache::ReadError;
 use crate::front::Peer;
+use crate::semantics::cache_control::Directives;
 use crate::semantics::cmcd;
 use crate::time::monotonic;
 use crate::token::{Denied, Facts, Grant};
@@ -65,6 +67,8 @@ impl Inner {
         record: &mut Record,
     ) -> Result<(Response<Body>, CacheOutcome), Refusal> {
         // Admit.
+        check_host(head)?;
+        check_framing(&head.headers)?;
         let located = Located::find(&head.uri, &head.headers, &self.routes)?;
         let route = match located.what {
             What::Resource(route) => route,
@@ -81,7 +85,9 @@ impl Inner {
         // Authorize.
         let grant = self.authorize(route, &located, head).await?;
         if let (Some((Place::Query, token)), Some(_)) = (located.token, Playlist::of(located.path.as_str())) {
-            return Ok((redirect(token, &located), CacheOutcome::None));
+            let mut response = redirect(token, &located);
+            self.cors.mark(&head.headers, response.headers_mut());
+            return Ok((response, CacheOutcome::None));
         }
         let limits = cut::Limits {
             max_height: grant.as_ref().and_then(Grant::max_height),
@@ -97,9 +103,12 @@ impl Inner {
         // Lookup and fetch.
         let key = key_of(route, &located, head);
         let wanted = || wanted(route, &located, head, key.to_string());
-        let found = self.fetcher.find(wanted, &key, &head.headers).await.map_err(|error| match error {
-            ReadError::Failed(cause) => Refusal::Upstream(cause),
-            ReadError::Abandoned | ReadError::Short | ReadError::Unshared => Refusal::BrokenOff,
+        // A player's reload does not reach the origin; on open routes the client's directives count.
+        let demands = (route.auth == Auth::None).then(|| demands(&head.headers));
+        let found = self.fetcher.find(wanted, &key, &head.headers, demands.as_ref()).await.map_err(|error| match error {
+            NotFound::OnlyIfCached => Refusal::OnlyIfCached,
+            NotFound::Failed(ReadError::Failed(cause)) => Refusal::Upstream(cause),
+            NotFound::Failed(_) => Refusal::BrokenOff,
         })?;
 
         // Deliver; `serve` records.
@@ -186,6 +195,50 @@ impl Inner {
     }
 }
 
+/// RFC 9112, section 3.2: one valid host, and the same one where it stands twice.
+fn check_host(head: &http::request::Parts) -> Result<(), Refusal> {
+    let mut hosts = head.headers.get_all(header::HOST).iter();
+    let (first, second) = (hosts.next(), hosts.next());
+    let in_field = match first {
+        Some(value) => Some(value.to_str().ok().and_then(authority).ok_or(Refusal::Host)?),
+        None => None,
+    };
+    let in_uri = head.uri.authority();
+    let told = match (in_field, in_uri) {
+        (Some(field), Some(uri)) => field.as_str().eq_ignore_ascii_case(uri.as_str()),
+        (None, None) => head.version == Version::HTTP_10,
+        (Some(_), None) => true,
+        (None, Some(_)) => head.version != Version::HTTP_11,
+    };
+    if second.is_none() && told { Ok(()) } else { Err(Refusal::Host) }
+}
+
+/// hyper takes any list of transfer codings that ends in `chunked`; one that says it twice is read in two ways (RFC
+/// 9112, section 6.1).
+fn check_framing(request: &HeaderMap) -> Result<(), Refusal> {
+    let mut codings = request.get_all(header::TRANSFER_ENCODING).iter();
+    let plain = match (codings.next(), codings.next()) {
+        (None, _) => true,
+        (Some(one), None) => one.as_bytes().eq_ignore_ascii_case(b"chunked"),
+        _ => false,
+    };
+    if plain { Ok(()) } else { Err(Refusal::Framing) }
+}
+
+fn authority(text: &str) -> Option<Authority> {
+    text.parse::<Authority>().ok().filter(|authority| !authority.as_str().contains('@'))
+}
+
+/// The directives of a request; `Pragma: no-cache` counts where there is no `Cache-Control` (RFC 9111, section 5.4).
+fn demands(request: &HeaderMap) -> Directives {
+    let mut directives = Directives::of(request);
+    let pragma = || request.get(header::PRAGMA).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"no-cache"));
+    if !request.contains_key(header::CACHE_CONTROL) && pragma() {
+        directives.no_cache = true;
+    }
+    directives
+}
+
 /// 307 to the form with the token in the path, from which relative URIs inherit it.
 fn redirect(token: &str, located: &Located<'_>) -> Response<Body> {
     let query = located.query_without_token().map(|query| format!("?{query}")).unwrap_or_default();
@@ -203,7 +256,7 @@ fn redirect(token: &str, located: &Located<'_>) -> Response<Body> {
 }
 
 /// The key: the path, with the query and the host where the route says so. Most are the path alone.
-fn key_of<'a>(route: &Route, located: &Located<'a>, head: &http::request::Parts) -> Cow<'a, str> {
+pub(super) fn key_of<'a>(route: &Route, located: &Located<'a>, head: &http::request::Parts) -> Cow<'a, str> {
     let path = located.path.as_str();
     let query = route.key_query(located.query);
     if query.is_none() && !route.key_host {
@@ -224,7 +277,7 @@ fn key_of<'a>(route: &Route, located: &Located<'a>, head: &http::request::Parts)
 
 /// Who was asked for: the URI's authority (HTTP/2, absolute form) or `Host`.
 fn host(head: &http::request::Parts) -> &str {
-    let in_uri = head.uri.authority().map(http::uri::Authority::as_str);
+    let in_uri = head.uri.authority().map(Authority::as_str);
     in_uri.or_else(|| head.headers.get(header::HOST)?.to_str().ok()).unwrap_or("")
 }
 

@@ -58,7 +58,7 @@ impl<'a> Validators<'a> {
 
     /// `Last-Modified` is strong when it lies well before `Date` (section 8.8.2.2).
     fn modified_is_strong(&self) -> bool {
-        matches!((self.modified, self.date), (Some(modified), Some(date)) if modified <= date - 1)
+        matches!((self.modified, self.date), (Some(modified), Some(date)) if modified < date)
     }
 }
 

@@ -56,6 +56,22 @@ pub fn single<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> 
     if all.next().is_some() { None } else { value.to_str().ok() }
 }
 
+/// All values of a field as one text that is the same for requests that say the same (RFC 9111, section 4.1): members
+/// trimmed, joined by commas; none where the field is missing.
+pub fn normalised(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
+    headers.get(name)?;
+    let members: Vec<String> = headers
+        .get_all(name)
+        .iter()
+        .flat_map(|value| match value.to_str() {
+            Ok(text) => list(text).map(str::to_owned).collect(),
+            // No visible ASCII: told apart byte by byte.
+            Err(_) => vec![format!("{:?}", value.as_bytes())],
+        })
+        .collect();
+    Some(members.join(","))
+}
+
 /// Seconds since the epoch of an HTTP date in any of the three forms (RFC 9110, section 5.6.7).
 pub fn date(text: &str) -> Option<i64> {
     let time = httpdate::parse_http_date(text.trim()).ok()?;

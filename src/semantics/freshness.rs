@@ -108,7 +108,7 @@ impl Freshness {
             .filter(|_| !is_targeted)
             .or(directives.max_age)
             .or_else(expires)
-            .or(exchange.default_life)
+            .or(exchange.default_life.filter(|_| may_be_guessed(exchange.status)))
             .ok_or(NotStored::NoFreshness)?;
         Ok(Self {
             life,
@@ -151,6 +151,24 @@ impl Freshness {
             Standing::StaleIfError
         } else {
             Standing::Stale
+        }
+    }
+
+    /// Whether it may be used for a request with these directives (RFC 9111, section 5.2.1).
+    pub fn meets(&self, demands: &Directives, now_ms: i64) -> bool {
+        let (age, left) = (i64::from(self.age(now_ms)), self.left(now_ms));
+        let young = demands.max_age.is_none_or(|most| age <= i64::from(most));
+        let lasting = demands.min_fresh.is_none_or(|least| left >= i64::from(least));
+        if demands.no_cache || !young || !lasting {
+            return false;
+        }
+        match self.standing(now_ms) {
+            Standing::Fresh => true,
+            Standing::StaleWhileRevalidate if demands.min_fresh.is_none() => true,
+            _ => {
+                let forbidden = self.must_revalidate || self.always_validate;
+                !forbidden && demands.max_stale.is_some_and(|most| -left <= i64::from(most))
+            }
         }
     }
 
@@ -209,6 +227,11 @@ fn understood(status: StatusCode) -> bool {
         status.as_u16(),
         200 | 203 | 204 | 300 | 301 | 302 | 303 | 307 | 308 | 400..=410 | 414 | 416 | 421 | 451 | 500..=504
     )
+}
+
+/// Status codes whose responses may be fresh without saying so (RFC 9110, section 15.1).
+fn may_be_guessed(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 200 | 203 | 204 | 300 | 301 | 308 | 404 | 405 | 410 | 414 | 501)
 }
 
 /// `Expires` − `Date` (RFC 9111, section 4.2.1). A date that is none is in the past (section 5.3), and so is a field

@@ -1,0 +1,30 @@
+//! CPU time as the kernel accounts it.
+
+use std::time::Duration;
+
+use super::BenchError;
+
+/// User and system time of processes with all their threads, from `/proc/<pid>/stat` (ticks of 10 ms).
+pub(super) fn cpu(pids: &[u32]) -> Result<Duration, BenchError> {
+    pids.iter().map(|pid| of_process(*pid)).sum::<Result<Duration, BenchError>>()
+}
+
+fn of_process(pid: u32) -> Result<Duration, BenchError> {
+    let path = format!("/proc/{pid}/stat");
+    let text = std::fs::read_to_string(&path).map_err(|e| BenchError::new(format!("{path}: {e}")))?;
+    // The name stands in parentheses and may hold spaces; user and system time are fields 14 and 15 of all.
+    let fields: Vec<&str> = text.rsplit(')').next().unwrap_or("").split_whitespace().collect();
+    let ticks = |at: usize| fields.get(at).and_then(|f| f.parse::<u64>().ok());
+    match (ticks(11), ticks(12)) {
+        // Linux shows ticks of a hundredth of a second on every architecture (USER_HZ).
+        (Some(user), Some(system)) => Ok(Duration::from_millis((user + system) * 10)),
+        _ => Err(BenchError::new(format!("{path} does not read as expected"))),
+    }
+}
+
+/// The children of a process.
+pub(super) fn children(pid: u32) -> Vec<u32> {
+    let path = format!("/proc/{pid}/task/{pid}/children");
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    text.split_whitespace().filter_map(|child| child.parse().ok()).collect()
+}

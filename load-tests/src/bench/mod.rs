@@ -1,0 +1,107 @@
+//! `lyceum-load bench`: what a hit costs, beside nginx and beside a floor of bare hyper and rustls.
+//!
+//! One run, interleaved rounds: each server is held to the first core and the load to another, and what counts is the
+//! CPU time that the kernel accounts to the server, per request and per gigabyte. The edge has everything on: a
+//! token in the path, cache, metrics, limits. nginx has `proxy_cache`, `sendfile` and `secure_link`.
+
+pub mod floor;
+
+mod account;
+mod load;
+mod report;
+mod servers;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use load::Protocol;
+use servers::{Server, Setting};
+
+/// What stops a benchmark: a program that is missing, a server that does not answer as it should.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct BenchError(pub String);
+
+impl BenchError {
+    fn new(what: impl std::fmt::Display) -> Self {
+        Self(what.to_string())
+    }
+}
+
+/// Compare the cost of hits: the edge, nginx and a floor of bare hyper
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Interleaved rounds; medians and spread are taken over them
+    #[arg(long, default_value_t = 5)]
+    rounds: usize,
+    /// Seconds of load for each cell of a round
+    #[arg(long, default_value_t = 3)]
+    seconds: u64,
+    /// Body sizes in bytes
+    #[arg(long, value_delimiter = ',', default_values_t = [2 << 10, 64 << 10, 1 << 20, 4 << 20])]
+    sizes: Vec<usize>,
+    /// Connections of the load
+    #[arg(long, default_value_t = 16)]
+    connections: usize,
+    /// Servers to compare: floor, edge, nginx
+    #[arg(long, value_delimiter = ',', default_values_t = ["floor".to_owned(), "edge".to_owned(), "nginx".to_owned()])]
+    servers: Vec<String>,
+    /// Write the figures as JSON here
+    #[arg(long)]
+    json: Option<PathBuf>,
+    /// Write the table as Markdown here
+    #[arg(long)]
+    markdown: Option<PathBuf>,
+}
+
+/// Runs the benchmark.
+pub fn run(args: &Args) -> ExitCode {
+    match measure(args) {
+        Ok(report) => {
+            println!("{}", report.markdown());
+            let written = args
+                .json
+                .iter()
+                .map(|path| (path, report.json()))
+                .chain(args.markdown.iter().map(|path| (path, report.markdown())))
+                .try_for_each(|(path, text)| std::fs::write(path, text).map_err(|e| format!("{}: {e}", path.display())));
+            match written {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error) => {
+                    eprintln!("lyceum-load bench: {error}");
+                    ExitCode::FAILURE
+                }
+            }
+        }
+        Err(error) => {
+            eprintln!("lyceum-load bench: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn measure(args: &Args) -> Result<report::Report, BenchError> {
+    load::check_programs(&args.servers)?;
+    let setting = Setting::new(&args.sizes)?;
+    let servers: Vec<Server> = args.servers.iter().map(|name| setting.start(name)).collect::<Result<_, _>>()?;
+    let mut report = report::Report::default();
+    let span = Duration::from_secs(args.seconds.max(1));
+    for round in 0..args.rounds.max(1) {
+        for protocol in Protocol::ALL {
+            for size in &args.sizes {
+                for server in &servers {
+                    let url = server.url(protocol, *size);
+                    load::check_answer(protocol, &url, *size)?;
+                    load::run(protocol, &url, args.connections, Duration::from_millis(300))?;
+                    let before = account::cpu(server.pids())?;
+                    let requests = load::run(protocol, &url, args.connections, span)?;
+                    let spent = account::cpu(server.pids())?.saturating_sub(before);
+                    eprintln!("round {}: {} {protocol} {size}: {requests} requests", round + 1, server.name());
+                    report.add(server.name(), protocol, *size, requests, spent);
+                }
+            }
+        }
+    }
+    Ok(report)
+}

@@ -1,0 +1,19 @@
+//! The edge over real sockets, before origins that do as they are told.
+
+#[path = "edge/harness.rs"]
+mod harness;
+
+#[path = "edge/control.rs"]
+mod control;
+#[path = "edge/delivery.rs"]
+mod delivery;
+#[path = "edge/fills.rs"]
+mod fills;
+#[path = "edge/playlists.rs"]
+mod playlists;
+#[path = "edge/hosts.rs"]
+mod hosts;
+#[path = "edge/rfc9111.rs"]
+mod rfc9111;
+#[path = "edge/tokens.rs"]
+mod tokens;

@@ -1,0 +1,145 @@
+//! What the edge follows at its origins, and what operators order.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::time::Duration;
+
+use http::{Method, StatusCode};
+use http_body_util::BodyExt;
+use tokio::sync::Notify;
+
+use super::harness::*;
+use crate::support::until_async;
+
+/// Media, the feed, and leases as `lease` says.
+fn control(seen: &Seen, events: &str, lease: u16) -> Reply {
+    if seen.target.starts_with("/v1/revocations") {
+        assert_eq!(seen.field("authorization"), Some("Bearer secret"));
+        if seen.target.contains("after=0&") && !events.is_empty() {
+            return Reply::new(200, &[], format!("{{\"next\": 7, \"events\": [{events}]}}"));
+        }
+        return Reply(vec![Step::Wait(Duration::from_secs(60))]);
+    }
+    if seen.target.ends_with("/lease") {
+        return Reply::new(lease, &[], "");
+    }
+    Reply::new(200, &[IMMUTABLE, ("surrogate-key", "lesson-a v1")], "media")
+}
+
+fn follows(origins: &[&Origin], more: &str) -> String {
+    let urls: Vec<String> = origins.iter().map(|origin| format!("\"{}\"", origin.url())).collect();
+    let control = format!("[control]\norigins = [{}]\nbearer = \"secret\"\nstate = \"{{dir}}/control.json\"\n{more}\n", urls.join(", "));
+    paid(origins, &control)
+}
+
+#[tokio::test]
+async fn revoked_sessions_end_within_two_seconds_and_stay_so_over_a_restart() {
+    let origin = Origin::start(|seen: &Seen| control(seen, "", 204)).await;
+    let edge = TestEdge::start(&follows(&[&origin], "")).await;
+    let path = format!("/t/{}/v/a/x.m4s", edge.token());
+    assert_eq!(edge.get(&path).await.status, StatusCode::OK);
+    let event = format!("{{\"session\": \"session1\", \"until\": {}}}", NOW + 4000);
+    origin.now(move |seen: &Seen| control(seen, &event, 204));
+    // The question under way is held by the first script; a new edge asks anew.
+    drop(edge);
+    let edge = TestEdge::start(&follows(&[&origin], "")).await;
+    let path = format!("/t/{}/v/a/x.m4s", edge.token());
+    until_async("the revocation", Duration::from_secs(2), async || {
+        (edge.metric("lyceum_edge_follow_total", &["feed", "ok"]) >= 1.0).then_some(())
+    })
+    .await;
+    assert_eq!(edge.get(&path).await.code(), "token_revoked");
+    let kept = std::fs::read_to_string(edge.dir.path().join("control.json")).unwrap();
+    assert!(kept.contains("session1"));
+    assert_eq!(edge.get(&format!("/t/{}/v/a/x.m4s", edge.sign(|c| c.jti = Some("other".into())))).await.status, StatusCode::OK);
+    assert_eq!(edge.get(&format!("/t/{}/v/a/x.m4s", edge.sign(|c| c.jti = None))).await.code(), "token_malformed");
+
+    // While all origins are away, what was seen is still known.
+    origin.kill();
+    let state = format!("{}\n", follows(&[&origin], "")).replace("{dir}/control.json", edge.dir.path().join("control.json").to_str().unwrap());
+    let restarted = TestEdge::start(&state).await;
+    let path = format!("/t/{}/v/a/x.m4s", restarted.token());
+    assert_eq!(restarted.get(&path).await.code(), "token_revoked");
+}
+
+#[tokio::test]
+async fn a_revocation_ends_a_response_under_way() {
+    let (go, news) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let (held, told) = (Arc::clone(&go), Arc::clone(&news));
+    let event = format!("{{\"next\": 1, \"events\": [{{\"session\": \"session1\", \"until\": {}}}]}}", NOW + 4000);
+    let origin = Origin::start(move |seen: &Seen| {
+        if seen.target.contains("after=0&") {
+            let mut reply = Reply::new(200, &[], &event);
+            reply.0.insert(0, Step::Until(Arc::clone(&told)));
+            return reply;
+        }
+        if seen.target.ends_with("x.m4s") {
+            return Reply::head(10, &[IMMUTABLE]).bytes("first").then(Step::Until(Arc::clone(&held))).bytes("other");
+        }
+        control(seen, "", 204)
+    })
+    .await;
+    let edge = TestEdge::start(&follows(&[&origin], "")).await;
+    let mut under_way = begin(&edge.url, Method::GET, &format!("/t/{}/v/a/x.m4s", edge.token()), &[], "").await;
+    assert_eq!(under_way.body_mut().frame().await.unwrap().unwrap().into_data().unwrap(), "first");
+    news.notify_waiters();
+    until_async("the revocation", Duration::from_secs(2), async || {
+        (edge.metric("lyceum_edge_follow_total", &["feed", "ok"]) >= 1.0).then_some(())
+    })
+    .await;
+    go.notify_waiters();
+    assert!(under_way.into_body().collect().await.is_err(), "broken off, not ended");
+}
+
+#[tokio::test]
+async fn streams_are_leased_and_refused() {
+    let status = Arc::new(AtomicU16::new(409));
+    let answers = Arc::clone(&status);
+    let origin = Origin::start(move |seen: &Seen| control(seen, "", answers.load(Ordering::SeqCst))).await;
+    let edge = TestEdge::start(&follows(&[&origin], "")).await;
+    let path = |session: &str| format!("/t/{}/v/a/x.m4s", edge.sign(|c| c.jti = Some(session.to_owned())));
+    let refused = edge.get(&path("s1")).await;
+    assert_eq!((refused.status, refused.code().as_str()), (StatusCode::FORBIDDEN, "too_many_streams"));
+    status.store(204, Ordering::SeqCst);
+    assert_eq!(edge.get(&path("s2")).await.status, StatusCode::OK);
+    assert_eq!(edge.get(&path("s2")).await.status, StatusCode::OK);
+    assert_eq!(origin.count("/v1/sessions/s2/lease"), 1, "one lease, not one a request");
+
+    // Who plays goes on when the leases can't be had; what becomes of new ones is configured.
+    status.store(500, Ordering::SeqCst);
+    assert_eq!(edge.get(&path("s3")).await.status, StatusCode::OK);
+    let strict = TestEdge::start(&follows(&[&origin], "when_unreachable = \"refuse\"")).await;
+    let token = strict.sign(|c| c.jti = Some("s4".into()));
+    assert_eq!(strict.get(&format!("/t/{token}/v/a/x.m4s")).await.code(), "too_many_streams");
+}
+
+#[tokio::test]
+async fn purges_by_url_prefix_and_tag() {
+    let origin = Origin::start(|seen: &Seen| control(seen, "", 204)).await;
+    let edge = TestEdge::paid(&[&origin]).await;
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let admin = format!("http://{}", listener.local_addr().unwrap());
+    let routes = edge.edge.admin_routes();
+    tokio::spawn(async move { axum::serve(listener, routes).await });
+    let path = format!("/t/{}/v/a/x.m4s", edge.token());
+    let purge = async |order: &str| send(&admin, Method::POST, "/purge", &[("content-type", "application/json")], order).await;
+    for (order, then) in [
+        (r#"{"url": "/v/a/x.m4s"}"#, "lyceum; fwd=uri-miss; stored"),
+        (r#"{"url": "https://edge.example/v/a/x.m4s"}"#, "lyceum; fwd=uri-miss; stored"),
+        (r#"{"prefix": "/v/a/"}"#, "lyceum; fwd=uri-miss; stored"),
+        (r#"{"tag": "lesson-a"}"#, "lyceum; fwd=uri-miss; stored"),
+        (r#"{"tag": "v1", "soft": true}"#, "lyceum; fwd=uri-miss; stored"),
+        (r#"{"tag": "other"}"#, "lyceum; hit"),
+    ] {
+        edge.get(&path).await;
+        assert_eq!(edge.get(&path).await.field("cache-status"), "lyceum; hit");
+        assert_eq!(purge(order).await.status, StatusCode::OK);
+        assert_eq!(edge.get(&path).await.field("cache-status"), then, "{order}");
+    }
+    for bad in ["{}", r#"{"url": "/a", "tag": "b"}"#, "x", r#"{"what": 1}"#] {
+        assert_eq!(purge(bad).await.status, StatusCode::BAD_REQUEST, "{bad}");
+    }
+    let status: serde_json::Value = serde_json::from_str(&send(&admin, Method::GET, "/status", &[], "").await.text()).unwrap();
+    assert_eq!(status["pools"]["origin"][0]["up"], true);
+    assert_eq!(status["tokens"]["issuers"][0]["keys"], 1);
+}

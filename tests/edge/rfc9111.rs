@@ -1,0 +1,293 @@
+//! RFC 9111 (and 5861, 8246, 9110, 9213) as a table: one line a case.
+//!
+//! Each case asks twice for a path of its own with some time between, before a plain shared cache. `Hit`: the second
+//! was answered without the origin. `Miss`: it was fetched whole. `Check`: the origin was asked with a condition.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use http::Method;
+
+use super::harness::*;
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Second {
+    Hit,
+    Miss,
+    Check,
+}
+use Second::*;
+
+/// What, status and fields of the answer, fields of the first request, seconds between, fields of the second, outcome.
+/// Fields are parted by `|`. `{now}` and `{now+60}` are HTTP dates.
+type Case = (&'static str, u16, &'static str, &'static str, u64, &'static str, Second);
+
+#[rustfmt::skip]
+const CASES: &[Case] = &[
+    // 3: storing.
+    ("no freshness is stored unless configured", 200, "", "", 0, "", Miss),
+    ("max-age is stored", 200, "cache-control: max-age=60", "", 10, "", Hit),
+    ("no-store is not", 200, "cache-control: max-age=60, no-store", "", 0, "", Miss),
+    ("no-store in a second field is not", 200, "cache-control: max-age=60 | cache-control: no-store", "", 0, "", Miss),
+    ("private is not", 200, "cache-control: private, max-age=60", "", 0, "", Miss),
+    ("private with field names is not", 200, "cache-control: private=\"x\", max-age=60", "", 0, "", Miss),
+    ("directives are read in any case", 200, "cache-control: MAX-AGE=60, PRIVATE", "", 0, "", Miss),
+    ("a response to Authorization is not", 200, "cache-control: max-age=60", "authorization: x", 0, "authorization: x", Miss),
+    ("public allows it", 200, "cache-control: max-age=60, public", "authorization: x", 0, "", Hit),
+    ("s-maxage allows it", 200, "cache-control: s-maxage=60", "authorization: x", 0, "", Hit),
+    ("must-revalidate allows it", 200, "cache-control: max-age=60, must-revalidate", "authorization: x", 0, "", Hit),
+    ("a stored response serves requests with Authorization", 200, "cache-control: max-age=60", "", 0, "authorization: x", Hit),
+    ("404 with freshness is stored", 404, "cache-control: max-age=60", "", 0, "", Hit),
+    ("a status unheard of with freshness is stored", 299, "cache-control: max-age=60", "", 0, "", Hit),
+    ("must-understand: not one unheard of", 299, "cache-control: max-age=60, must-understand", "", 0, "", Miss),
+    ("must-understand overrides no-store", 200, "cache-control: max-age=60, must-understand, no-store", "", 0, "", Hit),
+    ("500 with freshness is stored", 500, "cache-control: max-age=60", "", 0, "", Hit),
+    ("Set-Cookie is not stored", 200, "cache-control: max-age=60 | set-cookie: a=b", "", 0, "", Miss),
+    ("request no-store: nothing is stored", 200, "cache-control: max-age=60", "cache-control: no-store", 0, "", Miss),
+    // 4.1: Vary.
+    ("Vary: * never matches", 200, "cache-control: max-age=60 | vary: *", "", 0, "", Miss),
+    ("Vary with the same value matches", 200, "cache-control: max-age=60 | vary: x-a", "x-a: 1", 0, "x-a: 1", Hit),
+    ("Vary with another value does not", 200, "cache-control: max-age=60 | vary: x-a", "x-a: 1", 0, "x-a: 2", Miss),
+    ("Vary with a missing field does not", 200, "cache-control: max-age=60 | vary: x-a", "x-a: 1", 0, "", Miss),
+    ("Vary with the field missing both times matches", 200, "cache-control: max-age=60 | vary: x-a", "", 0, "", Hit),
+    ("Vary ignores blanks around members", 200, "cache-control: max-age=60 | vary: x-a", "x-a: 1, 2", 0, "x-a: 1,2", Hit),
+    ("Vary sees joined fields as one", 200, "cache-control: max-age=60 | vary: x-a", "x-a: 1 | x-a: 2", 0, "x-a: 1, 2", Hit),
+    ("Vary in two fields counts as both", 200, "cache-control: max-age=60 | vary: x-a | vary: x-b", "x-a: 1 | x-b: 1", 0, "x-a: 1 | x-b: 2", Miss),
+    ("other fields don't matter", 200, "cache-control: max-age=60 | vary: x-a", "x-a: 1 | x-c: 1", 0, "x-a: 1 | x-c: 2", Hit),
+    // 4.2: freshness.
+    ("max-age that has passed", 200, "cache-control: max-age=60", "", 60, "", Miss),
+    ("s-maxage counts before max-age", 200, "cache-control: max-age=10, s-maxage=60", "", 30, "", Hit),
+    ("s-maxage=0 with max-age", 200, "cache-control: max-age=60, s-maxage=0", "", 1, "", Miss),
+    ("max-age counts before Expires", 200, "cache-control: max-age=10 | expires: {now+60}", "", 30, "", Miss),
+    ("Expires counts", 200, "expires: {now+60} | date: {now}", "", 30, "", Hit),
+    ("Expires that has passed", 200, "expires: {now+60} | date: {now}", "", 60, "", Miss),
+    ("Expires that is no date is past", 200, "expires: 0", "", 0, "", Miss),
+    ("Expires twice is past", 200, "expires: {now+60} | expires: {now+60}", "", 0, "", Miss),
+    ("max-age quoted", 200, "cache-control: max-age=\"60\"", "", 10, "", Hit),
+    ("max-age that is no number is stale", 200, "cache-control: max-age=x", "", 0, "", Miss),
+    ("max-age negative is stale", 200, "cache-control: max-age=-60", "", 0, "", Miss),
+    ("max-age beyond every number is long", 200, "cache-control: max-age=99999999999999999999", "", 1000, "", Hit),
+    ("of two max-age the shorter", 200, "cache-control: max-age=60, max-age=10", "", 30, "", Miss),
+    ("max-age inside of a quoted string is none", 200, "cache-control: x=\"max-age=60\"", "", 0, "", Miss),
+    ("Age is counted", 200, "cache-control: max-age=60 | age: 50", "", 10, "", Miss),
+    ("Age leaves the rest", 200, "cache-control: max-age=60 | age: 50", "", 9, "", Hit),
+    ("Age that is no number is none", 200, "cache-control: max-age=60 | age: x", "", 9, "", Hit),
+    ("Date in the past is age", 200, "cache-control: max-age=60 | date: {now-50}", "", 10, "", Miss),
+    ("Date in the future is none", 200, "cache-control: max-age=60 | date: {now+50}", "", 30, "", Hit),
+    ("no-cache is checked", 200, "cache-control: max-age=60, no-cache | etag: \"1\"", "", 0, "", Check),
+    ("no-cache with field names is checked", 200, "cache-control: max-age=60, no-cache=\"x\" | etag: \"1\"", "", 0, "", Check),
+    ("immutable is fresh no longer than its life", 200, "cache-control: max-age=60, immutable", "", 60, "", Miss),
+    // 4.3: validation.
+    ("stale with an ETag is checked", 200, "cache-control: max-age=10 | etag: \"1\"", "", 20, "", Check),
+    ("stale with a weak ETag is checked", 200, "cache-control: max-age=10 | etag: W/\"1\"", "", 20, "", Check),
+    ("stale with Last-Modified is checked", 200, "cache-control: max-age=10 | last-modified: {now-60}", "", 20, "", Check),
+    ("a client's condition does not reach the origin", 200, "cache-control: max-age=60 | etag: \"1\"", "if-none-match: \"9\"", 1, "", Hit),
+    // 5.2.1: what requests demand.
+    ("request no-cache is checked", 200, "cache-control: max-age=60 | etag: \"1\"", "", 0, "cache-control: no-cache", Check),
+    ("request Pragma counts alone", 200, "cache-control: max-age=60 | etag: \"1\"", "", 0, "pragma: no-cache", Check),
+    ("request Pragma does not beside Cache-Control", 200, "cache-control: max-age=60", "", 0, "pragma: no-cache | cache-control: max-age=50", Hit),
+    ("request max-age=0 is checked", 200, "cache-control: max-age=60 | etag: \"1\"", "", 1, "cache-control: max-age=0", Check),
+    ("request max-age above the age", 200, "cache-control: max-age=60", "", 10, "cache-control: max-age=20", Hit),
+    ("request min-fresh that is left", 200, "cache-control: max-age=60", "", 10, "cache-control: min-fresh=50", Hit),
+    ("request min-fresh that is not left", 200, "cache-control: max-age=60", "", 10, "cache-control: min-fresh=51", Miss),
+    ("request max-stale takes what is stale", 200, "cache-control: max-age=10", "", 20, "cache-control: max-stale=10", Hit),
+    ("request max-stale without a value takes anything", 200, "cache-control: max-age=10", "", 2000, "cache-control: max-stale", Hit),
+    ("request max-stale below", 200, "cache-control: max-age=10", "", 21, "cache-control: max-stale=10", Miss),
+    ("must-revalidate is above max-stale", 200, "cache-control: max-age=10, must-revalidate", "", 20, "cache-control: max-stale", Miss),
+    ("proxy-revalidate is above max-stale", 200, "cache-control: max-age=10, proxy-revalidate", "", 20, "cache-control: max-stale", Miss),
+    ("s-maxage is above max-stale", 200, "cache-control: s-maxage=10", "", 20, "cache-control: max-stale", Miss),
+    // RFC 5861.
+    ("stale-while-revalidate serves meanwhile", 200, "cache-control: max-age=10, stale-while-revalidate=60 | etag: \"1\"", "", 20, "", Check),
+    ("stale-while-revalidate ends", 200, "cache-control: max-age=10, stale-while-revalidate=5", "", 20, "", Miss),
+    // RFC 9213.
+    ("CDN-Cache-Control counts before Cache-Control", 200, "cdn-cache-control: max-age=60 | cache-control: no-store", "", 30, "", Hit),
+    ("CDN-Cache-Control no-store", 200, "cdn-cache-control: no-store | cache-control: max-age=60", "", 0, "", Miss),
+    ("CDN-Cache-Control hides Expires", 200, "cdn-cache-control: public | expires: {now+60}", "", 0, "", Miss),
+    ("CDN-Cache-Control that is malformed is passed over", 200, "cdn-cache-control: Max-Age = 60 | cache-control: max-age=10", "", 30, "", Miss),
+    // Keys.
+    ("ranges are taken out of what is stored whole", 200, "cache-control: max-age=60", "range: bytes=0-1", 0, "range: bytes=1-2", Hit),
+];
+
+fn dates(text: &str, now: i64) -> String {
+    let at = |offset: i64| httpdate::fmt_http_date(std::time::UNIX_EPOCH + Duration::from_secs((now + offset) as u64));
+    [("{now}", 0), ("{now+60}", 60), ("{now+50}", 50), ("{now-50}", -50), ("{now-60}", -60)]
+        .iter()
+        .fold(text.to_owned(), |text, (name, offset)| text.replace(name, &at(*offset)))
+}
+
+fn split(text: &str) -> Vec<(String, String)> {
+    let fields = text.split('|').filter_map(|field| field.trim().split_once(':'));
+    fields.map(|(name, value)| (name.trim().to_owned(), value.trim().to_owned())).collect()
+}
+
+fn borrowed(fields: &[(String, String)]) -> Vec<(&str, &str)> {
+    fields.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect()
+}
+
+#[tokio::test]
+async fn every_case_of_the_table() {
+    let answer: Arc<Mutex<(u16, Vec<(String, String)>)>> = Arc::default();
+    let told = Arc::clone(&answer);
+    let origin = Origin::start(move |seen: &Seen| {
+        let (status, fields) = told.lock().unwrap().clone();
+        let conditional = seen.field("if-none-match").is_some() || seen.field("if-modified-since").is_some();
+        if conditional { Reply::new(304, &borrowed(&fields), "") } else { Reply::new(status, &borrowed(&fields), "body") }
+    })
+    .await;
+    let edge = TestEdge::open(&[&origin]).await;
+    let mut wrong = Vec::new();
+    for (n, (what, status, response, first, seconds, second, expected)) in CASES.iter().enumerate() {
+        let now = edge.clock.unix_seconds();
+        *answer.lock().unwrap() = (*status, split(&dates(response, now)));
+        let path = format!("/case/{n}");
+        edge.send(Method::GET, &path, &borrowed(&split(first))).await;
+        edge.clock.advance(Duration::from_secs(*seconds));
+        edge.send(Method::GET, &path, &borrowed(&split(second))).await;
+        if what.starts_with("stale-while-revalidate serves") {
+            // The check comes beside the answer.
+            tokio::time::sleep(Duration::from_millis(300)).await;
+        }
+        let asked: Vec<Seen> = origin.seen().into_iter().filter(|seen| seen.target == path).collect();
+        let outcome = match asked.get(1) {
+            None => Hit,
+            Some(seen) if seen.field("if-none-match").is_some() || seen.field("if-modified-since").is_some() => Check,
+            Some(_) => Miss,
+        };
+        if outcome != *expected {
+            wrong.push(format!("{what}: {outcome:?} in place of {expected:?}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{} of {} cases:\n{}", wrong.len(), CASES.len(), wrong.join("\n"));
+}
+
+#[tokio::test]
+async fn age_is_told_and_dates_are_made() {
+    let origin = Origin::start(|_| Reply::new(200, &[("cache-control", "max-age=60"), ("age", "7")], "x")).await;
+    let edge = TestEdge::open(&[&origin]).await;
+    let first = edge.get("/x").await;
+    assert_eq!((first.field("age"), first.field("date").is_empty()), ("7", false));
+    edge.clock.advance(Duration::from_secs(5));
+    let second = edge.get("/x").await;
+    assert_eq!((second.field("age"), second.field("date")), ("12", first.field("date")));
+}
+
+#[tokio::test]
+async fn a_304_updates_fields_and_freshness() {
+    let origin = Origin::start(|seen: &Seen| match seen.field("if-none-match") {
+        None => Reply::new(200, &[("cache-control", "max-age=10"), ("etag", "\"1\""), ("x-a", "old"), ("x-b", "kept")], "body"),
+        Some(_) => Reply::new(304, &[("cache-control", "max-age=100"), ("etag", "\"1\""), ("x-a", "new"), ("content-length", "9")], ""),
+    })
+    .await;
+    let edge = TestEdge::open(&[&origin]).await;
+    edge.get("/x").await;
+    edge.clock.advance(Duration::from_secs(20));
+    for _ in 0..2 {
+        let answer = edge.get("/x").await;
+        assert_eq!((answer.text().as_str(), answer.field("x-a"), answer.field("x-b")), ("body", "new", "kept"));
+        assert_eq!((answer.field("content-length"), answer.field("cache-control")), ("4", "max-age=100"));
+        edge.clock.advance(Duration::from_secs(50));
+    }
+    assert_eq!(origin.seen().len(), 2);
+}
+
+#[tokio::test]
+async fn a_changed_representation_replaces_the_stored_one() {
+    let origin = Origin::start(|seen: &Seen| {
+        let fields = |tag| [("cache-control", "max-age=10"), ("etag", tag)];
+        if seen.field("if-none-match").is_none() { Reply::new(200, &fields("\"1\""), "one") } else { Reply::new(200, &fields("\"2\""), "two") }
+    })
+    .await;
+    let edge = TestEdge::open(&[&origin]).await;
+    assert_eq!(edge.get("/x").await.text(), "one");
+    edge.clock.advance(Duration::from_secs(20));
+    assert_eq!(edge.get("/x").await.text(), "two");
+    assert_eq!(edge.get("/x").await.field("cache-status"), "lyceum; hit");
+}
+
+#[tokio::test]
+async fn unsafe_methods_invalidate_when_they_succeed() {
+    let origin = Origin::start(|seen: &Seen| match (seen.method.as_str(), seen.target.as_str()) {
+        ("GET", _) => Reply::new(200, &[("cache-control", "max-age=60")], "x"),
+        (_, "/fails") => Reply::new(500, &[], "no"),
+        _ => Reply::new(204, &[], ""),
+    })
+    .await;
+    let edge = TestEdge::open(&[&origin]).await;
+    for (method, path, fetches) in [
+        (Method::POST, "/post", 2),
+        (Method::PUT, "/put", 2),
+        (Method::DELETE, "/delete", 2),
+        (Method::PATCH, "/patch", 2),
+        (Method::POST, "/fails", 1),
+        (Method::OPTIONS, "/options", 1),
+        (Method::POST, "/query?a=1", 2),
+    ] {
+        edge.get(path).await;
+        edge.send(method.clone(), path, &[]).await;
+        edge.get(path).await;
+        let gets = origin.seen().iter().filter(|seen| seen.target == path && seen.method == "GET").count();
+        assert_eq!(gets, fetches, "{method} {path}");
+    }
+}
+
+#[tokio::test]
+async fn hop_by_hop_fields_end_here_both_ways() {
+    let origin = Origin::start(|_| {
+        Reply::new(200, &[("cache-control", "max-age=60"), ("connection", "x-hop"), ("x-hop", "1"), ("keep-alive", "5"), ("x-end", "1")], "x")
+    })
+    .await;
+    let edge = TestEdge::open(&[&origin]).await;
+    let fields = [("connection", "x-mine, keep-alive"), ("x-mine", "1"), ("te", "trailers"), ("x-far", "1")];
+    for _ in 0..2 {
+        let answer = edge.send(Method::GET, "/x", &fields).await;
+        assert!(answer.headers.get("x-hop").is_none() && answer.headers.get("keep-alive").is_none());
+        assert_eq!(answer.field("x-end"), "1");
+    }
+    let seen = &origin.seen()[0];
+    assert!(seen.field("x-mine").is_none() && seen.field("te").is_none());
+    assert_eq!((seen.field("x-far"), seen.field("via")), (Some("1"), Some("1.1 lyceum")));
+}
+
+#[tokio::test]
+async fn variants_several_ranges_and_only_if_cached() {
+    let origin = Origin::start(|seen: &Seen| {
+        let language = seen.field("accept-language").unwrap_or("none").to_owned();
+        Reply::new(200, &[("cache-control", "max-age=60"), ("vary", "Accept-Language"), ("content-type", "text/plain")], language)
+    })
+    .await;
+    let edge = TestEdge::open(&[&origin]).await;
+    for _ in 0..2 {
+        for language in ["de-DE", "en-GB"] {
+            assert_eq!(edge.send(Method::GET, "/x", &[("accept-language", language)]).await.text(), language);
+        }
+    }
+    assert_eq!(origin.seen().len(), 2, "both are stored");
+    let answer = edge.send(Method::GET, "/x", &[("accept-language", "de-DE"), ("range", "bytes=0-1,3-4")]).await;
+    let boundary = answer.field("content-type").split("boundary=").nth(1).unwrap().to_owned();
+    assert_eq!(
+        answer.text(),
+        format!(
+            "--{boundary}\r\nContent-Type: text/plain\r\nContent-Range: bytes 0-1/5\r\n\r\nde\r\n\
+             --{boundary}\r\nContent-Type: text/plain\r\nContent-Range: bytes 3-4/5\r\n\r\nDE\r\n--{boundary}--\r\n"
+        )
+    );
+    let only = ("cache-control", "only-if-cached");
+    assert_eq!(edge.send(Method::GET, "/x", &[("accept-language", "en-GB"), only]).await.text(), "en-GB");
+    let answer = edge.send(Method::GET, "/x", &[("accept-language", "fr"), only]).await;
+    assert_eq!((answer.status.as_u16(), answer.code().as_str()), (504, "not_cached"));
+    assert_eq!(origin.seen().len(), 2);
+}
+
+#[tokio::test]
+async fn nothing_without_freshness_is_stored_unless_configured() {
+    let origin = Origin::start(|seen: &Seen| Reply::new(if seen.target == "/gone" { 403 } else { 404 }, &[], "x")).await;
+    let toml = format!("{}\n[[route]]\nprefix = \"/\"\npool = \"origin\"\nauth = \"none\"\ndefault_freshness = \"5s\"\n", pool(&[&origin], ""));
+    let edge = TestEdge::start(&toml).await;
+    for path in ["/missing", "/missing", "/gone", "/gone"] {
+        edge.get(path).await;
+    }
+    assert_eq!((origin.count("/missing"), origin.count("/gone")), (1, 2), "403 may not be guessed fresh");
+    edge.clock.advance(Duration::from_secs(5));
+    edge.get("/missing").await;
+    assert_eq!(origin.count("/missing"), 2);
+}

@@ -5,6 +5,8 @@
 //! here knows HTTP, the store or the queue; times are milliseconds since the Unix epoch, handed in.
 
 mod access;
+mod answers;
+mod audit;
 mod courses;
 mod keys;
 mod versions;
@@ -13,6 +15,8 @@ pub use access::{
     Event, NewSession, Session, StreamLease, StreamOutcome, add_event, courses_of_viewer, drop_expired_sessions, entitle, events_after, is_entitled, lease_stream,
     newest_event, renew_session, revoke_lesson_sessions, revoke_session, revoke_viewer_sessions, session, start_session, withdraw,
 };
+pub use answers::{Remembered, forget_answers, keep_answer, remembered};
+pub use audit::{Deed, deeds, note};
 pub use courses::{
     Course, Lesson, NewLesson, Page, add_course, add_lesson, course, courses, delete_course, forget_lesson, lesson,
     lesson_state, lessons, lessons_to_remove, mark_deleted, note_change, rename_course, rename_lesson, set_uploading,

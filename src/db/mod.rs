@@ -9,6 +9,7 @@
 //! the lock at once (`BEGIN IMMEDIATE`), so that a read that turns into a write can't fail half-way, and several
 //! processes may share the file.
 
+mod group;
 mod schema;
 mod tx;
 
@@ -152,7 +153,7 @@ pub struct Db {
 
 #[derive(Clone)]
 enum Pools {
-    Sqlite { readers: SqlitePool, writer: SqlitePool },
+    Sqlite { readers: SqlitePool, writer: group::Writer },
     Postgres(PgPool),
 }
 
@@ -186,7 +187,7 @@ impl Db {
     /// A transaction that writes. Dropped without [`Tx::commit`], it leaves nothing behind.
     pub async fn begin(&self) -> Result<Tx, DbError> {
         Ok(match &self.pools {
-            Pools::Sqlite { writer, .. } => Tx::sqlite(writer.begin_with("BEGIN IMMEDIATE").await?),
+            Pools::Sqlite { writer, .. } => Tx::group(writer.begin().await?),
             Pools::Postgres(pool) => Tx::postgres(pool.begin().await?),
         })
     }
@@ -226,18 +227,10 @@ async fn open_sqlite(path: &std::path::Path, connections: u32, wait: Duration) -
         .synchronous(SqliteSynchronous::Full)
         .busy_timeout(wait)
         .foreign_keys(true);
-    // One connection writes: writers of this process queue here fairly, not in SQLite's polling lock.
-    let writer = || {
-        SqlitePoolOptions::new()
-            .max_connections(1)
-            .test_before_acquire(false)
-            .acquire_timeout(wait)
-            .connect_with(options.clone())
-    };
     // The switch to WAL of a file that is being made by two processes answers "locked" without waiting.
     let mut tries = 0;
     let writer = loop {
-        match writer().await.map_err(DbError::from) {
+        match group::Writer::open(options.clone(), wait).await {
             Err(DbError::Unavailable(error)) if tries < 50 && !matches!(error, sqlx::Error::Io(_)) => {
                 tries += 1;
                 tokio::time::sleep(Duration::from_millis(40)).await;

@@ -80,3 +80,51 @@ async fn a_second_row_of_the_same_key_is_a_duplicate_and_a_newer_schema_is_refus
     let opened = Db::open(&url, &PoolConfig::default()).await;
     assert!(matches!(opened, Err(DbError::TooNew { found: 900, .. })));
 }
+
+#[tokio::test]
+async fn those_that_queue_share_a_commit_and_one_that_is_dropped_takes_nothing_along() {
+    let (_dir, db) = sqlite().await;
+    let insert = "INSERT INTO counters (name, value) VALUES ($1, 1)";
+    // Holds the lane, so that all the others queue behind it and come along in one commit.
+    let mut first = db.begin().await.unwrap();
+    first.execute(insert, db_args!["first"]).await.unwrap();
+    let others = (0..20).map(|n| {
+        let db = db.clone();
+        tokio::spawn(async move {
+            let mut tx = db.begin().await.unwrap();
+            tx.execute(insert, db_args![format!("n{n}")]).await.unwrap();
+            if n % 4 == 0 {
+                return drop(tx);
+            }
+            if n % 4 == 1 {
+                // A statement that fails leaves what came before it.
+                assert!(tx.execute(insert, db_args!["first"]).await.is_err());
+            }
+            tx.commit().await.unwrap();
+            let mut read = db.read().await.unwrap();
+            let found = read.one("SELECT name FROM counters WHERE name = $1", db_args![format!("n{n}")]).await.unwrap();
+            assert!(found.is_some(), "committed means seen by everybody");
+        })
+    });
+    let others: Vec<_> = others.collect();
+    tokio::task::yield_now().await;
+    first.commit().await.unwrap();
+    for other in others {
+        other.await.unwrap();
+    }
+    let mut read = db.read().await.unwrap();
+    let row = read.one("SELECT COUNT(*) AS n FROM counters", db_args![]).await.unwrap().unwrap();
+    assert_eq!(row.unsigned("n").unwrap(), 1 + 15);
+}
+
+#[tokio::test]
+async fn a_dropped_transaction_gives_the_lock_free_for_another_process() {
+    let (dir, db) = sqlite().await;
+    let other = Db::open(&Url::Sqlite(dir.path().join("sub/x.db")), &PoolConfig::default()).await.unwrap();
+    let mut tx = db.begin().await.unwrap();
+    next_number(&mut tx, "x").await.unwrap();
+    drop(tx);
+    let mut tx = tokio::time::timeout(Duration::from_secs(5), other.begin()).await.unwrap().unwrap();
+    assert_eq!(next_number(&mut tx, "x").await.unwrap(), 1);
+    tx.commit().await.unwrap();
+}

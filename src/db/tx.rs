@@ -6,6 +6,7 @@ use sqlx::sqlite::{SqliteArguments, SqliteRow};
 use sqlx::{Decode, Executor, Postgres, Row as _, Sqlite, SqlSafeStr, Transaction, Type};
 
 use super::DbError;
+use super::group::GroupTx;
 
 /// A parameter. Each `None` keeps its type, which PostgreSQL wants to know.
 #[derive(Clone, Debug, PartialEq)]
@@ -123,11 +124,16 @@ pub struct Tx {
 }
 
 enum Inner {
+    Group(GroupTx),
     Sqlite(Transaction<'static, Sqlite>),
     Postgres(Transaction<'static, Postgres>),
 }
 
 impl Tx {
+    pub(super) fn group(tx: GroupTx) -> Self {
+        Self { inner: Inner::Group(tx) }
+    }
+
     pub(super) fn sqlite(tx: Transaction<'static, Sqlite>) -> Self {
         Self { inner: Inner::Sqlite(tx) }
     }
@@ -139,6 +145,7 @@ impl Tx {
     /// Runs a statement; answers how many rows it changed.
     pub async fn execute(&mut self, sql: &'static str, args: Vec<Value>) -> Result<u64, DbError> {
         Ok(match &mut self.inner {
+            Inner::Group(tx) => bind_sqlite(sql, args).execute(tx.connection()?).await?.rows_affected(),
             Inner::Sqlite(tx) => bind_sqlite(sql, args).execute(&mut **tx).await?.rows_affected(),
             Inner::Postgres(tx) => bind_postgres(sql, args).execute(&mut **tx).await?.rows_affected(),
         })
@@ -147,6 +154,9 @@ impl Tx {
     /// All rows of a query; the query bounds their number.
     pub async fn all(&mut self, sql: &'static str, args: Vec<Value>) -> Result<Vec<Row>, DbError> {
         Ok(match &mut self.inner {
+            Inner::Group(tx) => {
+                bind_sqlite(sql, args).fetch_all(tx.connection()?).await?.into_iter().map(Row::Sqlite).collect()
+            }
             Inner::Sqlite(tx) => {
                 bind_sqlite(sql, args).fetch_all(&mut **tx).await?.into_iter().map(Row::Sqlite).collect()
             }
@@ -159,6 +169,7 @@ impl Tx {
     /// The first row, if there is one.
     pub async fn one(&mut self, sql: &'static str, args: Vec<Value>) -> Result<Option<Row>, DbError> {
         Ok(match &mut self.inner {
+            Inner::Group(tx) => bind_sqlite(sql, args).fetch_optional(tx.connection()?).await?.map(Row::Sqlite),
             Inner::Sqlite(tx) => bind_sqlite(sql, args).fetch_optional(&mut **tx).await?.map(Row::Sqlite),
             Inner::Postgres(tx) => bind_postgres(sql, args).fetch_optional(&mut **tx).await?.map(Row::Postgres),
         })
@@ -167,7 +178,7 @@ impl Tx {
     /// The statement in the words of this engine, where the two can't share one.
     pub fn choose(&self, sqlite: &'static str, postgres: &'static str) -> &'static str {
         match self.inner {
-            Inner::Sqlite(_) => sqlite,
+            Inner::Group(_) | Inner::Sqlite(_) => sqlite,
             Inner::Postgres(_) => postgres,
         }
     }
@@ -185,6 +196,7 @@ impl Tx {
     /// Several statements without parameters.
     pub(super) async fn script(&mut self, sql: &'static str) -> Result<(), DbError> {
         match &mut self.inner {
+            Inner::Group(tx) => drop(tx.connection()?.execute(sqlx::raw_sql(sql)).await?),
             Inner::Sqlite(tx) => drop((&mut **tx).execute(sqlx::raw_sql(sql)).await?),
             Inner::Postgres(tx) => drop((&mut **tx).execute(sqlx::raw_sql(sql)).await?),
         }
@@ -194,6 +206,7 @@ impl Tx {
     /// Makes it all durable.
     pub async fn commit(self) -> Result<(), DbError> {
         match self.inner {
+            Inner::Group(tx) => tx.commit().await?,
             Inner::Sqlite(tx) => tx.commit().await?,
             Inner::Postgres(tx) => tx.commit().await?,
         }

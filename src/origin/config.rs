@@ -149,6 +149,13 @@ pub struct Tokens {
     /// How long a token lives at least; it outlives its lesson in any case. From 1m to 30d, default 12h.
     #[serde(default = "default_ttl", deserialize_with = "units::span::<_, 60_000, 2_592_000_000>")]
     pub ttl: Span,
+    /// How long a new key is published before it signs, so that edges know it by then. From 0s to 1d, default 2m.
+    #[serde(default = "default_announce", deserialize_with = "units::span::<_, 0, 86_400_000>")]
+    pub announce: Span,
+}
+
+fn default_announce() -> Span {
+    Span::secs(120)
 }
 
 fn default_issuer() -> String {

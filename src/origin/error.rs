@@ -36,6 +36,8 @@ pub(super) enum Refusal {
     NotEntitled,
     #[error("the lesson can't be played yet")]
     NotPlayable,
+    #[error("an idempotency key was used for another request")]
+    KeyReused,
     #[error("the lease was lost")]
     LeaseLost,
     #[error("the streams are used up")]
@@ -94,6 +96,7 @@ impl Refusal {
             Self::NotReady => say(S::NOT_FOUND, "not_ready", "This has not been made yet; it appears while the lesson is transcoded."),
             Self::NotEntitled => say(S::FORBIDDEN, "not_entitled", "This user has no entitlement to the lesson's course."),
             Self::NotPlayable => say(S::CONFLICT, "not_playable", "The lesson can't be played yet."),
+            Self::KeyReused => say(S::UNPROCESSABLE_ENTITY, "idempotency_key_reused", "This Idempotency-Key was used for another request."),
             Self::LeaseLost => say(S::CONFLICT, "lease_lost", "The lease of this task was lost; leave it."),
             Self::TooManyStreams => say(S::CONFLICT, "too_many_streams", "The viewer watches as many streams as allowed."),
             Self::SessionRevoked => say(S::CONFLICT, "session_revoked", "The session was revoked or is over."),
@@ -137,6 +140,7 @@ fn describe_upload(error: &UploadError) -> (StatusCode, &'static str, String) {
         UploadError::ChecksumMismatch => (checksum_mismatch(), "checksum_mismatch"),
         UploadError::Superseded => (S::CONFLICT, "upload_superseded"),
         UploadError::BrokenBody(_) => (S::BAD_REQUEST, "body_incomplete"),
+        UploadError::WrongPart(_) => (S::BAD_REQUEST, "wrong_part"),
         UploadError::NotWritable => (S::FORBIDDEN, "upload_not_writable"),
         UploadError::Store(_) | UploadError::Db(_) => (S::INTERNAL_SERVER_ERROR, "internal"),
     };

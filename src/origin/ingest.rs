@@ -18,7 +18,7 @@ use crate::jobs::{self, Fate, NewTask};
 use crate::packaging::{self, Handover, Index, Kind, Ladder, MediaInfo, Plan, TaskSpec, TrackKind, handover, render};
 use crate::store::{Key, Store};
 use crate::time::Clock;
-use crate::upload::{Upload, Uploads};
+use crate::upload::{self, Upload, Uploads};
 
 /// Tasks that begin before this instant of a lesson are urgent, in milliseconds: they make it playable.
 const URGENT_MS: u64 = 12_000;
@@ -50,18 +50,19 @@ impl Ingest {
     pub(super) async fn take_upload(&self, upload: &Upload) -> Result<(), Refusal> {
         let source = self.uploads.seal(upload).await?;
         let now = self.clock.unix_millis();
+        let Some(lesson_id) = &upload.lesson else { return Ok(()) };
         let mut tx = self.db.begin().await?;
-        tx.lock("lesson", upload.lesson.as_str()).await?;
+        tx.lock("lesson", lesson_id.as_str()).await?;
         if !self.uploads.mark_complete(&mut tx, &upload.id).await? {
             return Ok(());
         }
-        catalog::set_uploading(&mut tx, &upload.lesson, None, Some(&upload.id)).await?;
-        let lesson = catalog::lesson(&mut tx, &upload.lesson).await?;
+        catalog::set_uploading(&mut tx, lesson_id, None, Some(&upload.id)).await?;
+        let lesson = catalog::lesson(&mut tx, lesson_id).await?;
         let wanted = lesson.is_some();
         if let Some(lesson) = lesson {
             let version = NewVersion {
                 id: Id::random(),
-                lesson: upload.lesson.clone(),
+                lesson: lesson_id.clone(),
                 source: source.to_string(),
                 source_bytes: upload.received,
                 filename: upload.filename.clone(),
@@ -75,13 +76,16 @@ impl Ingest {
                 let probe = task(&version.id, &lesson.owner, &TaskSpec::Probe, 0, 0)?;
                 jobs::add(&mut tx, &probe, now).await?;
             }
-            tracing::info!(lesson = %upload.lesson, version = %version.id, bytes = upload.received, "upload taken");
+            catalog::note(&mut tx, now, &upload.owner, "upload.taken", lesson_id.as_str(), upload.id.as_str()).await?;
+            tracing::info!(lesson = %lesson_id, version = %version.id, bytes = upload.received, "upload taken");
         }
         tx.commit().await?;
         if !wanted {
             // The lesson was deleted meanwhile.
             self.store.delete(&source).await?;
         }
+        // A crash here leaves them to their expiry.
+        self.uploads.drop_parts(upload).await?;
         self.changed.notify_waiters();
         Ok(())
     }
@@ -389,10 +393,20 @@ impl Ingest {
     pub(super) async fn end_upload(&self, id: &Id) -> Result<(), Refusal> {
         let mut tx = self.db.begin().await?;
         let upload: Upload = self.uploads.terminate(&mut tx, id).await?;
-        catalog::set_uploading(&mut tx, &upload.lesson, None, Some(id)).await?;
+        if let Some(lesson) = &upload.lesson {
+            catalog::set_uploading(&mut tx, lesson, None, Some(id)).await?;
+        }
         tx.commit().await?;
         self.changed.notify_waiters();
-        Ok(self.uploads.remove_bytes(&upload).await?)
+        self.uploads.remove_bytes(&upload).await?;
+        // A part may have been sealed for a joining that never came.
+        Ok(self.store.delete(&upload::source_key(id)?).await?)
+    }
+
+    /// Joins the parts of a final upload and takes it. Can be repeated from any point.
+    pub(super) async fn join(&self, id: &Id) -> Result<(), Refusal> {
+        let upload = self.uploads.join(id).await?;
+        if upload.is_whole() { self.take_upload(&upload).await } else { Ok(()) }
     }
 
     /// Removes what is left of a deleted lesson, then forgets it. Can be repeated from any point.

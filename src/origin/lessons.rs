@@ -100,6 +100,8 @@ pub(super) async fn rename(
     let lesson = visible(&mut tx, &caller, &id).await?;
     caller.owns(&lesson.owner)?;
     catalog::rename_lesson(&mut tx, &lesson.id, &title).await?;
+    let (now, actor) = (app.clock.unix_millis(), caller.key.id.as_str());
+    catalog::note(&mut tx, now, actor, "lesson.rename", lesson.id.as_str(), &title).await?;
     let json = tell(&mut tx, &Lesson { title, ..lesson }).await?;
     tx.commit().await?;
     app.ingest.changed.notify_waiters();
@@ -110,7 +112,7 @@ pub(super) async fn remove(State(app): State<Arc<App>>, caller: Caller, Path(id)
     let mut tx = app.db.begin().await?;
     let lesson = visible(&mut tx, &caller, &id).await?;
     caller.owns(&lesson.owner)?;
-    delete(&app, &mut tx, &lesson.id).await?;
+    delete(&app, &mut tx, &caller, &lesson.id).await?;
     tx.commit().await?;
     app.revoked.notify_waiters();
     app.ingest.changed.notify_waiters();
@@ -118,11 +120,12 @@ pub(super) async fn remove(State(app): State<Arc<App>>, caller: Caller, Path(id)
 }
 
 /// Hides a lesson, ends its work and its sessions, and has edges purge it. Its objects are removed by the sweep.
-pub(super) async fn delete(app: &App, tx: &mut Tx, lesson: &Id) -> Result<(), Refusal> {
+pub(super) async fn delete(app: &App, tx: &mut Tx, caller: &Caller, lesson: &Id) -> Result<(), Refusal> {
     let now = app.clock.unix_millis();
     if !catalog::mark_deleted(tx, lesson, now).await? {
         return Ok(());
     }
+    catalog::note(tx, now, caller.key.id.as_str(), "lesson.delete", lesson.as_str(), "").await?;
     for (version, _) in catalog::versions_of(tx, lesson).await? {
         jobs::cancel(tx, &version, now).await?;
     }

@@ -17,6 +17,7 @@ mod lessons;
 mod metrics;
 mod pages;
 mod request;
+mod signing;
 mod snapshot;
 mod sweep;
 mod tus;
@@ -36,7 +37,7 @@ use crate::db::{Db, DbError};
 use crate::front::{Handler, Peer, Shutdown};
 use crate::store::{Store, StoreError};
 use crate::time::Clock;
-use crate::token::{KeyError, Signer};
+use crate::token::KeyError;
 use crate::upload::Uploads;
 
 /// What an origin is given by whoever starts it.
@@ -82,7 +83,7 @@ struct App {
     clock: Clock,
     db: Db,
     store: Store,
-    signer: Signer,
+    keys: signing::Keys,
     ingest: Arc<ingest::Ingest>,
     uploads: Uploads,
     shutdown: Shutdown,
@@ -103,10 +104,7 @@ impl Origin {
         let db = Db::open(&config.database, &config.database_pool).await?;
         let store = Store::open(&config.store, &clock).await?;
         store.ping().await?;
-        let tokens = config.tokens.clone();
-        let signer = tokio::task::spawn_blocking(move || Signer::open(&tokens.keys, &tokens.issuer, &tokens.audience))
-            .await
-            .map_err(|error| KeyError::Malformed(error.to_string()))??;
+        let keys = signing::Keys::open(&config.tokens).await?;
         bootstrap::admin_key(&db, config.admin_key.as_ref(), &clock).await?;
         let uploads = Uploads::new(db.clone(), store.clone(), clock.clone(), config.uploads.clone());
         let metrics = metrics::Metrics::register(&registry)?;
@@ -132,7 +130,7 @@ impl Origin {
             clock,
             db,
             store,
-            signer,
+            keys,
             ingest,
             uploads,
             shutdown,

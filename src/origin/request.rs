@@ -5,14 +5,17 @@ use std::sync::Arc;
 use axum::body::Body;
 use axum::extract::{FromRequest, Request};
 use axum::response::{IntoResponse, Response};
-use http::{HeaderMap, header};
+use aws_lc_rs::digest::{SHA256, digest};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::App;
+use super::auth::Caller;
 use super::error::Refusal;
-use crate::catalog::Page;
+use crate::catalog::{self, Page, Remembered};
+use crate::db::Tx;
 use crate::ids::Id;
 
 /// A JSON body of at most `api.body` bytes.
@@ -23,6 +26,71 @@ impl<T: DeserializeOwned> FromRequest<Arc<App>> for Json<T> {
 
     async fn from_request(request: Request, app: &Arc<App>) -> Result<Self, Refusal> {
         read_json(request, app.config.api.body.as_usize()).await.map(Self)
+    }
+}
+
+/// A JSON body, and whether the request may have come before (`Idempotency-Key`).
+pub(super) struct Once<T> {
+    pub(super) value: T,
+    pub(super) repeat: Repeat,
+}
+
+/// The key under which a request may come again, and what tells it from others.
+pub(super) struct Repeat {
+    key: Option<String>,
+    fingerprint: [u8; 32],
+}
+
+impl<T: DeserializeOwned> FromRequest<Arc<App>> for Once<T> {
+    type Rejection = Refusal;
+
+    async fn from_request(request: Request, app: &Arc<App>) -> Result<Self, Refusal> {
+        let (parts, body) = request.into_parts();
+        if !is_json(&parts.headers) {
+            return Err(Refusal::UnsupportedType);
+        }
+        let key = parts.headers.get("idempotency-key").map(|key| key.to_str().unwrap_or_default().to_owned());
+        if key.as_ref().is_some_and(|key| !(1..=200).contains(&key.len())) {
+            return Err(Refusal::Invalid("Idempotency-Key has 1 to 200 printable characters.".to_owned()));
+        }
+        let bytes = read_body(body, app.config.api.body.as_usize()).await?;
+        let mut whole = format!("{} {}\n", parts.method, parts.uri.path()).into_bytes();
+        whole.extend_from_slice(&bytes);
+        let fingerprint = <[u8; 32]>::try_from(digest(&SHA256, &whole).as_ref()).unwrap_or_default();
+        let value = serde_json::from_slice(&bytes)
+            .map_err(|error| Refusal::Invalid(format!("The body is not as it should be: {error}.")))?;
+        Ok(Self { value, repeat: Repeat { key, fingerprint } })
+    }
+}
+
+impl Repeat {
+    /// The answer of the first time, if this is not it.
+    pub(super) async fn answered(&self, tx: &mut Tx, caller: &Caller) -> Result<Option<Response>, Refusal> {
+        let Some(key) = &self.key else { return Ok(None) };
+        match catalog::remembered(tx, caller.key.id.as_str(), key, self.fingerprint).await? {
+            Remembered::New => Ok(None),
+            Remembered::Other => Err(Refusal::KeyReused),
+            Remembered::Answer(status, body) => {
+                let status = StatusCode::from_u16(status).unwrap_or(StatusCode::OK);
+                let mut response = (status, [(header::CONTENT_TYPE, "application/json")], body).into_response();
+                response.headers_mut().insert("idempotency-replayed", HeaderValue::from_static("true"));
+                Ok(Some(response))
+            }
+        }
+    }
+
+    /// Keeps the answer with the effect.
+    pub(super) async fn keep(
+        &self,
+        tx: &mut Tx,
+        caller: &Caller,
+        status: StatusCode,
+        body: &serde_json::Value,
+        now: i64,
+    ) -> Result<(), Refusal> {
+        let Some(key) = &self.key else { return Ok(()) };
+        let whose = (caller.key.id.as_str(), key.as_str(), self.fingerprint);
+        Ok(catalog::keep_answer(tx, whose, status.as_u16(), &body.to_string(), now).await?)
     }
 }
 

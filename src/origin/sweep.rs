@@ -50,6 +50,9 @@ async fn sweep(app: &Arc<App>, round: u64) -> Result<(), Refusal> {
     for upload in app.uploads.whole_but_open(AT_ONCE).await? {
         app.ingest.take_upload(&upload).await?;
     }
+    for upload in app.uploads.to_join(AT_ONCE).await? {
+        app.ingest.join(&upload).await?;
+    }
     for version in unfinished(app).await? {
         app.ingest.finish(&version).await?;
     }
@@ -58,6 +61,7 @@ async fn sweep(app: &Arc<App>, round: u64) -> Result<(), Refusal> {
         app.ingest.remove_lesson(&lesson).await?;
     }
     if round % 5 == 0 {
+        app.keys.look(app).await;
         measure(app).await?;
     }
     if round % SELDOM == 0 {
@@ -102,6 +106,7 @@ async fn seldom(app: &App) -> Result<(), Refusal> {
     let mut tx = app.db.begin().await?;
     catalog::drop_expired_logins(&mut tx, now).await?;
     catalog::drop_expired_sessions(&mut tx, now).await?;
+    catalog::forget_answers(&mut tx, now).await?;
     tx.commit().await?;
     // A token may live for its time to live, or four times its lesson: a day's lesson is longer than any.
     let life = i64::try_from(app.config.tokens.ttl.get().as_millis()).unwrap_or(i64::MAX).max(4 * 24 * 3_600_000);

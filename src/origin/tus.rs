@@ -18,7 +18,7 @@ use super::request;
 use crate::catalog::{self, Lesson, Role};
 use crate::db::Tx;
 use crate::ids::Id;
-use crate::upload::headers::{self, HeaderError};
+use crate::upload::headers::{self, Concat, HeaderError};
 use crate::upload::{Kind, NewUpload, Request, State as UploadState, Upload, UploadError};
 
 const RESUMABLE: HeaderName = HeaderName::from_static("tus-resumable");
@@ -27,6 +27,7 @@ const LENGTH: HeaderName = HeaderName::from_static("upload-length");
 const DEFER: HeaderName = HeaderName::from_static("upload-defer-length");
 const METADATA: HeaderName = HeaderName::from_static("upload-metadata");
 const CHECKSUM: HeaderName = HeaderName::from_static("upload-checksum");
+const CONCAT: HeaderName = HeaderName::from_static("upload-concat");
 const EXPIRES: HeaderName = HeaderName::from_static("upload-expires");
 const OVERRIDE: &str = "x-http-method-override";
 
@@ -94,10 +95,13 @@ pub(super) async fn create(State(app): State<Arc<App>>, caller: Caller, head: He
 async fn create_upload(app: &Arc<App>, caller: &Caller, head: &HeaderMap, body: Body) -> Answer {
     check_version(head)?;
     caller.is(ROLES)?;
+    let concat = text(head, &CONCAT, "Upload-Concat")?.map(headers::concat).transpose()?;
     let (length, defers) = (number(head, &LENGTH, "Upload-Length")?, text(head, &DEFER, "Upload-Defer-Length")?);
-    match (length, defers) {
-        (Some(_), None) | (None, Some("1")) => {}
-        (None, None) => return Err(HeaderError::Missing("Upload-Length").into()),
+    match (length, defers, &concat) {
+        (None, None, Some(Concat::Final(_))) => {}
+        (Some(_), None, None | Some(Concat::Partial)) | (None, Some("1"), None | Some(Concat::Partial)) => {}
+        (None, None, _) => return Err(HeaderError::Missing("Upload-Length").into()),
+        (_, _, Some(Concat::Final(_))) => return Err(HeaderError::Malformed("Upload-Length").into()),
         _ => return Err(HeaderError::Malformed("Upload-Defer-Length").into()),
     }
     let metadata = text(head, &METADATA, "Upload-Metadata")?.unwrap_or_default();
@@ -106,21 +110,45 @@ async fn create_upload(app: &Arc<App>, caller: &Caller, head: &HeaderMap, body: 
     }
     let pairs = headers::metadata(metadata)?;
     let value = |name: &str| pairs.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_slice());
-    let lesson = value("lesson").and_then(|value| std::str::from_utf8(value).ok());
-    let lesson = lesson.ok_or_else(|| Refusal::Invalid("Upload-Metadata names no `lesson`.".to_owned()))?;
+    let (kind, partials) = match concat {
+        None => (Kind::Whole, Vec::new()),
+        Some(Concat::Partial) => (Kind::Partial, Vec::new()),
+        Some(Concat::Final(partials)) => (Kind::Final, partials),
+    };
+    let lesson = match value("lesson").and_then(|value| std::str::from_utf8(value).ok()) {
+        _ if kind == Kind::Partial => None,
+        Some(lesson) => Some(request::id(lesson)?),
+        None => return Err(Refusal::Invalid("Upload-Metadata names no `lesson`.".to_owned())),
+    };
+    let length = match kind {
+        Kind::Final => {
+            let owner = caller.key.id.as_str();
+            Some(app.uploads.length_of(&mut app.db.read().await?, owner, &partials).await?)
+        }
+        _ => length,
+    };
     let filename = value("filename").or_else(|| value("name")).map(headers::filename).unwrap_or_default();
     let new = NewUpload {
         id: Id::random(),
         owner: caller.key.id.to_string(),
-        lesson: request::id(lesson)?,
-        kind: Kind::Whole,
+        lesson,
+        kind,
         length,
         metadata: metadata.to_owned(),
         filename,
+        partials,
     };
     let mut upload = begin(app, caller, &new).await?;
-    let with_bytes = is_offset_stream(head) && content_length(head)? != Some(0);
-    if with_bytes {
+    let with_bytes = is_offset_stream(head) && content_length(head)? != Some(0) && upload.kind != Kind::Final;
+    if upload.kind == Kind::Final {
+        let (app, id) = (app.clone(), upload.id.clone());
+        // Copying may take longer than the client waits; what a crash leaves of it, the sweep goes on with.
+        tokio::spawn(async move {
+            if let Err(error) = app.ingest.join(&id).await {
+                tracing::warn!(upload = %id, %error, "parts could not be joined; it will be tried again");
+            }
+        });
+    } else if with_bytes {
         let request = incoming(head, 0, body)?;
         // The upload is made in any case: what can't be kept of the body now comes with a PATCH.
         match write(app, &upload.id, request).await {
@@ -149,12 +177,16 @@ async fn target(tx: &mut Tx, caller: &Caller, id: &Id) -> Result<Lesson, Refusal
 
 async fn begin(app: &App, caller: &Caller, new: &NewUpload) -> Result<Upload, Refusal> {
     // Before anything is made in the store.
-    target(&mut app.db.read().await?, caller, &new.lesson).await?;
+    if let Some(lesson) = &new.lesson {
+        target(&mut app.db.read().await?, caller, lesson).await?;
+    }
     let growth = app.uploads.prepare(new).await?;
     let mut tx = app.db.begin().await?;
-    target(&mut tx, caller, &new.lesson).await?;
     let upload = app.uploads.create(&mut tx, new, &growth).await?;
-    catalog::set_uploading(&mut tx, &new.lesson, Some(&new.id), None).await?;
+    if let Some(lesson) = &new.lesson {
+        target(&mut tx, caller, lesson).await?;
+        catalog::set_uploading(&mut tx, lesson, Some(&new.id), None).await?;
+    }
     tx.commit().await?;
     app.ingest.changed.notify_waiters();
     Ok(upload)
@@ -196,7 +228,7 @@ async fn write(app: &Arc<App>, id: &Id, request: Request) -> Result<Upload, Refu
 }
 
 async fn take_if_whole(app: &Arc<App>, upload: Upload) -> Result<Upload, Refusal> {
-    if upload.is_whole() && upload.kind == Kind::Whole {
+    if upload.is_whole() && upload.kind != Kind::Partial {
         app.ingest.take_upload(&upload).await?;
     }
     Ok(upload)
@@ -229,7 +261,11 @@ pub(super) async fn head(State(app): State<Arc<App>>, caller: Caller, Path(id): 
         async {
             check_version(&head)?;
             let id = own(&app, &caller, &id).await?;
-            let upload = app.uploads.settle(&id).await?;
+            // A joining is not disturbed by whoever looks at it.
+            let upload = match app.uploads.peek(&id).await? {
+                upload if upload.kind == Kind::Final && upload.state == UploadState::Open => upload,
+                _ => app.uploads.settle(&id).await?,
+            };
             let mut response = StatusCode::OK.into_response();
             let to = response.headers_mut();
             describe(&upload, to);
@@ -237,6 +273,19 @@ pub(super) async fn head(State(app): State<Arc<App>>, caller: Caller, Path(id): 
                 Some(length) => to.insert(LENGTH, HeaderValue::from(length)),
                 None => to.insert(DEFER, HeaderValue::from_static("1")),
             };
+            let parts = upload.partials.iter().map(|part| format!("/v1/uploads/{part}")).collect::<Vec<_>>().join(" ");
+            match upload.kind {
+                Kind::Whole => {}
+                Kind::Partial => drop(to.insert(CONCAT, HeaderValue::from_static("partial"))),
+                Kind::Final => {
+                    if let Ok(value) = HeaderValue::try_from(format!("final;{parts}")) {
+                        to.insert(CONCAT, value);
+                    }
+                    if !upload.is_whole() {
+                        to.remove(OFFSET);
+                    }
+                }
+            }
             if let Ok(metadata) = HeaderValue::try_from(upload.metadata.as_str())
                 && !upload.metadata.is_empty()
             {
@@ -264,6 +313,9 @@ pub(super) async fn append(
             }
             let offset = number(&head, &OFFSET, "Upload-Offset")?.ok_or(HeaderError::Missing("Upload-Offset"))?;
             let id = own(&app, &caller, &id).await?;
+            if app.uploads.peek(&id).await?.kind == Kind::Final {
+                return Err(UploadError::NotWritable.into());
+            }
             let upload = write(&app, &id, incoming(&head, offset, body)?).await?;
             let mut response = StatusCode::NO_CONTENT.into_response();
             describe(&upload, response.headers_mut());
@@ -318,11 +370,12 @@ pub(super) async fn whole_file(
     let new = NewUpload {
         id: Id::random(),
         owner: caller.key.id.to_string(),
-        lesson: request::id(&lesson)?,
+        lesson: Some(request::id(&lesson)?),
         kind: Kind::Whole,
         length: content_length(&head)?,
         metadata: String::new(),
         filename: String::new(),
+        partials: Vec::new(),
     };
     let upload = begin(&app, &caller, &new).await?;
     let request = Request {

@@ -7,7 +7,7 @@ use base64::engine::general_purpose::STANDARD;
 /// The one version of the protocol that is spoken.
 pub const VERSION: &str = "1.0.0";
 /// The extensions that are spoken.
-pub const EXTENSIONS: &str = "creation,creation-with-upload,creation-defer-length,termination,checksum,expiration";
+pub const EXTENSIONS: &str = "creation,creation-with-upload,creation-defer-length,termination,checksum,expiration,concatenation";
 /// The algorithms of `Upload-Checksum`.
 pub const ALGORITHMS: &str = "sha1,sha256,crc32";
 /// Bytes of an upload, as a PATCH sends them.
@@ -53,6 +53,30 @@ pub fn metadata(text: &str) -> Result<Vec<(String, Vec<u8>)>, HeaderError> {
         pairs.push((key.to_owned(), value));
     }
     Ok(pairs)
+}
+
+/// What `Upload-Concat` says of an upload.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Concat {
+    /// It is a part.
+    Partial,
+    /// It is joined of the uploads with these ids, in this order.
+    Final(Vec<crate::ids::Id>),
+}
+
+/// `Upload-Concat`: `partial`, or `final;` with the parts' URLs, relative or absolute.
+pub fn concat(text: &str) -> Result<Concat, HeaderError> {
+    const MALFORMED: HeaderError = HeaderError::Malformed("Upload-Concat");
+    if text == "partial" {
+        return Ok(Concat::Partial);
+    }
+    let urls = text.strip_prefix("final;").ok_or(MALFORMED)?;
+    let id = |url: &str| {
+        let last = url.trim_end_matches('/').rsplit('/').next().unwrap_or_default();
+        crate::ids::Id::parse(last).map_err(|_| MALFORMED)
+    };
+    let ids = urls.split_ascii_whitespace().map(id).collect::<Result<Vec<_>, _>>()?;
+    if ids.is_empty() { Err(MALFORMED) } else { Ok(Concat::Final(ids)) }
 }
 
 /// A file's name for people: no controls, no path, 255 bytes at most.

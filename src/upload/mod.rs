@@ -1,5 +1,5 @@
 //! Uploads after tus 1.0 (<https://tus.io/protocols/resumable-upload>): core, creation, creation-with-upload,
-//! creation-defer-length, termination, checksum and expiration, as a state machine over the store.
+//! creation-defer-length, termination, checksum, expiration and concatenation, as a state machine over the store.
 //!
 //! Bytes go to the store as they arrive. *Acknowledged* means stored: the length that a client is told was made
 //! durable first and then committed. Of two requests for one upload the newest wins, on whichever origin it arrives:
@@ -7,6 +7,7 @@
 //! what is done with an upload that is whole.
 
 pub mod headers;
+mod join;
 mod record;
 mod writer;
 
@@ -112,6 +113,9 @@ pub enum UploadError {
     /// It can't be written to: whole already, or a final one.
     #[error("the upload takes no bytes")]
     NotWritable,
+    /// What a final upload names can't be joined.
+    #[error("a part is not there, not whole, or not a part: {0}")]
+    WrongPart(String),
     /// The store.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -143,8 +147,8 @@ pub struct NewUpload {
     pub id: Id,
     /// The API key that makes it.
     pub owner: String,
-    /// The lesson that it is for.
-    pub lesson: Id,
+    /// The lesson that it is for; a part has none.
+    pub lesson: Option<Id>,
     /// What it is.
     pub kind: Kind,
     /// Its length in bytes, when that is known.
@@ -153,6 +157,8 @@ pub struct NewUpload {
     pub metadata: String,
     /// The name of the file.
     pub filename: String,
+    /// What a final one is joined of, in this order.
+    pub partials: Vec<Id>,
 }
 
 impl Uploads {
@@ -204,6 +210,7 @@ impl Uploads {
             growth: growth.clone(),
             metadata: new.metadata.clone(),
             filename: new.filename.clone(),
+            partials: new.partials.clone(),
             expires: self.expiry(),
         };
         record::insert(tx, &upload, self.clock.unix_millis()).await?;

@@ -12,6 +12,8 @@ pub enum Kind {
     Whole,
     /// A part of one, to be joined with others.
     Partial,
+    /// A whole file that is joined of parts; it takes no bytes of its own.
+    Final,
 }
 
 impl Kind {
@@ -19,6 +21,7 @@ impl Kind {
         match self {
             Self::Whole => "whole",
             Self::Partial => "partial",
+            Self::Final => "final",
         }
     }
 }
@@ -51,8 +54,8 @@ pub struct Upload {
     pub id: Id,
     /// The API key that made it.
     pub owner: String,
-    /// The lesson that it is for.
-    pub lesson: Id,
+    /// The lesson that it is for; a part has none.
+    pub lesson: Option<Id>,
     /// What it is.
     pub kind: Kind,
     /// Where it stands.
@@ -71,6 +74,8 @@ pub struct Upload {
     pub metadata: String,
     /// The name of the file.
     pub filename: String,
+    /// What a final one is joined of, in this order.
+    pub partials: Vec<Id>,
     /// When it is removed unless bytes come.
     pub expires: i64,
 }
@@ -83,7 +88,7 @@ impl Upload {
 }
 
 const COLUMNS: &str = "SELECT id, owner, lesson, kind, state, length, received, fence, writer, store_state, metadata,
-     filename, expires FROM uploads WHERE id = $1";
+     filename, partials, expires FROM uploads WHERE id = $1";
 
 fn from_row(row: &Row) -> Result<Upload, DbError> {
     let kind: String = row.get("kind")?;
@@ -91,8 +96,14 @@ fn from_row(row: &Row) -> Result<Upload, DbError> {
     Ok(Upload {
         id: row.parse("id")?,
         owner: row.get("owner")?,
-        lesson: row.parse("lesson")?,
-        kind: if kind == Kind::Partial.as_str() { Kind::Partial } else { Kind::Whole },
+        lesson: match row.get::<String>("lesson")?.as_str() {
+            "" => None,
+            _ => Some(row.parse("lesson")?),
+        },
+        kind: [Kind::Whole, Kind::Partial, Kind::Final]
+            .into_iter()
+            .find(|known| known.as_str() == kind)
+            .ok_or_else(|| DbError::Corrupt(format!("no kind of an upload: {kind}")))?,
         state: [State::Open, State::Complete, State::Ended]
             .into_iter()
             .find(|known| known.as_str() == state)
@@ -104,6 +115,10 @@ fn from_row(row: &Row) -> Result<Upload, DbError> {
         growth: row.json("store_state")?,
         metadata: row.get("metadata")?,
         filename: row.get("filename")?,
+        partials: match row.get::<Option<String>>("partials")? {
+            None => Vec::new(),
+            Some(_) => row.json("partials")?,
+        },
         expires: row.get("expires")?,
     })
 }
@@ -112,14 +127,19 @@ fn json(growth: &Growth) -> Result<String, DbError> {
     serde_json::to_string(growth).map_err(|error| DbError::Corrupt(error.to_string()))
 }
 
+fn partials(upload: &Upload) -> Result<Option<String>, DbError> {
+    let json = (upload.kind == Kind::Final).then(|| serde_json::to_string(&upload.partials));
+    json.transpose().map_err(|error| DbError::Corrupt(error.to_string()))
+}
+
 pub(super) async fn insert(tx: &mut Tx, upload: &Upload, now: i64) -> Result<(), DbError> {
     tx.execute(
         "INSERT INTO uploads (id, owner, lesson, kind, state, length, received, fence, store_state, metadata, filename,
-         created, expires) VALUES ($1, $2, $3, $4, $5, $6, 0, 0, $7, $8, $9, $10, $11)",
+         created, expires, partials) VALUES ($1, $2, $3, $4, $5, $6, 0, 0, $7, $8, $9, $10, $11, $12)",
         db_args![
             &upload.id,
             &upload.owner,
-            &upload.lesson,
+            upload.lesson.as_ref().map_or("", Id::as_str),
             upload.kind.as_str(),
             upload.state.as_str(),
             upload.length,
@@ -128,6 +148,7 @@ pub(super) async fn insert(tx: &mut Tx, upload: &Upload, now: i64) -> Result<(),
             &upload.filename,
             now,
             upload.expires,
+            partials(upload)?,
         ],
     )
     .await
@@ -202,11 +223,23 @@ pub(super) async fn whole_but_open(tx: &mut Tx, limit: i64) -> Result<Vec<Upload
     let rows = tx
         .all(
             "SELECT id, owner, lesson, kind, state, length, received, fence, writer, store_state, metadata, filename,
-             expires FROM uploads WHERE state = 'open' AND kind = 'whole' AND length = received LIMIT $1",
+             partials, expires FROM uploads WHERE state = 'open' AND kind <> 'partial' AND length = received LIMIT $1",
             db_args![limit],
         )
         .await?;
     rows.iter().map(from_row).collect()
+}
+
+/// Final uploads that are still to be joined and that nobody is joining now.
+pub(super) async fn to_join(tx: &mut Tx, limit: i64) -> Result<Vec<Id>, DbError> {
+    let rows = tx
+        .all(
+            "SELECT id FROM uploads WHERE state = 'open' AND kind = 'final' AND received < length AND writer IS NULL
+             ORDER BY created LIMIT $1",
+            db_args![limit],
+        )
+        .await?;
+    rows.iter().map(|row| row.parse("id")).collect()
 }
 
 pub(super) async fn overdue(tx: &mut Tx, now: i64, limit: i64) -> Result<Vec<Id>, DbError> {

@@ -1,7 +1,7 @@
 use bytes::Bytes;
 use futures_util::StreamExt;
 
-use super::headers::{Checksum, HeaderError, checksum, filename, metadata, number};
+use super::headers::{Checksum, Concat, HeaderError, checksum, concat, filename, metadata, number};
 use super::writer::Incoming;
 use super::*;
 use crate::db::{PoolConfig, Url};
@@ -22,6 +22,12 @@ fn fields_are_read_strictly() {
     }
     assert_eq!(filename(b"../../etc/passwd\n"), "passwd");
     assert_eq!(filename(&[b'x'; 999]).len(), 255);
+    let ids = ["a1", "b2"].map(|id| Id::parse(id).unwrap()).to_vec();
+    assert_eq!(concat("final;/v1/uploads/a1 https://x/v1/uploads/b2/"), Ok(Concat::Final(ids)));
+    assert_eq!(concat("partial"), Ok(Concat::Partial));
+    for bad in ["", "final", "final;", "final; ", "final;/v1/uploads/../x/A", "Partial"] {
+        assert!(concat(bad).is_err(), "{bad:?}");
+    }
     assert!(matches!(checksum("sha1 Kq5sNclPz7QV2+lfQIuc6R7oRu0="), Ok(Checksum::Sha1(_))));
     assert_eq!(checksum("md5 AAAA"), Err(HeaderError::UnknownAlgorithm));
     for bad in ["sha1", "sha1 AAAA", "sha1 ***", ""] {
@@ -50,7 +56,8 @@ impl World {
         let new = NewUpload {
             id: Id::parse(name).unwrap(),
             owner: "ada".to_owned(),
-            lesson: Id::parse("l").unwrap(),
+            lesson: Some(Id::parse("l").unwrap()),
+            partials: Vec::new(),
             kind: Kind::Whole,
             length,
             metadata: String::new(),

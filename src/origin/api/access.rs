@@ -54,6 +54,8 @@ pub(super) async fn entitle(State(app): State<Arc<App>>, caller: Caller, Json(ne
     let course = catalog::course(&mut tx, &request::id(&new.course)?).await?.ok_or(Refusal::NotFound)?;
     caller.sees(&course.owner)?;
     catalog::entitle(&mut tx, &user, &course.id, expires).await?;
+    let (now, actor) = (app.clock.unix_millis(), caller.key.id.as_str());
+    catalog::note(&mut tx, now, actor, "entitlement.grant", course.id.as_str(), &user).await?;
     tx.commit().await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
@@ -78,7 +80,9 @@ pub(super) async fn withdraw(
         caller.sees(&course.owner)?;
     }
     catalog::withdraw(&mut tx, &user, &course).await?;
-    let revoked = catalog::revoke_viewer_sessions(&mut tx, &user, &course, app.clock.unix_millis()).await?;
+    let (now, actor) = (app.clock.unix_millis(), caller.key.id.as_str());
+    let revoked = catalog::revoke_viewer_sessions(&mut tx, &user, &course, now).await?;
+    catalog::note(&mut tx, now, actor, "entitlement.withdraw", course.as_str(), &user).await?;
     tx.commit().await?;
     if revoked > 0 {
         app.revoked.notify_waiters();
@@ -92,9 +96,31 @@ pub(super) async fn end_session(State(app): State<Arc<App>>, caller: Caller, Pat
     if !catalog::revoke_session(&mut tx, &request::id(&id)?, app.clock.unix_millis()).await? {
         return Err(Refusal::NotFound);
     }
+    catalog::note(&mut tx, app.clock.unix_millis(), caller.key.id.as_str(), "session.end", &id, "").await?;
     tx.commit().await?;
     app.revoked.notify_waiters();
     Ok(StatusCode::NO_CONTENT.into_response())
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Before {
+    before: Option<i64>,
+}
+
+/// `GET /v1/audit`: who did what, the newest first.
+pub(super) async fn audit(State(app): State<Arc<App>>, caller: Caller, Query(query): Query<Before>) -> Answer {
+    caller.is(&[])?;
+    let limit = i64::try_from(app.config.api.page).unwrap_or(i64::MAX);
+    let mut tx = app.db.read().await?;
+    let deeds = catalog::deeds(&mut tx, query.before.unwrap_or(i64::MAX), limit).await?;
+    let next = deeds.last().filter(|_| deeds.len() as u64 == app.config.api.page).map(|deed| deed.position);
+    let show = |deed: &catalog::Deed| {
+        serde_json::json!({ "at": date::write(deed.at), "actor": deed.actor, "action": deed.action,
+            "subject": deed.subject, "detail": deed.detail })
+    };
+    let items: Vec<_> = deeds.iter().map(show).collect();
+    Ok(axum::Json(serde_json::json!({ "items": items, "next": next })).into_response())
 }
 
 #[derive(Deserialize)]

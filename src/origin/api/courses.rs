@@ -15,7 +15,7 @@ use crate::origin::App;
 use crate::origin::auth::Caller;
 use crate::origin::error::Refusal;
 use crate::origin::lessons;
-use crate::origin::request::{self, Json, Paging};
+use crate::origin::request::{self, Json, Once, Paging};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -40,7 +40,7 @@ async fn visible(tx: &mut Tx, caller: &Caller, id: &str) -> Result<Course, Refus
     Ok(course)
 }
 
-pub(super) async fn create(State(app): State<Arc<App>>, caller: Caller, Json(new): Json<Titled>) -> Answer {
+pub(super) async fn create(State(app): State<Arc<App>>, caller: Caller, Once { value: new, repeat }: Once<Titled>) -> Answer {
     caller.is(&[Role::Creator])?;
     let course = Course {
         id: Id::random(),
@@ -49,9 +49,15 @@ pub(super) async fn create(State(app): State<Arc<App>>, caller: Caller, Json(new
         created: app.clock.unix_millis(),
     };
     let mut tx = app.db.begin().await?;
+    if let Some(answer) = repeat.answered(&mut tx, &caller).await? {
+        return Ok(answer);
+    }
     catalog::add_course(&mut tx, &course).await?;
+    catalog::note(&mut tx, course.created, &course.owner, "course.create", course.id.as_str(), &course.title).await?;
+    let body = serde_json::json!({ "id": course.id, "title": course.title });
+    repeat.keep(&mut tx, &caller, StatusCode::CREATED, &body, course.created).await?;
     tx.commit().await?;
-    Ok((StatusCode::CREATED, axum::Json(shown(course))).into_response())
+    Ok((StatusCode::CREATED, axum::Json(body)).into_response())
 }
 
 pub(super) async fn list(State(app): State<Arc<App>>, caller: Caller, Query(paging): Query<Paging>) -> Answer {
@@ -78,6 +84,8 @@ pub(super) async fn rename(
     let course = visible(&mut tx, &caller, &id).await?;
     caller.owns(&course.owner)?;
     catalog::rename_course(&mut tx, &course.id, &title).await?;
+    let (now, actor) = (app.clock.unix_millis(), caller.key.id.as_str());
+    catalog::note(&mut tx, now, actor, "course.rename", course.id.as_str(), &title).await?;
     tx.commit().await?;
     Ok(axum::Json(shown(Course { title, ..course })).into_response())
 }
@@ -91,9 +99,11 @@ pub(super) async fn remove(State(app): State<Arc<App>>, caller: Caller, Path(id)
     caller.owns(&course.owner)?;
     let page = catalog::Page { after: (0, String::new()), limit: LESSONS_AT_ONCE };
     for lesson in catalog::lessons(&mut tx, &course.id, &page).await? {
-        lessons::delete(&app, &mut tx, &lesson.id).await?;
+        lessons::delete(&app, &mut tx, &caller, &lesson.id).await?;
     }
     catalog::delete_course(&mut tx, &course.id).await?;
+    let (now, actor) = (app.clock.unix_millis(), caller.key.id.as_str());
+    catalog::note(&mut tx, now, actor, "course.delete", course.id.as_str(), &course.title).await?;
     tx.commit().await?;
     app.revoked.notify_waiters();
     Ok(StatusCode::NO_CONTENT.into_response())
@@ -120,16 +130,22 @@ pub(super) async fn add_lesson(
     State(app): State<Arc<App>>,
     caller: Caller,
     Path(id): Path<String>,
-    Json(new): Json<Titled>,
+    Once { value: new, repeat }: Once<Titled>,
 ) -> Answer {
     let title = request::title(&new.title)?;
     let mut tx = app.db.begin().await?;
     let course = visible(&mut tx, &caller, &id).await?;
     caller.owns(&course.owner)?;
+    if let Some(answer) = repeat.answered(&mut tx, &caller).await? {
+        return Ok(answer);
+    }
+    let now = app.clock.unix_millis();
     let new = NewLesson { id: Id::random(), course: course.id, title, owner: course.owner };
-    catalog::add_lesson(&mut tx, &new, app.clock.unix_millis()).await?;
+    catalog::add_lesson(&mut tx, &new, now).await?;
+    catalog::note(&mut tx, now, caller.key.id.as_str(), "lesson.create", new.id.as_str(), &new.title).await?;
     let lesson = catalog::lesson(&mut tx, &new.id).await?.ok_or(Refusal::NotFound)?;
     let json = lessons::tell(&mut tx, &lesson).await?;
+    repeat.keep(&mut tx, &caller, StatusCode::CREATED, &json, now).await?;
     tx.commit().await?;
     Ok((StatusCode::CREATED, axum::Json(json)).into_response())
 }

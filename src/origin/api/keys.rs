@@ -13,7 +13,7 @@ use crate::ids::Id;
 use crate::origin::App;
 use crate::origin::auth::Caller;
 use crate::origin::error::Refusal;
-use crate::origin::request::{self, Json};
+use crate::origin::request::{self, Once};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -33,16 +33,25 @@ fn shown(key: ApiKey) -> Shown {
     Shown { id: key.id, role: key.role.as_str(), name: key.name }
 }
 
-pub(super) async fn create(State(app): State<Arc<App>>, caller: Caller, Json(new): Json<NewKey>) -> Answer {
+pub(super) async fn create(State(app): State<Arc<App>>, caller: Caller, Once { value: new, repeat }: Once<NewKey>) -> Answer {
     caller.is(&[])?;
     let role: Role = new.role.parse().map_err(|what: &str| Refusal::Invalid(format!("{what}.")))?;
     let key = ApiKey { id: Id::random(), role, name: request::title(&new.name)?, created: app.clock.unix_millis() };
     let secret = catalog::new_secret("lyk");
     let mut tx = app.db.begin().await?;
+    if let Some(answer) = repeat.answered(&mut tx, &caller).await? {
+        return Ok(answer);
+    }
     catalog::add_key(&mut tx, &key, catalog::hash_secret(&secret)).await?;
+    catalog::note(&mut tx, key.created, caller.key.id.as_str(), "key.create", key.id.as_str(), role.as_str()).await?;
+    let mut body = serde_json::json!({ "id": key.id, "role": role.as_str(), "name": key.name, "key": null });
+    // The secret is kept nowhere, so that a second answer can't show it.
+    repeat.keep(&mut tx, &caller, StatusCode::CREATED, &body, key.created).await?;
     tx.commit().await?;
     tracing::info!(key = %key.id, role = role.as_str(), "API key made");
-    let body = serde_json::json!({ "id": key.id, "role": role.as_str(), "name": key.name, "key": secret });
+    if let Some(shown) = body.get_mut("key") {
+        *shown = secret.into();
+    }
     Ok((StatusCode::CREATED, axum::Json(body)).into_response())
 }
 
@@ -69,6 +78,7 @@ pub(super) async fn remove(State(app): State<Arc<App>>, caller: Caller, Path(id)
     if !catalog::delete_key(&mut tx, &request::id(&id)?).await? {
         return Err(Refusal::NotFound);
     }
+    catalog::note(&mut tx, app.clock.unix_millis(), caller.key.id.as_str(), "key.delete", &id, "").await?;
     tx.commit().await?;
     tracing::info!(key = id, by = %caller.key.id, "API key removed");
     Ok(StatusCode::NO_CONTENT.into_response())

@@ -47,6 +47,7 @@ pub(super) fn router(app: Arc<App>) -> Router {
         .route("/v1/playback", post(playback::start))
         .route("/v1/sessions/{id}", delete(access::end_session))
         .route("/v1/sessions/{id}/lease", post(access::lease_stream))
+        .route("/v1/audit", get(access::audit))
         .route("/v1/revocations", get(access::revocations))
         .route("/v1/tasks/lease", post(tasks::lease))
         .route("/v1/tasks/{id}/source", get(tasks::source))
@@ -65,7 +66,7 @@ async fn wrong_method() -> Response {
 }
 
 async fn jwks(State(app): State<Arc<App>>) -> Response {
-    let mut response = axum::Json(app.signer.jwks()).into_response();
+    let mut response = axum::Json(&*app.keys.published()).into_response();
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("public, max-age=60"));
     response
 }

@@ -1,11 +1,198 @@
-//! The API's description, OpenAPI 3.1.
+//! The API's description, OpenAPI 3.1. A story asks each operation of the running server and holds answers to the
+//! schemas here.
 
 use axum::response::{IntoResponse, Response};
 use http::header;
-
-/// The document, as it is written beside this file.
-const DOCUMENT: &str = include_str!("openapi.json");
+use serde_json::{Map, Value, json};
 
 pub(super) async fn document() -> Response {
-    ([(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, "no-cache")], DOCUMENT).into_response()
+    ([(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, "no-cache")], text()).into_response()
+}
+
+fn text() -> String {
+    let mut paths = Map::new();
+    for operation in operations() {
+        let entry = paths.entry(operation.path).or_insert_with(|| json!({}));
+        if let Some(methods) = entry.as_object_mut() {
+            methods.insert(operation.method.to_owned(), operation.describe());
+        }
+    }
+    json!({
+        "openapi": "3.1.0",
+        "info": { "title": "Lyceum origin", "version": env!("CARGO_PKG_VERSION"), "license": { "name": "Apache-2.0", "identifier": "Apache-2.0" } },
+        "paths": paths,
+        "components": { "schemas": schemas(), "securitySchemes": {
+            "key": { "type": "http", "scheme": "bearer", "description": "An API key." },
+            "login": { "type": "apiKey", "in": "cookie", "name": "lyceum_login" },
+            "edge": { "type": "http", "scheme": "bearer", "description": "The edges' secret, `edge_bearer`." },
+        }},
+    })
+    .to_string()
+}
+
+/// Who may ask.
+#[derive(Clone, Copy)]
+enum Who {
+    Anybody,
+    Key,
+    Edge,
+}
+
+struct Operation {
+    method: &'static str,
+    path: &'static str,
+    summary: &'static str,
+    who: Who,
+    body: Option<&'static str>,
+    answer: (u16, Option<&'static str>),
+}
+
+impl Operation {
+    fn describe(&self) -> Value {
+        let security = match self.who {
+            Who::Anybody => json!([]),
+            Who::Key => json!([{ "key": [] }, { "login": [] }]),
+            Who::Edge => json!([{ "edge": [] }]),
+        };
+        let content = |schema: &str| json!({ "application/json": { "schema": { "$ref": format!("#/components/schemas/{schema}") } } });
+        let mut answer = json!({ "description": self.summary });
+        if let (Some(schema), Some(answer)) = (self.answer.1, answer.as_object_mut()) {
+            answer.insert("content".to_owned(), content(schema));
+        }
+        let problem = json!({ "description": "A refusal (RFC 9457).", "content": { "application/problem+json":
+            { "schema": { "$ref": "#/components/schemas/Problem" } } } });
+        let mut described = json!({
+            "summary": self.summary,
+            "security": security,
+            "parameters": self.parameters(),
+            "responses": { self.answer.0.to_string(): answer, "default": problem },
+        });
+        if let (Some(schema), Some(described)) = (self.body, described.as_object_mut()) {
+            described.insert("requestBody".to_owned(), json!({ "required": true, "content": content(schema) }));
+        }
+        described
+    }
+
+    /// What stands in braces in the path, and `Idempotency-Key` where it is taken.
+    fn parameters(&self) -> Value {
+        let names = self.path.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'));
+        let mut all: Vec<Value> = names
+            .map(|name| json!({ "name": name, "in": "path", "required": true, "schema": { "type": "string" } }))
+            .collect();
+        if matches!(self.body, Some("NewKey" | "Titled" | "NewPlayback")) && self.method == "post" {
+            all.push(json!({ "name": "Idempotency-Key", "in": "header", "schema": { "type": "string", "maxLength": 200 } }));
+        }
+        if self.answer.1.is_some_and(|schema| schema.ends_with("Page")) {
+            all.push(json!({ "name": "after", "in": "query", "schema": { "type": "string" },
+                "description": "`next` of the page before." }));
+        }
+        json!(all)
+    }
+}
+
+fn operations() -> Vec<Operation> {
+    let op = |method, path, summary, who, body, answer| Operation { method, path, summary, who, body, answer };
+    use Who::{Anybody, Edge, Key};
+    vec![
+        op("get", "/healthz", "Whether the origin serves.", Anybody, None, (200, None)),
+        op("get", "/.well-known/jwks.json", "The keys that tokens are signed with (RFC 7517).", Anybody, None, (200, Some("Jwks"))),
+        op("post", "/v1/login", "Exchange an API key for a page's cookie.", Anybody, Some("Login"), (200, Some("Me"))),
+        op("post", "/v1/logout", "End a page's login.", Anybody, None, (204, None)),
+        op("get", "/v1/me", "Whose key this is.", Key, None, (200, Some("Me"))),
+        op("get", "/v1/keys", "API keys, without their secrets.", Key, None, (200, Some("KeyPage"))),
+        op("post", "/v1/keys", "Make an API key; its secret is shown this once.", Key, Some("NewKey"), (201, Some("Key"))),
+        op("delete", "/v1/keys/{id}", "Remove an API key and its logins.", Key, None, (204, None)),
+        op("get", "/v1/courses", "Courses; a creator's own.", Key, None, (200, Some("CoursePage"))),
+        op("post", "/v1/courses", "Make a course.", Key, Some("Titled"), (201, Some("Course"))),
+        op("get", "/v1/courses/{id}", "One course.", Key, None, (200, Some("Course"))),
+        op("patch", "/v1/courses/{id}", "Rename a course.", Key, Some("Titled"), (200, Some("Course"))),
+        op("delete", "/v1/courses/{id}", "Remove a course with its lessons.", Key, None, (204, None)),
+        op("get", "/v1/courses/{id}/lessons", "A course's lessons.", Key, None, (200, Some("LessonPage"))),
+        op("post", "/v1/courses/{id}/lessons", "Make a lesson.", Key, Some("Titled"), (201, Some("Lesson"))),
+        op("get", "/v1/lessons/{id}", "One lesson.", Key, None, (200, Some("Lesson"))),
+        op("patch", "/v1/lessons/{id}", "Rename a lesson.", Key, Some("Titled"), (200, Some("Lesson"))),
+        op("delete", "/v1/lessons/{id}", "Remove a lesson: its playback ends at once.", Key, None, (204, None)),
+        op("get", "/v1/lessons/{id}/events", "The lesson whenever it changes: server-sent events `lesson`.", Key, None, (200, None)),
+        op("post", "/v1/lessons/{id}/media", "Upload a whole file in one body.", Key, None, (202, Some("Lesson"))),
+        op("options", "/v1/uploads", "What of tus is spoken.", Anybody, None, (204, None)),
+        op("post", "/v1/uploads", "Begin an upload after tus 1.0; metadata `lesson` and `filename`.", Key, None, (201, None)),
+        op("head", "/v1/uploads/{id}", "Where to go on.", Key, None, (200, None)),
+        op("patch", "/v1/uploads/{id}", "Bytes at an offset.", Key, None, (204, None)),
+        op("delete", "/v1/uploads/{id}", "Give an upload up.", Key, None, (204, None)),
+        op("put", "/v1/entitlements", "Let a user watch a course.", Key, Some("Entitlement"), (204, None)),
+        op("get", "/v1/entitlements/{user}", "The courses that a user may watch.", Key, None, (200, Some("IdPage"))),
+        op("delete", "/v1/entitlements/{user}/{course}", "Take an entitlement away; running sessions end.", Key, None, (204, None)),
+        op("post", "/v1/playback", "A token for an entitled user, and where to begin.", Key, Some("NewPlayback"), (201, Some("Playback"))),
+        op("delete", "/v1/sessions/{id}", "Revoke a session.", Key, None, (204, None)),
+        op("post", "/v1/sessions/{id}/lease", "Hold a viewer's stream.", Edge, None, (204, None)),
+        op("get", "/v1/revocations", "What was revoked or is to be purged, behind `after`, waiting at most `wait`.", Edge, None, (200, Some("Revocations"))),
+        op("get", "/v1/audit", "Who did what, the newest first.", Key, None, (200, Some("AuditPage"))),
+        op("post", "/v1/tasks/lease", "Lease a task; 204 when there is none.", Key, Some("Wish"), (200, Some("Task"))),
+        op("get", "/v1/tasks/{id}/source", "The recording, by ranges.", Key, None, (200, None)),
+        op("put", "/v1/tasks/{id}/objects/{path}", "Hand an object over.", Key, None, (201, None)),
+        op("post", "/v1/tasks/{id}/heartbeat", "The worker lives; what it made since is committed.", Key, Some("Heartbeat"), (200, Some("Cancel"))),
+        op("post", "/v1/tasks/{id}/complete", "The task is done.", Key, Some("Completion"), (204, None)),
+        op("post", "/v1/tasks/{id}/fail", "The task failed.", Key, Some("Failure"), (204, None)),
+        op("get", "/v/{lesson}/{path}", "Media, for edges.", Edge, None, (200, None)),
+    ]
+}
+
+/// An object of which all properties are required, but for those whose name ends in `?`.
+fn object(properties: &[(&str, Value)]) -> Value {
+    let required: Vec<&str> = properties.iter().map(|(name, _)| *name).filter(|name| !name.ends_with('?')).collect();
+    let properties: Map<String, Value> =
+        properties.iter().map(|(name, schema)| (name.trim_end_matches('?').to_owned(), schema.clone())).collect();
+    json!({ "type": "object", "required": required, "properties": properties })
+}
+
+fn page(schema: Value) -> Value {
+    object(&[("items", json!({ "type": "array", "items": schema })), ("next", json!({ "type": ["string", "integer", "null"] }))])
+}
+
+fn schemas() -> Value {
+    let (text, whole, number) = (json!({ "type": "string" }), json!({ "type": "integer" }), json!({ "type": "number" }));
+    let (truth, any) = (json!({ "type": "boolean" }), json!({}));
+    let id = json!({ "type": "string", "pattern": "^[a-z0-9]{1,32}$" });
+    let role = json!({ "type": "string", "enum": ["admin", "creator", "shop", "worker"] });
+    let states = json!({ "type": "string", "enum": ["awaiting_upload", "uploading", "queued", "transcoding", "ready", "failed"] });
+    let list = |schema: &Value| json!({ "type": "array", "items": schema });
+    let reference = |name: &str| json!({ "$ref": format!("#/components/schemas/{name}") });
+    let key = [("id", id.clone()), ("role", role.clone()), ("name", text.clone())];
+    let rendition = object(&[("height", whole.clone()), ("codec", text.clone()), ("bandwidth", whole.clone())]);
+    let error = json!({ "type": ["object", "null"], "required": ["code", "detail"], "properties": { "code": text, "detail": text } });
+    json!({
+        "Problem": object(&[("type", text.clone()), ("title", text.clone()), ("status", whole.clone()), ("code", text.clone()), ("detail", text.clone())]),
+        "Jwks": object(&[("keys", list(&any))]),
+        "Login": object(&[("key", text.clone())]),
+        "Me": object(&key),
+        "NewKey": object(&[("role", role.clone()), ("name", text.clone())]),
+        "Key": object(&[("id", id.clone()), ("role", role), ("name", text.clone()), ("key", json!({ "type": ["string", "null"] }))]),
+        "KeyPage": page(object(&key)),
+        "Titled": object(&[("title", json!({ "type": "string", "minLength": 1, "maxLength": 200 }))]),
+        "Course": object(&[("id", id.clone()), ("title", text.clone())]),
+        "CoursePage": page(reference("Course")),
+        "Lesson": object(&[
+            ("id", id.clone()), ("course", id.clone()), ("title", text.clone()), ("state", states), ("playable", truth.clone()),
+            ("progress", json!({ "type": "number", "minimum": 0, "maximum": 1 })),
+            ("duration", json!({ "type": ["number", "null"], "description": "Seconds." })),
+            ("renditions", list(&rendition)), ("error", error), ("version", json!({ "type": ["string", "null"] })),
+        ]),
+        "LessonPage": page(reference("Lesson")),
+        "Entitlement": object(&[("user", text.clone()), ("course", id.clone()), ("expires?", json!({ "type": ["string", "integer", "null"],
+            "description": "RFC 3339, or seconds since 1970." }))]),
+        "IdPage": page(id.clone()),
+        "NewPlayback": object(&[("user?", text.clone()), ("lesson", id.clone()), ("max_height?", whole.clone()),
+            ("preview?", json!({ "type": "number", "minimum": 1, "maximum": 3600 }))]),
+        "Playback": object(&[("url", text.clone()), ("urls", list(&text)), ("token", text.clone()), ("session", id.clone()),
+            ("expires_at", json!({ "type": "string", "format": "date-time" }))]),
+        "Revocations": object(&[("next", whole), ("events", list(&object(&[])))]),
+        "AuditPage": page(object(&[("at", text.clone()), ("actor", text.clone()), ("action", text.clone()), ("subject", text.clone()), ("detail", text.clone())])),
+        "Wish": object(&[("wait?", number.clone())]),
+        "Task": object(&[("id", id.clone()), ("spec", object(&[])), ("source", object(&[("url", text.clone())])), ("lease", text.clone()),
+            ("lease_seconds", number.clone()), ("objects", object(&[("url", text.clone())]))]),
+        "Heartbeat": object(&[("lease", text.clone()), ("progress?", number), ("handed?", list(&object(&[])))]),
+        "Cancel": object(&[("cancel", truth.clone())]),
+        "Completion": object(&[("lease", text.clone()), ("segments?", list(&object(&[]))), ("report?", json!({ "type": ["object", "null"] }))]),
+        "Failure": object(&[("lease", text.clone()), ("code", text.clone()), ("detail?", text), ("retry?", truth)]),
+    })
 }

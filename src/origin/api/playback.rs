@@ -15,7 +15,7 @@ use crate::origin::App;
 use crate::origin::auth::Caller;
 use crate::origin::date;
 use crate::origin::error::Refusal;
-use crate::origin::request::{self, Json};
+use crate::origin::request::{self, Once, Repeat};
 use crate::token::Claims;
 
 #[derive(Deserialize)]
@@ -31,10 +31,16 @@ pub(super) struct Wanted {
     /// The session that goes on, where the page renews its token: a new one would count as a second stream.
     #[serde(default)]
     session: Option<String>,
+    /// Only so many seconds from the start, for a user who has not bought the course.
+    #[serde(default)]
+    preview: Option<f64>,
 }
 
-pub(super) async fn start(State(app): State<Arc<App>>, caller: Caller, Json(wanted): Json<Wanted>) -> Answer {
-    let answer = begin(&app, &caller, wanted).await;
+/// The longest preview, in seconds.
+const LONGEST_PREVIEW: f64 = 3600.0;
+
+pub(super) async fn start(State(app): State<Arc<App>>, caller: Caller, Once { value: wanted, repeat }: Once<Wanted>) -> Answer {
+    let answer = begin(&app, &caller, wanted, &repeat).await;
     let result = match &answer {
         Ok(_) => "ok",
         Err(Refusal::NotEntitled) => "not_entitled",
@@ -45,13 +51,23 @@ pub(super) async fn start(State(app): State<Arc<App>>, caller: Caller, Json(want
     answer
 }
 
-async fn begin(app: &App, caller: &Caller, wanted: Wanted) -> Answer {
+async fn begin(app: &App, caller: &Caller, wanted: Wanted, repeat: &Repeat) -> Answer {
     caller.is(&[Role::Shop, Role::Creator])?;
     let now = app.clock.unix_millis();
     let mut tx = app.db.begin().await?;
     let lesson = catalog::lesson(&mut tx, &request::id(&wanted.lesson)?).await?.ok_or(Refusal::NotFound)?;
     caller.sees(&lesson.owner)?;
-    let viewer = entitled(&mut tx, caller, &lesson, wanted.user.as_deref(), now).await?;
+    if let Some(answer) = repeat.answered(&mut tx, caller).await? {
+        return Ok(answer);
+    }
+    if wanted.preview.is_some_and(|seconds| !(1.0..=LONGEST_PREVIEW).contains(&seconds)) {
+        return Err(Refusal::Invalid("A preview has 1 to 3600 seconds.".to_owned()));
+    }
+    let viewer = match (&wanted.user, wanted.preview) {
+        // The shop decides who may look in; nothing was bought that could be looked up.
+        (Some(user), Some(_)) => request::viewer(user)?,
+        (user, _) => entitled(&mut tx, caller, &lesson, user.as_deref(), now).await?,
+    };
     let version = catalog::playing_version(&mut tx, &lesson.id).await?.filter(|version| version.playable);
     let version = version.ok_or(Refusal::NotPlayable)?;
     let ttl = i64::try_from(app.config.tokens.ttl.get().as_millis()).unwrap_or(i64::MAX);
@@ -67,9 +83,10 @@ async fn begin(app: &App, caller: &Caller, wanted: Wanted) -> Answer {
         jti: Some(session.to_string()),
         paths: vec![format!("/v/{}/", lesson.id)],
         max_height: wanted.max_height,
+        preview: wanted.preview,
         ..Claims::default()
     };
-    let token = app.signer.sign(&claims).map_err(|error| Refusal::Invalid(format!("The token can't be made: {error}.")))?;
+    let token = app.keys.signer().sign(&claims).map_err(|error| Refusal::Invalid(format!("The token can't be made: {error}.")))?;
     let new = NewSession {
         id: session.clone(),
         viewer,
@@ -82,7 +99,6 @@ async fn begin(app: &App, caller: &Caller, wanted: Wanted) -> Answer {
     } else if !catalog::renew_session(&mut tx, &new, now).await? {
         return Err(Refusal::SessionRevoked);
     }
-    tx.commit().await?;
     let urls = spread(&app.config.edges, &session)
         .map(|edge| format!("{edge}/t/{token}/v/{}/master.m3u8", lesson.id))
         .collect::<Vec<_>>();
@@ -93,6 +109,8 @@ async fn begin(app: &App, caller: &Caller, wanted: Wanted) -> Answer {
         "session": session,
         "expires_at": date::write(expires.saturating_mul(1000)),
     });
+    repeat.keep(&mut tx, caller, StatusCode::CREATED, &body, now).await?;
+    tx.commit().await?;
     Ok((StatusCode::CREATED, [(header::CACHE_CONTROL, "no-store")], axum::Json(body)).into_response())
 }
 

@@ -1,0 +1,73 @@
+//! The signing keys over time. A key that appears in the directory is published at once and signs only after
+//! `tokens.announce`, when every edge has had time to learn of it; older keys stay published for as long as their files
+//! stay. So a rotation refuses nobody.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use serde_json::Value;
+
+use super::{App, Tokens};
+use crate::time::{Instant, monotonic};
+use crate::token::{KeyError, Signer};
+
+/// The keys in force.
+pub(super) struct Keys {
+    signer: ArcSwap<Signer>,
+    published: ArcSwap<Value>,
+    /// When the newest key was first seen, while it does not sign yet.
+    seen: ArcSwap<Option<(String, Instant)>>,
+}
+
+fn open(tokens: &Tokens) -> Result<Signer, KeyError> {
+    Signer::open(&tokens.keys, &tokens.issuer, &tokens.audience)
+}
+
+impl Keys {
+    pub(super) async fn open(tokens: &Tokens) -> Result<Self, KeyError> {
+        let tokens = tokens.clone();
+        let signer = tokio::task::spawn_blocking(move || open(&tokens)).await;
+        let signer = signer.map_err(|error| KeyError::Malformed(error.to_string()))??;
+        let published = ArcSwap::from_pointee(signer.jwks());
+        Ok(Self { signer: ArcSwap::from_pointee(signer), published, seen: ArcSwap::from_pointee(None) })
+    }
+
+    /// Who signs now.
+    pub(super) fn signer(&self) -> Arc<Signer> {
+        self.signer.load_full()
+    }
+
+    /// The JWK Set.
+    pub(super) fn published(&self) -> Arc<Value> {
+        self.published.load_full()
+    }
+
+    /// Reads the directory again. What can't be read leaves the keys in force as they are.
+    pub(super) async fn look(&self, app: &App) {
+        let tokens = app.config.tokens.clone();
+        let announce = tokens.announce.get();
+        let fresh = match tokio::task::spawn_blocking(move || open(&tokens)).await {
+            Ok(Ok(fresh)) => fresh,
+            Ok(Err(error)) => return tracing::error!(%error, "the signing keys can't be read; those in force stay"),
+            Err(_) => return,
+        };
+        self.published.store(Arc::new(fresh.jwks()));
+        let kid = fresh.kid().as_str().to_owned();
+        if self.signer.load().kid().as_str() == kid {
+            self.seen.store(Arc::new(None));
+            return;
+        }
+        match &**self.seen.load() {
+            Some((known, since)) if *known == kid => {
+                if since.elapsed() >= announce {
+                    tracing::info!(kid, "a new key signs from now on");
+                    self.signer.store(Arc::new(fresh));
+                }
+            }
+            _ => {
+                tracing::info!(kid, "a new key is published");
+                self.seen.store(Arc::new(Some((kid, monotonic()))));
+            }
+        }
+    }
+}

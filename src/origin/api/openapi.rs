@@ -181,7 +181,7 @@ fn schemas() -> Value {
         "Entitlement": object(&[("user", text.clone()), ("course", id.clone()), ("expires?", json!({ "type": ["string", "integer", "null"],
             "description": "RFC 3339, or seconds since 1970." }))]),
         "IdPage": page(id.clone()),
-        "NewPlayback": object(&[("user?", text.clone()), ("lesson", id.clone()), ("max_height?", whole.clone()),
+        "NewPlayback": object(&[("user?", text.clone()), ("lesson", id.clone()), ("max_height?", whole.clone()), ("session?", id.clone()), ("session?", id.clone()),
             ("preview?", json!({ "type": "number", "minimum": 1, "maximum": 3600 }))]),
         "Playback": object(&[("url", text.clone()), ("urls", list(&text)), ("token", text.clone()), ("session", id.clone()),
             ("expires_at", json!({ "type": "string", "format": "date-time" }))]),

@@ -77,7 +77,10 @@ mod tests {
     fn headers_become_a_configuration_record() {
         let (record, name) = configuration(HEADERS).unwrap();
         assert_eq!(name, "avc1.64001f");
-        assert_eq!(record, [1, 0x64, 0, 0x1f, 0xff, 0xe1, 0, 5, 0x67, 0x64, 0, 0x1f, 0xac, 1, 0, 2, 0x68, 0xee, 0xfd, 0xf8, 0xf8, 0]);
+        assert_eq!(
+            record,
+            [1, 0x64, 0, 0x1f, 0xff, 0xe1, 0, 5, 0x67, 0x64, 0, 0x1f, 0xac, 1, 0, 2, 0x68, 0xee, 0xfd, 0xf8, 0xf8, 0]
+        );
         assert!(configuration(&[0, 0, 1, 0x67, 0x64]).is_none() && configuration(&[]).is_none());
     }
 

@@ -260,7 +260,13 @@ fn elementary_stream(out: &mut Vec<u8>, config: &[u8], bitrate: u32) {
 /// A fragment of one track that spans `start .. start + duration` ticks. `samples` are in decode order; each is shown
 /// until the next in presentation order, the last until the end. `delay` is the constant by which frames are
 /// reordered at most, in ticks, the same for the whole track.
-pub fn fragment(sequence: u32, start: u64, duration: u64, delay: u32, samples: &[Sample]) -> Result<Fragment, FragmentError> {
+pub fn fragment(
+    sequence: u32,
+    start: u64,
+    duration: u64,
+    delay: u32,
+    samples: &[Sample],
+) -> Result<Fragment, FragmentError> {
     if samples.is_empty() {
         return Err(FragmentError::Empty);
     }
@@ -271,8 +277,14 @@ pub fn fragment(sequence: u32, start: u64, duration: u64, delay: u32, samples: &
     if !ordered || times.first() != Some(&start) || times.last().is_some_and(|last| *last >= end) {
         return Err(FragmentError::Times);
     }
+    let times = decode_times(samples, &times, delay);
     let ends = times.iter().skip(1).copied().chain([end]);
-    let durations: Vec<u32> = times.iter().zip(ends).map(|(a, b)| u32::try_from(b - a)).collect::<Result<_, _>>().map_err(|_| FragmentError::Times)?;
+    let durations: Vec<u32> = times
+        .iter()
+        .zip(ends)
+        .map(|(a, b)| u32::try_from(b - a))
+        .collect::<Result<_, _>>()
+        .map_err(|_| FragmentError::Times)?;
     let offsets: Vec<i32> = samples
         .iter()
         .zip(&times)
@@ -310,7 +322,29 @@ pub fn fragment(sequence: u32, start: u64, duration: u64, delay: u32, samples: &
     Ok(Fragment { bytes, key_bytes })
 }
 
-fn track_run(out: &mut Vec<u8>, start: u64, samples: &[Sample], (durations, uniform): (&[u32], bool), offsets: &[i32], data_offset: i32) {
+/// When samples are decoded: one after the other at the times at which frames are shown. Where frames stand for
+/// longer, a frame that is shown soon may be decoded after one that is shown much later; it is then brought forward,
+/// so that none is decoded later than `delay` after it is shown.
+fn decode_times(samples: &[Sample], shown: &[u64], delay: u32) -> Vec<u64> {
+    let mut times = shown.to_vec();
+    let (mut soonest, mut next) = (u64::MAX, u64::MAX);
+    for (sample, time) in samples.iter().zip(&mut times).rev() {
+        soonest = soonest.min(sample.pts);
+        *time = (*time).min(soonest.saturating_add(u64::from(delay))).min(next.saturating_sub(1));
+        next = *time;
+    }
+    // A decode order so wild that it would begin too early keeps the plain times, with negative offsets.
+    if times.first() == shown.first() { times } else { shown.to_vec() }
+}
+
+fn track_run(
+    out: &mut Vec<u8>,
+    start: u64,
+    samples: &[Sample],
+    (durations, uniform): (&[u32], bool),
+    offsets: &[i32],
+    data_offset: i32,
+) {
     const DEFAULT_BASE_IS_MOOF: u32 = 0x2_0000;
     const DEFAULT_DURATION: u32 = 0x8;
     const DEFAULT_FLAGS: u32 = 0x20;
@@ -332,7 +366,11 @@ fn track_run(out: &mut Vec<u8>, start: u64, samples: &[Sample], (durations, unif
     let reordered = offsets.iter().any(|o| *o != 0);
     let each_flags = !all_key && !only_first_key;
     let flag = |on: bool, bit: u32| if on { bit } else { 0 };
-    let flags = 0x201 | flag(!all_key && only_first_key, 0x4) | flag(!uniform, 0x100) | flag(each_flags, 0x400) | flag(reordered, 0x800);
+    let flags = 0x201
+        | flag(!all_key && only_first_key, 0x4)
+        | flag(!uniform, 0x100)
+        | flag(each_flags, 0x400)
+        | flag(reordered, 0x800);
     full(out, b"trun", 1, flags, |out| {
         u32s(out, &[u32::try_from(samples.len()).unwrap_or(u32::MAX)]);
         out.extend(data_offset.to_be_bytes());

@@ -70,7 +70,7 @@ impl Rate {
 
     /// The standard rate that this one is but for rounding (`2997/100` is `30000/1001`), else itself.
     fn named(self) -> Rate {
-        let near = |r: &&Rate| (r.fps() - self.fps()).abs() < 0.0002 * self.fps();
+        let near = |r: &&Rate| (r.fps() - self.fps()).abs() < 0.0005 * self.fps();
         STANDARD.iter().find(near).copied().unwrap_or(self)
     }
 }
@@ -133,7 +133,8 @@ impl Grid {
 
     /// When frame `frame` is shown, in units of `per_second` (rounded down).
     pub fn frame_time(&self, frame: u64, per_second: u64) -> u64 {
-        let ticks = u128::from(frame) * u128::from(self.rate.den) * u128::from(per_second) / u128::from(self.rate.num.max(1));
+        let ticks =
+            u128::from(frame) * u128::from(self.rate.den) * u128::from(per_second) / u128::from(self.rate.num.max(1));
         u64::try_from(ticks).unwrap_or(u64::MAX)
     }
 

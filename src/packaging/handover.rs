@@ -109,7 +109,10 @@ impl Handover {
                 if (self.start, self.duration) != track.segment(&plan.grid, self.n) {
                     return Err(wrong("another start or duration"));
                 }
-                if self.key_bytes.is_some_and(|bytes| bytes > self.bytes || !matches!(track.kind, TrackKind::Video { .. })) {
+                if self
+                    .key_bytes
+                    .is_some_and(|bytes| bytes > self.bytes || !matches!(track.kind, TrackKind::Video { .. }))
+                {
                     return Err(wrong("a key frame larger than its segment"));
                 }
                 Ok(())

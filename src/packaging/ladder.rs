@@ -17,7 +17,11 @@ const BITRATES: std::ops::RangeInclusive<u64> = 8_000..=400_000_000;
 impl std::str::FromStr for Bitrate {
     type Err = String;
     fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = || format!("\"{text}\" is no bit rate: write bits per second as a whole number, or such as \"800kbps\" or \"5Mbps\"");
+        let wrong = || {
+            format!(
+                "\"{text}\" is no bit rate: write bits per second as a whole number, or such as \"800kbps\" or \"5Mbps\""
+            )
+        };
         let digits = text.bytes().take_while(|b| b.is_ascii_digit() || *b == b'.').count();
         let (number, unit) = text.split_at(digits);
         let scale = match unit.trim() {
@@ -269,7 +273,8 @@ mod tests {
 
     #[test]
     fn h264_is_always_kept() {
-        let ladder: Ladder = toml::from_str("[[video]]\nheight = 720\ncodec = \"av1\"\nmax_bitrate = \"2Mbps\"").unwrap();
+        let ladder: Ladder =
+            toml::from_str("[[video]]\nheight = 720\ncodec = \"av1\"\nmax_bitrate = \"2Mbps\"").unwrap();
         let codecs: Vec<_> = ladder.fit(1280, 720).iter().map(|f| f.rung.codec).collect();
         assert_eq!(codecs, [VideoCodec::H264, VideoCodec::Av1]);
     }

@@ -4,10 +4,12 @@
 //! Pure: no I/O, no clock, no FFmpeg and nothing of the origin. The origin, the worker and the task process agree
 //! on these types alone. HLS follows RFC 8216bis, CMAF ISO/IEC 23000-19 and DASH ISO/IEC 23009-1.
 
+pub mod av1;
 pub mod avc;
 pub mod cmaf;
 pub mod grid;
 pub mod handover;
+pub mod hevc;
 pub mod index;
 pub mod info;
 pub mod ladder;

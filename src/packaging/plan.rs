@@ -254,7 +254,14 @@ fn video_tasks(info: &MediaInfo, video: &VideoInfo, fitted: &[Fitted], grid: &Gr
     }
 }
 
-fn audio_tasks(info: &MediaInfo, audio: &AudioInfo, track: &str, ladder: &Ladder, grid: &Grid, tasks: &mut Vec<PlannedTask>) {
+fn audio_tasks(
+    info: &MediaInfo,
+    audio: &AudioInfo,
+    track: &str,
+    ladder: &Ladder,
+    grid: &Grid,
+    tasks: &mut Vec<PlannedTask>,
+) {
     let segment_ms = grid.frame_time(u64::from(grid.frames_per_segment), 1000).max(1);
     let each = u32::try_from(AUDIO_TASK_MS.div_ceil(segment_ms)).unwrap_or(1);
     for (first_segment, segments) in stretches(grid.segments(), each) {

@@ -80,7 +80,11 @@ fn sample(out: &Path, duration: Span) -> ExitCode {
         return ExitCode::from(2);
     }
     let parent = out.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let made = tempfile::Builder::new().prefix(".sample-").suffix(".mp4").tempfile_in(parent).map_err(|cause| cause.to_string());
+    let made = tempfile::Builder::new()
+        .prefix(".sample-")
+        .suffix(".mp4")
+        .tempfile_in(parent)
+        .map_err(|cause| cause.to_string());
     let made = made.and_then(|file| {
         let path = file.into_temp_path();
         task::sample::make(&path, seconds).map_err(|error| error.to_string())?;

@@ -60,7 +60,8 @@ pub(crate) async fn run<S: Source>(job: &Job, source: Arc<S>, events: mpsc::Send
 }
 
 async fn run_unbounded<S: Source>(job: &Job, source: Arc<S>, events: mpsc::Sender<Event>) -> Result<(), Failure> {
-    let started = start().map_err(|cause| Failure::machinery("task_not_started", format!("a task can't be started: {cause}")))?;
+    let started =
+        start().map_err(|cause| Failure::machinery("task_not_started", format!("a task can't be started: {cause}")))?;
     let Started { mut child, socket } = started;
     let serve = serve(job, socket, source);
     let listen = async {
@@ -160,7 +161,9 @@ async fn listen(pipe: impl AsyncRead + Unpin, events: &mpsc::Sender<Event>) -> i
             return Ok(None);
         }
         let event = match serde_json::from_slice(&bytes).map_err(io::Error::other)? {
-            Message::Object { handover } if handover.bytes == body.len() as u64 => Event::Object(handover, Bytes::from(body)),
+            Message::Object { handover } if handover.bytes == body.len() as u64 => {
+                Event::Object(handover, Bytes::from(body))
+            }
             Message::Object { .. } => return Err(io::Error::other("an object of another size than it says")),
             Message::Progress { fraction } => Event::Progress(fraction.clamp(0.0, 1.0)),
             Message::Report { info } => Event::Report(Box::new(info)),
@@ -178,7 +181,8 @@ async fn pass_log_on(pipe: impl AsyncRead + Unpin) {
     while let Ok(Some(line)) = lines.next_segment().await {
         count += 1;
         if count <= LOG_LINES {
-            let text: String = String::from_utf8_lossy(&line).chars().filter(|c| !c.is_control()).take(LOG_LINE).collect();
+            let text: String =
+                String::from_utf8_lossy(&line).chars().filter(|c| !c.is_control()).take(LOG_LINE).collect();
             tracing::debug!(line = text, "task");
         }
     }

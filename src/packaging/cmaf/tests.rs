@@ -72,6 +72,16 @@ fn samples_that_do_not_fill_the_fragment_are_refused() {
     }
 }
 
+#[test]
+fn frames_that_stand_long_are_decoded_in_time() {
+    let sample = |pts, key| Sample { pts, key, data: vec![7; 10] };
+    // Shown at 0, 1, 25 and 50; decoded 0, 50, 25, 1.
+    let samples = [sample(0, true), sample(50, false), sample(25, false), sample(1, false)];
+    let times = decode_times(&samples, &[0, 1, 25, 50], 2);
+    assert_eq!(times, [0, 1, 2, 3]);
+    assert!(samples.iter().zip(&times).all(|(s, dts)| s.pts + 2 >= *dts));
+}
+
 proptest! {
     #[test]
     fn durations_add_up_and_offsets_lead_back(gaps in proptest::collection::vec(1u64..5000, 1..60), start in 0u64..1 << 40, seed in any::<u64>()) {

@@ -31,7 +31,10 @@ fn video_stretches(plan: &Plan) -> Vec<(u32, u32)> {
 fn the_first_task_is_one_segment_and_the_others_about_twelve_seconds() {
     let plan = plan(&info(60, 1), &Ladder::default()).unwrap();
     assert_eq!(video_stretches(&plan), [(0, 1), (1, 3), (4, 3), (7, 3), (10, 3), (13, 2)]);
-    assert_eq!(plan.tracks.iter().map(|t| t.name.as_str()).collect::<Vec<_>>(), ["v240", "v360", "v480", "v720", "a-en"]);
+    assert_eq!(
+        plan.tracks.iter().map(|t| t.name.as_str()).collect::<Vec<_>>(),
+        ["v240", "v360", "v480", "v720", "a-en"]
+    );
     let first = &plan.tasks[0];
     assert!(matches!(first.spec, TaskSpec::Video(_)) && matches!(plan.tasks[1].spec, TaskSpec::Audio(_)));
     assert_eq!((first.first_ms, first.duration_ms), (0, 4004));
@@ -51,7 +54,8 @@ fn tracks_of_one_language_get_paths_of_their_own() {
     for language in ["en", "fre", "", "x y", "eng"] {
         info.audio.push(AudioInfo { language: language.into(), ..AudioInfo::default() });
     }
-    let names: Vec<_> = plan(&info, &Ladder::default()).unwrap().tracks.iter().skip(4).map(|t| t.name.clone()).collect();
+    let names: Vec<_> =
+        plan(&info, &Ladder::default()).unwrap().tracks.iter().skip(4).map(|t| t.name.clone()).collect();
     assert_eq!(names, ["a-en", "a-en2", "a-fr", "a-und", "a-und2", "a-en3"]);
 }
 

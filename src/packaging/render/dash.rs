@@ -12,7 +12,8 @@ pub fn manifest(index: &Index<'_>, version: &str) -> Option<String> {
         return None;
     }
     let duration = seconds(index.plan().duration_ms);
-    let longest = index.tracks().iter().flat_map(|t| t.contiguous().map(|s| ticks_ms(s.duration, t.plan.timescale))).max()?;
+    let longest =
+        index.tracks().iter().flat_map(|t| t.contiguous().map(|s| ticks_ms(s.duration, t.plan.timescale))).max()?;
     let mut out = String::from("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n");
     let _ = writeln!(
         out,
@@ -23,7 +24,8 @@ pub fn manifest(index: &Index<'_>, version: &str) -> Option<String> {
     let _ = writeln!(out, "  <Period id=\"0\" start=\"PT0S\" duration=\"{duration}\">");
     let mut id = 0;
     for codec in ["avc1", "hvc1", "av01"] {
-        let pictures: Vec<_> = index.tracks().iter().filter(|t| t.plan.is_video() && codec_of(t).starts_with(codec)).collect();
+        let pictures: Vec<_> =
+            index.tracks().iter().filter(|t| t.plan.is_video() && codec_of(t).starts_with(codec)).collect();
         if !pictures.is_empty() {
             write_pictures(&mut out, index, &pictures, id, version);
             id += 1;
@@ -74,7 +76,11 @@ fn write_sound(out: &mut String, sound: &TrackIndex<'_>, id: u32, version: &str)
         out,
         "    <AdaptationSet id=\"{id}\" contentType=\"audio\" mimeType=\"audio/mp4\" lang=\"{language}\" segmentAlignment=\"true\" startWithSAP=\"1\">"
     );
-    let _ = writeln!(out, "      <Role schemeIdUri=\"urn:mpeg:dash:role:2011\" value=\"{}\"/>", if *default { "main" } else { "dub" });
+    let _ = writeln!(
+        out,
+        "      <Role schemeIdUri=\"urn:mpeg:dash:role:2011\" value=\"{}\"/>",
+        if *default { "main" } else { "dub" }
+    );
     let _ = writeln!(out, "      <Label>{}</Label>", escaped(label));
     let channels = sound.facts.as_ref().map_or(2, |f| f.channels);
     let _ = writeln!(

@@ -58,7 +58,9 @@ pub fn master(index: &Index<'_>, version: &str) -> Option<String> {
         .collect();
     variants.sort_by_key(|(peak, _, _)| *peak);
     // Players begin with the variant named first.
-    if let Some(start) = variants.iter().rposition(|(peak, _, t)| *peak <= START_BITS_PER_SECOND && codec(t).starts_with("avc1")) {
+    if let Some(start) =
+        variants.iter().rposition(|(peak, _, t)| *peak <= START_BITS_PER_SECOND && codec(t).starts_with("avc1"))
+    {
         let variant = variants.remove(start);
         variants.insert(0, variant);
     }
@@ -115,7 +117,13 @@ fn quoted(text: &str) -> String {
     text.chars().map(|c| if c == '"' { '\'' } else { c }).filter(|c| !c.is_control()).take(120).collect()
 }
 
-fn write_variant(out: &mut String, index: &Index<'_>, picture: &TrackIndex<'_>, rates: (u64, u64), sound: Option<&TrackIndex<'_>>) {
+fn write_variant(
+    out: &mut String,
+    index: &Index<'_>,
+    picture: &TrackIndex<'_>,
+    rates: (u64, u64),
+    sound: Option<&TrackIndex<'_>>,
+) {
     write_rates(out, rates.0, rates.1);
     let codecs = match sound {
         Some(sound) => format!("{},{}", codec(picture), codec(sound)),
@@ -177,7 +185,12 @@ pub fn iframe_playlist(index: &Index<'_>, track: &str) -> Option<String> {
     let mut out = head(index, track, "#EXT-X-PLAYLIST-TYPE:VOD\n#EXT-X-I-FRAMES-ONLY\n");
     for segment in track.contiguous() {
         let name = segment_name(segment.n, ticks_ms(segment.start, track.plan.timescale));
-        let _ = writeln!(out, "#EXTINF:{},\n#EXT-X-BYTERANGE:{}@0\n{name}", seconds(segment.duration, track.plan.timescale), segment.key_bytes?);
+        let _ = writeln!(
+            out,
+            "#EXTINF:{},\n#EXT-X-BYTERANGE:{}@0\n{name}",
+            seconds(segment.duration, track.plan.timescale),
+            segment.key_bytes?
+        );
     }
     out.push_str("#EXT-X-ENDLIST\n");
     Some(out)

@@ -6,7 +6,13 @@ use super::*;
 fn info() -> MediaInfo {
     MediaInfo {
         duration_us: 10_010_000,
-        video: Some(VideoInfo { width: 640, height: 360, sample_aspect: [1, 1], rate: Rate::new(30_000, 1001), ..VideoInfo::default() }),
+        video: Some(VideoInfo {
+            width: 640,
+            height: 360,
+            sample_aspect: [1, 1],
+            rate: Rate::new(30_000, 1001),
+            ..VideoInfo::default()
+        }),
         audio: vec![
             AudioInfo { language: "eng".into(), ..AudioInfo::default() },
             AudioInfo { language: "deu".into(), title: "Commentary \"B\" & <C>".into(), ..AudioInfo::default() },
@@ -20,7 +26,8 @@ fn all(plan: &Plan) -> Vec<Handover> {
     let mut out = Vec::new();
     for track in &plan.tracks {
         let codec = if track.is_video() { "avc1.64001e" } else { "mp4a.40.2" };
-        let facts = TrackFacts { codec: codec.into(), channels: if track.is_video() { 0 } else { 2 }, ..TrackFacts::default() };
+        let facts =
+            TrackFacts { codec: codec.into(), channels: if track.is_video() { 0 } else { 2 }, ..TrackFacts::default() };
         let base = Handover {
             path: track.init_path(),
             kind: Kind::Init,
@@ -38,7 +45,17 @@ fn all(plan: &Plan) -> Vec<Handover> {
             let (start, duration) = track.segment(&plan.grid, n);
             let path = track.segment_path(&plan.grid, n);
             let key_bytes = track.is_video().then_some(10_000);
-            out.push(Handover { path, kind: Kind::Segment, n, start, duration, bytes: 50_050, key_bytes, facts: None, ..base.clone() });
+            out.push(Handover {
+                path,
+                kind: Kind::Segment,
+                n,
+                start,
+                duration,
+                bytes: 50_050,
+                key_bytes,
+                facts: None,
+                ..base.clone()
+            });
         }
     }
     out
@@ -52,11 +69,24 @@ fn a_finished_lesson_names_measured_rates_and_every_segment() {
     let master = master(&index, "1").unwrap();
     let tag = "#EXT-X-STREAM-INF:BANDWIDTH=";
     assert_eq!(master.matches(tag).count(), 2);
-    assert!(master.contains(",CODECS=\"avc1.64001e,mp4a.40.2\",RESOLUTION=640x360,FRAME-RATE=29.970,VIDEO-RANGE=SDR,AUDIO=\"audio\""), "{master}");
+    assert!(
+        master.contains(
+            ",CODECS=\"avc1.64001e,mp4a.40.2\",RESOLUTION=640x360,FRAME-RATE=29.970,VIDEO-RANGE=SDR,AUDIO=\"audio\""
+        ),
+        "{master}"
+    );
     assert!(master.contains("\n1/v360/index.m3u8\n") && !master.contains("event.m3u8"), "{master}");
-    assert!(master.contains("NAME=\"English\",LANGUAGE=\"en\",DEFAULT=YES,AUTOSELECT=YES,CHANNELS=\"2\",URI=\"1/a-en/index.m3u8\""), "{master}");
+    assert!(
+        master.contains(
+            "NAME=\"English\",LANGUAGE=\"en\",DEFAULT=YES,AUTOSELECT=YES,CHANNELS=\"2\",URI=\"1/a-en/index.m3u8\""
+        ),
+        "{master}"
+    );
     assert!(master.contains("NAME=\"Commentary 'B' & <C>\",LANGUAGE=\"de\",DEFAULT=NO"), "{master}");
-    assert!(master.contains("#EXT-X-I-FRAME-STREAM-INF:") && master.contains("URI=\"1/v240/iframes.m3u8\""), "{master}");
+    assert!(
+        master.contains("#EXT-X-I-FRAME-STREAM-INF:") && master.contains("URI=\"1/v240/iframes.m3u8\""),
+        "{master}"
+    );
 
     let playlist = media_playlist(&index, "v360").unwrap();
     assert_eq!(
@@ -67,7 +97,10 @@ fn a_finished_lesson_names_measured_rates_and_every_segment() {
     );
     let manifest = manifest(&index, "1").unwrap();
     assert!(manifest.contains("<S t=\"0\" d=\"4004\" r=\"1\"/>\n            <S t=\"8008\" d=\"2002\"/>"), "{manifest}");
-    assert!(manifest.contains("media=\"1/v360/$Number%05d$-$Time$.m4s\"") && manifest.contains("&amp; &lt;C&gt;"), "{manifest}");
+    assert!(
+        manifest.contains("media=\"1/v360/$Number%05d$-$Time$.m4s\"") && manifest.contains("&amp; &lt;C&gt;"),
+        "{manifest}"
+    );
     let lesson: serde_json::Value = serde_json::from_str(&lesson_json(&index, &info(), "1")).unwrap();
     assert_eq!((lesson["complete"].as_bool(), lesson["renditions"].as_array().map(Vec::len)), (Some(true), Some(4)));
 }
@@ -83,11 +116,20 @@ fn a_growing_lesson_lists_what_is_there_without_a_gap() {
     assert!(media_playlist(&index, "v360").is_none() && manifest(&index, "1").is_none());
     let event = event_playlist(&index, "v360").unwrap();
     assert!(event.contains("#EXT-X-PLAYLIST-TYPE:EVENT\n#EXT-X-START:TIME-OFFSET=0"), "{event}");
-    assert!(event.contains("00000-0.m4s") && !event.contains("00001") && !event.contains("00002") && !event.contains("ENDLIST"), "{event}");
+    assert!(
+        event.contains("00000-0.m4s")
+            && !event.contains("00001")
+            && !event.contains("00002")
+            && !event.contains("ENDLIST"),
+        "{event}"
+    );
     assert!(event_playlist(&index, "v240").unwrap().ends_with("#EXT-X-ENDLIST\n"));
     let master = master(&index, "1").unwrap();
     let peak = plan.tracks.iter().find(|t| t.name == "v360").unwrap().peak_bitrate + plan.tracks[2].peak_bitrate;
-    assert!(master.contains(&format!("BANDWIDTH={peak},CODECS")) && master.contains("\n1/v360/event.m3u8\n"), "{master}");
+    assert!(
+        master.contains(&format!("BANDWIDTH={peak},CODECS")) && master.contains("\n1/v360/event.m3u8\n"),
+        "{master}"
+    );
 
     handovers.retain(|h| h.track != "a-de");
     let index = Index::new(&plan, &handovers);

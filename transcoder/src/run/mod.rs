@@ -134,6 +134,19 @@ fn cores() -> usize {
 }
 
 async fn probe(source: Arc<FileSource>, limits: &Limits) -> Result<MediaInfo, RunError> {
+    let mut tries = 1;
+    loop {
+        match probe_once(source.clone(), limits).await {
+            Err(RunError::Task(failure)) if failure.retry && tries < queue::TRIES => {
+                tracing::warn!(%failure, "probing again");
+                tries += 1;
+            }
+            ended => return ended,
+        }
+    }
+}
+
+async fn probe_once(source: Arc<FileSource>, limits: &Limits) -> Result<MediaInfo, RunError> {
     let (events, mut taken) = mpsc::channel(4);
     let job = Job { spec: TaskSpec::Probe, limits: limits.clone(), source_bytes: process::Source::size(&*source) };
     let take = async {

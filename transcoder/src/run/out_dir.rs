@@ -27,16 +27,23 @@ impl OutDir {
         let failed = |doing, cause| RunError::Output { doing, path: place.to_owned(), cause };
         let replaces = match fs::read_dir(place) {
             Ok(entries) => {
-                let names: Vec<_> = entries.map(|e| e.map(|e| e.file_name())).collect::<Result<_, _>>().map_err(|c| failed("reading", c))?;
+                let names: Vec<_> = entries
+                    .map(|e| e.map(|e| e.file_name()))
+                    .collect::<Result<_, _>>()
+                    .map_err(|c| failed("reading", c))?;
                 let ours = |name: &std::ffi::OsString| name.to_str().is_some_and(|name| OURS.contains(&name));
                 let whole = names.iter().any(|n| n == "lesson.json") && names.iter().all(ours);
                 if !names.is_empty() && !whole {
-                    return Err(usage("is not empty, and holds other things than an earlier output; name a new directory"));
+                    return Err(usage(
+                        "is not empty, and holds other things than an earlier output; name a new directory",
+                    ));
                 }
                 true
             }
             Err(cause) if cause.kind() == io::ErrorKind::NotFound => false,
-            Err(cause) if cause.kind() == io::ErrorKind::NotADirectory => return Err(usage("is a file; name a directory")),
+            Err(cause) if cause.kind() == io::ErrorKind::NotADirectory => {
+                return Err(usage("is a file; name a directory"));
+            }
             Err(cause) => return Err(failed("reading", cause)),
         };
         let absolute = std::path::absolute(place).map_err(|cause| failed("finding", cause))?;

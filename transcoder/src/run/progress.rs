@@ -49,7 +49,9 @@ impl Progress {
     pub(super) fn stage(&self, stage: &'static str) {
         self.bar.set_message(stage);
         if self.json {
-            line(&json!({"stage": stage, "fraction": if stage == "package" { 1.0 } else { 0.0 }, "speed": null, "remaining": null}));
+            line(
+                &json!({"stage": stage, "fraction": if stage == "package" { 1.0 } else { 0.0 }, "speed": null, "remaining": null}),
+            );
         }
     }
 
@@ -82,7 +84,9 @@ impl Progress {
         drop(state);
         if self.json {
             let round = |value: f64| (value * 1000.0).round() / 1000.0;
-            line(&json!({"stage": "transcode", "fraction": round(done), "speed": round(speed), "remaining": round(remaining)}));
+            line(
+                &json!({"stage": "transcode", "fraction": round(done), "speed": round(speed), "remaining": round(remaining)}),
+            );
         } else {
             self.bar.set_position((done * 1000.0) as u64);
             self.bar.set_prefix(format!("{speed:.1}x, {remaining:.0} s left"));
@@ -95,7 +99,9 @@ impl Progress {
         let seconds = index.plan().duration_ms as f64 / 1000.0;
         self.bar.finish_and_clear();
         if self.json {
-            line(&json!({"stage": "done", "fraction": 1.0, "speed": seconds / elapsed.max(1e-3), "remaining": 0.0, "warnings": info.warnings}));
+            line(
+                &json!({"stage": "done", "fraction": 1.0, "speed": seconds / elapsed.max(1e-3), "remaining": 0.0, "warnings": info.warnings}),
+            );
             return;
         }
         let names: Vec<&str> = index.tracks().iter().map(|t| t.plan.name.as_str()).collect();

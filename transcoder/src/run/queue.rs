@@ -15,7 +15,7 @@ use crate::process::{self, Event, Source};
 use crate::wire::Job;
 
 /// How often a task is tried when the failure may pass.
-const TRIES: u32 = 3;
+pub(super) const TRIES: u32 = 3;
 
 /// Runs all tasks and returns what they handed over. The first failure ends all.
 pub(super) async fn run_all(
@@ -38,11 +38,14 @@ pub(super) async fn run_all(
         while running.len() < slots.max(1)
             && let Some((number, task)) = waiting.next()
         {
-            let work = Work { number, task: task.clone(), limits: limits.clone(), source: source.clone(), dir: dir.clone() };
+            let work =
+                Work { number, task: task.clone(), limits: limits.clone(), source: source.clone(), dir: dir.clone() };
             running.spawn(work.run(progress.clone()));
         }
         let Some(ended) = running.join_next().await else { return Ok(handovers) };
-        let ended = ended.unwrap_or_else(|cause| Err(RunError::Task(crate::wire::Failure::machinery("task_failed", cause.to_string()))));
+        let ended = ended.unwrap_or_else(|cause| {
+            Err(RunError::Task(crate::wire::Failure::machinery("task_failed", cause.to_string())))
+        });
         for handover in ended? {
             handover.check(plan).map_err(|cause| crate::wire::Failure::machinery("task_failed", cause.to_string()))?;
             handovers.push(handover);
@@ -64,7 +67,8 @@ impl Work {
         let mut tries = 1;
         loop {
             let (events, taken) = mpsc::channel(8);
-            let (ended, stored) = tokio::join!(process::run(&job, self.source.clone(), events), self.store(taken, &progress));
+            let (ended, stored) =
+                tokio::join!(process::run(&job, self.source.clone(), events), self.store(taken, &progress));
             match (ended, stored) {
                 (_, Err(error)) => return Err(error),
                 (Ok(()), Ok(handovers)) => {
@@ -97,7 +101,11 @@ impl Work {
 
     async fn write(&self, handover: &Handover, bytes: Bytes) -> Result<(), RunError> {
         // The path comes from a process that is not trusted.
-        let plain = |part: &str| !part.is_empty() && !part.starts_with('.') && part.bytes().all(|b| b.is_ascii_alphanumeric() || b"-.".contains(&b));
+        let plain = |part: &str| {
+            !part.is_empty()
+                && !part.starts_with('.')
+                && part.bytes().all(|b| b.is_ascii_alphanumeric() || b"-.".contains(&b))
+        };
         if !handover.path.split('/').all(plain) {
             return Err(crate::wire::Failure::machinery("task_failed", "a task named a path that is none").into());
         }

@@ -15,13 +15,13 @@ use ffmpeg_next as ff;
 use lyceum::packaging::TrackFacts;
 use lyceum::packaging::cmaf::SampleEntry;
 use lyceum::packaging::grid::{AAC_FRAME, AUDIO_RATE};
-use lyceum::packaging::task::AudioTask;
+use lyceum::packaging::task::{AudioTask, SourceStream};
 
 use super::TaskError;
 use super::cut::Cutter;
 use super::input::{self, known};
 use super::output::Output;
-use super::raw;
+use super::{level, raw};
 use super::source::Source;
 use crate::limits::Limits;
 use crate::wire::Message;
@@ -43,20 +43,21 @@ pub(super) fn run(task: &AudioTask, source: &Source, limits: &Limits, output: &O
     let from = first.saturating_sub(PREROLL_FRAMES) * AAC_FRAME;
     let to = (end + POSTROLL_FRAMES) * AAC_FRAME;
     let mut sound = Sound::new(from, to);
-    Decode::open(task, source, limits)?.fill(&mut sound)?;
+    Decode::open(&task.source, source, limits)?.fill(&mut sound)?;
     output.say(&Message::Progress { fraction: 0.7 }).map_err(TaskError::Source)?;
     sound.amplify(task.gain_db);
     encode(task, &sound, (first, end), output)
 }
 
 /// Stereo samples of the lesson's clock, silent where the source has none.
-struct Sound {
+pub(super) struct Sound {
     from: u64,
-    channels: [Vec<f32>; 2],
+    pub(super) channels: [Vec<f32>; 2],
 }
 
 impl Sound {
-    fn new(from: u64, to: u64) -> Self {
+    /// Silence from one sample to another of the lesson's clock.
+    pub(super) fn new(from: u64, to: u64) -> Self {
         let length = usize::try_from(to.saturating_sub(from)).unwrap_or(0);
         Self { from, channels: [vec![0.0; length], vec![0.0; length]] }
     }
@@ -85,39 +86,46 @@ impl Sound {
             let factor = 10f64.powf(gain_db / 20.0) as f32;
             self.channels.iter_mut().flatten().for_each(|sample| *sample *= factor);
         }
+        level::limit(&mut self.channels);
     }
 }
 
-struct Decode<'a> {
-    task: &'a AudioTask,
+/// Decodes one sound track, any stretches of it.
+pub(super) struct Decode<'a> {
+    origin_us: i64,
     source: &'a Source,
     input: Input,
     decoder: codec::decoder::Audio,
     stream: usize,
     base: ff::Rational,
     stream_start: i64,
+    moved: bool,
 }
 
 impl<'a> Decode<'a> {
-    fn open(task: &'a AudioTask, source: &'a Source, limits: &Limits) -> Result<Self, TaskError> {
+    /// Opens the track.
+    pub(super) fn open(track: &SourceStream, source: &'a Source, limits: &Limits) -> Result<Self, TaskError> {
         let mut input = input::open(source, limits)?;
-        let stream = task.source.stream as usize;
+        let stream = track.stream as usize;
         raw::keep_only(&mut input, stream);
         let (decoder, base, stream_start) = {
             let stream = input.stream(stream).ok_or_else(|| TaskError::Machinery("no such stream".to_owned()))?;
             let decoder = input::decoder(&stream, limits, 1)?.audio().map_err(TaskError::ffmpeg("decoding sound"))?;
             (decoder, stream.time_base(), known(stream.start_time()).unwrap_or(0))
         };
-        Ok(Self { task, source, input, decoder, stream, base, stream_start })
+        Ok(Self { origin_us: track.origin_us, source, input, decoder, stream, base, stream_start, moved: false })
     }
 
-    fn fill(mut self, sound: &mut Sound) -> Result<(), TaskError> {
+    /// Fills `sound` with what the track has there.
+    pub(super) fn fill(&mut self, sound: &mut Sound) -> Result<(), TaskError> {
         let wanted = i64::try_from(sound.from * 1_000_000 / u64::from(AUDIO_RATE)).unwrap_or(0);
-        let target = self.task.source.origin_us + wanted - RUN_UP_US;
-        if sound.from > 0 {
+        let target = self.origin_us + wanted - RUN_UP_US;
+        self.decoder.flush();
+        if sound.from > 0 || self.moved {
             let sought = self.input.seek(target, ..target).or_else(|_| self.input.seek(0, ..));
             sought.map_err(TaskError::ffmpeg("seeking"))?;
         }
+        self.moved = true;
         let mut placer = Placer::default();
         let mut frame = ff::frame::Audio::empty();
         loop {
@@ -157,7 +165,7 @@ impl<'a> Decode<'a> {
     /// Where a frame's first sample lies on the lesson's clock, in samples of 48 kHz with a fraction.
     fn position(&self, frame: &ff::frame::Audio) -> Option<f64> {
         let pts = frame.timestamp().and_then(known).or_else(|| frame.pts())?;
-        let origin = self.task.source.origin_us as f64 / 1e6;
+        let origin = self.origin_us as f64 / 1e6;
         let ticks = f64::from(self.base.numerator()) / f64::from(self.base.denominator().max(1));
         let mut seconds = pts as f64 * ticks;
         let samples = frame.samples() as f64 / f64::from(frame.rate().max(1));
@@ -185,7 +193,12 @@ struct Placer {
 }
 
 impl Placer {
-    fn push(&mut self, position: Option<f64>, frame: &mut ff::frame::Audio, sound: &mut Sound) -> Result<(), TaskError> {
+    fn push(
+        &mut self,
+        position: Option<f64>,
+        frame: &mut ff::frame::Audio,
+        sound: &mut Sound,
+    ) -> Result<(), TaskError> {
         if frame.rate() == 0 || frame.samples() == 0 {
             return Ok(());
         }
@@ -206,7 +219,12 @@ impl Placer {
         }
         if self.resampler.is_none() {
             let made = ff::software::resampling::Context::get(
-                frame.format(), frame.channel_layout(), frame.rate(), SAMPLE, ChannelLayout::STEREO, AUDIO_RATE,
+                frame.format(),
+                frame.channel_layout(),
+                frame.rate(),
+                SAMPLE,
+                ChannelLayout::STEREO,
+                AUDIO_RATE,
             );
             self.resampler = Some((made.map_err(TaskError::ffmpeg("setting the resampler up"))?, shape));
         }
@@ -255,7 +273,8 @@ fn encode(task: &AudioTask, sound: &Sound, (first, end): (u64, u64), output: &Ou
         let config = raw::extradata(encoder.as_ref());
         let bitrate = u32::try_from(task.bitrate).unwrap_or(u32::MAX);
         let entry = SampleEntry::Aac { config, channels: 2, sample_rate: AUDIO_RATE, bitrate };
-        let facts = TrackFacts { codec: "mp4a.40.2".to_owned(), channels: 2, sample_rate: AUDIO_RATE, ..TrackFacts::default() };
+        let facts =
+            TrackFacts { codec: "mp4a.40.2".to_owned(), channels: 2, sample_rate: AUDIO_RATE, ..TrackFacts::default() };
         cutter.init(&entry, facts, "und")?;
     }
     let mut pending: VecDeque<(u64, Vec<u8>)> = VecDeque::new();
@@ -297,7 +316,8 @@ fn aac_frame(sound: &Sound, n: usize) -> ff::frame::Audio {
 }
 
 fn open_encoder(task: &AudioTask) -> Result<codec::encoder::audio::Encoder, TaskError> {
-    let found = codec::encoder::find_by_name("aac").ok_or_else(|| TaskError::Machinery("FFmpeg lacks its AAC encoder".to_owned()))?;
+    let found = codec::encoder::find_by_name("aac")
+        .ok_or_else(|| TaskError::Machinery("FFmpeg lacks its AAC encoder".to_owned()))?;
     let mut context = codec::Context::new_with_codec(found);
     context.set_flags(codec::Flags::GLOBAL_HEADER);
     let mut audio = context.encoder().audio().map_err(TaskError::ffmpeg("preparing an encoder"))?;

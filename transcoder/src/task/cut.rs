@@ -23,7 +23,13 @@ pub(super) struct Cutter<'a> {
 
 impl<'a> Cutter<'a> {
     /// A cutter for the segments `first .. first + count` of `track`.
-    pub(super) fn new(track: &'a str, grid: &'a Grid, picture: bool, (first, count): (u32, u32), output: &'a Output) -> Self {
+    pub(super) fn new(
+        track: &'a str,
+        grid: &'a Grid,
+        picture: bool,
+        (first, count): (u32, u32),
+        output: &'a Output,
+    ) -> Self {
         let end_segment = first.saturating_add(count).min(grid.segments());
         Self { track, grid, picture, delay: 0, output, segment: first, end_segment, samples: Vec::new() }
     }
@@ -83,7 +89,10 @@ impl<'a> Cutter<'a> {
         if self.segment == self.end_segment {
             return Ok(());
         }
-        Err(TaskError::Machinery(format!("{}: encoded up to segment {} of {}", self.track, self.segment, self.end_segment)))
+        Err(TaskError::Machinery(format!(
+            "{}: encoded up to segment {} of {}",
+            self.track, self.segment, self.end_segment
+        )))
     }
 
     fn hand(&mut self) -> Result<(), TaskError> {

@@ -13,7 +13,8 @@ use super::source::Source;
 use crate::limits::Limits;
 
 /// Demuxers that read one file and open no other.
-const FORMATS: &str = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,flv,mpegts,mpeg,mp3,wav,w64,ogg,aac,flac,aiff,caf,asf,mxf,mpegvideo";
+const FORMATS: &str =
+    "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,flv,mpegts,mpeg,mp3,wav,w64,ogg,aac,flac,aiff,caf,asf,mxf,mpegvideo";
 
 /// Decoders, by FFmpeg's names.
 const DECODERS: &str = "h264,hevc,vp8,vp9,libvpx,libvpx-vp9,av1,libdav1d,mpeg4,mpeg1video,mpeg2video,mpegvideo,msmpeg4v1,msmpeg4v2,\
@@ -78,7 +79,8 @@ fn refusal(source: &Source, cause: ff::Error) -> TaskError {
 
 /// A sentence for a file that holds nothing to play.
 fn classify(head: &[u8]) -> Refusal {
-    let text = std::str::from_utf8(head).ok().or_else(|| std::str::from_utf8(head.get(..head.len().saturating_sub(4))?).ok());
+    let text =
+        std::str::from_utf8(head).ok().or_else(|| std::str::from_utf8(head.get(..head.len().saturating_sub(4))?).ok());
     let start = text.map(|t| t.trim_start_matches('\u{feff}').trim_start().to_ascii_lowercase()).unwrap_or_default();
     let list = ["#extm3u", "ffconcat", "[playlist]", "<asx", "<smil", "# dvd"].iter().any(|p| start.starts_with(p));
     if list || start.starts_with('<') && start.contains("<mpd") {
@@ -87,7 +89,12 @@ fn classify(head: &[u8]) -> Refusal {
     }
     let starts = |magic: &[u8]| head.starts_with(magic);
     let at_four = |magic: &[u8]| head.get(4..).is_some_and(|rest| rest.starts_with(magic));
-    let still = starts(b"\x89PNG") || starts(b"\xff\xd8\xff") || starts(b"GIF8") || starts(b"BM") || starts(b"II*\0") || starts(b"MM\0*");
+    let still = starts(b"\x89PNG")
+        || starts(b"\xff\xd8\xff")
+        || starts(b"GIF8")
+        || starts(b"BM")
+        || starts(b"II*\0")
+        || starts(b"MM\0*");
     let webp = starts(b"RIFF") && head.get(8..).is_some_and(|rest| rest.starts_with(b"WEBP"));
     let detail = if still || webp || at_four(b"ftypheic") || at_four(b"ftypavif") {
         "This is a picture, not a video. Upload a recording with picture or sound."
@@ -107,7 +114,11 @@ pub(super) fn encrypted(facts: &StreamFacts) -> bool {
 }
 
 /// Opens the decoder of `stream`, threaded by frames over `threads`.
-pub(super) fn decoder(stream: &ff::Stream<'_>, limits: &Limits, threads: usize) -> Result<codec::decoder::Opened, TaskError> {
+pub(super) fn decoder(
+    stream: &ff::Stream<'_>,
+    limits: &Limits,
+    threads: usize,
+) -> Result<codec::decoder::Opened, TaskError> {
     let parameters = stream.parameters();
     let found = codec::decoder::find(parameters.id());
     let allowed = |codec: &ff::Codec| DECODERS.split(',').any(|name| name == codec.name());

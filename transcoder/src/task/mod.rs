@@ -7,6 +7,7 @@
 mod audio;
 mod cut;
 mod input;
+mod level;
 mod output;
 mod prepare;
 mod probe;
@@ -23,7 +24,6 @@ use lyceum::packaging::TaskSpec;
 use lyceum::packaging::info::{Refusal, RefusalCode};
 
 use crate::wire::{Failure, Job, Message, read_job};
-
 
 /// Why a task ends early, inside the task process.
 #[derive(Debug, thiserror::Error)]
@@ -56,10 +56,13 @@ impl TaskError {
     fn into_failure(self, source_failed: bool) -> Failure {
         const NO_MEMORY: ffmpeg_next::Error = ffmpeg_next::Error::Other { errno: ffmpeg_next::error::ENOMEM };
         match self {
-            _ if source_failed => Failure::machinery("task_source_unavailable", "The source could not be read to its end."),
+            _ if source_failed => {
+                Failure::machinery("task_source_unavailable", "The source could not be read to its end.")
+            }
             Self::Refused(refusal) => refusal.into(),
             Self::Ffmpeg { cause: NO_MEMORY, .. } => {
-                Refusal::new(RefusalCode::LimitExceeded, "The recording needs more memory than one task may use.").into()
+                Refusal::new(RefusalCode::LimitExceeded, "The recording needs more memory than one task may use.")
+                    .into()
             }
             Self::Ffmpeg { .. } | Self::Machinery(_) => Failure::machinery("task_failed", self.to_string()),
             Self::Source(cause) => Failure::machinery("task_source_unavailable", cause.to_string()),
@@ -69,6 +72,7 @@ impl TaskError {
 
 /// The whole life of a task process.
 pub(crate) fn main() -> ExitCode {
+    raw::close_inherited();
     let mut stdin = source::Socket::take();
     let job = match read_job(&mut stdin) {
         Ok(job) => job,

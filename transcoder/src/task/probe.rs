@@ -5,12 +5,16 @@ use ff::format::context::Input;
 use ff::format::stream::Disposition;
 use ff::{Stream, media};
 use ffmpeg_next as ff;
-use lyceum::packaging::info::{AudioInfo, MediaInfo, Refusal, RefusalCode, SubtitleInfo, VideoInfo};
 use lyceum::packaging::Rate;
+use lyceum::packaging::grid::AUDIO_RATE;
+use lyceum::packaging::task::SourceStream;
+use lyceum::packaging::info::{AudioInfo, MediaInfo, Refusal, RefusalCode, SubtitleInfo, VideoInfo};
 
 use super::TaskError;
+use super::audio::{Decode, Sound};
 use super::input::{self, known, micros};
 use super::raw::{self, StreamFacts};
+use super::level::Meter;
 use super::source::Source;
 use crate::limits::Limits;
 
@@ -19,6 +23,10 @@ const SAMPLED_PACKETS: usize = 20_000;
 /// Packets that are looked at for encryption.
 const FIRST_PACKETS: usize = 8;
 const SAMPLED_US: i64 = 30_000_000;
+/// Windows over which loudness is estimated, how long each is in seconds, and for how many tracks.
+const LOUDNESS_WINDOWS: u64 = 30;
+const WINDOW_S: u64 = 3;
+const MEASURED_TRACKS: usize = 8;
 /// How much of a file's end is read to see whether it is there, in microseconds.
 const END_READ_US: i64 = 3_000_000;
 /// Sound that ends this much after the picture does not lengthen the lesson, in microseconds.
@@ -29,7 +37,8 @@ const LEAD_US: i64 = 200_000;
 /// Probes the source.
 pub(super) fn probe(source: &Source, limits: &Limits) -> Result<MediaInfo, TaskError> {
     let mut input = input::open(source, limits)?;
-    let mut info = MediaInfo { bytes: source.size(), container: input.format().name().to_owned(), ..MediaInfo::default() };
+    let mut info =
+        MediaInfo { bytes: source.size(), container: input.format().name().to_owned(), ..MediaInfo::default() };
     let mut spans = Spans::default();
     let picture = best_picture(&input);
     if let Some(index) = picture
@@ -41,7 +50,9 @@ pub(super) fn probe(source: &Source, limits: &Limits) -> Result<MediaInfo, TaskE
         collect(&stream, limits, &mut info, &mut spans)?;
     }
     if info.video.is_none() && info.audio.is_empty() {
-        return Err(Refusal::new(RefusalCode::NotVideo, "The file has neither picture nor sound that can be played.").into());
+        return Err(
+            Refusal::new(RefusalCode::NotVideo, "The file has neither picture nor sound that can be played.").into()
+        );
     }
     refuse_encrypted_samples(&mut input)?;
     if spans.truncated(source.size()) {
@@ -64,7 +75,36 @@ pub(super) fn probe(source: &Source, limits: &Limits) -> Result<MediaInfo, TaskE
         let detail = format!("The recording is longer than {}, the longest that is taken.", limits.duration);
         return Err(Refusal::new(RefusalCode::LimitExceeded, detail).into());
     }
+    measure_loudness(&mut info, source, limits);
     Ok(info)
+}
+
+/// Estimates each track's loudness from windows spread over it. A track that can't be decoded there is left
+/// unmeasured: its own task will say what is wrong.
+fn measure_loudness(info: &mut MediaInfo, source: &Source, limits: &Limits) {
+    let second = u64::from(AUDIO_RATE);
+    let seconds = info.duration_us / 1_000_000;
+    // Short recordings are heard as a whole.
+    let (windows, spacing) = if seconds <= LOUDNESS_WINDOWS * WINDOW_S {
+        (seconds.div_ceil(WINDOW_S).max(1), WINDOW_S * second)
+    } else {
+        (LOUDNESS_WINDOWS, info.duration_us / LOUDNESS_WINDOWS * second / 1_000_000)
+    };
+    for audio in info.audio.iter_mut().take(MEASURED_TRACKS) {
+        let track = SourceStream { stream: audio.stream, origin_us: info.start_us };
+        let Ok(mut decode) = Decode::open(&track, source, limits) else { continue };
+        let mut meter = Meter::default();
+        for window in 0..windows {
+            let from = window * spacing + (spacing - WINDOW_S * second) / 2;
+            let mut sound = Sound::new(from, from + WINDOW_S * second);
+            if decode.fill(&mut sound).is_ok() {
+                meter.add(&sound.channels);
+            }
+        }
+        let rounded = |value: f64| (value * 10.0).round() / 10.0;
+        audio.loudness_lufs = meter.loudness().map(rounded);
+        audio.true_peak_dbtp = meter.peak().map(rounded);
+    }
 }
 
 /// When each stream that is used starts and ends, in microseconds of the file's own clock.
@@ -120,7 +160,9 @@ impl Spans {
         self.picture.iter_mut().chain(&mut self.sounds).for_each(|span| span.end = None);
         for (stream, packet) in input.packets() {
             let index = stream.index();
-            let Some(span) = self.picture.iter_mut().chain(&mut self.sounds).find(|s| s.index == index) else { continue };
+            let Some(span) = self.picture.iter_mut().chain(&mut self.sounds).find(|s| s.index == index) else {
+                continue;
+            };
             if let Some(pts) = packet.pts().or(packet.dts()) {
                 let end = micros(pts + packet.duration().max(0), stream.time_base());
                 span.end = Some(span.end.map_or(end, |known| known.max(end)));
@@ -155,7 +197,8 @@ fn video(stream: &Stream<'_>, input: &Input, limits: &Limits, spans: &mut Spans)
     check(&facts, limits)?;
     let (width, height) = (u32::try_from(facts.width).unwrap_or(0), u32::try_from(facts.height).unwrap_or(0));
     if width == 0 || height == 0 {
-        let detail = "The picture's size is not in the file: it is damaged, or its picture is of a kind that can't be decoded.";
+        let detail =
+            "The picture's size is not in the file: it is damaged, or its picture is of a kind that can't be decoded.";
         return Err(Refusal::new(RefusalCode::NotVideo, detail).into());
     }
     let rate = |r: ff::Rational| {
@@ -199,7 +242,10 @@ fn check(facts: &StreamFacts, limits: &Limits) -> Result<(), Refusal> {
     }
     let pixels = i64::from(facts.width.max(0)) * i64::from(facts.height.max(0));
     if u64::try_from(pixels).unwrap_or(u64::MAX) > limits.pixels {
-        let detail = format!("The picture is {}x{}: more than the {} pixels that are taken.", facts.width, facts.height, limits.pixels);
+        let detail = format!(
+            "The picture is {}x{}: more than the {} pixels that are taken.",
+            facts.width, facts.height, limits.pixels
+        );
         return Err(Refusal::new(RefusalCode::LimitExceeded, detail));
     }
     Ok(())
@@ -243,15 +289,17 @@ fn rotation(stream: &Stream<'_>) -> u32 {
 fn measure_index(index: &[raw::IndexEntry], size: i64, stream: &Stream<'_>, span: &mut Span) {
     span.last_byte = index.iter().map(|e| e.position.saturating_add(e.size)).max().unwrap_or(0);
     if span.last_byte > size {
-        let first_missing = index.iter().filter(|e| e.position.saturating_add(e.size) > size).map(|e| e.timestamp).min();
+        let first_missing =
+            index.iter().filter(|e| e.position.saturating_add(e.size) > size).map(|e| e.timestamp).min();
         span.playable_end = first_missing.map(|t| micros(t, stream.time_base()));
     }
 }
 
 fn index_key_interval(index: &[raw::IndexEntry], stream: &Stream<'_>) -> u64 {
-    let (keys, first, last) = index.iter().filter(|e| e.key).fold((0i64, i64::MAX, i64::MIN), |(n, first, last), e| {
-        (n + 1, first.min(e.timestamp), last.max(e.timestamp))
-    });
+    let (keys, first, last) = index
+        .iter()
+        .filter(|e| e.key)
+        .fold((0i64, i64::MAX, i64::MIN), |(n, first, last), e| (n + 1, first.min(e.timestamp), last.max(e.timestamp)));
     let all_last = index.iter().map(|e| e.timestamp).max().unwrap_or(0);
     match keys {
         0 => 0,
@@ -286,7 +334,9 @@ fn collect(stream: &Stream<'_>, limits: &Limits, info: &mut MediaInfo, spans: &m
     let facts = raw::facts(stream);
     let index = u32::try_from(stream.index()).unwrap_or(0);
     match stream.parameters().medium() {
-        media::Type::Audio if facts.channels > 0 && facts.sample_rate > 0 && !facts.codec.is_empty() && facts.codec != "none" => {
+        media::Type::Audio
+            if facts.channels > 0 && facts.sample_rate > 0 && !facts.codec.is_empty() && facts.codec != "none" =>
+        {
             check(&facts, limits)?;
             // SAFETY is not at stake: a track that no decoder here takes is left out, as players do.
             if input::decoder(stream, limits, 1).is_err() {
@@ -309,8 +359,15 @@ fn collect(stream: &Stream<'_>, limits: &Limits, info: &mut MediaInfo, spans: &m
                 ..AudioInfo::default()
             });
         }
-        media::Type::Subtitle if ["subrip", "mov_text", "ass", "ssa", "webvtt", "text"].contains(&facts.codec.as_str()) => {
-            info.subtitles.push(SubtitleInfo { stream: index, codec: facts.codec, language: tag(stream, "language"), title: tag(stream, "title") });
+        media::Type::Subtitle
+            if ["subrip", "mov_text", "ass", "ssa", "webvtt", "text"].contains(&facts.codec.as_str()) =>
+        {
+            info.subtitles.push(SubtitleInfo {
+                stream: index,
+                codec: facts.codec,
+                language: tag(stream, "language"),
+                title: tag(stream, "title"),
+            });
         }
         _ => {}
     }

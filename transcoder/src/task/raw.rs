@@ -3,8 +3,8 @@
 //! Each function borrows what it reads for the length of the call and copies out plain values.
 #![allow(unsafe_code)]
 
-use ffmpeg_next as ff;
 use ff::ffi;
+use ffmpeg_next as ff;
 use lyceum::packaging::info::ColorInfo;
 
 use super::TaskError;
@@ -139,7 +139,16 @@ pub(super) fn set_scaler_color(scaler: &mut ff::software::scaling::Context, matr
     // colour settings is left as it is.
     unsafe {
         let table = ffi::sws_getCoefficients(matrix);
-        let _ = ffi::sws_setColorspaceDetails(scaler.as_mut_ptr(), table, i32::from(full_range), table, 0, 0, 1 << 16, 1 << 16);
+        let _ = ffi::sws_setColorspaceDetails(
+            scaler.as_mut_ptr(),
+            table,
+            i32::from(full_range),
+            table,
+            0,
+            0,
+            1 << 16,
+            1 << 16,
+        );
     }
 }
 
@@ -160,4 +169,12 @@ pub(super) fn reordered_frames(context: &ff::codec::Context) -> u32 {
     // SAFETY: the context is valid, and the field plain.
     let frames = unsafe { (*context.as_ptr()).has_b_frames };
     u32::try_from(frames).unwrap_or(0)
+}
+
+/// Closes what this process inherited beside its standard streams: whoever started it may have left files open.
+pub(super) fn close_inherited() {
+    // SAFETY: called first thing in the process, when nothing in it owns a descriptor above standard error.
+    unsafe {
+        libc::close_range(3, libc::c_uint::MAX, 0);
+    }
 }

@@ -13,7 +13,7 @@ use ffmpeg_next as ff;
 use lyceum::packaging::cmaf::{Color, SampleEntry};
 use lyceum::packaging::info::ColorInfo;
 use lyceum::packaging::task::{Rendition, VideoTask};
-use lyceum::packaging::{TrackFacts, VideoCodec, avc};
+use lyceum::packaging::{TrackFacts, VideoCodec, av1, avc, hevc};
 
 use super::TaskError;
 use super::cut::Cutter;
@@ -22,46 +22,91 @@ use super::raw;
 use super::video::Picture;
 
 /// Encodes `rendition` of what comes in.
-pub(super) fn run(task: &VideoTask, rendition: &Rendition, pictures: &Receiver<Arc<Picture>>, output: &Output) -> Result<(), TaskError> {
+pub(super) fn run(
+    task: &VideoTask,
+    rendition: &Rendition,
+    pictures: &Receiver<Arc<Picture>>,
+    output: &Output,
+) -> Result<(), TaskError> {
     let color = output_color(&task.color);
     let mut encoder = open(task, rendition, &color)?;
     let cutter = Cutter::new(&rendition.track, &task.grid, true, (task.first_segment, task.segments), output);
-    let mut cutter = cutter.reordered(raw::reordered_frames(encoder.as_ref()));
+    let mut cutter = cutter.reordered(reordered(&encoder, rendition.codec));
     if task.first_segment == 0 {
         let (entry, facts) = describe(&encoder, rendition, &color)?;
         cutter.init(&entry, facts, "und")?;
     }
     let mut scaler = Scaler::new(rendition, task.color);
     let mut packet = ff::Packet::empty();
+    let counts = rendition.codec == VideoCodec::Av1;
+    let mut last: Option<(u64, ff::frame::Video)> = None;
     for picture in pictures {
+        if counts {
+            // This encoder counts frames to its key frames: it gets those too that are shown for longer.
+            repeat(&mut last, picture.index, &mut encoder)?;
+        }
         let mut frame = scaler.scale(&picture.frame)?;
         frame.set_pts(i64::try_from(picture.index).ok());
         // Decoded frames carry the source's picture type, which the encoder would obey.
         frame.set_kind(if picture.key { ff::picture::Type::I } else { ff::picture::Type::None });
         encoder.send_frame(&frame).map_err(TaskError::ffmpeg("encoding"))?;
         take(&mut encoder, &mut packet, rendition.codec, &mut cutter)?;
+        last = Some((picture.index + 1, frame));
+    }
+    if counts {
+        repeat(&mut last, task.grid.first_frame(task.first_segment.saturating_add(task.segments)), &mut encoder)?;
     }
     encoder.send_eof().map_err(TaskError::ffmpeg("encoding"))?;
     take(&mut encoder, &mut packet, rendition.codec, &mut cutter)?;
     cutter.finish()
 }
 
-fn take(encoder: &mut encoder::video::Encoder, packet: &mut ff::Packet, codec: VideoCodec, cutter: &mut Cutter<'_>) -> Result<(), TaskError> {
-    while encoder.receive_packet(packet).is_ok() {
-        let index = packet.pts().and_then(|pts| u64::try_from(pts).ok());
-        let index = index.ok_or_else(|| TaskError::Machinery("the encoder gave a packet without its time".to_owned()))?;
-        let data = packet.data().unwrap_or_default();
-        let data = match codec {
-            VideoCodec::H264 => avc::sample(data),
-            VideoCodec::Hevc | VideoCodec::Av1 => return Err(unsupported(codec)),
-        };
-        cutter.push(index, packet.is_key(), data)?;
+/// Sends the last frame again for the places up to `until`: at most a second's.
+fn repeat(
+    last: &mut Option<(u64, ff::frame::Video)>,
+    until: u64,
+    encoder: &mut encoder::video::Encoder,
+) -> Result<(), TaskError> {
+    let Some((from, frame)) = last else { return Ok(()) };
+    for index in *from..until {
+        let mut again = raw::share(frame)?;
+        again.set_pts(i64::try_from(index).ok());
+        again.set_kind(ff::picture::Type::None);
+        encoder.send_frame(&again).map_err(TaskError::ffmpeg("encoding"))?;
     }
     Ok(())
 }
 
-fn unsupported(codec: VideoCodec) -> TaskError {
-    TaskError::Machinery(format!("no encoder for {} is built in", codec.as_str()))
+/// By how many frames the encoder reorders at most.
+fn reordered(encoder: &encoder::video::Encoder, codec: VideoCodec) -> u32 {
+    match codec {
+        VideoCodec::H264 => raw::reordered_frames(encoder.as_ref()),
+        // libx265's wrapper does not say; with a pyramid of B-frames it is two.
+        VideoCodec::Hevc => raw::reordered_frames(encoder.as_ref()).max(2),
+        // AV1's packets come in the order in which they are shown.
+        VideoCodec::Av1 => 0,
+    }
+}
+
+fn take(
+    encoder: &mut encoder::video::Encoder,
+    packet: &mut ff::Packet,
+    codec: VideoCodec,
+    cutter: &mut Cutter<'_>,
+) -> Result<(), TaskError> {
+    while encoder.receive_packet(packet).is_ok() {
+        let index = packet.pts().and_then(|pts| u64::try_from(pts).ok());
+        let index =
+            index.ok_or_else(|| TaskError::Machinery("the encoder gave a packet without its time".to_owned()))?;
+        let data = packet.data().unwrap_or_default();
+        let data = match codec {
+            VideoCodec::H264 => avc::sample(data),
+            VideoCodec::Hevc => hevc::sample(data),
+            VideoCodec::Av1 => av1::sample(data),
+        };
+        cutter.push(index, packet.is_key(), data)?;
+    }
+    Ok(())
 }
 
 /// The renditions are of limited range; RGB sources become BT.601, which is what the scaler makes of them.
@@ -71,10 +116,12 @@ fn output_color(source: &ColorInfo) -> ColorInfo {
 }
 
 fn open(task: &VideoTask, rendition: &Rendition, color: &ColorInfo) -> Result<encoder::video::Encoder, TaskError> {
-    if rendition.codec != VideoCodec::H264 {
-        return Err(unsupported(rendition.codec));
-    }
-    let found = encoder::find_by_name("libx264").ok_or_else(|| TaskError::Machinery("FFmpeg lacks libx264".to_owned()))?;
+    let name = match rendition.codec {
+        VideoCodec::H264 => "libx264",
+        VideoCodec::Hevc => "libx265",
+        VideoCodec::Av1 => "libsvtav1",
+    };
+    let found = encoder::find_by_name(name).ok_or_else(|| TaskError::Machinery(format!("FFmpeg lacks {name}")))?;
     let rate = task.grid.rate;
     let signed = |value: u32| i32::try_from(value).unwrap_or(i32::MAX);
     let mut context = codec::Context::new_with_codec(found);
@@ -87,8 +134,19 @@ fn open(task: &VideoTask, rendition: &Rendition, color: &ColorInfo) -> Result<en
     video.set_time_base(Rational(signed(rate.den), signed(rate.num)));
     video.set_frame_rate(Some(Rational(signed(rate.num), signed(rate.den))));
     video.set_aspect_ratio(Rational(1, 1));
-    // Key frames are asked for one by one; the encoder's own would fall elsewhere.
-    video.set_gop(task.grid.frames_per_segment.saturating_mul(4));
+    let mut options = match rendition.codec {
+        VideoCodec::H264 => h264_options(rendition),
+        VideoCodec::Hevc => hevc_options(rendition),
+        VideoCodec::Av1 => av1_options(rendition),
+    };
+    // Key frames are asked for one by one; the encoder's own would fall elsewhere. Only AV1's encoder counts them.
+    let each = task.grid.frames_per_segment;
+    video.set_gop(if rendition.codec == VideoCodec::Av1 { each } else { each.saturating_mul(4) });
+    set_color(&mut options, color);
+    video.open_as_with(found, options).map_err(TaskError::ffmpeg("opening an encoder"))
+}
+
+fn h264_options(rendition: &Rendition) -> Dictionary<'static> {
     let mut options = Dictionary::new();
     options.set("preset", "veryfast");
     options.set("profile", "high");
@@ -99,12 +157,34 @@ fn open(task: &VideoTask, rendition: &Rendition, color: &ColorInfo) -> Result<en
     options.set("sc_threshold", "0");
     options.set("keyint_min", "1");
     options.set("x264-params", "scenecut=0:open-gop=0");
-    set_color(&mut options, color);
-    video.open_as_with(found, options).map_err(TaskError::ffmpeg("opening an encoder"))
+    options
+}
+
+fn hevc_options(rendition: &Rendition) -> Dictionary<'static> {
+    let kbps = rendition.max_bitrate / 1000;
+    let mut options = Dictionary::new();
+    options.set("preset", "veryfast");
+    options.set("forced-idr", "1");
+    let parameters = format!(
+        "log-level=none:crf={}:vbv-maxrate={kbps}:vbv-bufsize={kbps}:scenecut=0:open-gop=0:min-keyint=1:info=0:pools=none:frame-threads=1",
+        rendition.quality
+    );
+    options.set("x265-params", &parameters);
+    options
+}
+
+fn av1_options(rendition: &Rendition) -> Dictionary<'static> {
+    let mut options = Dictionary::new();
+    options.set("preset", "10");
+    options.set("crf", &rendition.quality.to_string());
+    options.set("svtav1-params", "lp=1");
+    options
 }
 
 fn set_color(options: &mut Dictionary<'_>, color: &ColorInfo) {
-    for (name, value) in [("color_primaries", color.primaries), ("color_trc", color.transfer), ("colorspace", color.matrix)] {
+    for (name, value) in
+        [("color_primaries", color.primaries), ("color_trc", color.transfer), ("colorspace", color.matrix)]
+    {
         if value != 2 && value != 0 {
             options.set(name, &value.to_string());
         }
@@ -112,17 +192,31 @@ fn set_color(options: &mut Dictionary<'_>, color: &ColorInfo) {
     options.set("color_range", "tv");
 }
 
-fn describe(encoder: &encoder::video::Encoder, rendition: &Rendition, color: &ColorInfo) -> Result<(SampleEntry, TrackFacts), TaskError> {
+fn describe(
+    encoder: &encoder::video::Encoder,
+    rendition: &Rendition,
+    color: &ColorInfo,
+) -> Result<(SampleEntry, TrackFacts), TaskError> {
     let headers = raw::extradata(encoder.as_ref());
-    let (config, name) = avc::configuration(&headers).ok_or_else(|| TaskError::Machinery("the encoder gave no headers".to_owned()))?;
+    let (format, kind, found) = match rendition.codec {
+        VideoCodec::H264 => (*b"avc1", *b"avcC", avc::configuration(&headers)),
+        VideoCodec::Hevc => (*b"hvc1", *b"hvcC", hevc::configuration(&headers)),
+        VideoCodec::Av1 => (*b"av01", *b"av1C", av1::configuration(&headers)),
+    };
+    let (config, name) = found.ok_or_else(|| TaskError::Machinery("the encoder gave no headers".to_owned()))?;
     let size = |side: u32| u16::try_from(side).unwrap_or(u16::MAX);
     let said = color.primaries != 2 || color.transfer != 2 || color.matrix != 2;
     let entry = SampleEntry::Visual {
-        format: *b"avc1",
-        config: (*b"avcC", config),
+        format,
+        config: (kind, config),
         width: size(rendition.width),
         height: size(rendition.height),
-        color: said.then_some(Color { primaries: color.primaries, transfer: color.transfer, matrix: color.matrix, full_range: false }),
+        color: said.then_some(Color {
+            primaries: color.primaries,
+            transfer: color.transfer,
+            matrix: color.matrix,
+            full_range: false,
+        }),
     };
     Ok((entry, TrackFacts { codec: name, video_range: "SDR".to_owned(), ..TrackFacts::default() }))
 }
@@ -148,18 +242,28 @@ impl Scaler {
             return raw::share(scaled);
         }
         let full = self.color.full_range || full_range_format(frame.format());
-        let same = frame.format() == Pixel::YUV420P && !full && (frame.width(), frame.height()) == (self.width, self.height);
+        let same =
+            frame.format() == Pixel::YUV420P && !full && (frame.width(), frame.height()) == (self.width, self.height);
         if same {
             return raw::share(frame);
         }
         let fits = self.context.as_ref().is_some_and(|(context, was_full)| {
             let input = context.input();
-            *was_full == full && (input.format, input.width, input.height) == (frame.format(), frame.width(), frame.height())
+            *was_full == full
+                && (input.format, input.width, input.height) == (frame.format(), frame.width(), frame.height())
         });
         if !fits {
             let flags = ff::software::scaling::Flags::BICUBIC;
             let (width, height) = (frame.width(), frame.height());
-            let made = ff::software::scaling::Context::get(frame.format(), width, height, Pixel::YUV420P, self.width, self.height, flags);
+            let made = ff::software::scaling::Context::get(
+                frame.format(),
+                width,
+                height,
+                Pixel::YUV420P,
+                self.width,
+                self.height,
+                flags,
+            );
             let mut context = made.map_err(TaskError::ffmpeg("setting the scaler up"))?;
             raw::set_scaler_color(&mut context, self.color.matrix, full);
             self.context = Some((context, full));

@@ -27,7 +27,11 @@ pub(crate) fn make(path: &Path, seconds: u64) -> Result<(), TaskError> {
     output.write_header_with(options).map_err(&failed)?;
     while !(picture.ended && sound.ended) {
         // Whichever is behind goes on, so that the file is interleaved.
-        let next = if sound.ended || !picture.ended && picture.seconds() <= sound.seconds() { &mut picture } else { &mut sound };
+        let next = if sound.ended || !picture.ended && picture.seconds() <= sound.seconds() {
+            &mut picture
+        } else {
+            &mut sound
+        };
         next.step(&mut output)?;
     }
     output.write_trailer().map_err(&failed)
@@ -69,7 +73,8 @@ impl Lane {
         );
         // Without the font there is a pattern that draws its seconds by itself.
         let without = format!("testsrc={source}:decimals=2,{flash},format=yuv420p");
-        let graph = if Path::new(FONT).exists() { chain("buffersink", &with_font) } else { chain("buffersink", &without) };
+        let graph =
+            if Path::new(FONT).exists() { chain("buffersink", &with_font) } else { chain("buffersink", &without) };
         let graph = graph.or_else(|_| chain("buffersink", &without))?;
         let found = encoder::find_by_name("libx264").ok_or_else(missing)?;
         let failed = TaskError::ffmpeg("opening the sample's encoder");
@@ -172,7 +177,10 @@ impl Lane {
             packet.set_stream(self.stream);
             packet.rescale_ts(self.base, target);
             if packet.duration() == 0 {
-                packet.set_duration(i64::from(f64::from(self.base) > 0.001) * i64::from(target.denominator()) / i64::from(FRAMES_PER_SECOND));
+                packet.set_duration(
+                    i64::from(f64::from(self.base) > 0.001) * i64::from(target.denominator())
+                        / i64::from(FRAMES_PER_SECOND),
+                );
             }
             packet.write_interleaved(output).map_err(&failed)?;
         }

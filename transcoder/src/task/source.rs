@@ -82,9 +82,10 @@ impl Source {
 
     fn fetch(&self, offset: u64, length: u32) -> io::Result<Vec<u8>> {
         let mut link = self.link.lock().unwrap_or_else(PoisonError::into_inner);
-        let answer = link.requests.write_all(&ReadRequest { offset, length }.encode()).and_then(|()| {
-            link.answers.recv().unwrap_or_else(|_| Err(io::ErrorKind::BrokenPipe.into()))
-        });
+        let answer = link
+            .requests
+            .write_all(&ReadRequest { offset, length }.encode())
+            .and_then(|()| link.answers.recv().unwrap_or_else(|_| Err(io::ErrorKind::BrokenPipe.into())));
         if answer.is_err() {
             self.failed.store(true, Ordering::Relaxed);
         }

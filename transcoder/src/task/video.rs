@@ -92,7 +92,19 @@ impl<'a> Feeder<'a> {
         let first = task.grid.first_frame(task.first_segment);
         let end = task.grid.first_frame(task.first_segment.saturating_add(task.segments));
         let prepare = Prepare::new(task.interlaced, task.rotation, base);
-        Ok(Self { task, source, input, decoder, prepare, ready: VecDeque::new(), stream, base, first, end, drained: false })
+        Ok(Self {
+            task,
+            source,
+            input,
+            decoder,
+            prepare,
+            ready: VecDeque::new(),
+            stream,
+            base,
+            first,
+            end,
+            drained: false,
+        })
     }
 
     /// Decodes from the key frame before the stretch to its end.
@@ -100,16 +112,22 @@ impl<'a> Feeder<'a> {
         let mut held = self.start()?;
         let mut next = self.first;
         let mut told = 0;
+        let mut shown = Shown::new(self.task.grid.rate);
         while next < self.end {
             let following = self.next_frame()?;
-            let until = following.as_ref().map_or(self.end, |(place, _)| u64::try_from(*place).unwrap_or(0)).min(self.end);
+            let until = following.as_ref().map_or(self.end, |(place, _)| u64::try_from(*place).unwrap_or(0));
+            let until = until.min(self.end);
             while next < until {
-                let segment = u32::try_from(next / u64::from(self.task.grid.frames_per_segment.max(1))).unwrap_or(u32::MAX);
+                let each = u64::from(self.task.grid.frames_per_segment.max(1));
+                let segment = u32::try_from(next / each).unwrap_or(u32::MAX);
                 let key = self.task.grid.first_frame(segment) == next;
-                let picture = Arc::new(Picture { frame: held.clone(), index: next, key });
-                for lane in lanes {
-                    let sent = lane.sender.send(picture.clone());
-                    sent.map_err(|_| TaskError::Machinery("a rendition ended early".to_owned()))?;
+                if key || shown.is_news(&held, next) {
+                    shown.set(&held, next);
+                    let picture = Arc::new(Picture { frame: held.clone(), index: next, key });
+                    for lane in lanes {
+                        let sent = lane.sender.send(picture.clone());
+                        sent.map_err(|_| TaskError::Machinery("a rendition ended early".to_owned()))?;
+                    }
                 }
                 next += 1;
             }
@@ -157,10 +175,12 @@ impl<'a> Feeder<'a> {
             if at_start {
                 // Nothing comes before: the first frame stands for what is missing.
                 let first = self.next_frame()?;
-                return first.map(|(place, frame)| {
-                    self.ready.push_front(Prepared::Placed(place, frame.clone()));
-                    frame
-                }).ok_or_else(nothing_decoded);
+                return first
+                    .map(|(place, frame)| {
+                        self.ready.push_front(Prepared::Placed(place, frame.clone()));
+                        frame
+                    })
+                    .ok_or_else(nothing_decoded);
             }
             back = (back * 4).max(2_000_000);
         }
@@ -246,6 +266,53 @@ impl<'a> Feeder<'a> {
             }
         }
     }
+}
+
+/// What is on the screen. A frame that shows the same is neither scaled nor encoded: the one before it stands for
+/// longer, but never more than a second, so that a player that joins or seeks finds its place.
+struct Shown {
+    frame: Option<(Arc<ff::frame::Video>, u64)>,
+    longest: u64,
+}
+
+impl Shown {
+    fn new(rate: Rate) -> Self {
+        Self { frame: None, longest: (rate.fps().ceil() as u64).max(1) }
+    }
+
+    fn set(&mut self, frame: &Arc<ff::frame::Video>, place: u64) {
+        self.frame = Some((frame.clone(), place));
+    }
+
+    fn is_news(&self, frame: &Arc<ff::frame::Video>, place: u64) -> bool {
+        let Some((shown, since)) = &self.frame else { return true };
+        place - since >= self.longest || !(Arc::ptr_eq(shown, frame) || same_picture(shown, frame))
+    }
+}
+
+/// Whether two frames hold the same pixels.
+fn same_picture(one: &ff::frame::Video, other: &ff::frame::Video) -> bool {
+    let shape = |f: &ff::frame::Video| (f.format(), f.width(), f.height(), f.planes());
+    if shape(one) != shape(other) {
+        return false;
+    }
+    (0..one.planes()).all(|plane| {
+        let (a, b) = (one.stride(plane), other.stride(plane));
+        let width = visible_bytes(one, plane).unwrap_or(a.min(b)).min(a).min(b).max(1);
+        let rows = one.data(plane).chunks(a.max(1)).zip(other.data(plane).chunks(b.max(1)));
+        rows.take(one.plane_height(plane) as usize).all(|(a, b)| a.get(..width) == b.get(..width))
+    })
+}
+
+/// The bytes of a row that are shown, for planar formats; what lies behind them is the decoder's own.
+fn visible_bytes(frame: &ff::frame::Video, plane: usize) -> Option<usize> {
+    use ff::format::Pixel;
+    let per_sample = match frame.format() {
+        Pixel::YUV420P | Pixel::YUVJ420P | Pixel::YUV422P | Pixel::YUVJ422P | Pixel::YUV444P | Pixel::YUVJ444P => 1,
+        Pixel::YUV420P10LE | Pixel::YUV422P10LE | Pixel::YUV444P10LE | Pixel::YUV420P12LE => 2,
+        _ => return None,
+    };
+    Some(frame.plane_width(plane) as usize * per_sample)
 }
 
 fn unreachable_frame() -> TaskError {

@@ -109,7 +109,11 @@ impl Api {
             let turn = self.next.fetch_add(1, Ordering::Relaxed) % self.origins.len().max(1);
             let Some(origin) = self.origins.get(turn) else { continue };
             let body = serde_json::json!({ "wait": self.wait });
-            match self.http.json::<Lease>(Method::POST, &format!("{origin}/v1/tasks/lease"), &self.key, Some(&body)).await {
+            match self
+                .http
+                .json::<Lease>(Method::POST, &format!("{origin}/v1/tasks/lease"), &self.key, Some(&body))
+                .await
+            {
                 Ok(lease) => return Ok(lease),
                 Err(error) => {
                     tracing::debug!(origin, %error, "no task could be leased");
@@ -128,7 +132,12 @@ impl Api {
     }
 
     /// The task is done.
-    pub(super) async fn complete(&self, lease: &Lease, segments: &[Handover], report: Option<&MediaInfo>) -> Result<(), ApiError> {
+    pub(super) async fn complete(
+        &self,
+        lease: &Lease,
+        segments: &[Handover],
+        report: Option<&MediaInfo>,
+    ) -> Result<(), ApiError> {
         let body = Completion { lease: &lease.lease, segments, report };
         self.post::<serde::de::IgnoredAny>(lease, "complete", &body).await.map(drop)
     }
@@ -139,7 +148,12 @@ impl Api {
         self.post::<serde::de::IgnoredAny>(lease, "fail", &body).await.map(drop)
     }
 
-    async fn post<T: serde::de::DeserializeOwned>(&self, lease: &Lease, verb: &str, body: &impl Serialize) -> Result<Option<T>, ApiError> {
+    async fn post<T: serde::de::DeserializeOwned>(
+        &self,
+        lease: &Lease,
+        verb: &str,
+        body: &impl Serialize,
+    ) -> Result<Option<T>, ApiError> {
         let mut failed = Error::Request("there is no origin".to_owned());
         for origin in &self.origins {
             let url = format!("{origin}/v1/tasks/{}/{verb}", lease.id);
@@ -173,13 +187,19 @@ impl Api {
         };
         let (head, bytes) = match self.send(lease, Method::GET, &lease.source.url, prepare).await {
             // Nothing lies beyond the end: an empty file has no range at all.
-            Err(ApiError::Call(Error::Status { status: StatusCode::RANGE_NOT_SATISFIABLE, .. })) => return Ok((Bytes::new(), 0)),
+            Err(ApiError::Call(Error::Status { status: StatusCode::RANGE_NOT_SATISFIABLE, .. })) => {
+                return Ok((Bytes::new(), 0));
+            }
             other => other?,
         };
         let unusable = |what: &str| Error::Body { host: "the source".to_owned(), what: what.to_owned() };
         if head.status != StatusCode::PARTIAL_CONTENT {
             let empty = bytes.is_empty();
-            return if empty { Ok((Bytes::new(), 0)) } else { Err(unusable("it does not answer range requests").into()) };
+            return if empty {
+                Ok((Bytes::new(), 0))
+            } else {
+                Err(unusable("it does not answer range requests").into())
+            };
         }
         let range = head.headers.get(header::CONTENT_RANGE).and_then(|v| v.to_str().ok()).and_then(content_range);
         let (start, size) = range.ok_or_else(|| unusable("it has no Content-Range"))?;
@@ -230,7 +250,10 @@ impl Api {
     fn own_path(&self, url: &str) -> Option<String> {
         let uri: http::Uri = url.parse().ok()?;
         let path = uri.path_and_query()?.as_str();
-        let listed = self.origins.iter().any(|origin| url.strip_prefix(origin.as_str()).is_some_and(|rest| rest.starts_with('/')));
+        let listed = self
+            .origins
+            .iter()
+            .any(|origin| url.strip_prefix(origin.as_str()).is_some_and(|rest| rest.starts_with('/')));
         (listed || path.starts_with("/v1/tasks/")).then(|| path.to_owned())
     }
 }

@@ -160,7 +160,8 @@ impl Work {
             Ok(source) => Arc::new(source),
             Err(error) => return judged(error),
         };
-        let job = Job { spec: self.lease.spec.clone(), limits: self.context.limits.clone(), source_bytes: source.size() };
+        let job =
+            Job { spec: self.lease.spec.clone(), limits: self.context.limits.clone(), source_bytes: source.size() };
         let (events, taken) = mpsc::channel(8);
         let task = process::run(&job, source.clone(), events);
         let (ended, stored) = tokio::join!(task, self.store(taken));

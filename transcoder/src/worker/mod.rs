@@ -92,9 +92,13 @@ fn origins<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Vec<String>, D::
     }
     for origin in &origins {
         let uri: Option<http::Uri> = origin.parse().ok();
-        let good = uri.is_some_and(|uri| matches!(uri.scheme_str(), Some("http" | "https")) && uri.authority().is_some() && uri.query().is_none());
+        let good = uri.is_some_and(|uri| {
+            matches!(uri.scheme_str(), Some("http" | "https")) && uri.authority().is_some() && uri.query().is_none()
+        });
         if !good {
-            return Err(D::Error::custom(format!("\"{origin}\" is no URL of an origin, such as \"http://127.0.0.1:8080\"")));
+            return Err(D::Error::custom(format!(
+                "\"{origin}\" is no URL of an origin, such as \"http://127.0.0.1:8080\""
+            )));
         }
     }
     Ok(origins.into_iter().map(|origin| origin.trim_end_matches('/').to_owned()).collect())
@@ -141,7 +145,12 @@ async fn serve(config: Config) -> Result<(), admin::AdminError> {
     if let Some(admin) = &config.admin {
         let admin = Admin::bind(admin).await?;
         admin_url = Some(admin.url());
-        let role = admin::Role { registry, ready: Arc::new(|| Ok(())), shutdown: shutdown.clone(), routes: Default::default() };
+        let role = admin::Role {
+            registry,
+            ready: Arc::new(|| Ok(())),
+            shutdown: shutdown.clone(),
+            routes: Default::default(),
+        };
         tokio::spawn(admin.serve(role));
     }
     let ready = serde_json::json!({"ready": {"listen": [], "admin": admin_url}});
@@ -191,7 +200,9 @@ mod tests {
 
     #[test]
     fn a_configuration_needs_origins_and_a_key() {
-        let config = read("origins = [\"http://127.0.0.1:8080/\"]\napi_key = \"k\"\nslots = 3\n[limits]\nmemory = \"2GiB\"").unwrap();
+        let config =
+            read("origins = [\"http://127.0.0.1:8080/\"]\napi_key = \"k\"\nslots = 3\n[limits]\nmemory = \"2GiB\"")
+                .unwrap();
         assert_eq!((config.origins[0].as_str(), config.slots), ("http://127.0.0.1:8080", 3));
         for (bad, says) in [
             ("api_key = \"k\"", "origins"),

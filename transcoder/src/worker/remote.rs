@@ -63,7 +63,11 @@ impl Blocks {
 
 impl Remote {
     /// Opens the source of `lease`; the first block tells its size.
-    pub(super) async fn open(context: Arc<super::lease::Context>, lease: Arc<Lease>, cache: ByteSize) -> Result<Self, ApiError> {
+    pub(super) async fn open(
+        context: Arc<super::lease::Context>,
+        lease: Arc<Lease>,
+        cache: ByteSize,
+    ) -> Result<Self, ApiError> {
         let (bytes, size) = patient(&context.api, &lease, 0, FIRST - 1).await?;
         context.metrics.source_bytes.inc_by(bytes.len() as u64);
         let mut blocks = Blocks { next: bytes.len() as u64, step: FIRST, ..Blocks::default() };

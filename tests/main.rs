@@ -21,3 +21,4 @@ mod support;
 mod tools;
 mod origin;
 mod store;
+mod transcode;

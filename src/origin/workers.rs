@@ -105,6 +105,8 @@ async fn keep_alive(app: Arc<App>, program: PathBuf, config: Arc<File>, number: 
         match spawn(&app, &program, &config) {
             Ok(mut worker) => {
                 tracing::info!(number, pid = worker.id(), "worker started");
+                // Taken out: waiting for a child closes its standard input, and the worker ends with that.
+                let leash = worker.stdin.take();
                 tokio::select! {
                     ended = worker.wait() => {
                         let status = ended.map(|status| status.to_string()).unwrap_or_default();
@@ -112,6 +114,7 @@ async fn keep_alive(app: Arc<App>, program: PathBuf, config: Arc<File>, number: 
                     }
                     () = app.shutdown.draining() => return farewell(&app, worker).await,
                 }
+                drop(leash);
             }
             Err(error) => tracing::error!(number, %error, "a worker can't be started"),
         }

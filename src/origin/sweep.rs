@@ -45,29 +45,36 @@ pub(super) async fn run(app: Arc<App>) {
     }
 }
 
+/// One thing that can't be done keeps nothing else from being done; the first reason is told.
 async fn sweep(app: &Arc<App>, round: u64) -> Result<(), Refusal> {
-    app.ingest.expire_leases().await?;
+    let mut outcome = app.ingest.expire_leases().await;
     for upload in app.uploads.whole_but_open(AT_ONCE).await? {
-        app.ingest.take_upload(&upload).await?;
+        outcome = outcome.and(app.ingest.take_upload(&upload).await);
     }
     for upload in app.uploads.to_join(AT_ONCE).await? {
-        app.ingest.join(&upload).await?;
+        // Copying may take long; its writer's mark keeps the next round from beginning it again.
+        let app = app.clone();
+        tokio::spawn(async move {
+            if let Err(error) = app.ingest.join(&upload).await {
+                tracing::warn!(%upload, %error, "parts could not be joined; it will be tried again");
+            }
+        });
     }
     for version in unfinished(app).await? {
-        app.ingest.finish(&version).await?;
+        outcome = outcome.and(app.ingest.finish(&version).await);
     }
     let removed = catalog::lessons_to_remove(&mut app.db.read().await?, AT_ONCE).await?;
     for lesson in removed {
-        app.ingest.remove_lesson(&lesson).await?;
+        outcome = outcome.and(app.ingest.remove_lesson(&lesson).await);
     }
     if round % 5 == 0 {
         app.keys.look(app).await;
-        measure(app).await?;
+        outcome = outcome.and(measure(app).await);
     }
     if round % SELDOM == 0 {
-        seldom(app).await?;
+        outcome = outcome.and(seldom(app).await);
     }
-    Ok(())
+    outcome
 }
 
 /// Versions whose tasks are all done but that nobody called ready.

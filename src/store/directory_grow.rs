@@ -6,6 +6,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Seek};
 
 use bytes::Bytes;
+use tokio::task::JoinHandle;
 
 use super::directory::{Directory, Gathered, blocking, ignore_missing, make_folders, write};
 use super::{Key, StoreError};
@@ -15,6 +16,10 @@ const CHUNK: usize = 1 << 20;
 /// After so many bytes a checkpoint is due: what a crash can cost.
 const CHECKPOINT: u64 = 16 << 20;
 
+/// After so many bytes the disk is asked to begin, beside what still comes, so that a checkpoint has little left to
+/// wait for.
+const EARLY: u64 = 4 << 20;
+
 /// A file that grows.
 pub struct Grower {
     /// Away only while a write is under way; a write that was cancelled leaves it away, and the writer is done.
@@ -22,6 +27,10 @@ pub struct Grower {
     gathered: Gathered,
     length: u64,
     durable: u64,
+    /// Bytes written since the disk was asked last.
+    unasked: u64,
+    /// The disk's answer; an error is told once, so it must be heard.
+    asked: Option<JoinHandle<io::Result<()>>>,
 }
 
 impl Grower {
@@ -51,7 +60,7 @@ impl Grower {
         })
         .await?;
         let file = file.ok_or(StoreError::Held)?;
-        Ok(Self { file: Some(file), gathered: Gathered::default(), length, durable: length })
+        Ok(Self { file: Some(file), gathered: Gathered::default(), length, durable: length, unasked: 0, asked: None })
     }
 
     fn take(&mut self) -> Result<File, StoreError> {
@@ -62,10 +71,25 @@ impl Grower {
         self.length += bytes.len() as u64;
         self.gathered.push(bytes);
         if self.gathered.bytes >= CHUNK {
+            self.unasked += self.gathered.bytes as u64;
             let file = self.take()?;
-            self.file = Some(write(file, self.gathered.take()).await?);
+            let file = write(file, self.gathered.take()).await?;
+            if self.unasked >= EARLY && self.asked.as_ref().is_none_or(JoinHandle::is_finished) {
+                self.heard().await?;
+                let same = file.try_clone().map_err(|error| StoreError::io(&error))?;
+                self.asked = Some(tokio::task::spawn_blocking(move || same.sync_data()));
+                self.unasked = 0;
+            }
+            self.file = Some(file);
         }
         Ok(())
+    }
+
+    /// What the disk said to what it was asked last.
+    async fn heard(&mut self) -> Result<(), StoreError> {
+        let Some(asked) = self.asked.take() else { return Ok(()) };
+        let said = asked.await.map_err(|_| StoreError::Unavailable("the program is ending".to_owned()))?;
+        said.map_err(|error| StoreError::io(&error))
     }
 
     pub(super) fn pending(&self) -> u64 {
@@ -78,6 +102,8 @@ impl Grower {
 
     pub(super) async fn checkpoint(&mut self) -> Result<u64, StoreError> {
         let file = write(self.take()?, self.gathered.take()).await?;
+        self.heard().await?;
+        self.unasked = 0;
         self.file = Some(blocking(move || file.sync_data().map(|()| file)).await?);
         self.durable = self.length;
         Ok(self.durable)
@@ -86,29 +112,34 @@ impl Grower {
 
 pub(super) async fn finish(store: &Directory, key: &Key, content_type: &str, length: u64) -> Result<(), StoreError> {
     let (store, key, content_type) = (store.clone(), key.clone(), content_type.to_owned());
-    blocking(move || {
-        let (from, to) = (store.growing_path(&key), store.path(&key));
-        let file = match OpenOptions::new().write(true).create(length == 0).truncate(false).open(&from) {
-            Ok(file) => file,
-            // An earlier try came as far as the rename.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let found = fs::metadata(&to)?.len();
-                return if found == length { Ok(()) } else { Err(io::Error::other("the object has another length")) };
-            }
-            Err(error) => return Err(error),
-        };
-        if file.metadata()?.len() < length {
-            return Err(io::Error::other("the growing file is shorter than what was acknowledged"));
+    blocking(move || match publish(&store, &key, &content_type, length) {
+        // An earlier try, or another origin's, came as far as the rename.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let found = fs::metadata(store.path(&key))?.len();
+            if found == length { Ok(()) } else { Err(io::Error::other("the object has another length")) }
         }
-        file.set_len(length)?;
-        file.sync_all()?;
-        store.keep_type(&key, &content_type)?;
-        let folder = to.parent().ok_or(io::ErrorKind::NotFound)?;
-        make_folders(folder)?;
-        fs::rename(&from, &to)?;
-        File::open(folder)?.sync_all()
+        other => other,
     })
     .await
+}
+
+fn publish(store: &Directory, key: &Key, content_type: &str, length: u64) -> io::Result<()> {
+    let (from, to) = (store.growing_path(key), store.path(key));
+    let nothing = length == 0 && fs::metadata(&to).is_err();
+    if let (true, Some(folder)) = (nothing, from.parent()) {
+        make_folders(folder)?;
+    }
+    let file = OpenOptions::new().write(true).create(nothing).truncate(false).open(&from)?;
+    if file.metadata()?.len() < length {
+        return Err(io::Error::other("the growing file is shorter than what was acknowledged"));
+    }
+    file.set_len(length)?;
+    file.sync_all()?;
+    store.keep_type(key, content_type)?;
+    let folder = to.parent().ok_or(io::ErrorKind::NotFound)?;
+    make_folders(folder)?;
+    fs::rename(&from, &to)?;
+    File::open(folder)?.sync_all()
 }
 
 pub(super) async fn abandon(store: &Directory, key: &Key) -> Result<(), StoreError> {

@@ -278,3 +278,89 @@ fn what_cannot_start_says_so_in_one_sentence() {
         assert!(!said.contains("panicked"), "{said}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_that_comes_twice_is_done_once_and_noted() {
+    for engines in [Engines::Files, Engines::Servers] {
+        let world = World::new(engines, 2, "");
+        let once = |origin, title: &str| {
+            world.post("/v1/courses").at(origin).header("idempotency-key", "k1").json(&json!({ "title": title }))
+        };
+        let (first, second) = tokio::join!(once(0, "A").send(), once(1, "A").send());
+        let (first, second) = (first.expect(201), second.expect(201));
+        assert_eq!(first.json(), second.json());
+        let replayed = [&first, &second].iter().filter(|answer| answer.header("idempotency-replayed") == "true").count();
+        assert_eq!(replayed, 1, "one of the two did it");
+        assert_eq!(once(0, "B").send().await.expect(422).code(), "idempotency_key_reused");
+        let another = world.key("admin").await;
+        let theirs = once(0, "A").key(&another).send().await.expect(201);
+        assert_ne!(theirs.json(), first.json(), "a key is its caller's own");
+        let courses = world.get("/v1/courses").send().await.json();
+        assert_eq!(courses["items"].as_array().unwrap().len(), 2);
+        let key = || world.post("/v1/keys").header("idempotency-key", "k2").json(&json!({ "role": "shop", "name": "s" }));
+        let (made, again) = (key().send().await.expect(201).json(), key().send().await.expect(201).json());
+        assert!(made["key"].as_str().is_some_and(|key| key.len() > 20));
+        assert_eq!((&again["id"], &again["key"]), (&made["id"], &Value::Null), "a secret is shown once");
+        let audit = world.get("/v1/audit").send().await.expect(200).json();
+        let deeds: Vec<_> = audit["items"].as_array().unwrap().iter().map(|deed| deed["action"].as_str().unwrap()).collect();
+        assert_eq!(deeds, ["key.create", "course.create", "key.create", "course.create"], "the newest first");
+        assert_eq!(audit["items"][3]["actor"], "admin");
+        let shop = made["key"].as_str().unwrap();
+        world.get("/v1/audit").key(shop).send().await.expect(403);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_preview_needs_no_purchase_and_says_so_in_its_token() {
+    let world = World::one(Engines::Files);
+    let (_, lesson) = world.lesson().await;
+    ready(&world, &lesson);
+    let ask = |preview: Value| world.post("/v1/playback").json(&json!({ "user": "eve", "lesson": lesson, "preview": preview, "max_height": 480 }));
+    ask(Value::Null).send().await.expect(403);
+    for wrong in [json!(0), json!(-5), json!(4000)] {
+        ask(wrong).send().await.expect(400);
+    }
+    let playback = ask(json!(90)).send().await.expect(201).json();
+    let claims = claims_of(playback["token"].as_str().unwrap());
+    assert_eq!((&claims["preview"], &claims["max_height"]), (&json!(90.0), &json!(480)));
+}
+
+fn claims_of(token: &str) -> Value {
+    let payload = token.split('.').nth(1).unwrap();
+    serde_json::from_slice(&base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(payload).unwrap()).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_key_is_published_then_signs_and_the_old_one_stays_published() {
+    let mut world = World::new(Engines::Files, 1, "");
+    world.kill(0);
+    world.retoken("announce = \"1s\"");
+    world.start(0);
+    let (_, lesson) = world.lesson().await;
+    ready(&world, &lesson);
+    let kid = async || {
+        let playback = world.post("/v1/playback").json(&json!({ "lesson": lesson })).send().await.expect(201).json();
+        let head = playback["token"].as_str().unwrap().split('.').next().unwrap().to_owned();
+        let head: Value = serde_json::from_slice(&base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(head).unwrap()).unwrap();
+        head["kid"].as_str().unwrap().to_owned()
+    };
+    let published = async || {
+        let jwks = world.get("/.well-known/jwks.json").key("").send().await.expect(200).json();
+        jwks["keys"].as_array().unwrap().iter().map(|key| key["kid"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    let old = kid().await;
+    let made = std::process::Command::new(crate::support::program("lyceum"))
+        .args(["keys", "new", "--out"]).arg(world.dir.path().join("keys")).output().unwrap();
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    let start = lyceum::time::monotonic();
+    loop {
+        let (signs, known) = (kid().await, published().await);
+        assert!(known.contains(&signs), "signed with a key that nobody knows");
+        assert!(known.contains(&old), "what was signed before is still good");
+        if signs != old {
+            break;
+        }
+        assert!(start.elapsed() < Duration::from_secs(30), "the new key never signs");
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+}

@@ -20,7 +20,7 @@ async fn the_protocols_table() {
     let (_, lesson) = world.lesson().await;
     let options = world.other("OPTIONS", "/v1/uploads").key("").send().await.expect(204);
     assert_eq!(options.header("tus-version"), "1.0.0");
-    for extension in ["creation", "creation-with-upload", "creation-defer-length", "termination", "checksum", "expiration"] {
+    for extension in ["creation", "creation-with-upload", "creation-defer-length", "termination", "checksum", "expiration", "concatenation"] {
         assert!(options.header("tus-extension").split(',').any(|known| known == extension), "{extension}");
     }
     assert!(options.header("tus-max-size").parse::<u64>().unwrap() > 0);
@@ -240,4 +240,79 @@ async fn tuspy_uploads_as_it_is() {
         assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
         assert!(recording(&world, 0).await == bytes);
     }
+}
+
+/// A part of that many bytes; its URL.
+async fn part(world: &World, bytes: &[u8]) -> String {
+    let ask = world.post("/v1/uploads").header("tus-resumable", "1.0.0").header("upload-concat", "partial");
+    let made = ask.header("upload-length", bytes.len()).send().await.expect(201).header("location").to_owned();
+    world.patch(&made, 0, bytes).send().await.expect(204);
+    made
+}
+
+async fn parts_become_one_file(engines: Engines) {
+    let mut world = World::new(engines, 2, "");
+    let (_, lesson) = world.lesson().await;
+    let bytes = noise(30 << 20, 11);
+    let cuts = [0, 1, 6 << 20, 20 << 20, bytes.len()];
+    let mut parts = Vec::new();
+    for cut in cuts.windows(2) {
+        parts.push(part(&world, &bytes[cut[0]..cut[1]]).await);
+    }
+    let head = world.head(&parts[1]).at(1).send().await.expect(200);
+    assert_eq!(head.header("upload-concat"), "partial");
+    let joined = |urls: &str| {
+        let ask = world.post("/v1/uploads").header("tus-resumable", "1.0.0").header("upload-metadata", metadata(&lesson));
+        ask.header("upload-concat", format!("final;{urls}"))
+    };
+    let open = world.post("/v1/uploads").header("tus-resumable", "1.0.0").header("upload-concat", "partial");
+    let open = open.header("upload-length", 5).send().await.expect(201).header("location").to_owned();
+    assert_eq!(joined(&open).send().await.expect(400).code(), "wrong_part");
+    assert_eq!(joined("/v1/uploads/nothing").send().await.expect(400).code(), "wrong_part");
+    joined("").send().await.expect(400);
+    joined(&parts[0]).header("upload-length", 1).send().await.expect(400);
+    let whole = joined(&parts.join(" ")).send().await.expect(201).header("location").to_owned();
+    world.patch(&whole, 0, b"x").send().await.expect(403);
+    let head = world.head(&whole).send().await.expect(200);
+    assert_eq!(head.header("upload-length"), bytes.len().to_string());
+    assert_eq!(head.header("upload-concat"), format!("final;{}", parts.join(" ")));
+    // In the midst of the joining, or behind it: the other origin goes on with what is there.
+    world.kill(0);
+    world.until_lesson_at(1, &lesson, "the parts to be joined", |lesson| lesson["state"] == "queued").await;
+    assert!(recording(&world, 1).await == bytes);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn parts_become_one_file_over_files() {
+    parts_become_one_file(Engines::Files).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn parts_become_one_file_over_servers() {
+    parts_become_one_file(Engines::Servers).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tus_js_client_uploads_parts_side_by_side() {
+    let world = World::one(Engines::Files);
+    let (_, lesson) = world.lesson().await;
+    let bytes = noise(9_000_001, 6);
+    let file = super::world::path(&world, "recording.mp4");
+    std::fs::write(&file, &bytes).unwrap();
+    let script = "const tus = require(process.argv[1]); const fs = require('fs');
+        const [url, key, lesson, file] = process.argv.slice(2);
+        new tus.Upload(fs.createReadStream(file), { endpoint: url + '/v1/uploads', parallelUploads: 3,
+            headers: { Authorization: 'Bearer ' + key }, metadata: { lesson, filename: 'r.mp4' },
+            onError: (error) => { console.error(error); process.exit(1); }, onSuccess: () => process.exit(0) }).start();";
+    let library = crate::support::repository("web/node_modules/tus-js-client");
+    assert!(library.is_dir(), "{} is not there: run scripts/setup test, or make test", library.display());
+    let url = world.url(0);
+    let told = lesson.clone();
+    let ran = tokio::task::spawn_blocking(move || {
+        std::process::Command::new("node").args(["-e", script]).arg(library).args([&url, ADMIN, &told]).arg(&file).output().unwrap()
+    });
+    let ran = ran.await.unwrap();
+    assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+    world.until_lesson(&lesson, "the parts to be joined", |lesson| lesson["state"] == "queued").await;
+    assert!(recording(&world, 0).await == bytes);
 }

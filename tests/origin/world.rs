@@ -34,6 +34,7 @@ pub struct World {
     database: String,
     store: String,
     extra: String,
+    tokens: String,
     ports: Vec<u16>,
     /// The running ones.
     pub origins: Vec<Option<Role>>,
@@ -161,6 +162,7 @@ impl World {
             database,
             store,
             extra: extra.to_owned(),
+            tokens: String::new(),
             ports: (0..count).map(|_| free_port()).collect(),
             origins: (0..count).map(|_| None).collect(),
             http: Http::new(client::Limits::default()),
@@ -180,14 +182,20 @@ impl World {
         let text = format!(
             "public_url = \"http://127.0.0.1:{port}\"\nedges = [\"http://127.0.0.1:1\", \"http://127.0.0.1:2\"]\n\
              database = \"{}\"\nadmin_key = \"{ADMIN}\"\nedge_bearer = \"{EDGE}\"\nstore = {}\n\
-             tokens = {{ keys = \"{}\" }}\n{}\n[[listen]]\naddress = \"127.0.0.1:{port}\"\n",
+             tokens = {{ keys = \"{}\"{} }}\n{}\n[[listen]]\naddress = \"127.0.0.1:{port}\"\n",
             self.database,
             self.store,
             self.dir.path().join("keys").display(),
+            self.tokens,
             self.extra,
         );
         std::fs::write(&path, text).unwrap();
         path
+    }
+
+    /// Adds a key to `tokens`, for the next start.
+    pub fn retoken(&mut self, line: &str) {
+        self.tokens = format!(", {line}");
     }
 
     /// The URL of an origin.
@@ -269,10 +277,21 @@ impl World {
     }
 
     /// Waits until a lesson is so.
-    pub async fn until_lesson(&self, lesson: &str, what: &str, mut is: impl FnMut(&Value) -> bool) -> Value {
+    pub async fn until_lesson(&self, lesson: &str, what: &str, is: impl FnMut(&Value) -> bool) -> Value {
+        self.until_lesson_at(0, lesson, what, is).await
+    }
+
+    /// The same, asked of the origin of that number.
+    pub async fn until_lesson_at(
+        &self,
+        origin: usize,
+        lesson: &str,
+        what: &str,
+        mut is: impl FnMut(&Value) -> bool,
+    ) -> Value {
         let start = lyceum::time::monotonic();
         loop {
-            let value = self.get(&format!("/v1/lessons/{lesson}")).send().await.expect(200).json();
+            let value = self.get(&format!("/v1/lessons/{lesson}")).at(origin).send().await.expect(200).json();
             if is(&value) {
                 return value;
             }

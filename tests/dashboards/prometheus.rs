@@ -89,6 +89,11 @@ impl Prometheus {
         found.first().and_then(|series| series.values.first().copied())
     }
 
+    /// The sum of a counter over all that tell of it, as of the last scrapes.
+    pub fn sum(&self, metric: &str) -> f64 {
+        self.number(&format!("sum({metric})")).unwrap_or_else(|| panic!("nobody tells of {metric}"))
+    }
+
     /// The values of a label of what `matcher` matches.
     pub fn label_values(&self, matcher: &str, label: &str) -> Vec<String> {
         let data = self.get(&format!("/api/v1/label/{label}/values"), &[("match[]", matcher)]);

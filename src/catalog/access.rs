@@ -227,13 +227,15 @@ pub enum StreamOutcome {
     },
     /// The viewer holds as many as allowed.
     Full,
-    /// The session is not known, revoked, or over.
+    /// The session is revoked or over.
     Over,
+    /// The session is not of this catalogue: another issuer's, or an operator's own token.
+    Unknown,
 }
 
 /// Holds or renews a session's stream.
 pub async fn lease_stream(tx: &mut Tx, id: &Id, lease: &StreamLease, now: i64) -> Result<StreamOutcome, DbError> {
-    let Some(session) = session(tx, id).await? else { return Ok(StreamOutcome::Over) };
+    let Some(session) = session(tx, id).await? else { return Ok(StreamOutcome::Unknown) };
     tx.lock("streams of", &session.viewer).await?;
     if session.revoked.is_some() || session.expires <= now {
         return Ok(StreamOutcome::Over);

@@ -61,6 +61,24 @@ pub(super) struct Watch {
     pub(super) grant: Grant,
     pub(super) verifier: Arc<Verifier>,
     pub(super) clock: Clock,
+    /// The revocations that were looked at last.
+    pub(super) seen: u64,
+}
+
+impl Watch {
+    /// Looks at the grant again when sessions were revoked since the last look.
+    fn look(&mut self) -> Result<(), Denied> {
+        let generation = self.verifier.revocations().generation();
+        if generation == self.seen {
+            return Ok(());
+        }
+        self.seen = generation;
+        match self.verifier.still_holds(&self.grant, self.clock.unix_seconds()) {
+            // A token that runs out while its segment goes out does not cut the segment.
+            Err(Denied::Expired) | Ok(()) => Ok(()),
+            Err(denied) => Err(denied),
+        }
+    }
 }
 
 impl Body {
@@ -146,10 +164,8 @@ impl http_body::Body for Body {
     type Error = BodyError;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        if let Some(watch) = &self.watch
-            && let Err(denied) = watch.verifier.still_holds(&watch.grant, watch.clock.unix_seconds())
-            // A token that runs out while its segment goes out does not cut the segment.
-            && denied != Denied::Expired
+        if let Some(watch) = &mut self.watch
+            && let Err(denied) = watch.look()
         {
             self.kind = Kind::Empty;
             self.watch = None;

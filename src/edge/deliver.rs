@@ -131,7 +131,8 @@ impl Terms<'_> {
         source: Source,
     ) -> Result<Response<Body>, Refusal> {
         if let Some(age) = age {
-            block.insert(header::AGE, HeaderValue::from(age));
+            let age = if age == 0 { HeaderValue::from_static("0") } else { HeaderValue::from(age) };
+            block.insert(header::AGE, age);
         }
         if !self.cors.is_uniform() && self.marks_cors() {
             self.cors.mark(self.request, &mut block);

@@ -394,10 +394,9 @@ impl Follow {
             let answer = self.http.json::<serde_json::Value>(Method::POST, &url, &control.config.bearer, None::<&()>).await;
             verdict = match answer {
                 Ok(_) => Some(Ok(())),
-                Err(error) => match error.status().map(|status| status.as_u16()) {
-                    Some(409) => Some(Err(Denied::TooManyStreams)),
-                    Some(403 | 404 | 410) => Some(Err(Denied::Revoked)),
-                    _ => {
+                Err(error) => match refused(&error) {
+                    Some(verdict) => Some(verdict),
+                    None => {
                         tracing::debug!(origin, %error, "no stream lease can be had here");
                         None
                     }
@@ -462,6 +461,18 @@ impl Control {
         if leases.len() < most {
             leases.insert(session.into(), lease);
         }
+    }
+}
+
+/// What an origin's refusal of a lease means. A session that it does not know is another issuer's: it is not the
+/// origin's to limit, and its signature was good.
+fn refused(error: &client::Error) -> Option<Result<(), Denied>> {
+    let client::Error::Status { status, problem, .. } = error else { return None };
+    match status.as_u16() {
+        409 if problem.code == "session_revoked" => Some(Err(Denied::Revoked)),
+        409 => Some(Err(Denied::TooManyStreams)),
+        400 | 404 => Some(Ok(())),
+        _ => None,
     }
 }
 

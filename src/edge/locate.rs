@@ -54,9 +54,9 @@ pub(super) enum What<'a> {
 impl<'a> Located<'a> {
     /// Finds the route and the token of a request.
     pub(super) fn find(uri: &'a http::Uri, headers: &'a HeaderMap, routes: &'a Routes) -> Result<Self, Refusal> {
-        let whole = CleanPath::check(uri.path()).map_err(Refusal::Ambiguous)?;
         let query = uri.query();
-        if let Some((token, path)) = split(whole) {
+        if let Some((token, rest)) = split(uri.path()) {
+            let path = CleanPath::check(rest).map_err(Refusal::Ambiguous)?;
             let of_token = |route: &&Arc<Route>| route.auth == Auth::Token;
             let what = match routes.of(path).filter(of_token) {
                 Some(route) => Some(What::Resource(route)),
@@ -67,6 +67,7 @@ impl<'a> Located<'a> {
                 return Ok(Self { path, query, token: Some((Place::Path, token)), what });
             }
         }
+        let whole = CleanPath::check(uri.path()).map_err(Refusal::Ambiguous)?;
         let what = match routes.of(whole) {
             Some(route) => What::Resource(route),
             None if whole.as_str() == REPORTS && routes.any_token() => What::Reports,
@@ -88,12 +89,10 @@ impl<'a> Located<'a> {
     }
 }
 
-/// `/t/{token}/rest` as token and `/rest`. A part of a clean path from a slash on is clean.
-fn split(path: CleanPath<'_>) -> Option<(&str, CleanPath<'_>)> {
-    let rest = path.as_str().strip_prefix(PATH_PREFIX)?;
-    let slash = rest.find('/')?;
-    let (token, path) = rest.split_at_checked(slash)?;
-    CleanPath::check(path).ok().map(|path| (token, path))
+/// `/t/{token}/rest` as token and `/rest`. The token's segment routes nothing and goes nowhere: it is judged as a token.
+fn split(path: &str) -> Option<(&str, &str)> {
+    let rest = path.strip_prefix(PATH_PREFIX)?;
+    rest.split_at_checked(rest.find('/')?)
 }
 
 fn of_parameter(pair: &str) -> Option<&str> {

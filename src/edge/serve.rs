@@ -31,6 +31,8 @@ use crate::token::{Denied, Facts, Grant};
 struct Record {
     route: Option<usize>,
     grant: Option<Grant>,
+    /// The revocations as they were before the grant was made.
+    seen: u64,
 }
 
 impl Inner {
@@ -54,7 +56,7 @@ impl Inner {
         };
         self.metrics.answered(record.route, outcome, response.status(), start.elapsed());
         let counter = self.metrics.route(record.route).bytes.clone();
-        let watch = record.grant.and_then(|grant| self.watch(grant));
+        let watch = record.grant.and_then(|grant| self.watch(grant, record.seen));
         let body = std::mem::replace(response.body_mut(), Body::empty());
         *response.body_mut() = body.watched(counter, watch);
         response
@@ -83,6 +85,7 @@ impl Inner {
         }
 
         // Authorize.
+        record.seen = self.verifier.as_ref().map_or(0, |verifier| verifier.revocations().generation());
         let grant = self.authorize(route, &located, head).await?;
         if let (Some((Place::Query, token)), Some(_)) = (located.token, Playlist::of(located.path.as_str())) {
             let mut response = redirect(token, &located);
@@ -156,9 +159,9 @@ impl Inner {
         }
     }
 
-    fn watch(&self, grant: Grant) -> Option<Watch> {
+    fn watch(&self, grant: Grant, seen: u64) -> Option<Watch> {
         let verifier = Arc::clone(self.verifier.as_ref()?);
-        Some(Watch { grant, verifier, clock: self.clock.clone() })
+        Some(Watch { grant, verifier, clock: self.clock.clone(), seen })
     }
 
     fn listen_to_player(&self, located: &Located<'_>, headers: &HeaderMap) {
@@ -200,12 +203,13 @@ fn check_host(head: &http::request::Parts) -> Result<(), Refusal> {
     let mut hosts = head.headers.get_all(header::HOST).iter();
     let (first, second) = (hosts.next(), hosts.next());
     let in_field = match first {
-        Some(value) => Some(value.to_str().ok().and_then(authority).ok_or(Refusal::Host)?),
+        Some(value) if is_authority(value.as_bytes()) => Some(value.as_bytes()),
+        Some(_) => return Err(Refusal::Host),
         None => None,
     };
     let in_uri = head.uri.authority();
     let told = match (in_field, in_uri) {
-        (Some(field), Some(uri)) => field.as_str().eq_ignore_ascii_case(uri.as_str()),
+        (Some(field), Some(uri)) => field.eq_ignore_ascii_case(uri.as_str().as_bytes()),
         (None, None) => head.version == Version::HTTP_10,
         (Some(_), None) => true,
         (None, Some(_)) => head.version != Version::HTTP_11,
@@ -225,8 +229,20 @@ fn check_framing(request: &HeaderMap) -> Result<(), Refusal> {
     if plain { Ok(()) } else { Err(Refusal::Framing) }
 }
 
-fn authority(text: &str) -> Option<Authority> {
-    text.parse::<Authority>().ok().filter(|authority| !authority.as_str().contains('@'))
+/// `host [":" port]` (RFC 3986, section 3.2), by its characters and the place of its colon; without a user.
+fn is_authority(text: &[u8]) -> bool {
+    let (host, port) = match text {
+        [b'[', ..] => match text.iter().position(|b| *b == b']').and_then(|end| text.split_at_checked(end + 1)) {
+            Some((host, rest)) => (host, rest.strip_prefix(b":").or_else(|| rest.is_empty().then_some(b"".as_slice()))),
+            None => return false,
+        },
+        _ => match text.iter().position(|b| *b == b':').and_then(|colon| text.split_at_checked(colon)) {
+            Some((host, rest)) => (host, rest.get(1..)),
+            None => (text, Some(b"".as_slice())),
+        },
+    };
+    let in_host = |b: &u8| b.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=[]:".contains(b);
+    !host.is_empty() && host.iter().all(in_host) && port.is_some_and(|port| port.iter().all(u8::is_ascii_digit))
 }
 
 /// The directives of a request; `Pragma: no-cache` counts where there is no `Cache-Control` (RFC 9111, section 5.4).

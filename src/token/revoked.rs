@@ -1,6 +1,7 @@
 //! Sessions that were ended before their tokens: a bounded set that every use of a token looks at.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
 use tokio::sync::watch;
@@ -14,12 +15,13 @@ pub struct Revocations {
     sessions: ArcSwap<HashMap<Box<str>, i64>>,
     most: usize,
     changed: watch::Sender<u64>,
+    generation: AtomicU64,
 }
 
 impl Revocations {
     /// An empty set that holds at most `most` sessions.
     pub fn new(most: usize) -> Self {
-        Self { sessions: ArcSwap::default(), most, changed: watch::channel(0).0 }
+        Self { sessions: ArcSwap::default(), most, changed: watch::channel(0).0, generation: AtomicU64::new(0) }
     }
 
     /// Adds sessions with the second (since the epoch) from which they may be forgotten, and forgets those whose
@@ -41,6 +43,7 @@ impl Revocations {
             }
         }
         self.sessions.store(map.into());
+        self.generation.fetch_add(1, Ordering::Release);
         self.changed.send_modify(|generation| *generation += 1);
         surplus
     }
@@ -59,6 +62,11 @@ impl Revocations {
     /// Whether none is held.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// Rises whenever sessions were added.
+    pub fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
     }
 
     /// All, with the second from which each may be forgotten: what is kept over a restart.

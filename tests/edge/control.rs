@@ -105,6 +105,10 @@ async fn streams_are_leased_and_refused() {
     assert_eq!(edge.get(&path("s2")).await.status, StatusCode::OK);
     assert_eq!(origin.count("/v1/sessions/s2/lease"), 1, "one lease, not one a request");
 
+    // A session that the origins don't know is another issuer's.
+    status.store(404, Ordering::SeqCst);
+    assert_eq!(edge.get(&path("s0")).await.status, StatusCode::OK);
+
     // Who plays goes on when the leases can't be had; what becomes of new ones is configured.
     status.store(500, Ordering::SeqCst);
     assert_eq!(edge.get(&path("s3")).await.status, StatusCode::OK);

@@ -191,5 +191,6 @@ pub(super) async fn lease_stream(State(app): State<Arc<App>>, _: Edge, Path(id):
         }
         catalog::StreamOutcome::Full => Err(Refusal::TooManyStreams),
         catalog::StreamOutcome::Over => Err(Refusal::SessionRevoked),
+        catalog::StreamOutcome::Unknown => Err(Refusal::NotFound),
     }
 }

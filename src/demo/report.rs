@@ -59,7 +59,7 @@ impl<'a> Report<'a> {
         let first_edge = url(edges[0]);
         // The session's edges are spread by its id; the report's link is the first edge's.
         let link = playback.urls.iter().find(|link| link.starts_with(&first_edge)).unwrap_or(&playback.url);
-        let studio = format!("{}/studio/", url(origins[0]));
+        let studio = format!("{}/studio", url(origins[0]));
         let player = format!("{}/watch/#{link}", url(origins[0]));
         let document = Document {
             origins: origins.map(url).to_vec(),

@@ -10,15 +10,16 @@
 
 mod dashboards;
 mod demo;
+mod documentation;
 mod edge;
 mod front;
 mod layering;
 mod licences;
 mod load;
+mod origin;
 mod playback;
 mod shipped_configs;
+mod store;
 mod support;
 mod tools;
-mod origin;
-mod store;
 mod transcode;

@@ -91,7 +91,8 @@ impl Layout {
                 None => {}
                 Some(cause) if index == 0 => return Err(Error::Port { address, cause }),
                 Some(_) => {
-                    let free = free_address(address.ip())?;
+                    let mut taken = self.with(|state| state.slots().into_iter().map(|slot| *slot).collect());
+                    let free = free_address(address.ip(), &mut taken)?;
                     self.with(|state| {
                         if let Some(slot) = state.slots().into_iter().nth(index) {
                             *slot = free;
@@ -280,13 +281,15 @@ impl State {
     fn fresh(listen: SocketAddr) -> Result<Self, Error> {
         let host = listen.ip();
         let loopback = IpAddr::V4(Ipv4Addr::LOCALHOST);
-        let first = if listen.port() == 0 { free_address(host)? } else { listen };
+        let mut taken = vec![listen];
+        let mut free = |host| free_address(host, &mut taken);
+        let first = if listen.port() == 0 { free(host)? } else { listen };
         Ok(Self {
-            origins: [first, free_address(host)?],
-            origin_admins: [free_address(loopback)?, free_address(loopback)?],
-            edges: [free_address(host)?, free_address(host)?],
-            edge_admins: [free_address(loopback)?, free_address(loopback)?],
-            worker_admin: free_address(loopback)?,
+            origins: [first, free(host)?],
+            origin_admins: [free(loopback)?, free(loopback)?],
+            edges: [free(host)?, free(host)?],
+            edge_admins: [free(loopback)?, free(loopback)?],
+            worker_admin: free(loopback)?,
             admin_key: secret(),
             edge_secret: secret(),
             worker_key: None,
@@ -306,9 +309,20 @@ fn secret() -> String {
     ids::random_bytes::<24>().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// A port that was free a moment ago. Ports given to others in the same start stay apart, since the kernel
-/// goes round its range before it gives one again.
-fn free_address(host: IpAddr) -> Result<SocketAddr, Error> {
+/// Ports below those that the kernel gives to connections and to listeners on port 0 (from 32768 on, by default):
+/// one that was free a moment ago stays free until its part binds it.
+const PORTS: std::ops::Range<u16> = 10_240..32_768;
+
+/// A free address of `host` that is not `taken`, and is from now on.
+fn free_address(host: IpAddr, taken: &mut Vec<SocketAddr>) -> Result<SocketAddr, Error> {
+    for _ in 0..64 {
+        let chance = u16::from_le_bytes(ids::random_bytes::<2>());
+        let address = SocketAddr::new(host, PORTS.start + chance % (PORTS.end - PORTS.start));
+        if !taken.contains(&address) && TcpListener::bind(address).is_ok() {
+            taken.push(address);
+            return Ok(address);
+        }
+    }
     let any = SocketAddr::new(host, 0);
     TcpListener::bind(any).and_then(|bound| bound.local_addr()).map_err(|cause| Error::Port { address: any, cause })
 }

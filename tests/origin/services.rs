@@ -11,7 +11,7 @@ use aws_sdk_s3::config::{BehaviorVersion, Credentials, Region};
 use lyceum::ids::Id;
 
 use crate::support::process::Process;
-use crate::support::{repository, until};
+use crate::support::{free_port, repository, until};
 
 const ACCESS: &str = "testkey";
 const SECRET: &str = "testsecret";
@@ -19,8 +19,8 @@ const SECRET: &str = "testsecret";
 /// A free port whose companion for gRPC, 10,000 above, is free too.
 fn port_pair() -> u16 {
     loop {
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        if (20_000..45_000).contains(&port) && TcpListener::bind(("127.0.0.1", port + 10_000)).is_ok() {
+        let port = free_port();
+        if port < 22_768 && TcpListener::bind(("127.0.0.1", port + 10_000)).is_ok() {
             return port;
         }
     }

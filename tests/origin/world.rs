@@ -1,7 +1,7 @@
 //! A world for a story: one or two origins over one database and one store, and a client that sees every header.
 
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::Path;
 use std::time::Duration;
 
@@ -11,6 +11,7 @@ use lyceum::client::{self, Http};
 use serde_json::{Value, json};
 
 use super::services::{Postgres, S3};
+use crate::support::free_port;
 use crate::support::process::Role;
 
 /// The admin's key.
@@ -130,10 +131,6 @@ impl Ask<'_> {
         let body = body.collect().await.expect("a whole body").to_bytes().to_vec();
         Answer { status: head.status.as_u16(), headers: head.headers, body }
     }
-}
-
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 impl World {

@@ -4,6 +4,7 @@ pub mod demo;
 pub mod lessons;
 pub mod process;
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -26,6 +27,19 @@ pub fn repository(path: &str) -> PathBuf {
 pub fn heavy() -> MutexGuard<'static, ()> {
     static HEAVY: Mutex<()> = Mutex::new(());
     HEAVY.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A port for a program that must know it beforehand: below those that the kernel gives to connections and to
+/// listeners on port 0, so that it stays free until it is bound, and given once in a test run.
+pub fn free_port() -> u16 {
+    static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
+    let mut given = GIVEN.lock().unwrap_or_else(PoisonError::into_inner);
+    loop {
+        let port = 10_240 + u16::from_le_bytes(lyceum::ids::random_bytes()) % (32_768 - 10_240);
+        if std::net::TcpListener::bind(("127.0.0.1", port)).is_ok() && given.insert(port) {
+            return port;
+        }
+    }
 }
 
 /// Waits until `condition` gives something, and fails the story by name when that takes longer than `limit`.

@@ -1,0 +1,45 @@
+//! What the README and the documents say is what the code has.
+
+use std::collections::BTreeSet;
+
+use crate::support::repository;
+
+/// Names in `text` that begin with `lyceum_` and stand between `quote`s.
+fn metrics(text: &str, quote: char) -> BTreeSet<String> {
+    let is_name = |name: &&str| {
+        let rest = name.strip_prefix("lyceum_").unwrap_or_default();
+        ["edge", "front", "origin", "playback", "upstream", "worker"].iter().any(|part| rest.starts_with(&format!("{part}_")))
+            && name.chars().all(|c| c.is_ascii_lowercase() || c == '_')
+    };
+    text.split(quote).filter(is_name).map(str::to_owned).collect()
+}
+
+fn source(folder: &str, found: &mut BTreeSet<String>) {
+    for entry in std::fs::read_dir(repository(folder)).expect("a folder of sources") {
+        let path = entry.expect("a folder can be listed").path();
+        if path.is_dir() {
+            source(&path.display().to_string(), found);
+        } else if path.extension().is_some_and(|end| end == "rs") {
+            let text = std::fs::read_to_string(&path).expect("a source file is text");
+            found.extend(metrics(text.split("#[cfg(test)]").next().unwrap_or_default(), '"'));
+        }
+    }
+}
+
+#[test]
+fn every_metric_is_in_the_list_and_the_list_holds_no_other() {
+    let mut made = BTreeSet::new();
+    source("src", &mut made);
+    source("transcoder/src", &mut made);
+    let listed = metrics(&std::fs::read_to_string(repository("docs/metrics.md")).expect("the list"), '`');
+    assert!(made.len() > 30, "only {made:?}");
+    assert_eq!(made, listed);
+}
+
+#[test]
+fn every_file_that_the_readme_links_is_there() {
+    let text = std::fs::read_to_string(repository("README.md")).expect("the README");
+    let links: Vec<&str> = text.split("](").skip(1).filter_map(|rest| rest.split(')').next()).collect();
+    let missing: Vec<_> = links.iter().filter(|link| !link.contains("://") && !repository(link).exists()).collect();
+    assert!(links.len() > 5 && missing.is_empty(), "{missing:?} of {links:?}");
+}

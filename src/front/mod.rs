@@ -12,12 +12,14 @@ pub mod problem;
 mod pulse;
 mod shutdown;
 mod tls;
+mod unread;
 
 pub use connection::{Handler, Peer};
 pub use limits::Limits;
 pub use listen::{BindError, Front, Listen, TlsReload};
 pub use shutdown::Shutdown;
 pub use tls::{TlsError, TlsFiles};
+pub use unread::Unread;
 
 /// Any error, boxed.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;

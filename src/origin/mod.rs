@@ -34,7 +34,7 @@ use tokio::sync::{Notify, Semaphore};
 pub use config::{Api, Config, Cors, Secret, Streams, Tokens, WhenFull, Workers};
 
 use crate::db::{Db, DbError};
-use crate::front::{Handler, Peer, Shutdown};
+use crate::front::{Handler, Peer, Shutdown, Unread};
 use crate::store::{Store, StoreError};
 use crate::time::Clock;
 use crate::token::KeyError;
@@ -161,7 +161,7 @@ impl Handler for Origin {
 
     async fn call(&self, peer: Peer, request: Request<hyper::body::Incoming>) -> Response<Body> {
         let (parts, body) = request.into_parts();
-        let mut request = Request::from_parts(parts, Body::new(body));
+        let mut request = Request::from_parts(parts, Body::new(Unread::new(body)));
         request.extensions_mut().insert(peer);
         let started = crate::time::monotonic();
         let mut response = match cors::preflight(&self.app.config.cors, &request) {

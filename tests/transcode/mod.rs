@@ -68,6 +68,8 @@ struct Track {
     /// Presentation and decode times in seconds and whether it is a key frame, in decode order.
     packets: Vec<(f64, f64, bool)>,
     segments: usize,
+    /// When the last frame has been shown or heard, in seconds: a picture that stands still is one long frame.
+    end: f64,
 }
 
 /// Reads the tracks of an output through their playlists, and checks what is true of every one.
@@ -76,10 +78,10 @@ fn tracks(out: &Path) -> Vec<Track> {
     let renditions = lesson["renditions"].as_array().expect("renditions").clone();
     let tracks: Vec<Track> =
         renditions.iter().map(|rendition| track(out, rendition["track"].as_str().expect("a name"))).collect();
-    let ends: Vec<f64> = tracks.iter().map(|t| t.packets.iter().map(|p| p.0).fold(0.0, f64::max)).collect();
-    for (track, end) in tracks.iter().zip(&ends) {
+    for track in &tracks {
         assert!((track.packets[0].0).abs() < 0.001, "{} starts at {}", track.name, track.packets[0].0);
-        assert!((end - ends[0]).abs() < 0.2, "{} ends at {end}, {} at {}", track.name, tracks[0].name, ends[0]);
+        let (end, first) = (track.end, &tracks[0]);
+        assert!((end - first.end).abs() < 0.2, "{} ends at {end}, {} at {}", track.name, first.name, first.end);
     }
     let master = std::fs::read_to_string(out.join("master.m3u8")).expect("master.m3u8 is there");
     assert!(master.starts_with("#EXTM3U") && !master.contains("event.m3u8"), "{master}");
@@ -108,6 +110,8 @@ fn track(out: &Path, name: &str) -> Track {
             (number(&p["pts_time"]), number(&p["dts_time"]), p["flags"].as_str().is_some_and(|f| f.starts_with('K')))
         })
         .collect();
+    let shown_until = |p: &Value| number(&p["pts_time"]) + number(&p["duration_time"]);
+    let end = found["packets"].as_array().expect("packets").iter().map(shown_until).fold(0.0, f64::max);
     let video = stream["codec_type"] == "video";
     let mut shown: Vec<f64> = packets.iter().map(|p| p.0).collect();
     shown.sort_by(f64::total_cmp);
@@ -122,7 +126,7 @@ fn track(out: &Path, name: &str) -> Track {
         }
     }
     let size = (stream["width"].as_u64().unwrap_or(0), stream["height"].as_u64().unwrap_or(0));
-    Track { name: name.to_owned(), video, size, packets, segments: durations.len() }
+    Track { name: name.to_owned(), video, size, packets, segments: durations.len(), end }
 }
 
 /// Everything in a directory with what it holds, to compare outputs.

@@ -178,6 +178,13 @@ pub(super) struct Heartbeat {
     handed: Vec<Handover>,
 }
 
+/// Runs `work` to its end even when the worker hangs up: what is committed is then also counted and told.
+async fn to_its_end<T: Send + 'static>(
+    work: impl Future<Output = Result<T, Refusal>> + Send + 'static,
+) -> Result<T, Refusal> {
+    tokio::spawn(work).await.unwrap_or_else(|ended| Err(Refusal::Internal(ended.to_string())))
+}
+
 pub(super) async fn heartbeat(
     State(app): State<Arc<App>>,
     caller: Caller,
@@ -186,7 +193,9 @@ pub(super) async fn heartbeat(
 ) -> Answer {
     caller.is(&[Role::Worker])?;
     let progress = if beat.progress.is_finite() { beat.progress } else { 0.0 };
-    let cancel = app.ingest.heartbeat(&request::id(&id)?, &beat.lease, progress, &beat.handed).await?;
+    let (ingest, id) = (Arc::clone(&app.ingest), request::id(&id)?);
+    let cancel =
+        to_its_end(async move { ingest.heartbeat(&id, &beat.lease, progress, &beat.handed).await }).await?;
     Ok(axum::Json(serde_json::json!({ "cancel": cancel })).into_response())
 }
 
@@ -206,7 +215,8 @@ pub(super) async fn complete(
     LargeJson(done): LargeJson<Completion>,
 ) -> Answer {
     caller.is(&[Role::Worker])?;
-    app.ingest.complete(&request::id(&id)?, &done.lease, &done.segments, done.report).await?;
+    let (ingest, id) = (Arc::clone(&app.ingest), request::id(&id)?);
+    to_its_end(async move { ingest.complete(&id, &done.lease, &done.segments, done.report).await }).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 

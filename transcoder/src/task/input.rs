@@ -81,6 +81,7 @@ fn refusal(source: &Source, cause: ff::Error) -> TaskError {
 fn classify(head: &[u8]) -> Refusal {
     let text =
         std::str::from_utf8(head).ok().or_else(|| std::str::from_utf8(head.get(..head.len().saturating_sub(4))?).ok());
+    let text = text.filter(|text| !text.chars().any(|c| c.is_control() && !c.is_whitespace()));
     let start = text.map(|t| t.trim_start_matches('\u{feff}').trim_start().to_ascii_lowercase()).unwrap_or_default();
     let list = ["#extm3u", "ffconcat", "[playlist]", "<asx", "<smil", "# dvd"].iter().any(|p| start.starts_with(p));
     if list || start.starts_with('<') && start.contains("<mpd") {

@@ -72,16 +72,22 @@ fn a_missing_recording_is_refused_before_anything_is_made() {
 #[test]
 fn a_second_demo_over_the_same_directory_is_kept_out() {
     let demo = demo::shared();
+    // No other story kills a part meanwhile; one that was killed before may be on its way back.
+    let _alone = heavy();
+    let before = until("every part to live", SOON, || {
+        let pids = demo.all_pids();
+        (pids.len() == 5 && pids.iter().all(|pid| alive(*pid))).then_some(pids)
+    });
     let (code, words) = refused(&["--data", &demo.directory().display().to_string()]);
     assert_eq!(code, Some(1), "{words}");
     assert!(words.contains("another demo"), "{words}");
-    // Another story may just have killed a part, which then comes back.
-    until("every part to live", SOON, || demo.all_pids().into_iter().all(alive).then_some(()));
+    assert!(before.iter().all(|pid| alive(*pid)), "the second demo took a part down");
 }
 
 #[test]
 fn the_file_for_programs_says_what_the_design_names() {
     let demo = demo::shared();
+    let _alone = heavy();
     let json = demo.json();
     for list in ["origins", "origin_admins", "edges", "edge_admins"] {
         let urls = json[list].as_array().unwrap_or_else(|| panic!("{list} in {json}"));

@@ -3,6 +3,8 @@
 #[path = "edge/harness.rs"]
 mod harness;
 
+#[path = "edge/cdni.rs"]
+mod cdni;
 #[path = "edge/control.rs"]
 mod control;
 #[path = "edge/delivery.rs"]

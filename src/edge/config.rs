@@ -62,6 +62,26 @@ pub struct Tokens {
     /// Revoked sessions that are held. 1 to 10,000,000; default 100,000.
     #[serde(default = "defaults::revocations", deserialize_with = "units::number::<_, 1, 10_000_000>")]
     pub revocations: u64,
+    /// What renews tokens with `cdnistt` 1 (RFC 9246, section 3); without it they are refused.
+    #[serde(default)]
+    pub renewal: Option<Renewal>,
+    /// JWK files of type `oct` (16 or 32 bytes) that open an encrypted `cdniip` (`alg` `dir`, AES-GCM).
+    #[serde(default)]
+    pub claim_keys: Vec<PathBuf>,
+}
+
+/// `tokens.renewal`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Renewal {
+    /// The key that signs renewed tokens, `<kid>.pem` as `lyceum keys new` makes it; the same on all edges.
+    pub key: PathBuf,
+    /// The `iss` of renewed tokens: a name that no other issuer has.
+    pub issuer: String,
+    /// The longest life of a renewed token, whatever it asks for; revoked sessions are held for at least as long. 1s to
+    /// 24h; default 1h.
+    #[serde(default = "defaults::longest", deserialize_with = "units::span::<_, 1_000, 86_400_000>")]
+    pub longest: Span,
 }
 
 /// One who signs.
@@ -192,6 +212,9 @@ mod defaults {
     }
     pub(super) fn refetch() -> Span {
         Span::secs(2)
+    }
+    pub(super) fn longest() -> Span {
+        Span::secs(3600)
     }
     pub(super) fn remembered() -> u64 {
         100_000

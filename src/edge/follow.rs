@@ -20,7 +20,7 @@ use crate::cache::{Cache, Purge, Target};
 use crate::client::{self, Http};
 use crate::front::Shutdown;
 use crate::time::{Clock, Instant, monotonic};
-use crate::token::{Denied, Grant, KeyError, KeySet, KeyWant, Trust, Verifier};
+use crate::token::{CLOCK_SKEW, Denied, Grant, KeyError, KeySet, KeyWant, Trust, Verifier};
 use crate::units::{ByteSize, Span};
 use crate::upstream::FetchError;
 
@@ -307,6 +307,11 @@ impl Follow {
             if let Some(control) = &self.control {
                 let mut leases = control.leases.write().unwrap_or_else(PoisonError::into_inner);
                 leases.retain(|held, _| !ended.iter().any(|(session, _)| **session == **held));
+            }
+            if let Some(longest) = verifier.longest_renewal() {
+                // The origin counts from its own tokens; a renewed one may be about for longer.
+                let last = now.saturating_add(longest).saturating_add(CLOCK_SKEW);
+                ended.iter_mut().for_each(|(_, until)| *until = last.max(*until));
             }
             let forgotten = verifier.revocations().add(ended, now);
             if forgotten > 0 {

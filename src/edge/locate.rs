@@ -14,9 +14,9 @@ use std::sync::Arc;
 /// The query parameter of a token.
 const PARAMETER: &str = "token";
 /// The cookie of a token.
-const COOKIE: &str = "lyceum_token";
+pub(super) const COOKIE: &str = "lyceum_token";
 /// What a path with a token begins with.
-const PATH_PREFIX: &str = "/t/";
+pub(super) const PATH_PREFIX: &str = "/t/";
 /// Where event reports go.
 const REPORTS: &str = "/cmcd";
 
@@ -112,9 +112,16 @@ pub(super) fn bearer(headers: &HeaderMap) -> Option<&str> {
     scheme.eq_ignore_ascii_case("bearer").then(|| credentials.trim())
 }
 
-fn cookie(headers: &HeaderMap) -> Option<&str> {
+/// The token in the cookie: of several the first, which is the one of the longest path (RFC 6265, section 5.4).
+pub(super) fn cookie(headers: &HeaderMap) -> Option<&str> {
     fields::values(headers, &header::COOKIE)
         .flat_map(|value| value.split(';'))
         .find_map(|pair| pair.trim().strip_prefix(COOKIE)?.strip_prefix('='))
         .map(fields::unquote)
+}
+
+/// Who was asked for: the URI's authority (HTTP/2, absolute form) or `Host`.
+pub(super) fn host(head: &http::request::Parts) -> &str {
+    let in_uri = head.uri.authority().map(http::uri::Authority::as_str);
+    in_uri.or_else(|| head.headers.get(header::HOST)?.to_str().ok()).unwrap_or("")
 }

@@ -4,6 +4,7 @@
 //! alone and must not import them. [`serve`](Edge) reads top to bottom in `serve.rs`.
 
 mod admin;
+mod authorize;
 mod body;
 mod config;
 mod cors;
@@ -30,7 +31,7 @@ use hyper::body::Incoming;
 use crate::cache::Cache;
 use crate::front::{Handler, Peer, Shutdown};
 use crate::time::{Clock, monotonic};
-use crate::token::{Issuer, Verifier, VerifierConfig};
+use crate::token::{ClaimKey, Issuer, KeyError, Renewer, Verifier, VerifierConfig};
 use crate::upstream::{self, FetchError, Pool, UpstreamError};
 
 pub use body::{Body, BodyError};
@@ -116,16 +117,36 @@ fn pools(config: &Config, metrics: &upstream::Metrics) -> Result<HashMap<String,
     Ok(pools)
 }
 
-fn verifier(config: &Config) -> Option<Arc<Verifier>> {
-    let tokens = config.tokens.as_ref()?;
+fn verifier(config: &Config) -> Result<Option<Arc<Verifier>>, StartError> {
+    let Some(tokens) = &config.tokens else { return Ok(None) };
     let number = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
-    Some(Arc::new(Verifier::new(VerifierConfig {
+    let failed = |e: KeyError| StartError::Keys(format!("tokens: {e}"));
+    let mut issuers: Vec<Issuer> = tokens.issuers.iter().map(|issuer| Issuer::new(&issuer.name)).collect();
+    let renewer = match &tokens.renewal {
+        Some(renewal) => {
+            if tokens.issuers.iter().any(|issuer| issuer.name == renewal.issuer) {
+                let what = "tokens.renewal.issuer: has to be a name that no other issuer has: a key signs for its issuer alone";
+                return Err(StartError::Keys(what.to_owned()));
+            }
+            let longest = i64::try_from(renewal.longest.get().as_secs()).unwrap_or(i64::MAX);
+            let renewer = Renewer::open(&renewal.key, &renewal.issuer, &tokens.audience, longest).map_err(failed)?;
+            let issuer = Issuer::new(&renewal.issuer);
+            issuer.replace(renewer.keys().map_err(failed)?);
+            // Behind those whose keys are followed, whose places count.
+            issuers.push(issuer);
+            Some(renewer)
+        }
+        None => None,
+    };
+    Ok(Some(Arc::new(Verifier::new(VerifierConfig {
         audience: tokens.audience.clone(),
-        issuers: tokens.issuers.iter().map(|issuer| Issuer::new(&issuer.name)).collect(),
+        issuers,
         remembered: number(tokens.remembered),
         revocations: number(tokens.revocations),
         require_session: config.control.is_some(),
-    })))
+        renewer,
+        claim_keys: tokens.claim_keys.iter().map(|path| ClaimKey::load(path)).collect::<Result<_, _>>().map_err(failed)?,
+    }))))
 }
 
 impl Edge {
@@ -136,7 +157,7 @@ impl Edge {
         let routes = route::Routes::new(&config.route, &pools, config.tokens.is_some())?;
         let prefixes: Vec<&str> = config.route.iter().map(|route| route.prefix.as_str()).collect();
         let metrics = Arc::new(metrics::Metrics::new(&registry, &prefixes));
-        let verifier = verifier(&config);
+        let verifier = verifier(&config)?;
         let cache: Arc<Cache<FetchError>> = Cache::new(&config.cache);
         let follow = Arc::new(follow::Follow::new(&config, verifier.clone(), clock.clone(), Arc::clone(&metrics))?);
         let fetcher = fetch::Fetcher {

@@ -4,7 +4,6 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use http::header::{self, HeaderMap, HeaderValue};
-use http::uri::Authority;
 use http::{Method, Request, Response, StatusCode, Version};
 use http_body_util::{BodyExt as _, Limited};
 use hyper::body::Incoming;
@@ -24,7 +23,7 @@ use crate::front::Peer;
 use crate::semantics::cache_control::Directives;
 use crate::semantics::cmcd;
 use crate::time::monotonic;
-use crate::token::{Denied, Facts, Grant};
+use crate::token::Grant;
 
 /// What is known of a request when its answer begins.
 #[derive(Debug, Default)]
@@ -33,16 +32,23 @@ struct Record {
     grant: Option<Grant>,
     /// The revocations as they were before the grant was made.
     seen: u64,
+    /// The cookie with the token that follows the one shown.
+    cookie: Option<HeaderValue>,
 }
 
 impl Inner {
     /// Answers one request.
-    pub(super) async fn serve(self: &Arc<Self>, _peer: Peer, request: Request<Incoming>) -> Response<Body> {
+    pub(super) async fn serve(self: &Arc<Self>, peer: Peer, request: Request<Incoming>) -> Response<Body> {
         let start = monotonic();
         let (head, body) = request.into_parts();
         let mut record = Record::default();
-        let (mut response, outcome) = match self.answer(&head, body, &mut record).await {
-            Ok(answered) => answered,
+        let (mut response, outcome) = match self.answer(peer, &head, body, &mut record).await {
+            Ok((mut response, outcome)) => {
+                if let Some(cookie) = record.cookie.take() {
+                    response.headers_mut().append(header::SET_COOKIE, cookie);
+                }
+                (response, outcome)
+            }
             Err(refusal) => {
                 self.metrics.refused(&refusal);
                 tracing::debug!(code = refusal.code(), "refused");
@@ -64,6 +70,7 @@ impl Inner {
 
     async fn answer(
         self: &Arc<Self>,
+        peer: Peer,
         head: &http::request::Parts,
         body: Incoming,
         record: &mut Record,
@@ -74,7 +81,7 @@ impl Inner {
         let located = Located::find(&head.uri, &head.headers, &self.routes)?;
         let route = match located.what {
             What::Resource(route) => route,
-            What::Reports => return self.reports(head, body, &located).await,
+            What::Reports => return self.reports(peer, head, body, &located).await,
         };
         record.route = Some(route.index);
         if head.method == Method::OPTIONS && route.auth != Auth::None {
@@ -86,7 +93,8 @@ impl Inner {
 
         // Authorize.
         record.seen = self.verifier.as_ref().map_or(0, |verifier| verifier.revocations().generation());
-        let grant = self.authorize(route, &located, head).await?;
+        let (grant, cookie) = self.authorize(peer, route, &located, head).await?;
+        record.cookie = cookie;
         if let (Some((Place::Query, token)), Some(_)) = (located.token, Playlist::of(located.path.as_str())) {
             let mut response = redirect(token, &located);
             self.cors.mark(&head.headers, response.headers_mut());
@@ -128,34 +136,24 @@ impl Inner {
     }
 
     async fn authorize(
-        &self,
+        self: &Arc<Self>,
+        peer: Peer,
         route: &Route,
         located: &Located<'_>,
         head: &http::request::Parts,
-    ) -> Result<Option<Grant>, Refusal> {
+    ) -> Result<(Option<Grant>, Option<HeaderValue>), Refusal> {
         match route.auth {
-            Auth::None => Ok(None),
+            Auth::None => Ok((None, None)),
             Auth::Bearer => {
                 let shown = locate::bearer(&head.headers).unwrap_or("");
                 let wanted = route.bearer.as_deref().unwrap_or("");
                 let same = aws_lc_rs::constant_time::verify_slices_are_equal(shown.as_bytes(), wanted.as_bytes());
-                if same.is_ok() && !wanted.is_empty() { Ok(None) } else { Err(Refusal::Bearer) }
+                if same.is_ok() && !wanted.is_empty() { Ok((None, None)) } else { Err(Refusal::Bearer) }
             }
             Auth::Token => {
-                let (_, token) = located.token.ok_or(Denied::Missing)?;
-                let grant = self.verify(token, &Facts { path: Some(located.path), now: self.clock.unix_seconds() }).await?;
-                self.follow.lease(&grant).await?;
-                Ok(Some(grant))
+                let authorized = self.admit_token(peer, located, head).await?;
+                Ok((Some(authorized.grant), authorized.cookie))
             }
-        }
-    }
-
-    /// Verifies a token; a key that is not known is looked for at its issuer, boundedly, and the token tried again.
-    async fn verify(&self, token: &str, facts: &Facts<'_>) -> Result<Grant, Denied> {
-        let Some(verifier) = &self.verifier else { return Err(Denied::WrongIssuer) };
-        match verifier.verify(token, facts) {
-            Err(Denied::UnknownKey(want)) if self.follow.look_for_key(want).await => verifier.verify(token, facts),
-            verdict => verdict,
         }
     }
 
@@ -173,6 +171,7 @@ impl Inner {
     /// `POST …/cmcd`: event reports of players.
     async fn reports(
         &self,
+        peer: Peer,
         head: &http::request::Parts,
         body: Incoming,
         located: &Located<'_>,
@@ -183,8 +182,7 @@ impl Inner {
         if head.method != Method::POST {
             return Err(Refusal::Method("POST, OPTIONS"));
         }
-        let (_, token) = located.token.ok_or(Denied::Missing)?;
-        self.verify(token, &Facts { path: None, now: self.clock.unix_seconds() }).await?;
+        self.admit_report(peer, located).await?;
         let body = Limited::new(body, self.playback.largest_report()).collect().await.map_err(|_| Refusal::Reports)?;
         let bytes = body.to_bytes();
         let text = std::str::from_utf8(&bytes).map_err(|_| Refusal::Reports)?;
@@ -286,15 +284,9 @@ pub(super) fn key_of<'a>(route: &Route, located: &Located<'a>, head: &http::requ
     if route.key_host {
         // A space stands in no path and no query.
         key.push(' ');
-        key.push_str(&host(head).to_ascii_lowercase());
+        key.push_str(&locate::host(head).to_ascii_lowercase());
     }
     Cow::Owned(key)
-}
-
-/// Who was asked for: the URI's authority (HTTP/2, absolute form) or `Host`.
-fn host(head: &http::request::Parts) -> &str {
-    let in_uri = head.uri.authority().map(Authority::as_str);
-    in_uri.or_else(|| head.headers.get(header::HOST)?.to_str().ok()).unwrap_or("")
 }
 
 /// What the cache fetches when it has to.

@@ -8,5 +8,6 @@ pub mod cmcd;
 pub mod conditional;
 pub mod fields;
 pub mod freshness;
+pub mod network;
 pub mod path;
 pub mod range;

@@ -4,7 +4,10 @@ use serde::de::{Error as _, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 
+use super::container::Container;
+use super::jwe::Sealed;
 use super::verify::Denied;
+use crate::semantics::network::Network;
 
 /// The most path prefixes of one token.
 const MAX_PATHS: usize = 64;
@@ -69,17 +72,55 @@ pub(super) struct Parsed {
     pub(super) paths: Vec<String>,
     pub(super) max_height: Option<u32>,
     pub(super) preview_ms: Option<u64>,
+    /// `cdniip`.
+    pub(super) client: Option<Client>,
+    /// `cdniuc`.
+    pub(super) container: Option<Container>,
+    /// `cdnistt`, `cdniets`, `cdnistd`.
+    pub(super) renewal: Option<RenewalTerms>,
     /// The first claim that must be understood and is not.
     pub(super) unsupported: Option<&'static str>,
 }
 
-/// Claims of RFC 9246 that narrow a token in ways that are not understood here: to pass over them would widen it.
-const NARROWING: &[&str] = &["cdniip", "cdniuc", "cdniets", "cdnistt", "cdnistd"];
+/// Whom a token is bound to.
+#[derive(Debug)]
+pub(super) enum Client {
+    /// In plain text, as Lyceum's own issuer writes it: a token that a viewer carries tells the viewer's address to
+    /// nobody else.
+    Plain(Network),
+    /// As RFC 9246 wants it: encrypted.
+    Sealed(Sealed),
+}
+
+/// RFC 9246, section 2.1.12 to 2.1.14.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct RenewalTerms {
+    /// For how many seconds a renewed token lives.
+    pub(super) seconds: i64,
+    /// How many segments of the path the renewed token's cookie is for.
+    pub(super) depth: usize,
+}
+
+/// Claims that RFC 9246 defines or takes over; `cdnicrit` may not name them.
+const OF_THE_RFC: &[&str] = &[
+    "iss", "sub", "aud", "exp", "nbf", "iat", "jti", "cdniv", "cdnicrit", "cdniip", "cdniuc", "cdniets", "cdnistt", "cdnistd",
+];
+
+/// Lyceum's own claims: the extensions that are understood.
+const EXTENSIONS: &[&str] = &["paths", "max_height", "preview"];
+
+/// The longest life of a renewed token that a claim may ask for, in seconds; a configuration may be stricter.
+const MAX_RENEWAL: i64 = 30 * 86_400;
+
+/// The deepest path that a renewal may name.
+const MAX_DEPTH: u64 = 64;
 
 impl Parsed {
     /// Reads a payload. A known claim of the wrong type makes the whole token malformed.
     pub(super) fn read(mut map: Map<String, Value>) -> Result<Self, Denied> {
         let unsupported = unsupported(&map)?;
+        let (container, other_form) = understood(container(&mut map))?;
+        let (renewal, other_transport) = understood(renewal(&map))?;
         Ok(Self {
             audiences: audiences(map.remove("aud"))?,
             subject: text(&mut map, "sub")?,
@@ -89,25 +130,74 @@ impl Parsed {
             paths: paths(map.remove("paths"))?,
             max_height: max_height(map.get("max_height"))?,
             preview_ms: preview(map.get("preview"))?,
-            unsupported,
+            client: client(&mut map)?,
+            container,
+            renewal,
+            unsupported: unsupported.or(other_form).or(other_transport),
         })
     }
 }
 
-/// RFC 9246, section 2.1: the version, the critical list, and the claims that narrow.
+/// RFC 9246, sections 2.1.8 and 2.1.9: the version, and the extensions that have to be understood.
 fn unsupported(map: &Map<String, Value>) -> Result<Option<&'static str>, Denied> {
     if let Some(version) = map.get("cdniv")
         && version.as_i64() != Some(1)
     {
         return Ok(Some("cdniv"));
     }
-    // Nothing that the list may name (it may not name the RFC's own claims) is understood, so any entry refuses.
-    match map.get("cdnicrit") {
-        None => {}
-        Some(Value::String(_)) => return Ok(Some("cdnicrit")),
+    let critical = match map.get("cdnicrit") {
+        None => return Ok(None),
+        Some(Value::String(text)) => text.split(',').map(str::trim).collect::<Vec<_>>(),
         Some(_) => return Err(Denied::Malformed),
+    };
+    if critical.iter().any(|name| !EXTENSIONS.contains(name) && !OF_THE_RFC.contains(name) && !name.is_empty()) {
+        return Ok(Some("cdnicrit"));
     }
-    Ok(NARROWING.iter().find(|name| map.contains_key(**name)).copied())
+    let named_once = |(at, name): (usize, &&str)| !critical.iter().take(at).any(|before| before == name);
+    let well_made = critical.iter().all(|name| EXTENSIONS.contains(name) && map.contains_key(*name))
+        && critical.iter().enumerate().all(named_once);
+    if well_made { Ok(None) } else { Err(Denied::Malformed) }
+}
+
+/// What is unsupported is told apart from what is malformed only once all else has been read.
+fn understood<T>(read: Result<Option<T>, Denied>) -> Result<(Option<T>, Option<&'static str>), Denied> {
+    match read {
+        Ok(value) => Ok((value, None)),
+        Err(Denied::UnsupportedClaim(name)) => Ok((None, Some(name))),
+        Err(denied) => Err(denied),
+    }
+}
+
+fn container(map: &mut Map<String, Value>) -> Result<Option<Container>, Denied> {
+    text(map, "cdniuc")?.map(|text| Container::read(&text)).transpose()
+}
+
+fn client(map: &mut Map<String, Value>) -> Result<Option<Client>, Denied> {
+    let Some(text) = text(map, "cdniip")? else { return Ok(None) };
+    match text.parse() {
+        Ok(network) => Ok(Some(Client::Plain(network))),
+        Err(_) => Sealed::read(&text).map(|sealed| Some(Client::Sealed(sealed))),
+    }
+}
+
+/// The transports of RFC 9246, section 6.5: 0 is none, 1 is a cookie.
+fn renewal(map: &Map<String, Value>) -> Result<Option<RenewalTerms>, Denied> {
+    let seconds = date(map, "cdniets")?;
+    let depth = match map.get("cdnistd") {
+        None => 0,
+        Some(value) => value.as_u64().filter(|depth| *depth <= MAX_DEPTH).ok_or(Denied::Malformed)?,
+    };
+    match map.get("cdnistt").map(Value::as_u64) {
+        None | Some(Some(0)) => Ok(None),
+        Some(Some(1)) => match seconds {
+            Some(seconds) if (1..=MAX_RENEWAL).contains(&seconds) => {
+                Ok(Some(RenewalTerms { seconds, depth: usize::try_from(depth).unwrap_or(usize::MAX) }))
+            }
+            _ => Err(Denied::Malformed),
+        },
+        Some(Some(_)) => Err(Denied::UnsupportedClaim("cdnistt")),
+        Some(None) => Err(Denied::Malformed),
+    }
 }
 
 fn text(map: &mut Map<String, Value>, name: &str) -> Result<Option<String>, Denied> {

@@ -9,15 +9,21 @@
 pub mod keys;
 
 mod claims;
+mod container;
+mod jwe;
 mod jwks;
 mod memory;
+mod renew;
 mod revoked;
 mod scope;
 mod sign;
 mod verify;
 
 pub use claims::Claims;
+pub use container::Uri;
+pub use jwe::ClaimKey;
 pub use jwks::{KeyError, KeySet, Trust};
+pub use renew::{Renewed, Renewer};
 pub use revoked::Revocations;
 pub use sign::Signer;
 pub use verify::{Denied, Facts, Grant, Issuer, KeyWant, Verifier, VerifierConfig};

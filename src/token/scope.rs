@@ -4,12 +4,14 @@
 //! `/v/{lesson}/{version}/v{height}[-{codec}]/{n}-{start_ms}.m4s`.
 
 use super::claims::Parsed;
+use super::container::{Container, Patterns, Uri};
 use crate::semantics::path::CleanPath;
 
 /// The part of a token that rules paths.
 #[derive(Debug, PartialEq)]
 pub(super) struct Scope {
     paths: Vec<Box<str>>,
+    container: Option<Container>,
     pub(super) max_height: Option<u32>,
     pub(super) preview_ms: Option<u64>,
 }
@@ -18,14 +20,22 @@ impl Scope {
     pub(super) fn new(parsed: &mut Parsed) -> Self {
         Self {
             paths: std::mem::take(&mut parsed.paths).into_iter().map(String::into_boxed_str).collect(),
+            container: parsed.container.take(),
             max_height: parsed.max_height,
             preview_ms: parsed.preview_ms,
         }
     }
 
-    /// Whether `path` is opened. A token without a path opens nothing.
-    pub(super) fn holds(&self, path: CleanPath<'_>) -> bool {
-        if !self.paths.iter().any(|prefix| path.is_under(prefix)) {
+    /// Whether `path` is opened. A token with paths and a container opens what both hold; one with neither opens
+    /// nothing.
+    pub(super) fn holds(&self, path: CleanPath<'_>, uri: &Uri<'_>, patterns: &Patterns) -> bool {
+        if self.paths.is_empty() && self.container.is_none() {
+            return false;
+        }
+        if !self.paths.is_empty() && !self.paths.iter().any(|prefix| path.is_under(prefix)) {
+            return false;
+        }
+        if !self.container.as_ref().is_none_or(|container| container.holds(path, uri, patterns)) {
             return false;
         }
         if self.max_height.is_none() && self.preview_ms.is_none() {
@@ -86,11 +96,11 @@ mod tests {
     use super::*;
 
     fn scope(paths: &[&str], max_height: Option<u32>, preview_ms: Option<u64>) -> Scope {
-        Scope { paths: paths.iter().map(|p| (*p).into()).collect(), max_height, preview_ms }
+        Scope { paths: paths.iter().map(|p| (*p).into()).collect(), container: None, max_height, preview_ms }
     }
 
     fn holds(scope: &Scope, path: &str) -> bool {
-        scope.holds(CleanPath::check(path).unwrap())
+        scope.holds(CleanPath::check(path).unwrap(), &Uri::default(), &Patterns::new())
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::keys::{Kid, PrivateKey, generate};
 use super::{Algorithm, Claims, KeyError};
@@ -50,18 +50,33 @@ impl Signer {
         &self.current.kid
     }
 
+    /// Who signs.
+    pub(super) fn issuer(&self) -> &str {
+        &self.issuer
+    }
+
     /// A token with `claims`, `iss` and `aud`.
     ///
     /// # Errors
     /// [`KeyError::Unsupported`] when it would be longer than [`super::MAX_TOKEN`], so that none is ever handed out
     /// which the edge refuses.
     pub fn sign(&self, claims: &Claims) -> Result<String, KeyError> {
+        self.encode(&claims.payload(&self.issuer, &self.audience))
+    }
+
+    /// A token with `payload` as it is, but for `iss` and `aud`.
+    pub(super) fn sign_payload(&self, mut payload: Map<String, Value>) -> Result<String, KeyError> {
+        payload.insert("iss".to_owned(), self.issuer.as_str().into());
+        payload.insert("aud".to_owned(), self.audience.as_str().into());
+        self.encode(&payload)
+    }
+
+    fn encode(&self, payload: &Map<String, Value>) -> Result<String, KeyError> {
         let header = jsonwebtoken::Header {
             kid: Some(self.current.kid.as_str().to_owned()),
             ..jsonwebtoken::Header::new(self.current.algorithm.for_library())
         };
-        let payload = claims.payload(&self.issuer, &self.audience);
-        let token = jsonwebtoken::encode(&header, &payload, &self.current.encoding)
+        let token = jsonwebtoken::encode(&header, payload, &self.current.encoding)
             .map_err(|e| KeyError::Malformed(e.to_string()))?;
         if token.len() > super::MAX_TOKEN {
             return Err(KeyError::Unsupported(format!("the token has {} bytes; 4096 is the most", token.len())));

@@ -3,6 +3,7 @@
 //! A token whose signature was good once is remembered; what can change since (time, key, revocation, path) is
 //! looked at again on each use.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -10,12 +11,16 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::Value;
 
-use super::claims::{self, Parsed};
+use super::claims::{self, Client, Parsed};
+use super::container::{Patterns, Uri};
+use super::jwe::{self, ClaimKey};
 use super::jwks::{Key, KeySet};
 use super::memory::Memory;
+use super::renew::{Renewable, Renewed, Renewer};
 use super::revoked::Revocations;
 use super::scope::Scope;
 use super::{Algorithm, CLOCK_SKEW, MAX_TOKEN};
+use crate::semantics::network::Network;
 use crate::semantics::path::CleanPath;
 
 /// Why a token opens nothing. [`Denied::code`] is stable and is what clients, logs and metrics see.
@@ -112,10 +117,14 @@ impl Denied {
 }
 
 /// What a use of a token is judged by, beside its text.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Facts<'a> {
     /// What is asked for; none where no path is opened by it, such as for a player's reports.
     pub path: Option<CleanPath<'a>>,
+    /// The rest of what is asked for.
+    pub uri: Uri<'a>,
+    /// Who asks; tokens that are bound to a client open nothing without.
+    pub client: Option<IpAddr>,
     /// Seconds since the Unix epoch.
     pub now: i64,
 }
@@ -163,6 +172,10 @@ pub struct VerifierConfig {
     pub revocations: usize,
     /// Whether a token without `jti` is refused: where revocations are followed, it could not be revoked.
     pub require_session: bool,
+    /// What renews tokens that ask for it; without it they are refused.
+    pub renewer: Option<Renewer>,
+    /// What opens encrypted claims.
+    pub claim_keys: Vec<ClaimKey>,
 }
 
 /// A token whose signature and fixed claims are good.
@@ -173,7 +186,11 @@ pub(super) struct Verified {
     not_before: Option<i64>,
     session: Option<Box<str>>,
     user: Option<Box<str>>,
+    client: Option<Network>,
     scope: Scope,
+    /// Whether this edge's own renewer signed it, or another with its key.
+    renewed: bool,
+    renewable: Option<Box<Renewable>>,
 }
 
 /// Leave to have what was asked for. Only [`Verifier::verify`] makes one.
@@ -201,6 +218,25 @@ impl Grant {
         self.0.scope.max_height
     }
 
+    /// Whether the token is one that was renewed.
+    pub fn is_renewed(&self) -> bool {
+        self.0.renewed
+    }
+
+    /// Whether the token asks to be renewed while it is used.
+    pub fn is_renewable(&self) -> bool {
+        self.0.renewable.is_some()
+    }
+
+    /// Whether the token is a renewal for the same session and user as `other` that does not need the next one yet:
+    /// more than half of its life is left at `now`.
+    pub fn spares_renewal_of(&self, other: &Self, now: i64) -> bool {
+        let (this, other) = (&self.0, &other.0);
+        let Some(renewable) = this.renewable.as_ref().filter(|_| this.renewed) else { return false };
+        let left = this.expires.saturating_sub(now);
+        this.session == other.session && this.user == other.user && left.saturating_mul(2) > renewable.terms.seconds
+    }
+
     /// Only what starts before this many milliseconds.
     pub fn preview_ms(&self) -> Option<u64> {
         self.0.scope.preview_ms
@@ -215,6 +251,9 @@ pub struct Verifier {
     require_session: bool,
     memory: Memory,
     revocations: Revocations,
+    renewer: Option<Renewer>,
+    claim_keys: Vec<ClaimKey>,
+    patterns: Patterns,
 }
 
 impl Verifier {
@@ -226,6 +265,9 @@ impl Verifier {
             require_session: config.require_session,
             memory: Memory::new(config.remembered),
             revocations: Revocations::new(config.revocations),
+            renewer: config.renewer,
+            claim_keys: config.claim_keys,
+            patterns: Patterns::new(),
         }
     }
 
@@ -258,10 +300,32 @@ impl Verifier {
         if verified.session.as_deref().is_some_and(|session| self.revocations.contains(session)) {
             return Err(Denied::Revoked);
         }
-        if !facts.path.is_none_or(|path| verified.scope.holds(path)) {
+        if let Some(network) = &verified.client
+            && !facts.client.is_some_and(|client| network.holds(client))
+        {
+            return Err(Denied::WrongClient);
+        }
+        if !facts.path.is_none_or(|path| verified.scope.holds(path, &facts.uri, &self.patterns)) {
             return Err(Denied::OutOfScope);
         }
         Ok(Grant(verified))
+    }
+
+    /// The token that follows the one of `grant` for the path of `facts`. Nothing where the token does not ask for
+    /// it, or where the path has fewer segments than the renewal is for (RFC 9246, section 2.1.14).
+    pub fn renew(&self, grant: &Grant, facts: &Facts<'_>) -> Option<Renewed> {
+        let renewable = grant.0.renewable.as_ref()?;
+        let depth = renewable.terms.depth;
+        if facts.path?.segments().filter(|segment| !segment.is_empty()).count() < depth {
+            return None;
+        }
+        let (token, seconds) = self.renewer.as_ref()?.renew(&renewable.payload, renewable.terms, facts.now)?;
+        Some(Renewed { token, seconds, depth })
+    }
+
+    /// For how long after a session was revoked a token of it may still be about, in seconds, where renewed ones are.
+    pub fn longest_renewal(&self) -> Option<i64> {
+        self.renewer.as_ref().map(Renewer::longest)
     }
 
     /// Whether a grant that was made earlier still holds: the key, the time and the session are looked at again.
@@ -292,7 +356,10 @@ impl Verifier {
         if !parts.signed_by(&key, &header) {
             return Err(Denied::BadSignature);
         }
-        let mut parsed = Parsed::read(payload?)?;
+        let payload = payload?;
+        let renewed = self.renewer.as_ref().is_some_and(|renewer| payload.get("iss").and_then(Value::as_str) == Some(renewer.issuer()));
+        let kept = payload.contains_key("cdnistt").then(|| payload.clone());
+        let mut parsed = Parsed::read(payload)?;
         if let Some(claim) = header.unsupported.or(parsed.unsupported) {
             return Err(Denied::UnsupportedClaim(claim));
         }
@@ -302,6 +369,13 @@ impl Verifier {
         if self.require_session && parsed.session.is_none() {
             return Err(Denied::Malformed);
         }
+        let renewable = match (parsed.renewal, kept, &self.renewer) {
+            (Some(terms), Some(payload), Some(_)) => Some(Box::new(Renewable { terms, payload })),
+            // Its issuer counts on the renewal: better refused at the start than ended in the middle.
+            (Some(_), _, None) => return Err(Denied::UnsupportedClaim("cdnistt")),
+            _ => None,
+        };
+        let client = self.bound_to(&parsed)?;
         let scope = Scope::new(&mut parsed);
         let verified = Verified {
             key,
@@ -309,10 +383,24 @@ impl Verifier {
             not_before: parsed.not_before,
             session: parsed.session.map(String::into_boxed_str),
             user: parsed.subject.map(String::into_boxed_str),
+            client,
             scope,
+            renewed,
+            renewable,
         };
         within_times(&verified, now)?;
         Ok(verified)
+    }
+
+    /// The network that `cdniip` names (RFC 9246, section 2.1.10).
+    fn bound_to(&self, parsed: &Parsed) -> Result<Option<Network>, Denied> {
+        match &parsed.client {
+            None => Ok(None),
+            Some(Client::Plain(network)) => Ok(Some(*network)),
+            Some(Client::Sealed(sealed)) => {
+                jwe::open(sealed, &self.claim_keys)?.parse().map(Some).map_err(|_| Denied::Malformed)
+            }
+        }
     }
 
     fn key_of(&self, issuer: Option<&str>, kid: Option<&str>) -> Result<Arc<Key>, Denied> {

@@ -15,7 +15,7 @@ use crate::catalog::{self, NewVersion, Stored, VersionState};
 use crate::db::{Db, Tx};
 use crate::ids::Id;
 use crate::jobs::{self, Fate, NewTask};
-use crate::packaging::{self, Handover, Index, Kind, Ladder, MediaInfo, Plan, TaskSpec, TrackKind, handover, render};
+use crate::packaging::{self, Handover, Index, Ladder, MediaInfo, Plan, TaskSpec, TrackKind, handover, render};
 use crate::store::{Key, Store};
 use crate::time::Clock;
 use crate::upload::{self, Upload, Uploads};
@@ -165,7 +165,7 @@ impl Ingest {
         let snapshot = self.snapshot(&mut tx, version).await?;
         let snapshot = snapshot.ok_or_else(|| Refusal::Unprocessable("A probe hands over no objects.".to_owned()))?;
         let index = snapshot.index();
-        let new: Vec<Handover> = handed.iter().filter(|handover| !is_there(&index, handover)).cloned().collect();
+        let new: Vec<Handover> = handed.iter().filter(|handover| !index.holds(handover)).cloned().collect();
         drop(tx);
         for handover in &new {
             handover.check(&snapshot.plan).map_err(|mismatch| Refusal::Unprocessable(format!("{mismatch}.")))?;
@@ -243,7 +243,7 @@ impl Ingest {
             began_to_play = self.commit_objects(&mut tx, &leased.version, &objects).await?;
         }
         if let Some(snapshot) = self.snapshots.load(&mut tx, &leased.version).await?
-            && let Some(missing) = first_missing(&snapshot.index(), &spec)
+            && let Some(missing) = snapshot.index().first_missing(&spec)
         {
             return Err(Refusal::Unprocessable(format!("{missing} was not handed over.")));
         }
@@ -460,36 +460,6 @@ fn task(version: &Id, owner: &str, spec: &TaskSpec, priority: i64, position: i64
         priority,
         position,
     })
-}
-
-fn is_there(index: &Index<'_>, handover: &Handover) -> bool {
-    match handover.kind {
-        Kind::Image | Kind::Text => index.has(&handover.path),
-        Kind::Init => index.track(&handover.track).is_some_and(|track| track.facts.is_some()),
-        Kind::Segment => index.track(&handover.track).is_some_and(|track| track.segment(handover.n).is_some()),
-    }
-}
-
-/// The first object of a task's stretch that is not there.
-fn first_missing(index: &Index<'_>, spec: &TaskSpec) -> Option<String> {
-    let (tracks, first, count): (Vec<&str>, u32, u32) = match spec {
-        TaskSpec::Probe => return None,
-        TaskSpec::Video(task) => {
-            (task.renditions.iter().map(|r| r.track.as_str()).collect(), task.first_segment, task.segments)
-        }
-        TaskSpec::Audio(task) => (vec![task.track.as_str()], task.first_segment, task.segments),
-    };
-    for name in tracks {
-        let Some(track) = index.track(name) else { return Some(name.to_owned()) };
-        if track.facts.is_none() {
-            return Some(track.plan.init_path());
-        }
-        let last = first.saturating_add(count).min(track.plan.segments);
-        if let Some(n) = (first..last).find(|n| track.segment(*n).is_none()) {
-            return Some(track.plan.segment_path(&index.plan().grid, n));
-        }
-    }
-    None
 }
 
 fn finished_playlists(index: &Index<'_>) -> Vec<(String, String)> {

@@ -2,7 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::images::{POSTER, STORYBOARD};
 use super::plan::{Plan, TrackKind};
+use super::subtitles::whole_path;
 
 /// The kind of an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -90,20 +92,20 @@ impl Handover {
             return Err(wrong("its size is out of bounds"));
         }
         match self.kind {
-            Kind::Image | Kind::Text => self.check_extra().map_err(wrong),
+            Kind::Image | Kind::Text => self.check_extra(plan).map_err(wrong),
             Kind::Init | Kind::Segment => {
                 let track = plan.tracks.iter().find(|t| t.name == self.track).ok_or_else(|| wrong("no such track"))?;
                 if self.timescale != track.timescale {
                     return Err(wrong("another timescale"));
                 }
-                if self.kind == Kind::Init {
+                if self.kind == Kind::Init && !track.is_text() {
                     let facts = self.facts.as_ref().ok_or_else(|| wrong("an init without codec facts"))?;
                     if !plain_codec(&facts.codec) {
                         return Err(wrong("a codec name that is none"));
                     }
                     return if self.path == track.init_path() { Ok(()) } else { Err(wrong("another path")) };
                 }
-                if self.n >= track.segments || self.path != track.segment_path(&plan.grid, self.n) {
+                if self.kind != Kind::Segment || self.n >= track.segments || self.path != track.segment_path(&plan.grid, self.n) {
                     return Err(wrong("another path or number"));
                 }
                 if (self.start, self.duration) != track.segment(&plan.grid, self.n) {
@@ -120,12 +122,16 @@ impl Handover {
         }
     }
 
-    fn check_extra(&self) -> Result<(), &'static str> {
+    fn check_extra(&self, plan: &Plan) -> Result<(), &'static str> {
+        if !self.track.is_empty() {
+            let whole = plan.tracks.iter().any(|t| t.is_text() && t.name == self.track) && self.kind == Kind::Text;
+            return if whole && self.path == whole_path(&self.track) { Ok(()) } else { Err("another path") };
+        }
         let numbered = |prefix: &str, suffix: &str| {
             let middle = self.path.strip_prefix(prefix).and_then(|p| p.strip_suffix(suffix));
             middle.is_some_and(|m| !m.is_empty() && m.len() <= 5 && m.bytes().all(|b| b.is_ascii_digit()))
         };
-        let known = matches!(self.path.as_str(), "poster.jpg" | "storyboard.vtt") || numbered("storyboard-", ".jpg");
+        let known = matches!(self.path.as_str(), POSTER | STORYBOARD) || numbered("storyboard-", ".jpg");
         if known { Ok(()) } else { Err("another path") }
     }
 }

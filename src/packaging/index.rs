@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::handover::{Handover, Kind, TrackFacts};
 use super::plan::{Plan, TrackPlan, ticks_ms};
+use super::task::TaskSpec;
 
 /// What is there of a lesson's version.
 #[derive(Clone, Debug)]
@@ -89,19 +90,58 @@ impl<'a> Index<'a> {
         self.extras.iter().any(|p| p == path)
     }
 
+    /// Whether the object of `handover` is there already.
+    pub fn holds(&self, handover: &Handover) -> bool {
+        let track = || self.track(&handover.track);
+        match handover.kind {
+            Kind::Image | Kind::Text => self.has(&handover.path),
+            Kind::Init => track().is_some_and(|track| track.facts.is_some()),
+            Kind::Segment => track().is_some_and(|track| track.segment(handover.n).is_some()),
+        }
+    }
+
+    /// The path of the first object that a task must hand over and that is not there. A picture that shows nothing
+    /// has no poster and no storyboard: those are never missed.
+    pub fn first_missing(&self, spec: &TaskSpec) -> Option<String> {
+        let of_track = |name: &str, first: u32, count: u32| {
+            let Some(track) = self.track(name) else { return Some(name.to_owned()) };
+            if !track.described() {
+                return Some(track.plan.init_path());
+            }
+            let last = first.saturating_add(count).min(track.plan.segments);
+            let missing = (first..last).find(|n| track.segment(*n).is_none())?;
+            Some(track.plan.segment_path(&self.plan.grid, missing))
+        };
+        match spec {
+            TaskSpec::Probe | TaskSpec::Images(_) => None,
+            TaskSpec::Video(task) => {
+                task.renditions.iter().find_map(|r| of_track(&r.track, task.first_segment, task.segments))
+            }
+            TaskSpec::Audio(task) => of_track(&task.track, task.first_segment, task.segments),
+            TaskSpec::Subtitles(task) => {
+                task.tracks.iter().find_map(|t| of_track(&t.track.name, 0, t.track.segments))
+            }
+        }
+    }
+
+    /// Picture and sound, which a player can't do without.
+    fn played(&self) -> impl Iterator<Item = &TrackIndex<'a>> {
+        self.tracks.iter().filter(|t| !t.plan.is_text())
+    }
+
     /// Whether every segment of every track is there.
     pub fn complete(&self) -> bool {
         self.tracks.iter().all(TrackIndex::complete)
     }
 
-    /// Whether every track has its init and its first segment, so that a master playlist can be told.
+    /// Whether picture and sound have their inits and first segments, so that a master playlist can be told.
     pub fn begun(&self) -> bool {
-        self.tracks.iter().all(|t| t.facts.is_some() && t.segments.contains_key(&0))
+        self.played().all(|t| t.facts.is_some() && t.segments.contains_key(&0))
     }
 
     /// How many milliseconds from the start can be played in every rendition.
     pub fn ready_ms(&self) -> u64 {
-        self.tracks.iter().map(TrackIndex::ready_ms).min().unwrap_or(0)
+        self.played().map(TrackIndex::ready_ms).min().unwrap_or(0)
     }
 
     /// The share of all segments that is there, 0 to 1.
@@ -123,9 +163,14 @@ impl TrackIndex<'_> {
         self.segments.get(&n)
     }
 
+    /// Whether its init is there; text has none.
+    pub fn described(&self) -> bool {
+        self.facts.is_some() || self.plan.is_text()
+    }
+
     /// Whether the init and all segments are there.
     pub fn complete(&self) -> bool {
-        self.facts.is_some() && self.segments.len() as u64 == u64::from(self.plan.segments)
+        self.described() && self.segments.len() as u64 == u64::from(self.plan.segments)
     }
 
     fn ready_ms(&self) -> u64 {

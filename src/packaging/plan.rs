@@ -6,7 +6,10 @@ use serde::{Deserialize, Serialize};
 use super::grid::{AAC_FRAME, AUDIO_RATE, Grid};
 use super::info::{AudioInfo, MediaInfo, Refusal, RefusalCode, VideoInfo};
 use super::ladder::{Fitted, Ladder, VideoCodec};
+use super::language::{self, Language};
+use super::protection::{Encryption, Protection};
 use super::task::{AudioTask, Rendition, SourceStream, TaskSpec, VideoTask};
+use super::{images, subtitles};
 
 /// How long a task of the picture is, in milliseconds, where key frames allow.
 const VIDEO_TASK_MS: u64 = 12_000;
@@ -26,10 +29,13 @@ pub struct Plan {
     pub duration_ms: u64,
     /// The grid that all tracks are cut on.
     pub grid: Grid,
-    /// The tracks: picture from small to large, then sound.
+    /// The tracks: picture from small to large, then sound, then subtitles.
     pub tracks: Vec<TrackPlan>,
     /// The tasks, the most urgent first.
     pub tasks: Vec<PlannedTask>,
+    /// How segments are encrypted, where they are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub encryption: Option<Encryption>,
 }
 
 /// One track.
@@ -71,6 +77,15 @@ pub enum TrackKind {
         /// Whether it is the one to play when the viewer has said nothing.
         default: bool,
     },
+    /// Subtitles, as WebVTT.
+    Subtitles {
+        /// A BCP 47 tag, `und` where not known.
+        language: String,
+        /// For people.
+        label: String,
+        /// How many segments of the grid each of its own spans, at least 1.
+        every: u32,
+    },
 }
 
 /// A task and when it is wanted.
@@ -92,15 +107,32 @@ impl TrackPlan {
         matches!(self.kind, TrackKind::Video { .. })
     }
 
+    /// Whether this is a sound track.
+    pub fn is_audio(&self) -> bool {
+        matches!(self.kind, TrackKind::Audio { .. })
+    }
+
+    /// Whether this is a track of subtitles: text, whose segments need no init.
+    pub fn is_text(&self) -> bool {
+        matches!(self.kind, TrackKind::Subtitles { .. })
+    }
+
     /// Start and duration of segment `n`, in ticks of the track's timescale.
     pub fn segment(&self, grid: &Grid, n: u32) -> (u64, u64) {
-        if self.is_video() {
-            let (_, ticks) = grid.timescale();
-            let ticks = u64::from(ticks);
-            (grid.first_frame(n).saturating_mul(ticks), grid.segment_frames(n).saturating_mul(ticks))
-        } else {
-            let (first, next) = (grid.first_audio_frame(n), grid.first_audio_frame(n.saturating_add(1)));
-            (first.saturating_mul(AAC_FRAME), next.saturating_sub(first).saturating_mul(AAC_FRAME))
+        let frames = |from: u32, to: u32| {
+            let (first, next, ticks) = (grid.first_frame(from), grid.first_frame(to), u64::from(grid.timescale().1));
+            (first.saturating_mul(ticks), next.saturating_sub(first).saturating_mul(ticks))
+        };
+        match self.kind {
+            TrackKind::Video { .. } => frames(n, n.saturating_add(1)),
+            TrackKind::Subtitles { every, .. } => {
+                let first = n.saturating_mul(every.max(1));
+                frames(first, first.saturating_add(every.max(1)))
+            }
+            TrackKind::Audio { .. } => {
+                let (first, next) = (grid.first_audio_frame(n), grid.first_audio_frame(n.saturating_add(1)));
+                (first.saturating_mul(AAC_FRAME), next.saturating_sub(first).saturating_mul(AAC_FRAME))
+            }
         }
     }
 
@@ -112,7 +144,12 @@ impl TrackPlan {
 
     /// The path of segment `n` relative to the version.
     pub fn segment_path(&self, grid: &Grid, n: u32) -> String {
-        format!("{}/{}", self.name, segment_name(n, self.segment_ms(grid, n)))
+        format!("{}/{}", self.name, self.segment_name(n, self.segment_ms(grid, n)))
+    }
+
+    /// The file name of segment `n`, which starts at `start_ms`.
+    pub fn segment_name(&self, n: u32, start_ms: u64) -> String {
+        if self.is_text() { format!("{n:05}-{start_ms}.vtt") } else { segment_name(n, start_ms) }
     }
 
     /// The path of the init segment relative to the version.
@@ -151,17 +188,32 @@ pub fn plan(info: &MediaInfo, ladder: &Ladder) -> Result<Plan, Refusal> {
         tracks.extend(fitted.iter().map(|f| video_track(f, &grid)));
         video_tasks(info, video, &fitted, &grid, &mut tasks);
     }
-    for (index, (audio, language)) in languages(&info.audio).into_iter().enumerate() {
+    let mut tags: Vec<String> = Vec::new();
+    for (index, audio) in info.audio.iter().take(MAX_AUDIO_TRACKS).enumerate() {
+        let language = language::named(&audio.language, "Audio", tags.iter().map(String::as_str));
         let track = audio_track(audio, &language, index == 0, ladder, &grid);
         audio_tasks(info, audio, &track.name, ladder, &grid, &mut tasks);
         tracks.push(track);
+        tags.push(language.tag);
     }
-    // The picture of an instant is more work than its sound, so it goes first.
-    tasks.sort_by_key(|t| (t.first_ms, !matches!(t.spec, TaskSpec::Video(_))));
+    subtitles::plan(info, &grid, &mut tracks, &mut tasks);
+    images::plan(info, &grid, &mut tasks);
+    tasks.sort_by_key(|t| (t.first_ms, urgency(&t.spec)));
     for (priority, task) in tasks.iter_mut().enumerate() {
         task.priority = u32::try_from(priority).unwrap_or(u32::MAX);
     }
-    Ok(Plan { duration_ms: grid.duration_ms(), grid, tracks, tasks })
+    Ok(Plan { duration_ms: grid.duration_ms(), grid, tracks, tasks, encryption: None })
+}
+
+/// Of tasks that begin at one instant: the picture is more work than the sound, so it goes first; what one can play
+/// without goes last.
+fn urgency(spec: &TaskSpec) -> u8 {
+    match spec {
+        TaskSpec::Probe | TaskSpec::Video(_) => 0,
+        TaskSpec::Audio(_) => 1,
+        TaskSpec::Subtitles(_) => 2,
+        TaskSpec::Images(_) => 3,
+    }
 }
 
 fn track_name(fitted: &Fitted) -> String {
@@ -249,6 +301,7 @@ fn video_tasks(info: &MediaInfo, video: &VideoInfo, fitted: &[Fitted], grid: &Gr
                 first_segment,
                 segments,
                 renditions: renditions.clone(),
+                protection: Protection::Clear,
             })
         }));
     }
@@ -274,6 +327,7 @@ fn audio_tasks(
                 segments,
                 bitrate: ladder.audio.bitrate.0,
                 gain_db: gain(audio, ladder.audio.loudness),
+                protection: Protection::Clear,
             })
         }));
     }
@@ -293,69 +347,6 @@ fn planned(grid: &Grid, first: u32, count: u32, spec: impl FnOnce(Grid) -> TaskS
     let first_ms = grid.frame_time(grid.first_frame(first), 1000);
     let end_ms = grid.frame_time(grid.first_frame(first.saturating_add(count)), 1000);
     PlannedTask { spec: spec(grid.clone()), first_ms, duration_ms: end_ms.saturating_sub(first_ms), priority: 0 }
-}
-
-struct Language {
-    slug: String,
-    tag: String,
-    label: String,
-}
-
-/// ISO 639-2 codes that containers carry, the shortest BCP 47 tag, and a name for people.
-const LANGUAGES: &[(&str, &str, &str)] = &[
-    ("ara", "ar", "العربية"),
-    ("ces", "cs", "Čeština"),
-    ("cze", "cs", "Čeština"),
-    ("dan", "da", "Dansk"),
-    ("deu", "de", "Deutsch"),
-    ("ger", "de", "Deutsch"),
-    ("ell", "el", "Ελληνικά"),
-    ("gre", "el", "Ελληνικά"),
-    ("eng", "en", "English"),
-    ("spa", "es", "Español"),
-    ("fin", "fi", "Suomi"),
-    ("fra", "fr", "Français"),
-    ("fre", "fr", "Français"),
-    ("heb", "he", "עברית"),
-    ("hin", "hi", "हिन्दी"),
-    ("hun", "hu", "Magyar"),
-    ("ita", "it", "Italiano"),
-    ("jpn", "ja", "日本語"),
-    ("kor", "ko", "한국어"),
-    ("nld", "nl", "Nederlands"),
-    ("dut", "nl", "Nederlands"),
-    ("nor", "no", "Norsk"),
-    ("pol", "pl", "Polski"),
-    ("por", "pt", "Português"),
-    ("ron", "ro", "Română"),
-    ("rum", "ro", "Română"),
-    ("rus", "ru", "Русский"),
-    ("swe", "sv", "Svenska"),
-    ("tur", "tr", "Türkçe"),
-    ("ukr", "uk", "Українська"),
-    ("vie", "vi", "Tiếng Việt"),
-    ("chi", "zh", "中文"),
-    ("zho", "zh", "中文"),
-];
-
-/// Gives each track a tag and a path segment of its own.
-fn languages(tracks: &[AudioInfo]) -> Vec<(&AudioInfo, Language)> {
-    let mut out: Vec<(&AudioInfo, Language)> = Vec::new();
-    for audio in tracks.iter().take(MAX_AUDIO_TRACKS) {
-        let said = audio.language.to_ascii_lowercase();
-        let known = LANGUAGES.iter().find(|(long, short, _)| *long == said || *short == said);
-        let plain = (2..=3).contains(&said.len()) && said.bytes().all(|b| b.is_ascii_lowercase());
-        let (tag, label) = match known {
-            Some((_, tag, label)) => ((*tag).to_owned(), (*label).to_owned()),
-            None if plain && said != "und" => (said.clone(), said.clone()),
-            None => ("und".to_owned(), format!("Audio {}", out.len() + 1)),
-        };
-        let same = out.iter().filter(|(_, l)| l.tag == tag).count();
-        let slug = if same == 0 { tag.clone() } else { format!("{tag}{}", same + 1) };
-        let label = if same == 0 || tag == "und" { label } else { format!("{label} {}", same + 1) };
-        out.push((audio, Language { slug, tag, label }));
-    }
-    out
 }
 
 #[cfg(test)]

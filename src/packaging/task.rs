@@ -4,7 +4,10 @@ use serde::{Deserialize, Serialize};
 
 use super::grid::Grid;
 use super::info::{ColorInfo, MediaInfo};
+use super::images::ImagesTask;
 use super::ladder::VideoCodec;
+use super::protection::Protection;
+use super::subtitles::SubtitlesTask;
 
 /// One task.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -16,6 +19,10 @@ pub enum TaskSpec {
     Video(VideoTask),
     /// A stretch of segments of one sound track.
     Audio(AudioTask),
+    /// The poster, or the storyboard.
+    Images(ImagesTask),
+    /// All embedded subtitles, whole.
+    Subtitles(SubtitlesTask),
 }
 
 impl TaskSpec {
@@ -25,6 +32,8 @@ impl TaskSpec {
             Self::Probe => "probe",
             Self::Video(_) => "video",
             Self::Audio(_) => "audio",
+            Self::Images(_) => "images",
+            Self::Subtitles(_) => "subtitles",
         }
     }
 }
@@ -57,6 +66,9 @@ pub struct VideoTask {
     pub segments: u32,
     /// The renditions, smallest first.
     pub renditions: Vec<Rendition>,
+    /// Whether segments are encrypted.
+    #[serde(default, skip_serializing_if = "Protection::is_clear")]
+    pub protection: Protection,
 }
 
 /// One rendition of the picture.
@@ -93,6 +105,9 @@ pub struct AudioTask {
     pub bitrate: u64,
     /// One gain for the lesson, in decibels, with a limiter behind it.
     pub gain_db: f64,
+    /// Whether segments are encrypted.
+    #[serde(default, skip_serializing_if = "Protection::is_clear")]
+    pub protection: Protection,
 }
 
 /// What a probe reports beside the refusals: the same type that the plan is made from.

@@ -5,15 +5,17 @@ use std::fmt::Write as _;
 use super::super::grid::AUDIO_RATE;
 use super::super::index::{Index, TrackIndex};
 use super::super::plan::{TrackKind, ticks_ms};
+use super::super::subtitles::whole_path;
 
-/// `manifest.mpd` at `/v/{lesson}/`, pointing into `version`. `None` until all is there.
+/// `manifest.mpd` at `/v/{lesson}/`, pointing into `version`. `None` until all is there, and for a lesson that is
+/// encrypted as HLS has it, which DASH does not know.
 pub fn manifest(index: &Index<'_>, version: &str) -> Option<String> {
-    if !index.complete() {
+    if !index.complete() || index.plan().encryption.is_some() {
         return None;
     }
     let duration = seconds(index.plan().duration_ms);
     let longest =
-        index.tracks().iter().flat_map(|t| t.contiguous().map(|s| ticks_ms(s.duration, t.plan.timescale))).max()?;
+        index.tracks().iter().filter(|t| !t.plan.is_text()).flat_map(|t| t.contiguous().map(|s| ticks_ms(s.duration, t.plan.timescale))).max()?;
     let mut out = String::from("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n");
     let _ = writeln!(
         out,
@@ -31,8 +33,12 @@ pub fn manifest(index: &Index<'_>, version: &str) -> Option<String> {
             id += 1;
         }
     }
-    for sound in index.tracks().iter().filter(|t| !t.plan.is_video()) {
+    for sound in index.tracks().iter().filter(|t| t.plan.is_audio()) {
         write_sound(&mut out, sound, id, version);
+        id += 1;
+    }
+    for text in index.tracks().iter().filter(|t| index.has(&whole_path(&t.plan.name))) {
+        write_text(&mut out, text, id, version);
         id += 1;
     }
     out.push_str("  </Period>\n</MPD>\n");
@@ -96,6 +102,25 @@ fn write_sound(out: &mut String, sound: &TrackIndex<'_>, id: u32, version: &str)
     );
     write_template(out, sound, version);
     out.push_str("      </Representation>\n    </AdaptationSet>\n");
+}
+
+/// Subtitles are one file: few players take WebVTT in segments.
+fn write_text(out: &mut String, text: &TrackIndex<'_>, id: u32, version: &str) {
+    let TrackKind::Subtitles { language, label, .. } = &text.plan.kind else { return };
+    let _ = writeln!(
+        out,
+        "    <AdaptationSet id=\"{id}\" contentType=\"text\" mimeType=\"text/vtt\" lang=\"{}\">",
+        escaped(language)
+    );
+    out.push_str("      <Role schemeIdUri=\"urn:mpeg:dash:role:2011\" value=\"subtitle\"/>\n");
+    let _ = writeln!(out, "      <Label>{}</Label>", escaped(label));
+    let name = &text.plan.name;
+    let _ = writeln!(
+        out,
+        "      <Representation id=\"{name}\" bandwidth=\"{}\">\n        <BaseURL>{version}/{}</BaseURL>\n      </Representation>\n    </AdaptationSet>",
+        text.average_bitrate().max(1),
+        whole_path(name)
+    );
 }
 
 /// A segment's name holds its start in milliseconds, which `$Time$` yields when the timeline is in milliseconds. Each

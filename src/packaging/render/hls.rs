@@ -36,13 +36,26 @@ pub fn master(index: &Index<'_>, version: &str) -> Option<String> {
     }
     let state = if index.complete() { State::Complete } else { State::Growing };
     let mut out = String::from("#EXTM3U\n#EXT-X-VERSION:7\n#EXT-X-INDEPENDENT-SEGMENTS\n");
-    let sounds: Vec<&TrackIndex<'_>> = index.tracks().iter().filter(|t| !t.plan.is_video()).collect();
+    let sounds: Vec<&TrackIndex<'_>> = index.tracks().iter().filter(|t| t.plan.is_audio()).collect();
     let pictures: Vec<&TrackIndex<'_>> = index.tracks().iter().filter(|t| t.plan.is_video()).collect();
+    // Subtitles are made at once: they are listed when they are whole.
+    let texts: Vec<&TrackIndex<'_>> = index.tracks().iter().filter(|t| t.plan.is_text() && t.complete()).collect();
+    for text in &texts {
+        write_text(&mut out, text, version);
+    }
+    let texts = !texts.is_empty();
     if pictures.is_empty() {
         for sound in &sounds {
             let (peak, average) = bandwidth(state, sound, &[]);
             write_rates(&mut out, peak, average);
-            let _ = writeln!(out, ",CODECS=\"{}\"\n{version}/{}/{}", codec(sound), sound.plan.name, state.playlist());
+            let group = if texts { ",SUBTITLES=\"subtitles\"" } else { "" };
+            let _ = writeln!(
+                out,
+                ",CODECS=\"{}\"{group}\n{version}/{}/{}",
+                codec(sound),
+                sound.plan.name,
+                state.playlist()
+            );
         }
         return Some(out);
     }
@@ -65,10 +78,10 @@ pub fn master(index: &Index<'_>, version: &str) -> Option<String> {
         variants.insert(0, variant);
     }
     for (peak, average, picture) in &variants {
-        write_variant(&mut out, index, picture, (*peak, *average), sounds.first().copied());
+        write_variant(&mut out, index, picture, (*peak, *average), sounds.first().copied(), texts);
         let _ = writeln!(out, "{version}/{}/{}", picture.plan.name, state.playlist());
     }
-    if state == State::Complete {
+    if state == State::Complete && index.plan().encryption.is_none() {
         write_iframes(&mut out, &variants, version);
     }
     Some(out)
@@ -112,6 +125,15 @@ fn write_sound(out: &mut String, sound: &TrackIndex<'_>, version: &str, state: S
     );
 }
 
+fn write_text(out: &mut String, text: &TrackIndex<'_>, version: &str) {
+    let TrackKind::Subtitles { language, label, .. } = &text.plan.kind else { return };
+    let _ = write!(out, "#EXT-X-MEDIA:TYPE=SUBTITLES,GROUP-ID=\"subtitles\",NAME=\"{}\"", quoted(label));
+    if language != "und" {
+        let _ = write!(out, ",LANGUAGE=\"{}\"", quoted(language));
+    }
+    let _ = writeln!(out, ",DEFAULT=NO,AUTOSELECT=YES,FORCED=NO,URI=\"{version}/{}/index.m3u8\"", text.plan.name);
+}
+
 /// Text inside an attribute's quotes (RFC 8216bis, section 4.2): no quotes, no line ends.
 fn quoted(text: &str) -> String {
     text.chars().map(|c| if c == '"' { '\'' } else { c }).filter(|c| !c.is_control()).take(120).collect()
@@ -123,6 +145,7 @@ fn write_variant(
     picture: &TrackIndex<'_>,
     rates: (u64, u64),
     sound: Option<&TrackIndex<'_>>,
+    texts: bool,
 ) {
     write_rates(out, rates.0, rates.1);
     let codecs = match sound {
@@ -134,7 +157,9 @@ fn write_variant(
         let _ = write!(out, ",RESOLUTION={width}x{height}");
     }
     let _ = write!(out, ",FRAME-RATE={:.3},VIDEO-RANGE={}", index.plan().grid.rate.fps(), video_range(picture));
-    out.push_str(if sound.is_some() { ",AUDIO=\"audio\",CLOSED-CAPTIONS=NONE\n" } else { ",CLOSED-CAPTIONS=NONE\n" });
+    out.push_str(if sound.is_some() { ",AUDIO=\"audio\"" } else { "" });
+    out.push_str(if texts { ",SUBTITLES=\"subtitles\"" } else { "" });
+    out.push_str(",CLOSED-CAPTIONS=NONE\n");
 }
 
 fn video_range<'t>(picture: &'t TrackIndex<'_>) -> &'t str {
@@ -182,6 +207,10 @@ pub fn event_playlist(index: &Index<'_>, track: &str) -> Option<String> {
 /// `iframes.m3u8`: the key frame of each segment, for scrubbing. `None` for sound and while a segment is missing.
 pub fn iframe_playlist(index: &Index<'_>, track: &str) -> Option<String> {
     let track = index.track(track).filter(|t| t.plan.is_video() && t.complete())?;
+    if index.plan().encryption.is_some() {
+        // A byte range of an encrypted segment can't be decrypted by itself.
+        return None;
+    }
     let mut out = head(index, track, "#EXT-X-PLAYLIST-TYPE:VOD\n#EXT-X-I-FRAMES-ONLY\n");
     for segment in track.contiguous() {
         let name = segment_name(segment.n, ticks_ms(segment.start, track.plan.timescale));
@@ -207,14 +236,18 @@ fn head(index: &Index<'_>, track: &TrackIndex<'_>, kind: &str) -> String {
     // the playlist grows; audio segments differ by a frame, so the planned ones stand for those still to come.
     let timescale = u64::from(track.plan.timescale.max(1));
     let target = ((longest + timescale / 2) / timescale).max(1);
+    // The init stands before the key: it stays in the clear, and so does text.
+    let map = if track.plan.is_text() { "" } else { "#EXT-X-MAP:URI=\"init.mp4\"\n" };
+    let key = index.plan().encryption.as_ref().filter(|_| !track.plan.is_text());
+    let key = key.map_or_else(String::new, |e| format!("#EXT-X-KEY:METHOD=AES-128,URI=\"{}\"\n", e.key_uri));
     format!(
-        "#EXTM3U\n#EXT-X-VERSION:7\n#EXT-X-TARGETDURATION:{target}\n#EXT-X-MEDIA-SEQUENCE:0\n{kind}#EXT-X-INDEPENDENT-SEGMENTS\n#EXT-X-MAP:URI=\"init.mp4\"\n"
+        "#EXTM3U\n#EXT-X-VERSION:7\n#EXT-X-TARGETDURATION:{target}\n#EXT-X-MEDIA-SEQUENCE:0\n{kind}#EXT-X-INDEPENDENT-SEGMENTS\n{map}{key}"
     )
 }
 
 fn write_segments(out: &mut String, track: &TrackIndex<'_>) {
     for segment in track.contiguous() {
-        let name = segment_name(segment.n, ticks_ms(segment.start, track.plan.timescale));
+        let name = track.plan.segment_name(segment.n, ticks_ms(segment.start, track.plan.timescale));
         let _ = writeln!(out, "#EXTINF:{},\n{name}", seconds(segment.duration, track.plan.timescale));
     }
 }

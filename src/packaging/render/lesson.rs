@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use super::super::images::{POSTER, STORYBOARD};
 use super::super::index::{Index, TrackIndex};
 use super::super::info::MediaInfo;
 use super::super::plan::TrackKind;
@@ -18,8 +19,8 @@ pub fn lesson_json(index: &Index<'_>, info: &MediaInfo, version: &str) -> String
         "frame_rate": plan.grid.rate.fps(),
         "source": info,
         "renditions": index.tracks().iter().map(track).collect::<Vec<_>>(),
-        "poster": index.has("poster.jpg").then(|| format!("{version}/poster.jpg")),
-        "storyboard": index.has("storyboard.vtt").then(|| format!("{version}/storyboard.vtt")),
+        "poster": index.has(POSTER).then(|| format!("{version}/{POSTER}")),
+        "storyboard": index.has(STORYBOARD).then(|| format!("{version}/{STORYBOARD}")),
         "warnings": info.warnings,
     });
     format!("{value:#}\n")
@@ -40,6 +41,9 @@ fn track(track: &TrackIndex<'_>) -> Value {
         }
         TrackKind::Audio { language, label, default } => {
             json!({"type": "audio", "language": language, "label": label, "default": default, "channels": facts.channels})
+        }
+        TrackKind::Subtitles { language, label, .. } => {
+            json!({"type": "subtitles", "language": language, "label": label})
         }
     };
     if let (Some(value), Value::Object(more)) = (value.as_object_mut(), more) {

@@ -1,6 +1,7 @@
 //! `lyceum-transcoder run`: one file to HLS and DASH on disk, by the same plan and the same task processes that
 //! workers use, over all cores.
 
+mod beside;
 mod out_dir;
 mod progress;
 mod queue;
@@ -33,6 +34,14 @@ pub(crate) struct Options {
     /// The renditions to make (default: 240p to 2160p in H.264, never above the source)
     #[arg(long, value_name = "FILE")]
     ladder: Option<PathBuf>,
+    /// A SubRip or WebVTT file to publish as subtitles, such as talk.srt:en; can be given again. Those beside the input
+    /// that have its name (talk.en.srt) are taken by themselves
+    #[arg(long, value_name = "FILE[:LANGUAGE]")]
+    subtitles: Vec<String>,
+    /// Encrypt all segments with AES-128 under this key of 16 bytes or 32 hexadecimal digits, for HLS alone; playlists
+    /// name the URI (default: ../keys/ and the file's name)
+    #[arg(long, value_name = "KEYFILE[:URI]")]
+    encrypt: Option<String>,
     /// How to show progress: a bar on standard error, or JSON lines on standard output
     #[arg(long, value_name = "FORM", default_value = "bar")]
     progress: Form,
@@ -107,16 +116,22 @@ async fn run(options: &Options) -> Result<(), RunError> {
         None => Ladder::default(),
     };
     let source = Arc::new(FileSource::open(&options.input)?);
+    let sidecars = beside::subtitles(&options.input, &options.subtitles)?;
     let out = OutDir::prepare(&options.out_dir)?;
     let progress = Progress::new(options.progress == Form::Json);
     let limits = Limits::default();
 
     progress.stage("probe");
     let info = probe(source.clone(), &limits).await?;
-    let plan = plan(&info, &ladder).map_err(Failure::from)?;
+    let mut plan = plan(&info, &ladder).map_err(Failure::from)?;
+    if let Some(key) = &options.encrypt {
+        beside::encrypt(key, &mut plan)?;
+    }
+    let version_dir = out.version_dir(VERSION)?;
+    let mut handovers = beside::write(&sidecars, &mut plan, &out, VERSION)?;
     progress.transcode(&plan);
     let slots = options.slots.map(usize::from).unwrap_or_else(cores);
-    let handovers = queue::run_all(&plan, source, &limits, slots, out.version_dir(VERSION)?, &progress).await?;
+    handovers.extend(queue::run_all(&plan, source, &limits, slots, version_dir, &progress).await?);
 
     progress.stage("package");
     let index = Index::new(&plan, &handovers);
@@ -166,7 +181,11 @@ async fn probe_once(source: Arc<FileSource>, limits: &Limits) -> Result<MediaInf
 fn write_playlists(index: &Index<'_>, info: &MediaInfo, out: &OutDir) -> Result<(), RunError> {
     let missing = || Failure::machinery("task_failed", "a finished lesson could not be rendered");
     out.write("master.m3u8", render::master(index, VERSION).ok_or_else(missing)?.as_bytes())?;
-    out.write("manifest.mpd", render::manifest(index, VERSION).ok_or_else(missing)?.as_bytes())?;
+    if let Some(manifest) = render::manifest(index, VERSION) {
+        out.write("manifest.mpd", manifest.as_bytes())?;
+    } else if index.plan().encryption.is_none() {
+        return Err(missing().into());
+    }
     out.write("lesson.json", render::lesson_json(index, info, VERSION).as_bytes())?;
     for track in index.tracks() {
         let name = &track.plan.name;

@@ -107,7 +107,7 @@ impl<'a> Decode<'a> {
     pub(super) fn open(track: &SourceStream, source: &'a Source, limits: &Limits) -> Result<Self, TaskError> {
         let mut input = input::open(source, limits)?;
         let stream = track.stream as usize;
-        raw::keep_only(&mut input, stream);
+        raw::keep_only(&mut input, &[stream]);
         let (decoder, base, stream_start) = {
             let stream = input.stream(stream).ok_or_else(|| TaskError::Machinery("no such stream".to_owned()))?;
             let decoder = input::decoder(&stream, limits, 1)?.audio().map_err(TaskError::ffmpeg("decoding sound"))?;
@@ -268,7 +268,8 @@ fn room_for(samples: usize) -> ff::frame::Audio {
 
 fn encode(task: &AudioTask, sound: &Sound, (first, end): (u64, u64), output: &Output) -> Result<(), TaskError> {
     let mut encoder = open_encoder(task)?;
-    let mut cutter = Cutter::new(&task.track, &task.grid, false, (task.first_segment, task.segments), output);
+    let cutter = Cutter::new(&task.track, &task.grid, false, (task.first_segment, task.segments), output);
+    let mut cutter = cutter.protected(&task.protection)?;
     if task.first_segment == 0 {
         let config = raw::extradata(encoder.as_ref());
         let bitrate = u32::try_from(task.bitrate).unwrap_or(u32::MAX);

@@ -1,9 +1,12 @@
-//! From an encoder's packets to the segments of the grid, each handed over the moment it is whole.
+//! From an encoder's packets to the segments of the grid, each encrypted where the task says so, and handed over the
+//! moment it is whole.
 
+use aws_lc_rs::cipher::{AES_128, EncryptionContext, PaddedBlockEncryptingKey, UnboundCipherKey};
+use aws_lc_rs::iv::FixedLength;
 use lyceum::packaging::cmaf::{self, Sample, SampleEntry};
 use lyceum::packaging::grid::{AAC_FRAME, AUDIO_RATE};
 use lyceum::packaging::plan::{segment_name, ticks_ms};
-use lyceum::packaging::{Grid, Handover, Kind, TrackFacts};
+use lyceum::packaging::{Grid, Handover, Kind, Protection, TrackFacts};
 
 use super::TaskError;
 use super::output::Output;
@@ -15,6 +18,7 @@ pub(super) struct Cutter<'a> {
     picture: bool,
     /// Ticks by which frames are reordered at most.
     delay: u32,
+    key: Option<PaddedBlockEncryptingKey>,
     output: &'a Output,
     segment: u32,
     end_segment: u32,
@@ -31,13 +35,35 @@ impl<'a> Cutter<'a> {
         output: &'a Output,
     ) -> Self {
         let end_segment = first.saturating_add(count).min(grid.segments());
-        Self { track, grid, picture, delay: 0, output, segment: first, end_segment, samples: Vec::new() }
+        Self { track, grid, picture, delay: 0, key: None, output, segment: first, end_segment, samples: Vec::new() }
     }
 
     /// Frames of the picture are reordered by `frames` at most.
     pub(super) fn reordered(self, frames: u32) -> Self {
         let delay = frames.saturating_mul(self.grid.timescale().1);
         Self { delay, ..self }
+    }
+
+    /// Segments are encrypted as `protection` says. A key that is missing ends the task: nothing goes out in the clear.
+    pub(super) fn protected(self, protection: &Protection) -> Result<Self, TaskError> {
+        let key = match protection {
+            Protection::Clear => None,
+            Protection::Aes128 { key: None } => {
+                return Err(TaskError::Machinery("the task is to encrypt, but has no key".to_owned()));
+            }
+            Protection::Aes128 { key: Some(key) } => {
+                let key = UnboundCipherKey::new(&AES_128, key.bytes()).and_then(PaddedBlockEncryptingKey::cbc_pkcs7);
+                Some(key.map_err(|_| not_encrypted())?)
+            }
+        };
+        Ok(Self { key, ..self })
+    }
+
+    /// Encrypts segment `n` as a whole. Its IV is its number (RFC 8216bis, section 5.2).
+    fn encrypt(&self, n: u32, bytes: &mut Vec<u8>) -> Result<(), TaskError> {
+        let Some(key) = &self.key else { return Ok(()) };
+        let iv = EncryptionContext::Iv128(FixedLength::from(u128::from(n).to_be_bytes()));
+        key.less_safe_encrypt(bytes, iv).map(drop).map_err(|_| not_encrypted())
     }
 
     fn timescale(&self) -> u32 {
@@ -99,8 +125,9 @@ impl<'a> Cutter<'a> {
         let n = self.segment;
         let start = self.ticks(self.first_unit(n));
         let duration = self.ticks(self.first_unit(n.saturating_add(1))).saturating_sub(start);
-        let fragment = cmaf::fragment(n.saturating_add(1), start, duration, self.delay, &self.samples)
+        let mut fragment = cmaf::fragment(n.saturating_add(1), start, duration, self.delay, &self.samples)
             .map_err(|cause| TaskError::Machinery(format!("{} segment {n}: {cause}", self.track)))?;
+        self.encrypt(n, &mut fragment.bytes)?;
         let handover = Handover {
             path: format!("{}/{}", self.track, segment_name(n, ticks_ms(start, self.timescale()))),
             kind: Kind::Segment,
@@ -110,7 +137,7 @@ impl<'a> Cutter<'a> {
             duration,
             timescale: self.timescale(),
             bytes: fragment.bytes.len() as u64,
-            key_bytes: self.picture.then_some(fragment.key_bytes),
+            key_bytes: (self.picture && self.key.is_none()).then_some(fragment.key_bytes),
             facts: None,
         };
         self.output.hand(handover, &fragment.bytes)?;
@@ -118,4 +145,8 @@ impl<'a> Cutter<'a> {
         self.segment += 1;
         Ok(())
     }
+}
+
+fn not_encrypted() -> TaskError {
+    TaskError::Machinery("a segment can't be encrypted".to_owned())
 }

@@ -6,6 +6,7 @@
 
 mod audio;
 mod cut;
+mod images;
 mod input;
 mod level;
 mod output;
@@ -16,6 +17,7 @@ mod rendition;
 pub(crate) mod sample;
 mod sandbox;
 mod source;
+mod subtitles;
 mod video;
 
 use std::process::ExitCode;
@@ -108,5 +110,7 @@ fn run(job: &Job, source: &source::Source, output: &output::Output) -> Result<()
         }
         TaskSpec::Video(task) => video::run(task, source, &job.limits, output),
         TaskSpec::Audio(task) => audio::run(task, source, &job.limits, output),
+        TaskSpec::Images(task) => images::run(task, source, &job.limits, output),
+        TaskSpec::Subtitles(task) => subtitles::run(task, source, &job.limits, output),
     }
 }

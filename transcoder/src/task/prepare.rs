@@ -1,9 +1,11 @@
-//! What is done to a decoded frame once for all renditions: deinterlacing and turning upright.
+//! What is done to a decoded frame once for all renditions: deinterlacing, turning upright, and bringing high dynamic
+//! range and wide gamut to BT.709, which every screen shows.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 use ffmpeg_next as ff;
+use lyceum::packaging::info::ColorInfo;
 
 use super::TaskError;
 use super::video::timestamp;
@@ -14,6 +16,49 @@ pub(super) enum Prepared {
     Timed(i64, ff::Rational, ff::frame::Video),
     /// With its place on the grid already known.
     Placed(i64, Arc<ff::frame::Video>),
+}
+
+/// Transfer characteristics of ISO/IEC 23091-2: SMPTE ST 2084 and ARIB STD-B67.
+const PQ: u16 = 16;
+const HLG: u16 = 18;
+/// Primaries and matrices of BT.2020.
+const BT2020: u16 = 9;
+const BT2020_CONSTANT: u16 = 10;
+
+/// The colour of what [`Prepare`] makes of `source`.
+pub(super) fn prepared_color(source: &ColorInfo) -> ColorInfo {
+    match to_bt709(source) {
+        Some(_) => ColorInfo { primaries: 1, transfer: 1, matrix: 1, full_range: false },
+        None => *source,
+    }
+}
+
+/// The filters that bring `color` to BT.709; none where it is a standard range already. What a stream leaves out of its
+/// tags is what its transfer is always used with. Tone mapping works on linear light, in floating point.
+fn to_bt709(color: &ColorInfo) -> Option<String> {
+    let transfer = match color.transfer {
+        PQ => "smpte2084",
+        HLG => "arib-std-b67",
+        _ if color.primaries == BT2020 || color.matrix == BT2020 => "709",
+        _ => return None,
+    };
+    let primaries = if color.primaries == 1 { "709" } else { "2020" };
+    let matrix = match color.matrix {
+        0 => "gbr",
+        1 => "709",
+        BT2020_CONSTANT => "2020_cl",
+        _ => "2020_ncl",
+    };
+    let range = if color.full_range { "full" } else { "limited" };
+    let from = format!("pin={primaries}:tin={transfer}:min={matrix}:rin={range}");
+    Some(if transfer == "709" {
+        format!("zscale={from}:p=709:t=709:m=709:r=limited,format=yuv420p")
+    } else {
+        format!(
+            "zscale={from}:t=linear:npl=100,format=gbrpf32le,zscale=p=709,tonemap=tonemap=hable:desat=0,\
+             zscale=t=709:m=709:r=limited,format=yuv420p"
+        )
+    })
 }
 
 /// The filters, built for the first frame and again where size or format change.
@@ -32,8 +77,8 @@ struct Graph {
 type Shape = (u32, u32, ff::format::Pixel);
 
 impl Prepare {
-    /// Filters for a stream with time base `base`. `rotation` is in clockwise degrees.
-    pub(super) fn new(interlaced: bool, rotation: u32, base: ff::Rational) -> Self {
+    /// Filters for a stream of `color` with time base `base`. `rotation` is in clockwise degrees.
+    pub(super) fn new(interlaced: bool, rotation: u32, color: &ColorInfo, base: ff::Rational) -> Self {
         let mut filters = Vec::new();
         if interlaced {
             filters.push("bwdif=mode=send_frame:parity=auto:deint=all");
@@ -44,6 +89,8 @@ impl Prepare {
             270 => filters.push("transpose=cclock"),
             _ => {}
         }
+        let color = to_bt709(color);
+        filters.extend(color.as_deref());
         Self { chain: filters.join(","), base, graph: None, last_pts: None }
     }
 

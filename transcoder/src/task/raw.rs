@@ -129,22 +129,21 @@ pub(super) fn share(frame: &ff::frame::Video) -> Result<ff::frame::Video, TaskEr
     Ok(shared)
 }
 
-/// Tells a scaler the matrix and range of its input, and that its output is of limited range.
-pub(super) fn set_scaler_color(scaler: &mut ff::software::scaling::Context, matrix: u16, full_range: bool) {
-    let matrix = match matrix {
+/// Tells a scaler the matrix of its input and of its output, and whether each is of full range.
+pub(super) fn set_scaler_color(scaler: &mut ff::software::scaling::Context, from: (u16, bool), to: (u16, bool)) {
+    let known = |matrix: u16| match matrix {
         0 | 2 | 3 => ffi::SWS_CS_DEFAULT,
         other => i32::from(other),
     };
     // SAFETY: the context is valid for the call; the coefficient tables are static. A pair of formats that takes no
     // colour settings is left as it is.
     unsafe {
-        let table = ffi::sws_getCoefficients(matrix);
         let _ = ffi::sws_setColorspaceDetails(
             scaler.as_mut_ptr(),
-            table,
-            i32::from(full_range),
-            table,
-            0,
+            ffi::sws_getCoefficients(known(from.0)),
+            i32::from(from.1),
+            ffi::sws_getCoefficients(known(to.0)),
+            i32::from(to.1),
             0,
             1 << 16,
             1 << 16,
@@ -152,14 +151,14 @@ pub(super) fn set_scaler_color(scaler: &mut ff::software::scaling::Context, matr
     }
 }
 
-/// Has the demuxer leave out every stream but `kept`, so that their bytes need not be read.
-pub(super) fn keep_only(input: &mut ff::format::context::Input, kept: usize) {
+/// Has the demuxer leave out every stream but those of `kept`, so that their bytes need not be read.
+pub(super) fn keep_only(input: &mut ff::format::context::Input, kept: &[usize]) {
     for mut stream in input.streams_mut() {
         let index = stream.index();
         // SAFETY: the stream is borrowed mutably and `discard` is a field meant to be set by callers at any time.
         unsafe {
             (*stream.as_mut_ptr()).discard =
-                if index == kept { ffi::AVDiscard::AVDISCARD_DEFAULT } else { ffi::AVDiscard::AVDISCARD_ALL };
+                if kept.contains(&index) { ffi::AVDiscard::AVDISCARD_DEFAULT } else { ffi::AVDiscard::AVDISCARD_ALL };
         }
     }
 }

@@ -18,6 +18,7 @@ use lyceum::packaging::{TrackFacts, VideoCodec, av1, avc, hevc};
 use super::TaskError;
 use super::cut::Cutter;
 use super::output::Output;
+use super::prepare::prepared_color;
 use super::raw;
 use super::video::Picture;
 
@@ -28,15 +29,16 @@ pub(super) fn run(
     pictures: &Receiver<Arc<Picture>>,
     output: &Output,
 ) -> Result<(), TaskError> {
-    let color = output_color(&task.color);
+    let prepared = prepared_color(&task.color);
+    let color = output_color(&prepared);
     let mut encoder = open(task, rendition, &color)?;
     let cutter = Cutter::new(&rendition.track, &task.grid, true, (task.first_segment, task.segments), output);
-    let mut cutter = cutter.reordered(reordered(&encoder, rendition.codec));
+    let mut cutter = cutter.reordered(reordered(&encoder, rendition.codec)).protected(&task.protection)?;
     if task.first_segment == 0 {
         let (entry, facts) = describe(&encoder, rendition, &color)?;
         cutter.init(&entry, facts, "und")?;
     }
-    let mut scaler = Scaler::new(rendition, task.color);
+    let mut scaler = Scaler::new(rendition, prepared);
     let mut packet = ff::Packet::empty();
     let counts = rendition.codec == VideoCodec::Av1;
     let mut last: Option<(u64, ff::frame::Video)> = None;
@@ -265,7 +267,7 @@ impl Scaler {
                 flags,
             );
             let mut context = made.map_err(TaskError::ffmpeg("setting the scaler up"))?;
-            raw::set_scaler_color(&mut context, self.color.matrix, full);
+            raw::set_scaler_color(&mut context, (self.color.matrix, full), (self.color.matrix, false));
             self.context = Some((context, full));
         }
         let mut scaled = ff::frame::Video::empty();

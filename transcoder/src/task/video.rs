@@ -84,14 +84,14 @@ impl<'a> Feeder<'a> {
     fn open(task: &'a VideoTask, source: &'a Source, limits: &Limits) -> Result<Self, TaskError> {
         let mut input = input::open(source, limits)?;
         let stream = task.source.stream as usize;
-        raw::keep_only(&mut input, stream);
+        raw::keep_only(&mut input, &[stream]);
         let (decoder, base) = {
             let stream = input.stream(stream).ok_or_else(|| TaskError::Machinery("no such stream".to_owned()))?;
             (input::decoder(&stream, limits, DECODER_THREADS)?, stream.time_base())
         };
         let first = task.grid.first_frame(task.first_segment);
         let end = task.grid.first_frame(task.first_segment.saturating_add(task.segments));
-        let prepare = Prepare::new(task.interlaced, task.rotation, base);
+        let prepare = Prepare::new(task.interlaced, task.rotation, &task.color, base);
         Ok(Self {
             task,
             source,
@@ -192,7 +192,7 @@ impl<'a> Feeder<'a> {
 
     fn seek(&mut self, to: i64) -> Result<(), TaskError> {
         self.decoder.flush();
-        self.prepare = Prepare::new(self.task.interlaced, self.task.rotation, self.base);
+        self.prepare = Prepare::new(self.task.interlaced, self.task.rotation, &self.task.color, self.base);
         self.ready.clear();
         self.drained = false;
         let sought = if to <= i64::MIN / 2 { self.input.seek(0, ..) } else { self.input.seek(to, ..to) };

@@ -1,0 +1,182 @@
+//! The poster and the storyboard: sheets of small pictures, and a WebVTT index whose cues name a place on a sheet by
+//! its `#xywh` fragment (Media Fragments URI 1.0, section 4.2.2), as players show them over the time line.
+
+use std::fmt::Write as _;
+
+use serde::{Deserialize, Serialize};
+
+use super::grid::Grid;
+use super::info::{ColorInfo, MediaInfo, VideoInfo};
+use super::plan::PlannedTask;
+use super::subtitles::timestamp;
+use super::task::{SourceStream, TaskSpec};
+
+/// The longer side of a poster, in pixels.
+const POSTER_SIDE: u32 = 1280;
+/// The longer side of a tile, in pixels.
+const TILE_SIDE: u32 = 192;
+/// Tiles side by side and one below the other on a sheet.
+const SHEET: (u32, u32) = (8, 8);
+/// The shortest time between tiles, in milliseconds.
+const INTERVAL_MS: u64 = 2_000;
+/// The most tiles of a lesson; longer ones get them further apart.
+const MAX_TILES: u64 = 512;
+
+/// The poster or the storyboard of a lesson, from key frames alone.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ImagesTask {
+    /// What to read.
+    pub source: SourceStream,
+    /// Clockwise turns to apply: 0, 90, 180 or 270 degrees.
+    pub rotation: u32,
+    /// Whether to deinterlace.
+    pub interlaced: bool,
+    /// The source's colour.
+    pub color: ColorInfo,
+    /// The lesson's length in milliseconds.
+    pub duration_ms: u64,
+    /// What to make.
+    pub images: Images,
+}
+
+/// What an [`ImagesTask`] makes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "make", rename_all = "snake_case")]
+pub enum Images {
+    /// `poster.jpg`: the picture that shows the most of those near the start.
+    Poster {
+        /// Width in pixels, even.
+        width: u32,
+        /// Height in pixels, even.
+        height: u32,
+    },
+    /// `storyboard.vtt` and its sheets.
+    Storyboard(Storyboard),
+}
+
+/// The shape of a storyboard.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Storyboard {
+    /// A tile's width in pixels, even.
+    pub width: u32,
+    /// A tile's height in pixels, even.
+    pub height: u32,
+    /// Tiles side by side on a sheet.
+    pub columns: u32,
+    /// Tiles one below the other on a sheet.
+    pub rows: u32,
+    /// A tile stands for so many milliseconds.
+    pub interval_ms: u64,
+    /// How many there are.
+    pub tiles: u32,
+}
+
+/// The path of the poster.
+pub const POSTER: &str = "poster.jpg";
+/// The path of the storyboard's index.
+pub const STORYBOARD: &str = "storyboard.vtt";
+
+/// The path of sheet `n`.
+pub fn sheet_path(n: u32) -> String {
+    format!("storyboard-{n}.jpg")
+}
+
+impl Storyboard {
+    fn new(width: u32, height: u32, duration_ms: u64) -> Self {
+        let (width, height) = within(width, height, TILE_SIDE);
+        let interval_ms = INTERVAL_MS.max(duration_ms.div_ceil(MAX_TILES).div_ceil(1000) * 1000);
+        let tiles = u32::try_from(duration_ms.div_ceil(interval_ms).max(1)).unwrap_or(u32::MAX);
+        Self { width, height, columns: SHEET.0, rows: SHEET.1, interval_ms, tiles }
+    }
+
+    /// Tiles on one sheet, at least 1.
+    pub fn per_sheet(&self) -> u32 {
+        self.columns.saturating_mul(self.rows).max(1)
+    }
+
+    /// How many sheets there are.
+    pub fn sheets(&self) -> u32 {
+        self.tiles.div_ceil(self.per_sheet())
+    }
+
+    /// Where tile `n` lies on its sheet, in pixels from the left and from the top.
+    pub fn place(&self, n: u32) -> (u32, u32) {
+        let on_sheet = n % self.per_sheet();
+        let columns = self.columns.max(1);
+        (on_sheet % columns * self.width, on_sheet / columns * self.height)
+    }
+
+    /// `storyboard.vtt`, whose sheets lie beside it.
+    pub fn index(&self, duration_ms: u64) -> String {
+        let mut out = String::from("WEBVTT\n");
+        for n in 0..self.tiles {
+            let start = u64::from(n).saturating_mul(self.interval_ms);
+            let end = start.saturating_add(self.interval_ms).min(duration_ms).max(start + 1);
+            let (x, y) = self.place(n);
+            let _ = write!(
+                out,
+                "\n{} --> {}\n{}#xywh={x},{y},{},{}\n",
+                timestamp(start),
+                timestamp(end),
+                sheet_path(n / self.per_sheet()),
+                self.width,
+                self.height
+            );
+        }
+        out
+    }
+}
+
+/// The largest even size of that shape whose longer side is at most `side` and that is not above the source.
+fn within(width: u32, height: u32, side: u32) -> (u32, u32) {
+    let longer = u64::from(width.max(height).max(1));
+    let scaled = |length: u32| {
+        let length = u64::from(length) * u64::from(side).min(longer) / longer;
+        u32::try_from((length & !1).max(2)).unwrap_or(2)
+    };
+    (scaled(width), scaled(height))
+}
+
+fn task(info: &MediaInfo, video: &VideoInfo, grid: &Grid, images: Images) -> TaskSpec {
+    TaskSpec::Images(ImagesTask {
+        source: SourceStream { stream: video.stream, origin_us: info.start_us },
+        rotation: video.rotation,
+        interlaced: video.interlaced,
+        color: video.color,
+        duration_ms: grid.duration_ms(),
+        images,
+    })
+}
+
+/// The poster comes once the first stretch is made, the storyboard when all is.
+pub(super) fn plan(info: &MediaInfo, grid: &Grid, tasks: &mut Vec<PlannedTask>) {
+    let Some(video) = &info.video else { return };
+    let (width, height) = video.display_size();
+    let duration_ms = grid.duration_ms();
+    let after_first = grid.frame_time(grid.first_frame(1), 1000);
+    let poster = within(width, height, POSTER_SIDE);
+    let poster = Images::Poster { width: poster.0, height: poster.1 };
+    let storyboard = Images::Storyboard(Storyboard::new(width, height, duration_ms));
+    for (images, first_ms) in [(poster, after_first), (storyboard, duration_ms)] {
+        tasks.push(PlannedTask { spec: task(info, video, grid, images), first_ms, duration_ms: 0, priority: 0 });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_storyboard_names_each_instant_s_place() {
+        let board = Storyboard::new(1280, 720, 131_000);
+        assert_eq!((board.width, board.height, board.tiles, board.sheets()), (192, 108, 66, 2));
+        let index = board.index(131_000);
+        assert!(index.starts_with("WEBVTT\n\n00:00:00.000 --> 00:00:02.000\nstoryboard-0.jpg#xywh=0,0,192,108\n"));
+        assert!(index.contains("\n00:00:18.000 --> 00:00:20.000\nstoryboard-0.jpg#xywh=192,108,192,108\n"), "{index}");
+        assert!(index.ends_with("\n00:02:10.000 --> 00:02:11.000\nstoryboard-1.jpg#xywh=192,0,192,108\n"), "{index}");
+        assert_eq!(Storyboard::new(1080, 1920, 7_200_000).interval_ms, 15_000);
+        assert_eq!(Storyboard::new(64, 48, 1).tiles, 1);
+        assert_eq!(within(64, 48, TILE_SIDE), (64, 48));
+        assert_eq!(within(1, 9000, TILE_SIDE), (2, 192));
+    }
+}

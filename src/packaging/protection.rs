@@ -1,0 +1,162 @@
+//! Whole-segment encryption of HLS (RFC 8216bis, section 4.4.4.4, method `AES-128`): what a plan and its tasks say of it.
+//!
+//! Keys are made, sealed and served elsewhere. A plan names only where players get the key; the key itself stands in
+//! a task's description alone, put there by whoever hands the task out ([`TaskSpec::set_key`]). A protected task
+//! without its key fails: nothing is ever handed over in the clear by mistake. The IV of a segment is its number
+//! (media sequence number), and init segments stay in the clear.
+//!
+//! To protect a lesson: `plan(…)`, then [`Plan::protect`] with the URI that its media playlists name (relative to
+//! `{version}/{track}/`, such as `../keys/k1`, so that a token in the path goes along); before a task goes out,
+//! `spec.set_key(&key)`. Playlists then carry `EXT-X-KEY`; I-frame playlists and the DASH manifest do not exist.
+
+use std::fmt;
+
+use serde::de::{Deserializer, Error as _};
+use serde::{Deserialize, Serialize, Serializer};
+
+use super::plan::Plan;
+use super::task::TaskSpec;
+
+/// The longest key URI, in bytes.
+const MAX_URI: usize = 2048;
+
+/// A 128-bit key. Written as 32 hexadecimal digits; never shown by `Debug`.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ContentKey([u8; 16]);
+
+impl ContentKey {
+    /// A key of these bytes.
+    pub fn new(bytes: [u8; 16]) -> Self {
+        Self(bytes)
+    }
+
+    /// Its bytes, as a key server answers with them.
+    pub fn bytes(&self) -> &[u8; 16] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for ContentKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ContentKey(…)")
+    }
+}
+
+impl Serialize for ContentKey {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        let text: String = self.0.iter().map(|byte| format!("{byte:02x}")).collect();
+        to.serialize_str(&text)
+    }
+}
+
+impl<'de> Deserialize<'de> for ContentKey {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(from)?;
+        let digits: Option<Vec<u8>> =
+            text.chars().map(|c| c.to_digit(16).and_then(|d| u8::try_from(d).ok())).collect();
+        let bytes: Option<Vec<u8>> = digits.filter(|d| d.len() == 32).map(|digits| {
+            digits.chunks(2).map(|pair| pair.iter().fold(0, |byte, digit| byte << 4 | digit)).collect()
+        });
+        let bytes = bytes.and_then(|bytes| <[u8; 16]>::try_from(bytes).ok());
+        bytes.map(Self).ok_or_else(|| D::Error::custom("a key is 32 hexadecimal digits"))
+    }
+}
+
+/// How a lesson is protected.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Encryption {
+    /// Where players get the key, as media playlists name it.
+    pub key_uri: String,
+}
+
+/// How a task protects the segments that it makes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "method", rename_all = "snake_case")]
+pub enum Protection {
+    /// Not at all.
+    #[default]
+    Clear,
+    /// AES-128 in CBC mode over each whole segment, padded as PKCS #7 has it.
+    Aes128 {
+        /// The key; missing until the task is handed out.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        key: Option<ContentKey>,
+    },
+}
+
+impl Protection {
+    /// Whether segments stay in the clear.
+    pub fn is_clear(&self) -> bool {
+        *self == Self::Clear
+    }
+}
+
+/// Why a plan can't be protected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ProtectError {
+    /// The key's URI could not stand in a playlist.
+    #[error("a key's URI has 1 to {MAX_URI} printable characters without quotes and spaces")]
+    Uri,
+}
+
+impl Plan {
+    /// Has the segments of picture and sound encrypted. `key_uri` is what media playlists name: an absolute URI, or one
+    /// relative to `{version}/{track}/`.
+    pub fn protect(&mut self, key_uri: &str) -> Result<(), ProtectError> {
+        let printable = |b: u8| b.is_ascii_graphic() && b != b'"';
+        if !(1..=MAX_URI).contains(&key_uri.len()) || !key_uri.bytes().all(printable) {
+            return Err(ProtectError::Uri);
+        }
+        self.encryption = Some(Encryption { key_uri: key_uri.to_owned() });
+        for task in &mut self.tasks {
+            if let Some(protection) = task.spec.protection_mut() {
+                *protection = Protection::Aes128 { key: None };
+            }
+        }
+        Ok(())
+    }
+}
+
+impl TaskSpec {
+    /// Puts the key into a task that is protected; others have no use for it and stay as they are.
+    pub fn set_key(&mut self, content_key: &ContentKey) {
+        if let Some(Protection::Aes128 { key }) = self.protection_mut() {
+            *key = Some(content_key.clone());
+        }
+    }
+
+    /// Whether the task can't be done before [`TaskSpec::set_key`].
+    pub fn wants_key(&self) -> bool {
+        let protection = match self {
+            Self::Video(task) => &task.protection,
+            Self::Audio(task) => &task.protection,
+            Self::Probe | Self::Images(_) | Self::Subtitles(_) => return false,
+        };
+        matches!(protection, Protection::Aes128 { key: None })
+    }
+
+    fn protection_mut(&mut self) -> Option<&mut Protection> {
+        match self {
+            Self::Video(task) => Some(&mut task.protection),
+            Self::Audio(task) => Some(&mut task.protection),
+            Self::Probe | Self::Images(_) | Self::Subtitles(_) => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_written_in_hex_and_shown_to_nobody() {
+        let key = ContentKey::new(*b"0123456789abcdef");
+        let text = serde_json::to_string(&key).unwrap();
+        assert_eq!(text, "\"30313233343536373839616263646566\"");
+        assert_eq!(serde_json::from_str::<ContentKey>(&text).unwrap(), key);
+        assert_eq!(format!("{key:?}"), "ContentKey(…)");
+        for wrong in ["\"\"", "\"30\"", "\"3031323334353637383961626364656g\"", "\"303132333435363738396162636465666\""] {
+            assert!(serde_json::from_str::<ContentKey>(wrong).is_err(), "{wrong}");
+        }
+    }
+}

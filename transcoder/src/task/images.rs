@@ -1,0 +1,277 @@
+//! The poster and the storyboard, from key frames alone: the demuxer goes from one to the next, and nothing between
+//! them is decoded. A picture that shows nothing at all gets none; that is no failure.
+
+use std::collections::VecDeque;
+
+use ff::codec::{self, encoder};
+use ff::format::Pixel;
+use ff::format::context::Input;
+use ff::{Dictionary, Rational};
+use ffmpeg_next as ff;
+use lyceum::packaging::images::{Images, ImagesTask, POSTER, STORYBOARD, Storyboard, sheet_path};
+use lyceum::packaging::{Handover, Kind};
+
+use super::TaskError;
+use super::input::{self, micros};
+use super::output::Output;
+use super::prepare::{Prepare, Prepared, prepared_color};
+use super::raw;
+use super::source::Source;
+use crate::limits::Limits;
+use crate::wire::Message;
+
+/// Key frames that a poster is chosen from, and how far into the lesson they reach, in milliseconds.
+const CANDIDATES: u64 = 8;
+const CANDIDATES_MS: u64 = 120_000;
+/// Packets that are read to find a key frame.
+const MAX_PACKETS: usize = 100_000;
+/// The quantiser of the JPEG encoder, 1 (best) to 31.
+const POSTER_QUALITY: u32 = 3;
+const SHEET_QUALITY: u32 = 5;
+
+/// Runs the task.
+pub(super) fn run(task: &ImagesTask, source: &Source, limits: &Limits, output: &Output) -> Result<(), TaskError> {
+    let mut keys = KeyFrames::open(task, source, limits)?;
+    match &task.images {
+        Images::Poster { width, height } => poster(task, &mut keys, (*width, *height), output),
+        Images::Storyboard(board) => storyboard(task, &mut keys, board, output),
+    }
+}
+
+/// The one of the first pictures that has the most to see: titles fade in from black, and so do films.
+fn poster(task: &ImagesTask, keys: &mut KeyFrames<'_>, size: (u32, u32), output: &Output) -> Result<(), TaskError> {
+    let reach = (task.duration_ms / 3).min(CANDIDATES_MS);
+    let mut best: Option<(f64, ff::frame::Video)> = None;
+    for n in 0..CANDIDATES {
+        let Some(KeyFrame { frame, fresh: true }) = keys.at(reach * n / CANDIDATES)? else { continue };
+        let picture = keys.scaled(&frame, size)?;
+        let seen = contrast(&picture);
+        if best.as_ref().is_none_or(|(most, _)| seen > most * 1.05) {
+            best = Some((seen, picture));
+        }
+    }
+    let Some((_, picture)) = best else { return Ok(()) };
+    hand(output, POSTER.to_owned(), Kind::Image, &jpeg(&picture, POSTER_QUALITY)?)
+}
+
+fn storyboard(
+    task: &ImagesTask,
+    keys: &mut KeyFrames<'_>,
+    board: &Storyboard,
+    output: &Output,
+) -> Result<(), TaskError> {
+    let size = (board.width, board.height);
+    let mut tile: Option<ff::frame::Video> = None;
+    for n in 0..board.sheets() {
+        let first = n * board.per_sheet();
+        let end = first.saturating_add(board.per_sheet()).min(board.tiles);
+        let rows = (end - first).div_ceil(board.columns.max(1)).min(board.rows.max(1));
+        let mut sheet = black(board.columns * board.width, rows * board.height);
+        for at in first..end {
+            match keys.at(u64::from(at) * board.interval_ms)? {
+                Some(KeyFrame { frame, fresh: true }) => tile = Some(keys.scaled(&frame, size)?),
+                Some(_) => {}
+                None if tile.is_none() => return Ok(()),
+                None => {}
+            }
+            if let Some(tile) = &tile {
+                paste(&mut sheet, tile, board.place(at));
+            }
+            let fraction = f64::from(at + 1) / f64::from(board.tiles.max(1));
+            output.say(&Message::Progress { fraction }).map_err(TaskError::Source)?;
+        }
+        hand(output, sheet_path(n), Kind::Image, &jpeg(&sheet, SHEET_QUALITY)?)?;
+    }
+    hand(output, STORYBOARD.to_owned(), Kind::Text, board.index(task.duration_ms).as_bytes())
+}
+
+fn hand(output: &Output, path: String, kind: Kind, bytes: &[u8]) -> Result<(), TaskError> {
+    let handover = Handover {
+        path,
+        kind,
+        track: String::new(),
+        n: 0,
+        start: 0,
+        duration: 0,
+        timescale: 0,
+        bytes: bytes.len() as u64,
+        key_bytes: None,
+        facts: None,
+    };
+    output.hand(handover, bytes)
+}
+
+/// A key frame, and whether it is another one than that asked for before.
+struct KeyFrame {
+    frame: ff::frame::Video,
+    fresh: bool,
+}
+
+struct KeyFrames<'a> {
+    task: &'a ImagesTask,
+    source: &'a Source,
+    input: Input,
+    decoder: codec::decoder::Opened,
+    stream: usize,
+    base: Rational,
+    scaler: Option<(ff::software::scaling::Context, (u32, u32))>,
+    /// The last one and its time, in ticks.
+    last: Option<(i64, ff::frame::Video)>,
+}
+
+impl<'a> KeyFrames<'a> {
+    fn open(task: &'a ImagesTask, source: &'a Source, limits: &Limits) -> Result<Self, TaskError> {
+        let mut input = input::open(source, limits)?;
+        let stream = task.source.stream as usize;
+        raw::keep_only(&mut input, &[stream]);
+        let (decoder, base) = {
+            let stream = input.stream(stream).ok_or_else(|| TaskError::Machinery("no such stream".to_owned()))?;
+            (input::decoder(&stream, limits, 1)?, stream.time_base())
+        };
+        Ok(Self { task, source, input, decoder, stream, base, scaler: None, last: None })
+    }
+
+    /// The key frame at or before `ms` of the lesson, or the first one after it.
+    fn at(&mut self, ms: u64) -> Result<Option<KeyFrame>, TaskError> {
+        let wanted = i64::try_from(ms.saturating_mul(1000)).unwrap_or(i64::MAX);
+        let wanted = self.task.source.origin_us.saturating_add(wanted);
+        if self.input.seek(wanted, ..wanted).or_else(|_| self.input.seek(0, ..)).is_err() {
+            return self.again();
+        }
+        for _ in 0..MAX_PACKETS {
+            let mut packet = ff::Packet::empty();
+            match packet.read(&mut self.input) {
+                Ok(()) if packet.stream() == self.stream && packet.is_key() => {}
+                Ok(()) | Err(ff::Error::InvalidData) => continue,
+                Err(_) if self.source.failed() => {
+                    return Err(TaskError::Source(std::io::Error::other("the parent could not read it")));
+                }
+                Err(_) => break,
+            }
+            let at = packet.pts().or(packet.dts()).unwrap_or(0);
+            if self.last.as_ref().is_some_and(|(last, _)| *last == at) {
+                return self.again();
+            }
+            if let Some(frame) = self.decode(&packet)? {
+                self.last = Some((at, raw::share(&frame)?));
+                return Ok(Some(KeyFrame { frame, fresh: true }));
+            }
+            // Damaged: the next one stands for it, unless it lies far ahead.
+            if micros(at, self.base) > wanted.saturating_add(10_000_000) {
+                break;
+            }
+        }
+        self.again()
+    }
+
+    fn again(&self) -> Result<Option<KeyFrame>, TaskError> {
+        let Some((_, frame)) = &self.last else { return Ok(None) };
+        Ok(Some(KeyFrame { frame: raw::share(frame)?, fresh: false }))
+    }
+
+    /// Decodes one packet by itself.
+    fn decode(&mut self, packet: &ff::Packet) -> Result<Option<ff::frame::Video>, TaskError> {
+        self.decoder.flush();
+        let _ = self.decoder.send_packet(packet);
+        let _ = self.decoder.send_eof();
+        let mut frame = ff::frame::Video::empty();
+        let got = self.decoder.receive_frame(&mut frame).is_ok();
+        self.decoder.flush();
+        if !got {
+            return Ok(None);
+        }
+        let mut prepare = Prepare::new(self.task.interlaced, self.task.rotation, &self.task.color, self.base);
+        let mut ready = VecDeque::new();
+        prepare.push(frame, &mut ready)?;
+        prepare.finish(&mut ready)?;
+        Ok(ready.pop_front().and_then(|prepared| match prepared {
+            Prepared::Timed(_, _, frame) => Some(frame),
+            Prepared::Placed(..) => None,
+        }))
+    }
+
+    /// `frame` at another size, as JPEG wants it: BT.601 of full range.
+    fn scaled(&mut self, frame: &ff::frame::Video, size: (u32, u32)) -> Result<ff::frame::Video, TaskError> {
+        let fits = self.scaler.as_ref().is_some_and(|(context, made)| {
+            let input = context.input();
+            *made == size
+                && (input.format, input.width, input.height) == (frame.format(), frame.width(), frame.height())
+        });
+        if !fits {
+            let flags = ff::software::scaling::Flags::AREA;
+            let (format, width, height) = (frame.format(), frame.width(), frame.height());
+            let made =
+                ff::software::scaling::Context::get(format, width, height, Pixel::YUVJ420P, size.0, size.1, flags);
+            let mut context = made.map_err(TaskError::ffmpeg("setting the scaler up"))?;
+            let color = prepared_color(&self.task.color);
+            raw::set_scaler_color(&mut context, (color.matrix, color.full_range), (6, true));
+            self.scaler = Some((context, size));
+        }
+        let mut scaled = ff::frame::Video::empty();
+        if let Some((context, _)) = &mut self.scaler {
+            context.run(frame, &mut scaled).map_err(TaskError::ffmpeg("scaling"))?;
+        }
+        Ok(scaled)
+    }
+}
+
+/// How far the brightness of a picture's points spreads.
+fn contrast(frame: &ff::frame::Video) -> f64 {
+    let (mut count, mut sum, mut squares) = (0.0f64, 0.0f64, 0.0f64);
+    let rows = frame.data(0).chunks(frame.stride(0).max(1)).take(frame.plane_height(0) as usize).step_by(4);
+    for row in rows {
+        for value in row.iter().take(frame.plane_width(0) as usize).step_by(4) {
+            let value = f64::from(*value);
+            (count, sum, squares) = (count + 1.0, sum + value, squares + value * value);
+        }
+    }
+    (squares / count.max(1.0) - (sum / count.max(1.0)).powi(2)).max(0.0).sqrt()
+}
+
+fn black(width: u32, height: u32) -> ff::frame::Video {
+    let mut sheet = ff::frame::Video::new(Pixel::YUVJ420P, width, height);
+    for (plane, value) in [0u8, 128, 128].into_iter().enumerate() {
+        sheet.data_mut(plane).fill(value);
+    }
+    sheet
+}
+
+/// Copies `tile` onto `sheet`. Places and sizes are even, so that the colour planes fit.
+fn paste(sheet: &mut ff::frame::Video, tile: &ff::frame::Video, (x, y): (u32, u32)) {
+    for plane in 0..3 {
+        let half = u32::from(plane > 0);
+        let (x, y) = ((x >> half) as usize, (y >> half) as usize);
+        let (width, height) = (tile.plane_width(plane) as usize, tile.plane_height(plane) as usize);
+        let (from_stride, to_stride) = (tile.stride(plane).max(1), sheet.stride(plane).max(1));
+        let rows = tile.data(plane).chunks(from_stride).take(height);
+        for (row, to) in rows.zip(sheet.data_mut(plane).chunks_mut(to_stride).skip(y)) {
+            if let (Some(row), Some(to)) = (row.get(..width), to.get_mut(x..x + width)) {
+                to.copy_from_slice(row);
+            }
+        }
+    }
+}
+
+fn jpeg(picture: &ff::frame::Video, quantiser: u32) -> Result<Vec<u8>, TaskError> {
+    let failed = TaskError::ffmpeg("encoding a picture");
+    let found =
+        encoder::find_by_name("mjpeg").ok_or_else(|| TaskError::Machinery("FFmpeg lacks mjpeg".to_owned()))?;
+    let context = codec::Context::new_with_codec(found);
+    let mut video = context.encoder().video().map_err(&failed)?;
+    video.set_width(picture.width());
+    video.set_height(picture.height());
+    video.set_format(Pixel::YUVJ420P);
+    video.set_time_base(Rational(1, 25));
+    let mut options = Dictionary::new();
+    options.set("qmin", &quantiser.to_string());
+    options.set("qmax", &quantiser.to_string());
+    options.set("threads", "1");
+    let mut encoder = video.open_as_with(found, options).map_err(&failed)?;
+    let mut frame = raw::share(picture)?;
+    frame.set_pts(Some(0));
+    frame.set_kind(ff::picture::Type::None);
+    encoder.send_frame(&frame).and_then(|()| encoder.send_eof()).map_err(&failed)?;
+    let mut packet = ff::Packet::empty();
+    encoder.receive_packet(&mut packet).map_err(&failed)?;
+    Ok(packet.data().unwrap_or_default().to_vec())
+}

@@ -190,7 +190,13 @@ async fn object(
         return refused;
     }
     let kind = headers.get(header::CONTENT_TYPE).expect("a content type").to_str().expect("text").to_owned();
-    assert_eq!(kind, if path.starts_with("a-") { "audio/mp4" } else { "video/mp4" }, "{path}");
+    let wanted = match path.rsplit('.').next() {
+        Some("jpg") => "image/jpeg",
+        Some("vtt") => "text/vtt; charset=utf-8",
+        _ if path.starts_with("a-") => "audio/mp4",
+        _ => "video/mp4",
+    };
+    assert_eq!(kind, wanted, "{path}");
     stage.play(|play| play.objects.insert(path, body.to_vec()));
     StatusCode::CREATED.into_response()
 }

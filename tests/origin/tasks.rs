@@ -36,7 +36,8 @@ fn media_info() -> Value {
 
 async fn put(world: &World, task: &Value, path: &str, bytes: &str) -> super::world::Answer {
     let url = format!("{}{path}", task["objects"]["url"].as_str().unwrap());
-    let ask = world.put(&url).header("lyceum-lease", text(task, "lease")).header("content-type", "video/mp4");
+    let kind = lyceum::packaging::handover::content_type(path);
+    let ask = world.put(&url).header("lyceum-lease", text(task, "lease")).header("content-type", kind);
     ask.body(bytes).send().await
 }
 
@@ -74,9 +75,14 @@ async fn a_lesson_is_made_segment_by_segment(engines: Engines) {
     let master = format!("/v/{lesson}/master.m3u8");
     assert_eq!(world.get(&master).key(EDGE).send().await.expect(404).code(), "not_ready");
 
-    let mut made = 0;
-    while made < 3 {
+    let (mut made, mut images) = (0, 0);
+    while made < 3 || images < 2 {
         let task = world.post("/v1/tasks/lease").at(1).json(&json!({ "wait": 10 })).send().await.expect(200).json();
+        if task["spec"]["task"] == "images" {
+            images += 1;
+            pictures(&world, &lesson, &task).await;
+            continue;
+        }
         let rate = 25 * u64::from(lyceum_timescale(&task));
         let (first, count) = (task["spec"]["first_segment"].as_u64().unwrap(), task["spec"]["segments"].as_u64().unwrap());
         assert_eq!(first, made, "the earliest stretch first");
@@ -130,6 +136,23 @@ async fn a_lesson_is_made_segment_by_segment(engines: Engines) {
     world.get(&format!("/v/{lesson}/manifest.mpd")).key(EDGE).send().await.expect(200);
     world.get(&master).key("").send().await.expect(401);
     world.get(&master).key("not-the-edges-secret").send().await.expect(401);
+}
+
+/// The poster is handed over; a storyboard that could not be made is missed by nobody.
+async fn pictures(world: &World, lesson: &str, task: &Value) {
+    if task["spec"]["images"]["make"] != "poster" {
+        say(world, task, "complete", json!({ "segments": [] })).await.expect(204);
+        return;
+    }
+    put(world, task, "poster.jpg", "jpeg").await.expect(201);
+    let poster = json!({ "path": "poster.jpg", "kind": "image", "bytes": 4 });
+    let stray = json!({ "path": "cover.jpg", "kind": "image", "bytes": 4 });
+    say(world, task, "complete", json!({ "segments": [stray] })).await.expect(422);
+    say(world, task, "complete", json!({ "segments": [poster] })).await.expect(204);
+    let told = world.get(&format!("/v/{lesson}/lesson.json")).key(EDGE).send().await.expect(200).json();
+    let got = world.get(&format!("/v/{lesson}/{}", text(&told, "poster"))).key(EDGE).send().await.expect(200);
+    assert_eq!((got.header("content-type"), &got.body[..]), ("image/jpeg", &b"jpeg"[..]));
+    assert_eq!(got.header("cache-control"), "public, max-age=31536000, immutable");
 }
 
 /// Ticks per frame that the plan gave the picture.

@@ -36,15 +36,37 @@ pub enum ConfigError {
     },
 }
 
+/// A configuration as it was loaded, and what it said.
+#[derive(Clone, Debug)]
+pub struct Loaded<T> {
+    /// The configuration.
+    pub value: T,
+    /// What the file said, variables taken in.
+    said: toml::Table,
+}
+
+impl<T> Loaded<T> {
+    /// The keys of the first level whose values differ from those of `former`, in alphabetical order.
+    pub fn changed_since<U>(&self, former: &Loaded<U>) -> Vec<String> {
+        let keys: std::collections::BTreeSet<&String> = self.said.keys().chain(former.said.keys()).collect();
+        keys.into_iter().filter(|key| self.said.get(*key) != former.said.get(*key)).cloned().collect()
+    }
+}
+
 /// Loads `path` as a `T`.
 pub fn load<T: DeserializeOwned>(path: &Path) -> Result<T, ConfigError> {
+    load_said(path).map(|loaded| loaded.value)
+}
+
+/// Loads `path` as a `T`, and keeps what it said, so that a later load can be compared.
+pub fn load_said<T: DeserializeOwned>(path: &Path) -> Result<Loaded<T>, ConfigError> {
     let unreadable = |cause| ConfigError::Unreadable { path: path.to_owned(), cause };
     let size = std::fs::metadata(path).map_err(unreadable)?.len();
     if size > MAX_BYTES {
         return Err(unreadable(std::io::Error::other("it is larger than 1 MiB")));
     }
     let text = std::fs::read_to_string(path).map_err(unreadable)?;
-    parse(&text, path, &|name| std::env::var(name).ok())
+    parse_said(&text, path, &|name| std::env::var(name).ok())
 }
 
 /// Parses `text`, which stands in `path`, with variables from `environment`.
@@ -53,18 +75,26 @@ pub fn parse<T: DeserializeOwned>(
     path: &Path,
     environment: &dyn Fn(&str) -> Option<String>,
 ) -> Result<T, ConfigError> {
+    parse_said(text, path, environment).map(|loaded| loaded.value)
+}
+
+fn parse_said<T: DeserializeOwned>(
+    text: &str,
+    path: &Path,
+    environment: &dyn Fn(&str) -> Option<String>,
+) -> Result<Loaded<T>, ConfigError> {
     let at = |offset: Option<usize>, key: Option<String>, what: String| ConfigError::Invalid {
         path: path.to_owned(),
         line: line_of(text, offset.unwrap_or(0)),
         key,
         what,
     };
-    let document = Document::parse(text)
-        .map_err(|error| at(error.span().map(|s| s.start), None, sentence(error.message())))?;
-    let expanded = substitute(text, document.as_item(), environment).map_err(|(offset, what)| {
-        at(Some(offset), key_at(document.as_item(), offset), what)
-    })?;
-    toml::from_str(&expanded).map_err(|error| {
+    let document =
+        Document::parse(text).map_err(|error| at(error.span().map(|s| s.start), None, sentence(error.message())))?;
+    let expanded = substitute(text, document.as_item(), environment)
+        .map_err(|(offset, what)| at(Some(offset), key_at(document.as_item(), offset), what))?;
+    let read = toml::from_str(&expanded).and_then(|value| Ok(Loaded { value, said: toml::from_str(&expanded)? }));
+    read.map_err(|error| {
         // Substitution keeps lines, not columns: the key is looked up in the text that the error speaks of.
         let offset = error.span().map_or(0, |s| s.start);
         let key = Document::parse(expanded.as_str()).ok().and_then(|d| key_at(d.as_item(), offset));
@@ -129,8 +159,9 @@ fn expand(text: &str, environment: &dyn Fn(&str) -> Option<String>) -> Result<St
     let mut rest = text;
     while let Some((before, after)) = rest.split_once("${") {
         let (name, tail) = after.split_once('}').ok_or("a `${` has no closing `}`")?;
-        let value = environment(name)
-            .ok_or_else(|| format!("the environment variable {name} is not set; export {name}=… or write the value here"))?;
+        let value = environment(name).ok_or_else(|| {
+            format!("the environment variable {name} is not set; export {name}=… or write the value here")
+        })?;
         out.push_str(before);
         out.push_str(&value);
         rest = tail;
@@ -181,8 +212,9 @@ fn key_at(root: &Item, offset: usize) -> Option<String> {
         match item {
             Item::None => None,
             Item::Value(value) => in_value(value, offset, path),
-            Item::Table(table) => in_table(table, offset, path)
-                .or_else(|| covers(table.span(), offset).then(|| path.to_owned())),
+            Item::Table(table) => {
+                in_table(table, offset, path).or_else(|| covers(table.span(), offset).then(|| path.to_owned()))
+            }
             Item::ArrayOfTables(tables) => tables.iter().find_map(|table| {
                 in_table(table, offset, path).or_else(|| covers(table.span(), offset).then(|| path.to_owned()))
             }),

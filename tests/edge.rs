@@ -11,10 +11,12 @@ mod control;
 mod delivery;
 #[path = "edge/fills.rs"]
 mod fills;
-#[path = "edge/playlists.rs"]
-mod playlists;
 #[path = "edge/hosts.rs"]
 mod hosts;
+#[path = "edge/playlists.rs"]
+mod playlists;
+#[path = "edge/reload.rs"]
+mod reload;
 #[path = "edge/rfc9111.rs"]
 mod rfc9111;
 #[path = "edge/tokens.rs"]

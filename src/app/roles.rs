@@ -1,15 +1,18 @@
 //! Builds a role from its configuration, serves it, and ends it.
 
+use std::fmt::Display;
 use std::io::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use prometheus::Registry;
+use serde::de::DeserializeOwned;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::Failure;
 use crate::admin::{self, Admin};
+use crate::config::Loaded;
 use crate::front::{Front, Handler, Limits, Listen, Shutdown, TlsReload};
 use crate::time::Clock;
 use crate::{config, edge, origin};
@@ -18,34 +21,95 @@ use crate::{config, edge, origin};
 const ORPHAN: Duration = Duration::from_millis(500);
 
 pub(super) async fn edge(path: &Path, exit_with_stdin: bool) -> Result<(), Failure> {
-    let config: edge::Config = config::load(path)?;
-    config.check().map_err(|what| Failure::usage(format!("{}: {what}", path.display())))?;
+    let file = ConfigFile::load(path, edge::Config::check)?;
+    let config = file.in_force.value.clone();
     let base = Base::bind(&config.admin, &config.listen, &config.limits, exit_with_stdin).await?;
-    let parts = edge::Parts {
-        clock: Clock::system(),
-        registry: base.registry.clone(),
-        shutdown: base.shutdown.clone(),
-    };
+    let parts =
+        edge::Parts { clock: Clock::system(), registry: base.registry.clone(), shutdown: base.shutdown.clone() };
     let edge = edge::Edge::start(config, parts).await.map_err(Failure::usage)?;
     let routes = edge.admin_routes();
-    let ready = { let edge = edge.clone(); move || edge.ready() };
-    base.serve(edge, routes, Arc::new(ready)).await
+    let ready = {
+        let edge = edge.clone();
+        move || edge.ready()
+    };
+    let reload = {
+        let edge = edge.clone();
+        file.reloading(edge::FIXED.as_slice(), edge::Config::check, move |config, changed| edge.reload(config, changed))
+    };
+    base.serve(edge, routes, Arc::new(ready), reload).await
 }
 
 pub(super) async fn origin(path: &Path, exit_with_stdin: bool) -> Result<(), Failure> {
-    let config: origin::Config = config::load(path)?;
-    config.check().map_err(|what| Failure::usage(format!("{}: {what}", path.display())))?;
+    let file = ConfigFile::load(path, origin::Config::check)?;
+    let config = file.in_force.value.clone();
     let base = Base::bind(&config.admin, &config.listen, &config.limits, exit_with_stdin).await?;
-    let parts = origin::Parts {
-        clock: Clock::system(),
-        registry: base.registry.clone(),
-        shutdown: base.shutdown.clone(),
-    };
+    let parts =
+        origin::Parts { clock: Clock::system(), registry: base.registry.clone(), shutdown: base.shutdown.clone() };
     let origin = origin::Origin::start(config, parts).await.map_err(Failure::other)?;
     let routes = origin.admin_routes();
-    let ready = { let origin = origin.clone(); move || origin.ready() };
-    base.serve(origin, routes, Arc::new(ready)).await
+    let ready = {
+        let origin = origin.clone();
+        move || origin.ready()
+    };
+    let reload = {
+        let origin = origin.clone();
+        file.reloading(origin::FIXED.as_slice(), origin::Config::check, move |config, _| {
+            origin.reload(config.clone());
+            Ok::<_, std::convert::Infallible>(())
+        })
+    };
+    base.serve(origin, routes, Arc::new(ready), reload).await
 }
+
+/// A role's configuration file, and what of it is in force.
+struct ConfigFile<T> {
+    path: PathBuf,
+    at_start: Loaded<T>,
+    in_force: Loaded<T>,
+}
+
+impl<T: DeserializeOwned + Clone + Send + 'static> ConfigFile<T> {
+    fn load<E: Display>(path: &Path, check: fn(&T) -> Result<(), E>) -> Result<Self, Failure> {
+        let in_force: Loaded<T> = config::load_said(path)?;
+        check(&in_force.value).map_err(|what| Failure::usage(format!("{}: {what}", path.display())))?;
+        Ok(Self { path: path.to_owned(), at_start: in_force.clone(), in_force })
+    }
+
+    /// What SIGHUP does with it: reads it again and has `apply` put it in force with the keys that differ. What is
+    /// wrong in it is logged, and the former one stays in force; so do keys that are `fixed`.
+    fn reloading<E: Display + 'static, F: Display>(
+        mut self,
+        fixed: &'static [&'static str],
+        check: fn(&T) -> Result<(), E>,
+        apply: impl Fn(&T, &[String]) -> Result<(), F> + Send + 'static,
+    ) -> Reload {
+        Box::new(move || {
+            let fresh = match Self::load(&self.path, check) {
+                Ok(fresh) => fresh.in_force,
+                Err(Failure::Usage(error) | Failure::Other(error)) => {
+                    return tracing::error!(error, "the configuration in force stays in force");
+                }
+            };
+            let is_fixed = |key: &String| fixed.contains(&key.as_str());
+            let restart: Vec<String> = fresh.changed_since(&self.at_start).into_iter().filter(is_fixed).collect();
+            let mut changed = fresh.changed_since(&self.in_force);
+            changed.retain(|key| !is_fixed(key));
+            if !restart.is_empty() {
+                tracing::warn!(keys = ?restart, "these keys of the configuration take effect at the next start");
+            }
+            match apply(&fresh.value, &changed) {
+                Ok(()) => {
+                    tracing::info!(?changed, "configuration read again");
+                    self.in_force = fresh;
+                }
+                Err(error) => tracing::error!(%error, "the configuration in force stays in force"),
+            }
+        })
+    }
+}
+
+/// What SIGHUP does beside the certificates.
+type Reload = Box<dyn FnMut() + Send>;
 
 /// What every role has: listeners, metrics, an end.
 struct Base {
@@ -84,21 +148,17 @@ impl Base {
         handler: H,
         routes: axum::Router,
         ready: Arc<dyn Fn() -> Result<(), String> + Send + Sync>,
+        reload: Reload,
     ) -> Result<(), Failure> {
         let admin_url = self.admin.as_ref().map(Admin::url);
         announce(&self.front.urls(), admin_url.as_deref());
         if let Some(admin) = self.admin {
-            let role = admin::Role {
-                registry: self.registry.clone(),
-                ready,
-                shutdown: self.shutdown.clone(),
-                routes,
-            };
+            let role = admin::Role { registry: self.registry.clone(), ready, shutdown: self.shutdown.clone(), routes };
             tokio::spawn(admin.serve(role));
         }
         let drain = self.limits.drain_timeout.get();
         let signals = Signals::listen().map_err(Failure::other)?;
-        tokio::spawn(signals.follow(self.shutdown.clone(), self.front.tls()));
+        tokio::spawn(signals.follow(self.shutdown.clone(), self.front.tls(), reload));
         tokio::spawn(self.front.serve(handler, self.shutdown.clone()));
         if !self.shutdown.drained(drain).await {
             tracing::warn!(drain_timeout = %crate::units::Span(drain), "what was still under way is cut off");
@@ -125,7 +185,7 @@ fn end_with_stdin(shutdown: Shutdown) {
     });
 }
 
-/// SIGTERM and SIGINT drain, a second one ends at once; SIGHUP reads certificates again.
+/// SIGTERM and SIGINT drain, a second one ends at once; SIGHUP reads configuration, keys and certificates again.
 struct Signals {
     terminate: Signal,
     interrupt: Signal,
@@ -141,13 +201,16 @@ impl Signals {
         })
     }
 
-    async fn follow(mut self, shutdown: Shutdown, tls: TlsReload) {
+    async fn follow(mut self, shutdown: Shutdown, tls: TlsReload, mut reload: Reload) {
         loop {
             tokio::select! {
-                Some(()) = self.hangup.recv() => match tls.reload() {
-                    Ok(()) => tracing::info!("certificates read again"),
-                    Err(error) => tracing::error!(%error, "the certificates in force stay in force"),
-                },
+                Some(()) = self.hangup.recv() => {
+                    reload();
+                    match tls.reload() {
+                        Ok(()) => tracing::info!("certificates read again"),
+                        Err(error) => tracing::error!(%error, "the certificates in force stay in force"),
+                    }
+                }
                 _ = self.terminate.recv() => Self::told(&shutdown),
                 _ = self.interrupt.recv() => Self::told(&shutdown),
             }
@@ -160,5 +223,46 @@ impl Signals {
         }
         tracing::info!("draining");
         shutdown.begin();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use serde::Deserialize;
+
+    use super::*;
+
+    #[derive(Clone, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Tiny {
+        loud: bool,
+        #[serde(default)]
+        port: u16,
+    }
+
+    #[test]
+    fn what_is_wrong_changes_nothing_and_fixed_keys_are_left() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let say = |text: &str| std::fs::write(file.path(), text).unwrap();
+        say("loud = false");
+        let check = |tiny: &Tiny| if tiny.port == 1 { Err("a bad port") } else { Ok(()) };
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let applied = Arc::clone(&seen);
+        let mut reload =
+            ConfigFile::load(file.path(), check).unwrap().reloading(&["port"], check, move |tiny: &Tiny, changed| {
+                applied.lock().unwrap().push((tiny.loud, changed.to_vec()));
+                if tiny.port == 2 { Err("it can't be had") } else { Ok(()) }
+            });
+        for text in
+            ["loud = 1", "loud = true\nport = 1", "loud = true\nport = 2", "loud = true\nport = 3", "loud = true"]
+        {
+            say(text);
+            reload();
+        }
+        let loud = || vec!["loud".to_owned()];
+        // The third could not be applied, so the fourth still differs from what is in force.
+        assert_eq!(*seen.lock().unwrap(), [(true, loud()), (true, loud()), (true, vec![])]);
     }
 }

@@ -16,18 +16,20 @@ pub(super) fn routes(edge: Edge) -> Router {
 }
 
 async fn status(State(edge): State<Edge>) -> Response {
-    let inner = &edge.0;
+    let inner = edge.0.load_full();
     let (bytes, objects) = inner.fetcher.cache.size();
     let pools: serde_json::Map<String, serde_json::Value> = inner
         .pools
+        .all
         .iter()
-        .map(|pool| {
+        .map(|(pool, _)| {
             let origins: Vec<_> =
                 pool.standing().into_iter().map(|(origin, up)| json!({ "origin": origin, "up": up })).collect();
             (pool.name().to_owned(), origins.into())
         })
         .collect();
     let issuers: Vec<_> = inner
+        .guard
         .verifier
         .iter()
         .flat_map(|verifier| verifier.issuers())
@@ -35,7 +37,7 @@ async fn status(State(edge): State<Edge>) -> Response {
         .collect();
     let routes: Vec<_> =
         inner.routes.all().map(|route| json!({ "prefix": route.prefix, "pool": route.pool.name() })).collect();
-    let tokens = inner.verifier.as_ref().map(|verifier| {
+    let tokens = inner.guard.verifier.as_ref().map(|verifier| {
         json!({ "issuers": issuers, "remembered": verifier.remembered(), "revoked_sessions": verifier.revocations().len() })
     });
     Json(json!({
@@ -48,7 +50,10 @@ async fn status(State(edge): State<Edge>) -> Response {
     .into_response()
 }
 
-async fn purge(State(edge): State<Edge>, body: Result<Json<PurgeOrder>, axum::extract::rejection::JsonRejection>) -> Response {
+async fn purge(
+    State(edge): State<Edge>,
+    body: Result<Json<PurgeOrder>, axum::extract::rejection::JsonRejection>,
+) -> Response {
     let refuse = |detail: &str| problem::response(StatusCode::BAD_REQUEST, "bad_purge", detail);
     let order = match body {
         Ok(Json(order)) if order.is_one() => order,
@@ -57,7 +62,7 @@ async fn purge(State(edge): State<Edge>, body: Result<Json<PurgeOrder>, axum::ex
     };
     // A purge by prefix or tag looks at every entry, which is no work for a thread that serves.
     let swept = tokio::task::spawn_blocking(move || {
-        order.purges().iter().map(|purge| edge.0.fetcher.cache.purge(purge)).sum::<usize>()
+        order.purges().iter().map(|purge| edge.0.load().fetcher.cache.purge(purge)).sum::<usize>()
     });
     match swept.await {
         Ok(purged) => {

@@ -46,7 +46,7 @@ impl Inner {
             Err(Denied::Expired) => self.renewed_before(in_cookie(), &facts).ok_or(Denied::Expired)?,
             verdict => verdict?,
         };
-        self.follow.lease(&grant).await?;
+        self.guard.follow.lease(&grant).await?;
         let cookie = if grant.is_renewable() { self.renewal(&grant, in_cookie(), &facts) } else { None };
         let cookie = cookie.and_then(|renewed| cookie_of(&renewed, located, peer.tls));
         Ok(Authorized { grant, cookie })
@@ -61,16 +61,16 @@ impl Inner {
 
     /// Verifies a token; a key that is not known is looked for at its issuer, boundedly, and the token tried again.
     async fn verify(&self, token: &str, facts: &Facts<'_>) -> Result<Grant, Denied> {
-        let Some(verifier) = &self.verifier else { return Err(Denied::WrongIssuer) };
+        let Some(verifier) = &self.guard.verifier else { return Err(Denied::WrongIssuer) };
         match verifier.verify(token, facts) {
-            Err(Denied::UnknownKey(want)) if self.follow.look_for_key(want).await => verifier.verify(token, facts),
+            Err(Denied::UnknownKey(want)) if self.guard.follow.look_for_key(want).await => verifier.verify(token, facts),
             verdict => verdict,
         }
     }
 
     /// The grant of a renewed token in the cookie.
     fn renewed_before(&self, cookie: Option<&str>, facts: &Facts<'_>) -> Option<Grant> {
-        let grant = self.verifier.as_ref()?.verify(cookie?, facts).ok()?;
+        let grant = self.guard.verifier.as_ref()?.verify(cookie?, facts).ok()?;
         grant.is_renewed().then_some(grant)
     }
 
@@ -79,7 +79,7 @@ impl Inner {
         if grant.spares_renewal_of(grant, facts.now) || held.is_some_and(|held| held.spares_renewal_of(grant, facts.now)) {
             return None;
         }
-        self.verifier.as_ref()?.renew(grant, facts)
+        self.guard.verifier.as_ref()?.renew(grant, facts)
     }
 }
 

@@ -113,7 +113,8 @@ impl Follow {
         let issuers = config.tokens.iter().flat_map(|tokens| &tokens.issuers);
         let issuers = issuers
             .map(|issuer| {
-                let places = issuer.jwks.iter().map(|text| Place::new(text, issuer.hs256)).collect::<Result<Vec<_>, _>>()?;
+                let places =
+                    issuer.jwks.iter().map(|text| Place::new(text, issuer.hs256)).collect::<Result<Vec<_>, _>>()?;
                 let documents = Mutex::new(places.iter().map(|_| None).collect());
                 Ok(Sources { places, documents, looked: AsyncMutex::new(None) })
             })
@@ -155,7 +156,8 @@ impl Follow {
             for (at, place) in sources.places.iter().enumerate() {
                 if let Place::File(path, trust) = place {
                     let read = read_key_file(path).and_then(|bytes| KeySet::parse(&bytes, *trust).map(|_| bytes));
-                    let bytes = read.map_err(|e| StartError::Keys(format!("tokens.issuers: {}: {e}", path.display())))?;
+                    let bytes =
+                        read.map_err(|e| StartError::Keys(format!("tokens.issuers: {}: {e}", path.display())))?;
                     sources.keep(at, bytes, *trust);
                 }
             }
@@ -248,11 +250,21 @@ impl Follow {
         }
     }
 
+    /// Looks at every key document once, at an operator's word.
+    pub(super) async fn look_again(self: Arc<Self>, shutdown: Shutdown) {
+        let looks = (0..self.issuers.len()).map(|index| self.look(index, monotonic(), Duration::ZERO));
+        tokio::select! {
+            () = shutdown.draining() => {}
+            _ = futures_util::future::join_all(looks) => {}
+        }
+    }
+
     async fn refresh_keys(&self, index: usize) {
         loop {
             self.look(index, monotonic(), Duration::ZERO).await;
             let has_keys = || self.verifier.as_ref()?.issuers().get(index).map(|issuer| issuer.key_count() > 0);
-            let pause = if has_keys() == Some(true) { self.refresh } else { Duration::from_millis(500).min(self.refresh) };
+            let pause =
+                if has_keys() == Some(true) { self.refresh } else { Duration::from_millis(500).min(self.refresh) };
             tokio::time::sleep(pause).await;
         }
     }
@@ -368,7 +380,9 @@ impl Follow {
                 }
                 lease.verdict
             }
-            _ => tokio::time::timeout(PATIENCE, self.first_lease(control, session)).await.unwrap_or_else(|_| self.unreachable()),
+            _ => tokio::time::timeout(PATIENCE, self.first_lease(control, session))
+                .await
+                .unwrap_or_else(|_| self.unreachable()),
         }
     }
 
@@ -396,7 +410,8 @@ impl Follow {
         let mut verdict = None;
         for origin in &control.config.origins {
             let url = format!("{}/v1/sessions/{}/lease", origin.trim_end_matches('/'), percent(session));
-            let answer = self.http.json::<serde_json::Value>(Method::POST, &url, &control.config.bearer, None::<&()>).await;
+            let answer =
+                self.http.json::<serde_json::Value>(Method::POST, &url, &control.config.bearer, None::<&()>).await;
             verdict = match answer {
                 Ok(_) => Some(Ok(())),
                 Err(error) => match refused(&error) {

@@ -79,7 +79,7 @@ impl CacheOutcome {
 const STATUSES: [u16; 6] = [200, 206, 304, 403, 404, 204];
 
 /// The handles of one route.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct RouteMetrics {
     label: String,
     requests: IntCounterVec,
@@ -88,6 +88,15 @@ pub(super) struct RouteMetrics {
 }
 
 impl RouteMetrics {
+    fn new(label: &str, requests: &IntCounterVec, bytes: &IntCounterVec) -> Self {
+        Self {
+            label: label.to_owned(),
+            requests: requests.clone(),
+            kept: Default::default(),
+            bytes: bytes.with_label_values(&[label]),
+        }
+    }
+
     fn request(&self, outcome: CacheOutcome, status: StatusCode) {
         let of_label = || self.requests.with_label_values(&[self.label.as_str(), outcome.name(), status.as_str()]);
         let slot = STATUSES.iter().position(|known| *known == status.as_u16());
@@ -99,9 +108,10 @@ impl RouteMetrics {
 }
 
 /// The metrics of the edge.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Metrics {
     routes: Vec<RouteMetrics>,
+    bytes: IntCounterVec,
     /// Requests that no route takes.
     unrouted: RouteMetrics,
     first_byte: [Histogram; CacheOutcome::ALL.len()],
@@ -130,12 +140,7 @@ impl Metrics {
             "Bytes of response bodies handed to connections.",
             &["route"],
         );
-        let route = |label: &str| RouteMetrics {
-            label: label.to_owned(),
-            requests: requests.clone(),
-            kept: Default::default(),
-            bytes: bytes.with_label_values(&[label]),
-        };
+        let route = |label: &str| RouteMetrics::new(label, &requests, &bytes);
         let first_byte = telemetry::histograms(
             registry,
             "lyceum_edge_first_byte_seconds",
@@ -143,8 +148,12 @@ impl Metrics {
             &[0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0],
             &["outcome"],
         );
-        let refusals =
-            telemetry::counters(registry, "lyceum_edge_refusals_total", "Requests that were refused, by code.", &["code"]);
+        let refusals = telemetry::counters(
+            registry,
+            "lyceum_edge_refusals_total",
+            "Requests that were refused, by code.",
+            &["code"],
+        );
         // A series that appears with its first count hides that count from rate().
         for code in Denied::CODES {
             refusals.with_label_values(&[code]);
@@ -164,6 +173,7 @@ impl Metrics {
         Self {
             routes: prefixes.iter().map(|prefix| route(prefix)).collect(),
             unrouted: route(""),
+            bytes: bytes.clone(),
             first_byte: CacheOutcome::ALL.map(|outcome| first_byte.with_label_values(&[outcome.name()])),
             refusals,
             fills,
@@ -180,6 +190,12 @@ impl Metrics {
                 &["what", "result"],
             ),
         }
+    }
+
+    /// The same series for other routes.
+    pub(super) fn rerouted(&self, prefixes: &[&str]) -> Self {
+        let route = |prefix: &&str| RouteMetrics::new(prefix, &self.unrouted.requests, &self.bytes);
+        Self { routes: prefixes.iter().map(route).collect(), ..self.clone() }
     }
 
     pub(super) fn route(&self, index: Option<usize>) -> &RouteMetrics {

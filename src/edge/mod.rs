@@ -25,6 +25,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use http::{Request, Response};
 use hyper::body::Incoming;
 
@@ -75,49 +76,88 @@ pub enum StartError {
     Keys(String),
 }
 
-/// A running edge. Clones are the same edge.
-#[derive(Clone, Debug)]
-pub struct Edge(Arc<Inner>);
+/// Keys of `edge.toml` that take a restart: what they name is bound, opened or registered once.
+pub const FIXED: [&str; 5] = ["admin", "cache", "limits", "listen", "playback"];
 
+/// A running edge. Clones are the same edge, whatever is reloaded.
+#[derive(Clone, Debug)]
+pub struct Edge(Arc<ArcSwap<Inner>>);
+
+/// What requests work with, from one configuration to the next.
 #[derive(Debug)]
 struct Inner {
     routes: route::Routes,
-    pools: Vec<Arc<Pool>>,
-    verifier: Option<Arc<Verifier>>,
+    pools: Pools,
+    guard: Guard,
     fetcher: fetch::Fetcher,
-    follow: Arc<follow::Follow>,
-    playback: playback::Playback,
+    playback: Arc<playback::Playback>,
     cors: cors::Cors,
     metrics: Arc<metrics::Metrics>,
+    upstream: upstream::Metrics,
     clock: Clock,
+}
+
+/// The pools, and the end of their health checks.
+#[derive(Clone, Debug)]
+struct Pools {
+    /// By name, with whether each shows credentials.
+    named: HashMap<String, (Arc<Pool>, bool)>,
+    /// As configured, in order.
+    all: Vec<(Arc<Pool>, Option<upstream::Health>)>,
+    end: Shutdown,
+}
+
+/// Who checks tokens, and what keeps it fresh until its end.
+#[derive(Clone, Debug)]
+struct Guard {
+    verifier: Option<Arc<Verifier>>,
+    follow: Arc<follow::Follow>,
+    end: Shutdown,
 }
 
 impl Config {
     /// Says what can't work in a configuration that reads well, without starting anything.
     pub fn check(&self) -> Result<(), StartError> {
         let metrics = upstream::Metrics::new(&prometheus::Registry::new());
-        let pools = pools(self, &metrics)?;
-        route::Routes::new(&self.route, &pools, self.tokens.is_some()).map(drop)
+        let pools = Pools::new(self, &metrics, Shutdown::new())?;
+        route::Routes::new(&self.route, &pools.named, self.tokens.is_some()).map(drop)
     }
 }
 
-/// The pools by name, and whether each shows credentials.
-fn pools(config: &Config, metrics: &upstream::Metrics) -> Result<HashMap<String, (Arc<Pool>, bool)>, StartError> {
-    let mut pools = HashMap::new();
-    for pool in &config.pool {
-        let failed = |cause| StartError::Pool { pool: pool.name.clone(), cause };
-        if pool.origins.is_empty() {
-            return Err(failed(UpstreamError::Empty(pool.name.clone())));
+impl Pools {
+    fn new(config: &Config, metrics: &upstream::Metrics, end: Shutdown) -> Result<Self, StartError> {
+        let mut pools = Self { named: HashMap::new(), all: Vec::with_capacity(config.pool.len()), end };
+        for pool in &config.pool {
+            let failed = |cause| StartError::Pool { pool: pool.name.clone(), cause };
+            if pool.origins.is_empty() {
+                return Err(failed(UpstreamError::Empty(pool.name.clone())));
+            }
+            let made = Arc::new(Pool::new(pool, metrics).map_err(failed)?);
+            if pools.named.insert(pool.name.clone(), (Arc::clone(&made), pool.auth.is_some())).is_some() {
+                return Err(StartError::Route {
+                    prefix: pool.name.clone(),
+                    what: "two pools have this name".to_owned(),
+                });
+            }
+            pools.all.push((made, pool.health.clone()));
         }
-        let made = Pool::new(pool, metrics).map_err(failed)?;
-        if pools.insert(pool.name.clone(), (Arc::new(made), pool.auth.is_some())).is_some() {
-            return Err(StartError::Route { prefix: pool.name.clone(), what: "two pools have this name".to_owned() });
+        Ok(pools)
+    }
+
+    fn watch(&self) {
+        for (pool, health) in &self.all {
+            let (watch, end) = (Arc::clone(pool).watch(health.clone()), self.end.clone());
+            tokio::spawn(async move {
+                tokio::select! {
+                    () = watch => {}
+                    () = end.draining() => {}
+                }
+            });
         }
     }
-    Ok(pools)
 }
 
-fn verifier(config: &Config) -> Result<Option<Arc<Verifier>>, StartError> {
+fn verifier(config: &Config, former: Option<&Verifier>) -> Result<Option<Arc<Verifier>>, StartError> {
     let Some(tokens) = &config.tokens else { return Ok(None) };
     let number = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
     let failed = |e: KeyError| StartError::Keys(format!("tokens: {e}"));
@@ -138,7 +178,7 @@ fn verifier(config: &Config) -> Result<Option<Arc<Verifier>>, StartError> {
         }
         None => None,
     };
-    Ok(Some(Arc::new(Verifier::new(VerifierConfig {
+    let config = VerifierConfig {
         audience: tokens.audience.clone(),
         issuers,
         remembered: number(tokens.remembered),
@@ -146,55 +186,114 @@ fn verifier(config: &Config) -> Result<Option<Arc<Verifier>>, StartError> {
         require_session: config.control.is_some(),
         renewer,
         claim_keys: tokens.claim_keys.iter().map(|path| ClaimKey::load(path)).collect::<Result<_, _>>().map_err(failed)?,
-    }))))
+    };
+    Ok(Some(Arc::new(match former {
+        Some(former) => Verifier::succeed(config, former),
+        None => Verifier::new(config),
+    })))
+}
+
+impl Guard {
+    fn new(
+        config: &Config,
+        former: Option<&Verifier>,
+        clock: &Clock,
+        metrics: &Arc<metrics::Metrics>,
+        end: Shutdown,
+    ) -> Result<Self, StartError> {
+        let verifier = verifier(config, former)?;
+        let follow = follow::Follow::new(config, verifier.clone(), clock.clone(), Arc::clone(metrics))?;
+        Ok(Self { verifier, follow: Arc::new(follow), end })
+    }
+}
+
+fn prefixes(config: &Config) -> Vec<&str> {
+    config.route.iter().map(|route| route.prefix.as_str()).collect()
 }
 
 impl Edge {
     /// Starts an edge: reads its key files, and follows origins, health and keys in tasks that end with `shutdown`.
     pub async fn start(config: Config, parts: Parts) -> Result<Self, StartError> {
         let Parts { clock, registry, shutdown } = parts;
-        let pools = pools(&config, &upstream::Metrics::new(&registry))?;
-        let routes = route::Routes::new(&config.route, &pools, config.tokens.is_some())?;
-        let prefixes: Vec<&str> = config.route.iter().map(|route| route.prefix.as_str()).collect();
-        let metrics = Arc::new(metrics::Metrics::new(&registry, &prefixes));
-        let verifier = verifier(&config)?;
+        let upstream = upstream::Metrics::new(&registry);
+        let pools = Pools::new(&config, &upstream, shutdown.part())?;
+        let routes = route::Routes::new(&config.route, &pools.named, config.tokens.is_some())?;
+        let metrics = Arc::new(metrics::Metrics::new(&registry, &prefixes(&config)));
         let cache: Arc<Cache<FetchError>> = Cache::new(&config.cache);
-        let follow = Arc::new(follow::Follow::new(&config, verifier.clone(), clock.clone(), Arc::clone(&metrics))?);
+        let guard = Guard::new(&config, None, &clock, &metrics, shutdown.part())?;
         let fetcher = fetch::Fetcher {
             cache: Arc::clone(&cache),
             metrics: Arc::clone(&metrics),
             clock: clock.clone(),
             shutdown: shutdown.clone(),
         };
-        let edge = Self(Arc::new(Inner {
+        pools.watch();
+        tokio::spawn(Arc::clone(&guard.follow).run(cache, guard.end.clone()));
+        let edge = Self(Arc::new(ArcSwap::from_pointee(Inner {
             routes,
-            pools: config.pool.iter().filter_map(|pool| pools.get(&pool.name)).map(|(pool, _)| Arc::clone(pool)).collect(),
-            verifier,
+            pools,
+            guard,
             fetcher,
-            follow: Arc::clone(&follow),
-            playback: playback::Playback::new(&config.playback, &registry),
+            playback: Arc::new(playback::Playback::new(&config.playback, &registry)),
             cors: cors::Cors::new(&config.cors),
             metrics,
+            upstream,
             clock,
-        }));
-        for (pool, config) in edge.0.pools.iter().zip(&config.pool) {
-            let watch = Arc::clone(pool).watch(config.health.clone());
-            let shutdown = shutdown.clone();
-            tokio::spawn(async move {
-                tokio::select! {
-                    () = watch => {}
-                    () = shutdown.draining() => {}
-                }
-            });
-        }
-        tokio::spawn(follow.run(cache, shutdown.clone()));
+        })));
         tokio::spawn(housekeeping(edge.clone(), shutdown));
         Ok(edge)
     }
 
+    /// Puts another configuration in force for the requests that come from now on; `changed` are its keys that differ.
+    /// Those under way end under the former one. What is cached stays, ended sessions stay ended, and key files are
+    /// read again. On an error nothing has changed. [`FIXED`] keys are left as they were.
+    pub fn reload(&self, config: &Config, changed: &[String]) -> Result<(), StartError> {
+        let differs = |keys: &[&str]| keys.iter().any(|key| changed.iter().any(|changed| changed == key));
+        let former = self.0.load_full();
+        let role = &former.fetcher.shutdown;
+        let metrics = Arc::new(former.metrics.rerouted(&prefixes(config)));
+        let (new_pools, new_guard) = (differs(&["pool"]), differs(&["tokens", "control"]));
+        let pools = match new_pools {
+            true => Pools::new(config, &former.upstream, role.part())?,
+            false => former.pools.clone(),
+        };
+        let routes = route::Routes::new(&config.route, &pools.named, config.tokens.is_some())?;
+        let guard = match new_guard {
+            true => Guard::new(config, former.guard.verifier.as_deref(), &former.clock, &metrics, role.part())?,
+            false => former.guard.clone(),
+        };
+        let cache = Arc::clone(&former.fetcher.cache);
+        if new_pools {
+            pools.watch();
+        }
+        if new_guard {
+            tokio::spawn(Arc::clone(&guard.follow).run(cache, guard.end.clone()));
+        } else {
+            tokio::spawn(Arc::clone(&guard.follow).look_again(guard.end.clone()));
+        }
+        self.0.store(Arc::new(Inner {
+            routes,
+            pools,
+            guard,
+            fetcher: former.fetcher.clone(),
+            playback: Arc::clone(&former.playback),
+            cors: cors::Cors::new(&config.cors),
+            metrics,
+            upstream: former.upstream.clone(),
+            clock: former.clock.clone(),
+        }));
+        if new_pools {
+            former.pools.end.retire();
+        }
+        if new_guard {
+            former.guard.end.retire();
+        }
+        Ok(())
+    }
+
     /// Whether it can serve; else why not.
     pub fn ready(&self) -> Result<(), String> {
-        self.0.follow.ready()
+        self.0.load().guard.follow.ready()
     }
 
     /// The operators' routes beside those that every role has.
@@ -211,13 +310,13 @@ async fn housekeeping(edge: Edge, shutdown: Shutdown) {
             _ = beat.tick() => {}
             () = shutdown.draining() => return,
         }
-        let inner = &edge.0;
+        let inner = edge.0.load_full();
         inner.playback.expire(monotonic());
         let (bytes, objects) = inner.fetcher.cache.size();
         inner.metrics.cache_bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
         inner.metrics.cache_objects.set(i64::try_from(objects).unwrap_or(i64::MAX));
         inner.metrics.fills_open.set(whole(inner.fetcher.cache.filling()));
-        if let Some(verifier) = &inner.verifier {
+        if let Some(verifier) = &inner.guard.verifier {
             inner.metrics.tokens.set(whole(verifier.remembered()));
             inner.metrics.revoked.set(whole(verifier.revocations().len()));
         }
@@ -228,7 +327,7 @@ impl Handler for Edge {
     type Body = Body;
 
     fn call(&self, peer: Peer, request: Request<Incoming>) -> impl Future<Output = Response<Body>> + Send {
-        let inner = Arc::clone(&self.0);
+        let inner = self.0.load_full();
         async move { inner.serve(peer, request).await }
     }
 }

@@ -92,7 +92,7 @@ impl Inner {
         }
 
         // Authorize.
-        record.seen = self.verifier.as_ref().map_or(0, |verifier| verifier.revocations().generation());
+        record.seen = self.guard.verifier.as_ref().map_or(0, |verifier| verifier.revocations().generation());
         let (grant, cookie) = self.authorize(peer, route, &located, head).await?;
         record.cookie = cookie;
         if let (Some((Place::Query, token)), Some(_)) = (located.token, Playlist::of(located.path.as_str())) {
@@ -116,11 +116,12 @@ impl Inner {
         let wanted = || wanted(route, &located, head, key.to_string());
         // A player's reload does not reach the origin; on open routes the client's directives count.
         let demands = (route.auth == Auth::None).then(|| demands(&head.headers));
-        let found = self.fetcher.find(wanted, &key, &head.headers, demands.as_ref()).await.map_err(|error| match error {
-            NotFound::OnlyIfCached => Refusal::OnlyIfCached,
-            NotFound::Failed(ReadError::Failed(cause)) => Refusal::Upstream(cause),
-            NotFound::Failed(_) => Refusal::BrokenOff,
-        })?;
+        let found =
+            self.fetcher.find(wanted, &key, &head.headers, demands.as_ref()).await.map_err(|error| match error {
+                NotFound::OnlyIfCached => Refusal::OnlyIfCached,
+                NotFound::Failed(ReadError::Failed(cause)) => Refusal::Upstream(cause),
+                NotFound::Failed(_) => Refusal::BrokenOff,
+            })?;
 
         // Deliver; `serve` records.
         let terms = Terms {
@@ -158,7 +159,7 @@ impl Inner {
     }
 
     fn watch(&self, grant: Grant, seen: u64) -> Option<Watch> {
-        let verifier = Arc::clone(self.verifier.as_ref()?);
+        let verifier = Arc::clone(self.guard.verifier.as_ref()?);
         Some(Watch { grant, verifier, clock: self.clock.clone(), seen })
     }
 

@@ -25,6 +25,16 @@ impl Shutdown {
         self.work.close();
     }
 
+    /// The end of a part of the role: told when the role is, or alone by [`Shutdown::retire`]; its work is the role's.
+    pub fn part(&self) -> Self {
+        Self { told: self.told.child_token(), work: self.work.clone() }
+    }
+
+    /// Ends a [`part`](Shutdown::part) alone; the role goes on.
+    pub fn retire(&self) {
+        self.told.cancel();
+    }
+
     /// Whether the drain has begun.
     pub fn is_draining(&self) -> bool {
         self.told.is_cancelled()
@@ -67,5 +77,14 @@ mod tests {
         assert!(!shutdown.drained(Duration::from_secs(5)).await);
         drop(guard);
         assert!(shutdown.drained(Duration::from_secs(5)).await);
+    }
+    #[tokio::test]
+    async fn a_part_retires_alone_and_ends_with_the_role() {
+        let role = Shutdown::new();
+        let (first, second) = (role.part(), role.part());
+        first.retire();
+        assert!(first.is_draining() && !second.is_draining() && !role.is_draining());
+        role.begin();
+        second.draining().await;
     }
 }

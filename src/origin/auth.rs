@@ -70,7 +70,7 @@ pub(super) fn cookie<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> 
 /// Whether a page of this very origin asks. Browsers send `Origin` with whatever may change something.
 pub(super) fn is_same_origin(app: &App, headers: &HeaderMap) -> bool {
     let Some(origin) = headers.get(header::ORIGIN).and_then(|value| value.to_str().ok()) else { return false };
-    if origin == app.config.public_url {
+    if origin == app.config().public_url {
         return true;
     }
     let authority = origin.split_once("://").map(|(_, authority)| authority);
@@ -112,7 +112,7 @@ impl FromRequestParts<Arc<App>> for Edge {
     async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Refusal> {
         let shown = bearer(&parts.headers).ok_or(Refusal::Unauthenticated)?;
         // Hashed first: equal lengths, and nothing to learn from the time.
-        let (shown, wanted) = (catalog::hash_secret(shown), catalog::hash_secret(app.config.edge_bearer.expose()));
+        let (shown, wanted) = (catalog::hash_secret(shown), catalog::hash_secret(app.config().edge_bearer.expose()));
         verify_slices_are_equal(&shown, &wanted).map(|()| Self).map_err(|_| Refusal::Unauthenticated)
     }
 }

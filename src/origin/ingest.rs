@@ -15,7 +15,7 @@ use crate::catalog::{self, NewVersion, Stored, VersionState};
 use crate::db::{Db, Tx};
 use crate::ids::Id;
 use crate::jobs::{self, Fate, NewTask};
-use crate::packaging::{self, Handover, Index, Ladder, MediaInfo, Plan, TaskSpec, TrackKind, handover, render};
+use crate::packaging::{self, Handover, Index, MediaInfo, Plan, TaskSpec, TrackKind, handover, render};
 use crate::store::{Key, Store};
 use crate::time::Clock;
 use crate::upload::{self, Upload, Uploads};
@@ -31,8 +31,7 @@ pub(super) struct Ingest {
     pub(super) store: Store,
     pub(super) uploads: Uploads,
     pub(super) clock: Clock,
-    pub(super) queue: jobs::Config,
-    pub(super) ladder: Ladder,
+    pub(super) config: super::Live,
     pub(super) snapshots: Snapshots,
     /// Seconds from a complete upload to a lesson that plays.
     pub(super) playable: prometheus::Histogram,
@@ -126,7 +125,9 @@ impl Ingest {
         let mut tx = self.db.begin().await?;
         tx.lock("version", leased.version.as_str()).await?;
         let now = self.clock.unix_millis();
-        let task = jobs::heartbeat(&mut tx, task, lease, progress, &self.queue, now).await?.ok_or(Refusal::LeaseLost)?;
+        let task = jobs::heartbeat(&mut tx, task, lease, progress, &self.config.load_full().queue, now)
+            .await?
+            .ok_or(Refusal::LeaseLost)?;
         let mut began_to_play = None;
         if !objects.is_empty() {
             began_to_play = self.commit_objects(&mut tx, &leased.version, &objects).await?;
@@ -277,7 +278,7 @@ impl Ingest {
     }
 
     async fn plan(&self, task: &jobs::Task, lease: &str, report: &MediaInfo) -> Result<(), Refusal> {
-        let plan = packaging::plan(report, &self.ladder);
+        let plan = packaging::plan(report, &self.config.load_full().ladder);
         let now = self.clock.unix_millis();
         let mut tx = self.db.begin().await?;
         tx.lock("version", task.version.as_str()).await?;
@@ -332,7 +333,7 @@ impl Ingest {
         let mut tx = self.db.begin().await?;
         tx.lock("version", leased.version.as_str()).await?;
         let now = self.clock.unix_millis();
-        let fate = jobs::fail(&mut tx, task, lease, (code, detail), retry, &self.queue, now).await?;
+        let fate = jobs::fail(&mut tx, task, lease, (code, detail), retry, &self.config.load_full().queue, now).await?;
         tracing::warn!(%task, kind = leased.kind, code, detail, attempt = leased.attempts, "a task failed");
         match fate {
             None => return Err(Refusal::LeaseLost),
@@ -347,7 +348,7 @@ impl Ingest {
     /// Takes tasks back whose workers fell silent, and ends what was tried often enough.
     pub(super) async fn expire_leases(&self) -> Result<(), Refusal> {
         let mut tx = self.db.begin().await?;
-        let dead = jobs::expire(&mut tx, &self.queue, self.clock.unix_millis()).await?;
+        let dead = jobs::expire(&mut tx, &self.config.load_full().queue, self.clock.unix_millis()).await?;
         for task in dead {
             let sentence = "Making this recording failed again and again; the operators' log says more.";
             self.fail_version(&mut tx, &task.version, "media_crashed", sentence).await?;

@@ -195,7 +195,7 @@ impl Follow {
             }
             // Another origin's changes are not heard, only seen.
             tokio::select! {
-                _ = timeout(app.config.api.look.get(), changed) => {}
+                _ = timeout(app.config().api.look.get(), changed) => {}
                 () = app.shutdown.draining() => {}
             }
             // Changes come in bursts; one event tells of several.

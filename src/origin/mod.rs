@@ -26,6 +26,7 @@ mod workers;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use arc_swap::ArcSwap;
 use axum::Router;
 use axum::body::Body;
 use http::{Request, Response};
@@ -77,9 +78,16 @@ pub struct Origin {
     router: Router,
 }
 
+/// The configuration in force.
+type Live = Arc<ArcSwap<Config>>;
+
+/// Keys of `origin.toml` that take a restart: what they name is bound, opened or started once.
+pub const FIXED: [&str; 9] =
+    ["admin", "admin_key", "database", "database_pool", "limits", "listen", "store", "uploads", "workers"];
+
 /// What requests work with.
 struct App {
-    config: Config,
+    config: Live,
     clock: Clock,
     db: Db,
     store: Store,
@@ -96,6 +104,13 @@ struct App {
     healthy: AtomicBool,
 }
 
+impl App {
+    /// The configuration in force; held no longer than one use.
+    fn config(&self) -> Arc<Config> {
+        self.config.load_full()
+    }
+}
+
 impl Origin {
     /// Connects database and store, makes what a first start needs, and starts the background work, which ends with
     /// `parts.shutdown`.
@@ -108,25 +123,25 @@ impl Origin {
         bootstrap::admin_key(&db, config.admin_key.as_ref(), &clock).await?;
         let uploads = Uploads::new(db.clone(), store.clone(), clock.clone(), config.uploads.clone());
         let metrics = metrics::Metrics::register(&registry)?;
+        let live: Live = Arc::new(ArcSwap::from_pointee(config));
         let ingest = Arc::new(ingest::Ingest {
             db: db.clone(),
             store: store.clone(),
             uploads: uploads.clone(),
             clock: clock.clone(),
-            queue: config.queue.clone(),
-            ladder: config.ladder.clone(),
+            config: Arc::clone(&live),
             snapshots: snapshot::Snapshots::default(),
             playable: metrics.playable.clone(),
             changed: Notify::new(),
         });
-        let waiting = usize::try_from(config.api.waiting).unwrap_or(Semaphore::MAX_PERMITS);
+        let waiting = usize::try_from(live.load().api.waiting).unwrap_or(Semaphore::MAX_PERMITS);
         let app = Arc::new(App {
             metrics,
             own_key: workers::OwnKey::new(),
             waiting: Arc::new(Semaphore::new(waiting)),
             revoked: Notify::new(),
             healthy: AtomicBool::new(true),
-            config,
+            config: live,
             clock,
             db,
             store,
@@ -139,6 +154,14 @@ impl Origin {
         workers::start(&app)?;
         tokio::spawn(sweep::run(app.clone()));
         Ok(Self { app, router })
+    }
+
+    /// Puts another configuration in force, for what begins from now on, and reads the signing keys again. [`FIXED`]
+    /// keys are left as they were.
+    pub fn reload(&self, config: Config) {
+        self.app.config.store(Arc::new(config));
+        let app = Arc::clone(&self.app);
+        tokio::spawn(async move { app.keys.look(&app).await });
     }
 
     /// Routes beside those that every admin listener has: none.
@@ -164,14 +187,14 @@ impl Handler for Origin {
         let mut request = Request::from_parts(parts, Body::new(Unread::new(body)));
         request.extensions_mut().insert(peer);
         let started = crate::time::monotonic();
-        let mut response = match cors::preflight(&self.app.config.cors, &request) {
+        let mut response = match cors::preflight(&self.app.config().cors, &request) {
             Some(response) => response,
             None => {
                 let origin = request.headers().get(http::header::ORIGIN).cloned();
                 let mut router = self.router.clone();
                 let response = tower_service::Service::call(&mut router, request).await;
                 let mut response = response.unwrap_or_else(|never| match never {});
-                cors::allow(&self.app.config.cors, origin.as_ref(), response.headers_mut());
+                cors::allow(&self.app.config().cors, origin.as_ref(), response.headers_mut());
                 response
             }
         };

@@ -94,7 +94,7 @@ fn dress(app: &App, name: &str, etag: &str, page: bool, to: &mut HeaderMap) -> R
     to.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     to.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
     if page {
-        to.insert(header::CONTENT_SECURITY_POLICY, value(&policy(&app.config.edges))?);
+        to.insert(header::CONTENT_SECURITY_POLICY, value(&policy(&app.config().edges))?);
         to.insert(header::X_FRAME_OPTIONS, HeaderValue::from_static("SAMEORIGIN"));
     }
     Ok(())

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
+use aws_lc_rs::digest::{SHA256, digest};
 use axum::body::Body;
 use axum::extract::{FromRequest, Request};
 use axum::response::{IntoResponse, Response};
-use aws_lc_rs::digest::{SHA256, digest};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde::de::DeserializeOwned;
@@ -25,7 +25,7 @@ impl<T: DeserializeOwned> FromRequest<Arc<App>> for Json<T> {
     type Rejection = Refusal;
 
     async fn from_request(request: Request, app: &Arc<App>) -> Result<Self, Refusal> {
-        read_json(request, app.config.api.body.as_usize()).await.map(Self)
+        read_json(request, app.config().api.body.as_usize()).await.map(Self)
     }
 }
 
@@ -53,7 +53,7 @@ impl<T: DeserializeOwned> FromRequest<Arc<App>> for Once<T> {
         if key.as_ref().is_some_and(|key| !(1..=200).contains(&key.len())) {
             return Err(Refusal::Invalid("Idempotency-Key has 1 to 200 printable characters.".to_owned()));
         }
-        let bytes = read_body(body, app.config.api.body.as_usize()).await?;
+        let bytes = read_body(body, app.config().api.body.as_usize()).await?;
         let mut whole = format!("{} {}\n", parts.method, parts.uri.path()).into_bytes();
         whole.extend_from_slice(&bytes);
         let fingerprint = <[u8; 32]>::try_from(digest(&SHA256, &whole).as_ref()).unwrap_or_default();
@@ -101,7 +101,7 @@ impl<T: DeserializeOwned> FromRequest<Arc<App>> for LargeJson<T> {
     type Rejection = Refusal;
 
     async fn from_request(request: Request, app: &Arc<App>) -> Result<Self, Refusal> {
-        read_json(request, app.config.api.body.as_usize().saturating_mul(16)).await.map(Self)
+        read_json(request, app.config().api.body.as_usize().saturating_mul(16)).await.map(Self)
     }
 }
 
@@ -111,7 +111,8 @@ async fn read_json<T: DeserializeOwned>(request: Request, limit: usize) -> Resul
         return Err(Refusal::UnsupportedType);
     }
     let bytes = read_body(body, limit).await?;
-    serde_json::from_slice(&bytes).map_err(|error| Refusal::Invalid(format!("The body is not as it should be: {error}.")))
+    serde_json::from_slice(&bytes)
+        .map_err(|error| Refusal::Invalid(format!("The body is not as it should be: {error}.")))
 }
 
 /// A whole body in memory, at most `limit` bytes.

@@ -44,7 +44,7 @@ impl Keys {
 
     /// Reads the directory again. What can't be read leaves the keys in force as they are.
     pub(super) async fn look(&self, app: &App) {
-        let tokens = app.config.tokens.clone();
+        let tokens = app.config().tokens.clone();
         let announce = tokens.announce.get();
         let fresh = match tokio::task::spawn_blocking(move || open(&tokens)).await {
             Ok(Ok(fresh)) => fresh,

@@ -116,7 +116,7 @@ async fn seldom(app: &App) -> Result<(), Refusal> {
     catalog::forget_answers(&mut tx, now).await?;
     tx.commit().await?;
     // A token may live for its time to live, or four times its lesson: a day's lesson is longer than any.
-    let life = i64::try_from(app.config.tokens.ttl.get().as_millis()).unwrap_or(i64::MAX).max(4 * 24 * 3_600_000);
+    let life = i64::try_from(app.config().tokens.ttl.get().as_millis()).unwrap_or(i64::MAX).max(4 * 24 * 3_600_000);
     let retired = catalog::versions_to_retire(&mut app.db.read().await?, now.saturating_sub(life), AT_ONCE).await?;
     for (lesson, version) in retired {
         app.ingest.remove_version(&lesson, &version).await?;

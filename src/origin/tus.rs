@@ -83,7 +83,7 @@ pub(super) async fn options(State(app): State<Arc<App>>) -> Response {
     to.insert("tus-version", HeaderValue::from_static(headers::VERSION));
     to.insert("tus-extension", HeaderValue::from_static(headers::EXTENSIONS));
     to.insert("tus-checksum-algorithm", HeaderValue::from_static(headers::ALGORITHMS));
-    to.insert("tus-max-size", HeaderValue::from(app.config.uploads.size.0));
+    to.insert("tus-max-size", HeaderValue::from(app.config().uploads.size.0));
     response
 }
 
@@ -105,7 +105,7 @@ async fn create_upload(app: &Arc<App>, caller: &Caller, head: &HeaderMap, body: 
         _ => return Err(HeaderError::Malformed("Upload-Defer-Length").into()),
     }
     let metadata = text(head, &METADATA, "Upload-Metadata")?.unwrap_or_default();
-    if metadata.len() as u64 > app.config.uploads.metadata.0 {
+    if metadata.len() as u64 > app.config().uploads.metadata.0 {
         return Err(HeaderError::Malformed("Upload-Metadata").into());
     }
     let pairs = headers::metadata(metadata)?;
@@ -164,7 +164,9 @@ async fn create_upload(app: &Arc<App>, caller: &Caller, head: &HeaderMap, body: 
     let mut response = StatusCode::CREATED.into_response();
     let location = format!("/v1/uploads/{}", upload.id);
     describe(&upload, response.headers_mut());
-    response.headers_mut().insert(header::LOCATION, HeaderValue::try_from(location).map_err(|e| Refusal::Internal(e.to_string()))?);
+    response
+        .headers_mut()
+        .insert(header::LOCATION, HeaderValue::try_from(location).map_err(|e| Refusal::Internal(e.to_string()))?);
     Ok(response)
 }
 
@@ -256,7 +258,12 @@ fn describe(upload: &Upload, to: &mut HeaderMap) {
 }
 
 /// `HEAD`: where to go on. Whoever asks means to, so an older writer leaves first.
-pub(super) async fn head(State(app): State<Arc<App>>, caller: Caller, Path(id): Path<String>, head: HeaderMap) -> Answer {
+pub(super) async fn head(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    Path(id): Path<String>,
+    head: HeaderMap,
+) -> Answer {
     protocol(
         async {
             check_version(&head)?;
@@ -400,7 +407,11 @@ pub(super) async fn whole_file(
                 };
                 return write(&app, &id, end).await;
             }
-            if upload.is_whole() { Ok(upload) } else { Err(UploadError::BrokenBody("it is too short".to_owned()).into()) }
+            if upload.is_whole() {
+                Ok(upload)
+            } else {
+                Err(UploadError::BrokenBody("it is too short".to_owned()).into())
+            }
         }
     };
     let (app_after, id) = (app.clone(), upload.id.clone());

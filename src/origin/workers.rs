@@ -49,13 +49,13 @@ impl OwnKey {
 
 /// Starts the configured workers. They end with the origin.
 pub(super) fn start(app: &Arc<App>) -> Result<(), StartError> {
-    let count = app.config.workers.count;
+    let count = app.config().workers.count;
     if count == 0 {
         return Ok(());
     }
     let program = program().map_err(StartError::Workers)?;
     let failed = |error: std::io::Error| StartError::Workers(format!("their configuration can't be made: {error}"));
-    let config = Arc::new(configuration(&app.config).map_err(failed)?);
+    let config = Arc::new(configuration(&app.config()).map_err(failed)?);
     for number in 0..count {
         tokio::spawn(keep_alive(app.clone(), program.clone(), config.clone(), number));
     }
@@ -130,7 +130,7 @@ fn spawn(app: &App, program: &PathBuf, config: &File) -> std::io::Result<Child> 
     Command::new(program)
         .args(["worker", "--exit-with-stdin", "--config"])
         .arg(format!("/proc/self/fd/{}", config.as_raw_fd()))
-        .env("LYCEUM_WORKER_ORIGIN", own_url(&app.config))
+        .env("LYCEUM_WORKER_ORIGIN", own_url(&app.config()))
         .env("LYCEUM_WORKER_KEY", &app.own_key.secret)
         .stdin(Stdio::piped())
         .stdout(Stdio::null())

@@ -250,7 +250,7 @@ pub struct Verifier {
     issuers: Vec<Issuer>,
     require_session: bool,
     memory: Memory,
-    revocations: Revocations,
+    revocations: Arc<Revocations>,
     renewer: Option<Renewer>,
     claim_keys: Vec<ClaimKey>,
     patterns: Patterns,
@@ -264,11 +264,16 @@ impl Verifier {
             issuers: config.issuers,
             require_session: config.require_session,
             memory: Memory::new(config.remembered),
-            revocations: Revocations::new(config.revocations),
+            revocations: Arc::new(Revocations::new(config.revocations)),
             renewer: config.renewer,
             claim_keys: config.claim_keys,
             patterns: Patterns::new(),
         }
+    }
+
+    /// A verifier that follows `former`: the sessions that were ended are shared, so that none plays on under either.
+    pub fn succeed(config: VerifierConfig, former: &Self) -> Self {
+        Self { revocations: Arc::clone(&former.revocations), ..Self::new(config) }
     }
 
     /// Who may sign, in the order given.

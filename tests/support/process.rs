@@ -108,8 +108,6 @@ pub struct Role {
     pub process: Process,
     /// What its listeners answer, without a trailing slash.
     pub listen: Vec<String>,
-    /// The operators' listener.
-    pub admin: Option<String>,
 }
 
 impl Role {
@@ -125,7 +123,6 @@ impl Role {
         Self {
             process,
             listen: listen.iter().filter_map(|url| url.as_str().map(str::to_owned)).collect(),
-            admin: ready["admin"].as_str().map(str::to_owned),
         }
     }
 

@@ -62,7 +62,7 @@ pub(super) async fn entitle(State(app): State<Arc<App>>, caller: Caller, Json(ne
 
 pub(super) async fn list(State(app): State<Arc<App>>, caller: Caller, Path(user): Path<String>) -> Answer {
     caller.is(&[Role::Shop])?;
-    let limit = i64::try_from(app.config.api.page).unwrap_or(i64::MAX);
+    let limit = i64::try_from(app.config().api.page).unwrap_or(i64::MAX);
     let mut tx = app.db.read().await?;
     let courses = catalog::courses_of_viewer(&mut tx, &user, app.clock.unix_millis(), limit).await?;
     Ok(axum::Json(serde_json::json!({ "items": courses, "next": null })).into_response())
@@ -111,10 +111,10 @@ pub(super) struct Before {
 /// `GET /v1/audit`: who did what, the newest first.
 pub(super) async fn audit(State(app): State<Arc<App>>, caller: Caller, Query(query): Query<Before>) -> Answer {
     caller.is(&[])?;
-    let limit = i64::try_from(app.config.api.page).unwrap_or(i64::MAX);
+    let limit = i64::try_from(app.config().api.page).unwrap_or(i64::MAX);
     let mut tx = app.db.read().await?;
     let deeds = catalog::deeds(&mut tx, query.before.unwrap_or(i64::MAX), limit).await?;
-    let next = deeds.last().filter(|_| deeds.len() as u64 == app.config.api.page).map(|deed| deed.position);
+    let next = deeds.last().filter(|_| deeds.len() as u64 == app.config().api.page).map(|deed| deed.position);
     let show = |deed: &catalog::Deed| {
         serde_json::json!({ "at": date::write(deed.at), "actor": deed.actor, "action": deed.action,
             "subject": deed.subject, "detail": deed.detail })
@@ -155,14 +155,19 @@ pub(super) async fn revocations(State(app): State<Arc<App>>, _: Edge, Query(feed
         if !events.is_empty() || left.is_zero() || after != feed.after || app.shutdown.is_draining() {
             let full = events.len() as i64 == EVENTS;
             let next = events.last().filter(|_| full).map_or(newest, |event| event.position);
-            let events: Result<Vec<Box<RawValue>>, _> = events.into_iter().map(|e| RawValue::from_string(e.json)).collect();
+            let events: Result<Vec<Box<RawValue>>, _> =
+                events.into_iter().map(|e| RawValue::from_string(e.json)).collect();
             let events = events.map_err(|error| Refusal::Internal(format!("an event of the feed: {error}")))?;
             let body = serde_json::to_string(&Told { next, events }).map_err(|e| Refusal::Internal(e.to_string()))?;
-            return Ok(([(http::header::CONTENT_TYPE, "application/json"), (http::header::CACHE_CONTROL, "no-store")], body).into_response());
+            return Ok((
+                [(http::header::CONTENT_TYPE, "application/json"), (http::header::CACHE_CONTROL, "no-store")],
+                body,
+            )
+                .into_response());
         }
         // What another origin revoked is not heard, only seen.
         tokio::select! {
-            _ = timeout(left.min(app.config.api.look.get()), rung) => {}
+            _ = timeout(left.min(app.config().api.look.get()), rung) => {}
             () = app.shutdown.draining() => {}
         }
     }
@@ -175,7 +180,7 @@ struct Told {
 }
 
 pub(super) async fn lease_stream(State(app): State<Arc<App>>, _: Edge, Path(id): Path<String>) -> Answer {
-    let streams = app.config.streams;
+    let streams = app.config().streams;
     let span = i64::try_from(streams.lease.get().as_millis()).unwrap_or(i64::MAX);
     let mut tx = app.db.begin().await?;
     let end_oldest = streams.when_full == WhenFull::EndOldest;

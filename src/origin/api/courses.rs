@@ -40,7 +40,11 @@ async fn visible(tx: &mut Tx, caller: &Caller, id: &str) -> Result<Course, Refus
     Ok(course)
 }
 
-pub(super) async fn create(State(app): State<Arc<App>>, caller: Caller, Once { value: new, repeat }: Once<Titled>) -> Answer {
+pub(super) async fn create(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    Once { value: new, repeat }: Once<Titled>,
+) -> Answer {
     caller.is(&[Role::Creator])?;
     let course = Course {
         id: Id::random(),
@@ -62,7 +66,7 @@ pub(super) async fn create(State(app): State<Arc<App>>, caller: Caller, Once { v
 
 pub(super) async fn list(State(app): State<Arc<App>>, caller: Caller, Query(paging): Query<Paging>) -> Answer {
     caller.is(&[Role::Creator, Role::Shop])?;
-    let most = app.config.api.page;
+    let most = app.config().api.page;
     let mut tx = app.db.read().await?;
     let courses = catalog::courses(&mut tx, caller.narrowed(), &paging.page(most)?).await?;
     Ok(paging.show(most, courses, |course| (course.created, &course.id), shown))
@@ -115,7 +119,7 @@ pub(super) async fn lessons(
     Path(id): Path<String>,
     Query(paging): Query<Paging>,
 ) -> Answer {
-    let most = app.config.api.page;
+    let most = app.config().api.page;
     let mut tx = app.db.read().await?;
     let course = visible(&mut tx, &caller, &id).await?;
     let mut shown = Vec::new();

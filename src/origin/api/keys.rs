@@ -33,7 +33,11 @@ fn shown(key: ApiKey) -> Shown {
     Shown { id: key.id, role: key.role.as_str(), name: key.name }
 }
 
-pub(super) async fn create(State(app): State<Arc<App>>, caller: Caller, Once { value: new, repeat }: Once<NewKey>) -> Answer {
+pub(super) async fn create(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    Once { value: new, repeat }: Once<NewKey>,
+) -> Answer {
     caller.is(&[])?;
     let role: Role = new.role.parse().map_err(|what: &str| Refusal::Invalid(format!("{what}.")))?;
     let key = ApiKey { id: Id::random(), role, name: request::title(&new.name)?, created: app.clock.unix_millis() };
@@ -63,10 +67,10 @@ pub(super) struct After {
 
 pub(super) async fn list(State(app): State<Arc<App>>, caller: Caller, Query(query): Query<After>) -> Answer {
     caller.is(&[])?;
-    let limit = i64::try_from(app.config.api.page).unwrap_or(i64::MAX);
+    let limit = i64::try_from(app.config().api.page).unwrap_or(i64::MAX);
     let mut tx = app.db.read().await?;
     let keys = catalog::keys(&mut tx, query.after.as_deref().unwrap_or(""), limit).await?;
-    let full = keys.len() as u64 == app.config.api.page;
+    let full = keys.len() as u64 == app.config().api.page;
     let next = keys.last().filter(|_| full).map(|key| key.id.to_string());
     let items: Vec<_> = keys.into_iter().map(shown).collect();
     Ok(axum::Json(serde_json::json!({ "items": items, "next": next })).into_response())

@@ -21,7 +21,7 @@ pub(super) struct Credentials {
 }
 
 fn with_cookie(app: &App, value: &str, seconds: u64, mut response: Response) -> Answer {
-    let secure = if app.config.public_url.starts_with("https:") { "; Secure" } else { "" };
+    let secure = if app.config().public_url.starts_with("https:") { "; Secure" } else { "" };
     let cookie = format!("{}={value}; Path=/; Max-Age={seconds}; HttpOnly; SameSite=Strict{secure}", auth::COOKIE);
     let cookie = HeaderValue::try_from(cookie).map_err(|error| Refusal::Internal(error.to_string()))?;
     response.headers_mut().insert(header::SET_COOKIE, cookie);
@@ -37,7 +37,7 @@ pub(super) async fn login(State(app): State<Arc<App>>, headers: HeaderMap, Json(
     let mut tx = app.db.begin().await?;
     let key = catalog::find_key(&mut tx, catalog::hash_secret(&given.key)).await?.ok_or(Refusal::Unauthenticated)?;
     let secret = catalog::new_secret("lyp");
-    let span = app.config.api.login.get();
+    let span = app.config().api.login.get();
     let expires = app.clock.unix_millis().saturating_add(i64::try_from(span.as_millis()).unwrap_or(i64::MAX));
     catalog::add_login(&mut tx, catalog::hash_secret(&secret), &key.id, expires).await?;
     tx.commit().await?;

@@ -39,7 +39,11 @@ pub(super) struct Wanted {
 /// The longest preview, in seconds.
 const LONGEST_PREVIEW: f64 = 3600.0;
 
-pub(super) async fn start(State(app): State<Arc<App>>, caller: Caller, Once { value: wanted, repeat }: Once<Wanted>) -> Answer {
+pub(super) async fn start(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    Once { value: wanted, repeat }: Once<Wanted>,
+) -> Answer {
     let answer = begin(&app, &caller, wanted, &repeat).await;
     let result = match &answer {
         Ok(_) => "ok",
@@ -70,7 +74,7 @@ async fn begin(app: &App, caller: &Caller, wanted: Wanted, repeat: &Repeat) -> A
     };
     let version = catalog::playing_version(&mut tx, &lesson.id).await?.filter(|version| version.playable);
     let version = version.ok_or(Refusal::NotPlayable)?;
-    let ttl = i64::try_from(app.config.tokens.ttl.get().as_millis()).unwrap_or(i64::MAX);
+    let ttl = i64::try_from(app.config().tokens.ttl.get().as_millis()).unwrap_or(i64::MAX);
     let four_times = i64::try_from(version.duration.unwrap_or(0).saturating_mul(4)).unwrap_or(i64::MAX);
     // Whole seconds, as the token has them.
     let expires = now.saturating_add(ttl.max(four_times)).div_euclid(1000);
@@ -86,7 +90,11 @@ async fn begin(app: &App, caller: &Caller, wanted: Wanted, repeat: &Repeat) -> A
         preview: wanted.preview,
         ..Claims::default()
     };
-    let token = app.keys.signer().sign(&claims).map_err(|error| Refusal::Invalid(format!("The token can't be made: {error}.")))?;
+    let token = app
+        .keys
+        .signer()
+        .sign(&claims)
+        .map_err(|error| Refusal::Invalid(format!("The token can't be made: {error}.")))?;
     let new = NewSession {
         id: session.clone(),
         viewer,
@@ -99,7 +107,7 @@ async fn begin(app: &App, caller: &Caller, wanted: Wanted, repeat: &Repeat) -> A
     } else if !catalog::renew_session(&mut tx, &new, now).await? {
         return Err(Refusal::SessionRevoked);
     }
-    let urls = spread(&app.config.edges, &session)
+    let urls = spread(&app.config().edges, &session)
         .map(|edge| format!("{edge}/t/{token}/v/{}/master.m3u8", lesson.id))
         .collect::<Vec<_>>();
     let body = serde_json::json!({

@@ -43,7 +43,8 @@ pub(super) struct Wish {
 /// Where the worker reached this origin; what it is told lies there too.
 fn base(app: &App, peer: Option<&Peer>, headers: &HeaderMap) -> String {
     let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).filter(|host| !host.is_empty());
-    let public = app.config.public_url.as_str();
+    let config = app.config();
+    let public = config.public_url.as_str();
     match host {
         Some(host) if public.split_once("://").is_some_and(|(_, authority)| authority == host) => public.to_owned(),
         Some(host) => format!("{}://{host}", if peer.is_some_and(|peer| peer.tls) { "https" } else { "http" }),
@@ -81,7 +82,7 @@ pub(super) async fn lease(State(app): State<Arc<App>>, caller: Caller, request: 
             return Ok(StatusCode::NO_CONTENT.into_response());
         }
         tokio::select! {
-            _ = timeout(left.min(app.config.api.look.get()), rung) => {}
+            _ = timeout(left.min(app.config().api.look.get()), rung) => {}
             () = app.shutdown.draining() => {}
         }
     }
@@ -94,7 +95,7 @@ async fn take(app: &App) -> Result<Option<(jobs::Task, Id)>, Refusal> {
     }
     let lease = Id::random();
     let mut tx = app.db.begin().await?;
-    let task = jobs::lease(&mut tx, lease.as_str(), &app.config.queue, app.clock.unix_millis()).await?;
+    let task = jobs::lease(&mut tx, lease.as_str(), &app.config().queue, app.clock.unix_millis()).await?;
     tx.commit().await?;
     Ok(task.map(|task| (task, lease)))
 }
@@ -107,7 +108,7 @@ fn tell(app: &App, base: &str, task: &jobs::Task, lease: &Id) -> Answer {
         "spec": spec,
         "source": { "url": format!("{base}/v1/tasks/{id}/source") },
         "lease": lease,
-        "lease_seconds": app.config.queue.lease.get().as_secs(),
+        "lease_seconds": app.config().queue.lease.get().as_secs(),
         "objects": { "url": format!("{base}/v1/tasks/{id}/objects/") },
     });
     Ok(axum::Json(body).into_response())
@@ -158,7 +159,7 @@ pub(super) async fn put_object(
         return Ok(StatusCode::CREATED.into_response());
     }
     drop(tx);
-    let limit = app.config.api.object.0;
+    let limit = app.config().api.object.0;
     let mut room = limit;
     let body = body.into_data_stream().map(move |chunk| {
         let chunk = chunk.map_err(|error| StoreError::Source(error.to_string()))?;
@@ -194,8 +195,7 @@ pub(super) async fn heartbeat(
     caller.is(&[Role::Worker])?;
     let progress = if beat.progress.is_finite() { beat.progress } else { 0.0 };
     let (ingest, id) = (Arc::clone(&app.ingest), request::id(&id)?);
-    let cancel =
-        to_its_end(async move { ingest.heartbeat(&id, &beat.lease, progress, &beat.handed).await }).await?;
+    let cancel = to_its_end(async move { ingest.heartbeat(&id, &beat.lease, progress, &beat.handed).await }).await?;
     Ok(axum::Json(serde_json::json!({ "cancel": cancel })).into_response())
 }
 

@@ -19,5 +19,7 @@ mod playlists;
 mod reload;
 #[path = "edge/rfc9111.rs"]
 mod rfc9111;
+#[path = "edge/slices.rs"]
+mod slices;
 #[path = "edge/tokens.rs"]
 mod tokens;

@@ -13,7 +13,8 @@ use std::task::{Context, Poll, Waker};
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, StatusCode};
 
-use super::{Cache, Cause, Stored, Vary};
+use super::stored::Kind;
+use super::{Cache, Cause, Sliced, Stored, Vary};
 use crate::semantics::freshness::Freshness;
 
 /// The beginning of a response.
@@ -40,7 +41,21 @@ pub enum Plan {
         tags: Vec<Box<str>>,
     },
     /// It goes to the one who asked first, and to no one else.
-    Pass,
+    Pass {
+        /// Why: what the one who asked is told.
+        why: &'static str,
+    },
+}
+
+/// How readers came to a stored response.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Came {
+    /// It was fetched just now.
+    Fetched,
+    /// It was validated just now.
+    Renewed,
+    /// It is stale, and the origin failed.
+    OnError,
 }
 
 /// What readers see of a fill.
@@ -50,8 +65,11 @@ pub struct Begun {
     pub head: Arc<Head>,
     /// The freshness, when it is to be stored.
     pub freshness: Option<Freshness>,
-    /// The stored response itself, when the fill came to nothing but that: a validation, or stale for want of better.
-    pub stored: Option<Arc<Stored>>,
+    /// Why it is not to be stored.
+    pub why: Option<&'static str>,
+    /// The stored response itself, when the fill came to nothing but that: a validation, stale for want of better, or
+    /// one in slices.
+    pub stored: Option<(Arc<Stored>, Came)>,
 }
 
 /// Why a reader gets no more.
@@ -65,6 +83,8 @@ pub enum ReadError<E> {
     Short,
     /// The response is for the one who asked first; ask again, apart.
     Unshared,
+    /// What this was to be a part of has changed at the origin.
+    Outdated,
 }
 
 /// No one reads any more what is not stored either.
@@ -272,10 +292,14 @@ impl<E: Cause> Writer<E> {
     /// Tells the readers how the response begins. What is larger than may be stored passes.
     pub fn begin(&mut self, head: Head, plan: Plan) {
         let too_large = head.length.is_some_and(|length| length > self.cache.object);
-        let plan = if too_large || self.primary.is_empty() { Plan::Pass } else { plan };
-        let freshness = match &plan {
-            Plan::Store { freshness, .. } => Some(freshness.clone()),
-            Plan::Pass => None,
+        let plan = match plan {
+            Plan::Store { .. } if too_large => Plan::Pass { why: "too_large" },
+            Plan::Store { .. } if self.is_apart() => Plan::Pass { why: "apart" },
+            plan => plan,
+        };
+        let (freshness, why) = match &plan {
+            Plan::Store { freshness, .. } => (Some(freshness.clone()), None),
+            Plan::Pass { why } => (None, Some(*why)),
         };
         match &freshness {
             None => self.cache.leave(&self.key, &self.fill),
@@ -289,7 +313,7 @@ impl<E: Cause> Writer<E> {
                 // The others will be told to ask for themselves; no one waits for them to read.
                 state.readers.values_mut().filter(|place| !place.leads).for_each(|place| place.at = u64::MAX);
             }
-            state.begun = Some(Begun { head: Arc::new(head), freshness, stored: None });
+            state.begun = Some(Begun { head: Arc::new(head), freshness, why, stored: None });
         });
         self.plan = Some(plan);
     }
@@ -316,7 +340,7 @@ impl<E: Cause> Writer<E> {
             outgrown
         });
         if outgrown {
-            self.plan = Some(Plan::Pass);
+            self.plan = Some(Plan::Pass { why: "too_large" });
             self.cache.leave(&self.key, &self.fill);
         }
         poll_fn(|cx| self.poll_room(cx)).await
@@ -358,7 +382,7 @@ impl<E: Cause> Writer<E> {
                     body: join(pieces),
                     freshness,
                     vary: head.vary.clone(),
-                    signpost: None,
+                    kind: Kind::Whole,
                     tags,
                     prepared: std::sync::OnceLock::new(),
                 });
@@ -371,21 +395,36 @@ impl<E: Cause> Writer<E> {
         stored
     }
 
-    /// Answers all readers with a stored response; `renewed` puts it (back) into the cache.
-    pub fn answer(self, stored: Arc<Stored>, renewed: bool) {
-        if renewed {
+    /// Answers all readers with a stored response; `keep` puts it (back) into the cache.
+    pub fn answer(self, stored: Arc<Stored>, came: Came, keep: bool) {
+        if keep {
             self.cache.store(&self.primary, &stored, self.epoch);
         }
+        self.hand(stored, came);
+    }
+
+    /// Answers all readers with a response whose body comes in slices, and stores what leads to them.
+    pub fn slice(self, head: Head, freshness: Freshness, tags: Vec<Box<str>>, sliced: Sliced) -> Arc<Stored> {
+        self.cache.post(&self.primary, &head, &freshness);
+        let Head { status, headers, vary, .. } = head;
+        let whole = Stored::whole(status, headers, Bytes::new(), freshness);
+        let stored = Arc::new(Stored { vary, tags, kind: Kind::Sliced(sliced), ..whole });
+        self.cache.store(&self.primary, &stored, self.epoch);
+        self.hand(Arc::clone(&stored), Came::Fetched);
+        stored
+    }
+
+    fn hand(self, stored: Arc<Stored>, came: Came) {
         let head = Head {
             status: stored.status,
             headers: stored.headers.clone(),
-            length: Some(stored.body.len() as u64),
+            length: Some(stored.length()),
             vary: stored.vary.clone(),
         };
         self.fill.change(|state| {
             if state.begun.is_none() {
                 let freshness = Some(stored.freshness.clone());
-                state.begun = Some(Begun { head: Arc::new(head), freshness, stored: Some(stored) });
+                state.begun = Some(Begun { head: Arc::new(head), freshness, why: None, stored: Some((stored, came)) });
             }
         });
         self.end(Ok(()));
@@ -394,6 +433,21 @@ impl<E: Cause> Writer<E> {
     /// Fails all readers.
     pub fn fail(self, error: E) {
         self.end(Err(ReadError::Failed(error)));
+    }
+
+    /// Tells all readers, the one who asked first too, to ask apart.
+    pub fn unshare(self) {
+        self.end(Err(ReadError::Unshared));
+    }
+
+    /// Tells all readers that what this belongs to has changed.
+    pub fn outdate(self) {
+        self.end(Err(ReadError::Outdated));
+    }
+
+    /// Whether it is shared with no one and stored nowhere.
+    pub fn is_apart(&self) -> bool {
+        self.primary.is_empty()
     }
 
     fn end(&self, how: Result<(), ReadError<E>>) {

@@ -12,7 +12,6 @@ mod stored;
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher as _, RandomState};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use bytes::Bytes;
@@ -22,12 +21,13 @@ use serde::Deserialize;
 use crate::semantics::freshness::Freshness;
 use crate::units::{self, ByteSize};
 
-pub use fill::{Begun, Head, NoReaders, Plan, ReadError, Reader, Writer};
+pub use fill::{Begun, Came, Head, NoReaders, Plan, ReadError, Reader, Writer};
 pub use purge::{Purge, Target};
-pub use stored::{Stored, Vary};
+pub use stored::{Sliced, Stored, Vary};
 
 use fill::Fill;
 use purge::PurgeLog;
+use stored::Kind;
 
 /// `[cache]` of an edge.
 #[derive(Clone, Debug, Deserialize)]
@@ -36,9 +36,13 @@ pub struct Config {
     /// Memory for stored responses, their bodies and fields. 1MiB to 16TiB.
     #[serde(deserialize_with = "units::size::<_, 1_048_576, 17_592_186_044_416>")]
     pub memory: ByteSize,
-    /// The largest response that is stored; larger ones pass through. 64KiB to 1GiB.
+    /// The largest response that is one entry; a larger one is held in slices, or passes through where it can't be.
+    /// 64KiB to 1GiB.
     #[serde(deserialize_with = "units::size::<_, 65_536, 1_073_741_824>")]
     pub object: ByteSize,
+    /// The slices of larger responses: what a range request costs at least. 16KiB to 1GiB, at most `object`.
+    #[serde(deserialize_with = "units::size::<_, 16_384, 1_073_741_824>")]
+    pub slice: ByteSize,
     /// How much of a response that is not stored may wait for its reader. 64KiB to 64MiB.
     #[serde(deserialize_with = "units::size::<_, 65_536, 67_108_864>")]
     pub window: ByteSize,
@@ -46,7 +50,7 @@ pub struct Config {
 
 impl Default for Config {
     fn default() -> Self {
-        Self { memory: ByteSize::mib(512), object: ByteSize::mib(8), window: ByteSize::mib(1) }
+        Self { memory: ByteSize::mib(512), object: ByteSize::mib(8), slice: ByteSize::mib(2), window: ByteSize::mib(1) }
     }
 }
 
@@ -70,6 +74,8 @@ pub enum Lookup<E: Cause> {
         reader: Reader<E>,
         /// What is there and not usable as it is: to validate, or for when the origin fails.
         stale: Option<Arc<Stored>>,
+        /// Whether there is something for requests with other fields.
+        variant: bool,
     },
 }
 
@@ -94,9 +100,14 @@ pub struct Cache<E: Cause> {
     fills: [Fills<E>; SHARDS],
     hasher: RandomState,
     purges: PurgeLog,
-    signposts: AtomicU64,
     window: usize,
     object: u64,
+    slice: u64,
+}
+
+/// A number that no other entry has, over restarts too.
+fn number() -> u64 {
+    RandomState::new().hash_one(0_u8)
 }
 
 impl<E: Cause> Cache<E> {
@@ -111,13 +122,18 @@ impl<E: Cause> Cache<E> {
             fills: std::array::from_fn(|_| Mutex::default()),
             hasher: RandomState::new(),
             purges: PurgeLog::default(),
-            signposts: AtomicU64::new(0),
             window: config.window.as_usize(),
             object: config.object.0,
+            slice: config.slice.0.min(config.object.0),
         })
     }
 
-    /// The largest body that is stored, in bytes.
+    /// The length of slices, in bytes.
+    pub fn slice_size(&self) -> u64 {
+        self.slice
+    }
+
+    /// The largest body that is one entry, in bytes.
     pub fn largest_object(&self) -> u64 {
         self.object
     }
@@ -125,7 +141,7 @@ impl<E: Cause> Cache<E> {
     /// What is stored under `key` for a request with these fields, fresh or not.
     pub fn get(&self, key: &str, request: &HeaderMap) -> Option<Arc<Stored>> {
         let found = self.objects.get(key)?;
-        match found.signpost {
+        match found.signpost() {
             None => Some(found),
             Some(signpost) => self.objects.get(found.vary.for_request(request).key(key, signpost).as_str()),
         }
@@ -154,7 +170,7 @@ impl<E: Cause> Cache<E> {
             return Lookup::Join(reader);
         }
         // A fill that ended between the two looks stored before it left the table.
-        let stale = self.objects.get(shared).filter(|stored| stored.signpost.is_none());
+        let stale = self.objects.get(shared).filter(|stored| stored.signpost().is_none());
         if let Some(stored) = &stale
             && usable(stored)
         {
@@ -164,11 +180,11 @@ impl<E: Cause> Cache<E> {
         fills.insert(shared.into(), Arc::clone(&fill));
         drop(fills);
         let reader = Reader::lead(&fill);
-        Lookup::Fill { writer: self.writer(key, shared, fill), reader, stale }
+        Lookup::Fill { writer: self.writer(key, shared, fill), reader, stale, variant: variant.is_some() }
     }
 
     fn variant_key(&self, key: &str, found: &Stored, request: &HeaderMap) -> Option<String> {
-        found.signpost.map(|signpost| found.vary.for_request(request).key(key, signpost))
+        found.signpost().map(|signpost| found.vary.for_request(request).key(key, signpost))
     }
 
     /// A fill of its own, shared with no one and under no key: for what can't be shared.
@@ -192,6 +208,16 @@ impl<E: Cause> Cache<E> {
         Some(self.writer(key, shared, fill))
     }
 
+    /// Takes away a response in slices that has changed at the origin, unless another has taken its place.
+    pub fn outdate(&self, key: &str, request: &HeaderMap, sliced: &Sliced) {
+        let Some(found) = self.objects.get(key) else { return };
+        let variant = self.variant_key(key, &found, request);
+        let key = variant.as_deref().unwrap_or(key);
+        if self.objects.get(key).is_some_and(|stored| stored.sliced() == Some(sliced)) {
+            self.objects.remove(key);
+        }
+    }
+
     /// Takes stored responses away, or makes them stale. What is being filled meanwhile is not stored.
     pub fn purge(&self, purge: &Purge) -> usize {
         self.purges.note(purge);
@@ -208,7 +234,7 @@ impl<E: Cause> Cache<E> {
             return self.objects.remove(key).is_some();
         }
         let Some(stored) = self.objects.get(key) else { return false };
-        if stored.signpost.is_some() {
+        if stored.signpost().is_some() {
             // What it leads to can't be told from here; without it none of that is found.
             return self.objects.remove(key).is_some();
         }
@@ -236,14 +262,13 @@ impl<E: Cause> Cache<E> {
         if head.vary.is_empty() || self.signpost(primary, &head.vary).is_some() {
             return;
         }
-        let signpost = Some(self.signposts.fetch_add(1, Ordering::Relaxed));
         let stored = Stored {
             status: head.status,
             headers: HeaderMap::new(),
             body: Bytes::new(),
             freshness: freshness.clone(),
             vary: head.vary.clone(),
-            signpost,
+            kind: Kind::Signpost(number()),
             tags: Vec::new(),
             prepared: OnceLock::new(),
         };
@@ -252,7 +277,7 @@ impl<E: Cause> Cache<E> {
 
     fn signpost(&self, primary: &str, vary: &Vary) -> Option<u64> {
         let found = self.objects.get(primary)?;
-        found.signpost.filter(|_| found.vary.same_names(vary))
+        found.signpost().filter(|_| found.vary.same_names(vary))
     }
 
     /// Stores what a writer brought, unless it was purged while it came.

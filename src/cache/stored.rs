@@ -7,8 +7,54 @@ use http::{HeaderMap, HeaderName, StatusCode};
 
 use crate::semantics::fields;
 use crate::semantics::freshness::Freshness;
+use crate::semantics::range::Span;
 
-/// A response with its whole body.
+/// What an entry is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// A response with its body.
+    Whole,
+    /// With `vary`: the responses that the request fields choose from lie under keys of their own, made with this number.
+    Signpost(u64),
+    /// A response whose body lies beside it in slices.
+    Sliced(Sliced),
+}
+
+/// How a body lies in slices: a representation of known length with a strong entity tag.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sliced {
+    /// The length of the whole body.
+    pub length: u64,
+    /// The length of each slice but the last.
+    pub size: u64,
+    /// Part of the slices' keys, so that those of another representation are never found.
+    pub(super) id: u64,
+}
+
+impl Sliced {
+    /// Slices of `size` bytes for a body of `length` bytes, under a number of their own.
+    pub fn new(length: u64, size: u64) -> Self {
+        Self { length, size: size.max(1), id: super::number() }
+    }
+
+    /// The slice that holds a byte.
+    pub fn holding(&self, byte: u64) -> u64 {
+        byte / self.size.max(1)
+    }
+
+    /// The bytes of a slice; none beyond the end.
+    pub fn span(&self, slice: u64) -> Option<Span> {
+        let first = slice.checked_mul(self.size).filter(|first| *first < self.length)?;
+        Some(Span { first, last: first.saturating_add(self.size).min(self.length).saturating_sub(1) })
+    }
+
+    /// The key of a slice. A line feed stands in no key of a response.
+    pub fn key(&self, primary: &str, slice: u64) -> String {
+        format!("{primary}\n={:016x}/{slice}", self.id)
+    }
+}
+
+/// A response with its whole body, or with what leads to it.
 #[derive(Debug)]
 pub struct Stored {
     /// The status.
@@ -21,8 +67,8 @@ pub struct Stored {
     pub freshness: Freshness,
     /// The request fields that chose it.
     pub vary: Vary,
-    /// With `vary`: whether this only says so, and the responses lie under keys of their own.
-    pub(super) signpost: Option<u64>,
+    /// What this entry is.
+    pub(super) kind: Kind,
     /// What purges by tag go by.
     pub tags: Vec<Box<str>>,
     /// The header block as delivered, made by whoever delivers it first.
@@ -30,6 +76,43 @@ pub struct Stored {
 }
 
 impl Stored {
+    /// A response with its whole body.
+    pub fn whole(status: StatusCode, headers: HeaderMap, body: Bytes, freshness: Freshness) -> Self {
+        Self {
+            status,
+            headers,
+            body,
+            freshness,
+            vary: Vary::default(),
+            kind: Kind::Whole,
+            tags: Vec::new(),
+            prepared: OnceLock::new(),
+        }
+    }
+
+    /// The length of the representation, in bytes.
+    pub fn length(&self) -> u64 {
+        match &self.kind {
+            Kind::Sliced(sliced) => sliced.length,
+            Kind::Whole | Kind::Signpost(_) => self.body.len() as u64,
+        }
+    }
+
+    /// How the body lies in slices, where it does; `body` is empty then.
+    pub fn sliced(&self) -> Option<&Sliced> {
+        match &self.kind {
+            Kind::Sliced(sliced) => Some(sliced),
+            Kind::Whole | Kind::Signpost(_) => None,
+        }
+    }
+
+    pub(super) fn signpost(&self) -> Option<u64> {
+        match self.kind {
+            Kind::Signpost(number) => Some(number),
+            Kind::Whole | Kind::Sliced(_) => None,
+        }
+    }
+
     /// Bytes that it takes, roughly: body, fields, key and the table's own.
     pub(super) fn weight(&self, key: &str) -> u32 {
         let fields: usize = self.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 64).sum();
@@ -50,7 +133,7 @@ impl Stored {
             body: self.body.clone(),
             freshness,
             vary: self.vary.clone(),
-            signpost: self.signpost,
+            kind: self.kind.clone(),
             tags: self.tags.clone(),
             prepared: OnceLock::new(),
         }

@@ -14,7 +14,7 @@ use crate::units::ByteSize;
 type Test = Arc<Cache<&'static str>>;
 
 fn cache() -> Test {
-    Cache::new(&Config { memory: ByteSize::mib(64), object: ByteSize::kib(64), window: ByteSize::kib(64) })
+    Cache::new(&Config { memory: ByteSize::mib(64), object: ByteSize::kib(64), slice: ByteSize::kib(16), window: ByteSize::kib(64) })
 }
 
 fn head(length: Option<u64>) -> Head {
@@ -196,12 +196,12 @@ async fn a_fill_goes_on_for_the_store_when_all_have_left() {
 async fn a_stored_answer_reaches_all_readers() {
     let cache = cache();
     put(&cache, "k", &[]).await;
-    let Lookup::Fill { writer, reader, stale } = cache.lookup("k", &HeaderMap::new(), |_| false) else { panic!() };
+    let Lookup::Fill { writer, reader, stale, .. } = cache.lookup("k", &HeaderMap::new(), |_| false) else { panic!() };
     let Lookup::Join(joined) = cache.lookup("k", &HeaderMap::new(), |_| false) else { panic!() };
     assert!(cache.claim("k", &HeaderMap::new()).is_none(), "someone does it already");
-    writer.answer(stale.unwrap(), true);
+    writer.answer(stale.unwrap(), Came::Renewed, true);
     for reader in [reader, joined] {
-        assert_eq!(reader.begun().await.unwrap().stored.unwrap().body, "body");
+        assert_eq!(reader.begun().await.unwrap().stored.unwrap().0.body, "body");
     }
     assert!(cache.claim("k", &HeaderMap::new()).is_some());
 }
@@ -231,7 +231,7 @@ async fn purges_take_keys_prefixes_and_tags_also_from_fills_under_way() {
 
 #[tokio::test]
 async fn memory_stays_within_its_bound() {
-    let cache: Test = Cache::new(&Config { memory: ByteSize::mib(1), object: ByteSize::kib(64), window: ByteSize::kib(64) });
+    let cache: Test = Cache::new(&Config { memory: ByteSize::mib(1), object: ByteSize::kib(64), slice: ByteSize::kib(16), window: ByteSize::kib(64) });
     for n in 0..200 {
         let (mut writer, _reader) = fill(&cache, &format!("k{n}"));
         writer.begin(head(None), store(&[]));

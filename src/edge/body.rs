@@ -9,13 +9,14 @@ use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 use prometheus::IntCounter;
 
+use super::slices::{Opened, Slices};
 use crate::cache::{ReadError, Reader};
 use crate::time::Clock;
 use crate::token::{Denied, Grant, Verifier};
 use crate::upstream::FetchError;
 
 /// How much of a stored body goes out between two looks at the grant.
-const PIECE: usize = 256 << 10;
+pub(super) const PIECE: usize = 256 << 10;
 
 /// Why a body breaks off; the connection (or stream) ends with it.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -43,6 +44,7 @@ enum Kind {
     Whole(Bytes),
     Parts(VecDeque<Bytes>),
     Live(Live),
+    Sliced(Box<Slices>),
 }
 
 /// A span of what a fill brings.
@@ -96,6 +98,18 @@ impl Body {
         Self { kind: Kind::Live(live), counter: None, watch: None }
     }
 
+    pub(super) fn sliced(slices: Slices) -> Self {
+        Self { kind: Kind::Sliced(Box::new(slices)), counter: None, watch: None }
+    }
+
+    /// For a body in slices, opens the first, and says how it came; for others there is nothing to do.
+    pub(super) async fn prime(&mut self) -> Result<Option<Opened>, ReadError<FetchError>> {
+        match &mut self.kind {
+            Kind::Sliced(slices) => slices.prime().await.map(Some),
+            Kind::Empty | Kind::Whole(_) | Kind::Parts(_) | Kind::Live(_) => Ok(None),
+        }
+    }
+
     /// Counts its bytes, and ends it when the grant does.
     pub(super) fn watched(mut self, counter: IntCounter, watch: Option<Watch>) -> Self {
         self.counter = Some(counter);
@@ -122,6 +136,7 @@ impl Kind {
             Self::Whole(bytes) => Poll::Ready(Some(Ok(bytes.split_to(PIECE)))),
             Self::Parts(parts) => Poll::Ready(parts.pop_front().map(Ok)),
             Self::Live(live) => live.poll_piece(cx),
+            Self::Sliced(slices) => slices.poll_piece(cx),
         }
     }
 }
@@ -193,6 +208,7 @@ impl http_body::Body for Body {
             Kind::Whole(bytes) => bytes.is_empty(),
             Kind::Parts(parts) => parts.is_empty(),
             Kind::Live(live) => live.left == Some(0),
+            Kind::Sliced(slices) => slices.left() == 0,
         }
     }
 
@@ -202,6 +218,7 @@ impl http_body::Body for Body {
             Kind::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Kind::Parts(parts) => SizeHint::with_exact(parts.iter().map(|part| part.len() as u64).sum()),
             Kind::Live(live) => live.left.map(SizeHint::with_exact).unwrap_or_default(),
+            Kind::Sliced(slices) => SizeHint::with_exact(slices.left()),
         }
     }
 }

@@ -169,6 +169,9 @@ pub struct Route {
     /// For how long a response without explicit freshness is fresh. Default: it is not stored.
     #[serde(default)]
     pub default_freshness: Option<Span>,
+    /// The same for 404, 405, 410, 414 and 501, where these shall live longer or shorter (negative caching).
+    #[serde(default)]
+    pub error_freshness: Option<Span>,
 }
 
 /// What a client has to show.

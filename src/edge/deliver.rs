@@ -12,19 +12,19 @@ use super::config::Auth;
 use super::cors::Cors;
 use super::cut::{self, Playlist};
 use super::error::Refusal;
-use super::fetch::Found;
-use super::metrics::CacheOutcome;
+use super::decision::{CacheOutcome, Decision};
+use super::fetch::{Fetcher, Found, Wanted};
 use super::route::Route;
-use crate::cache::{Reader, Stored};
+use super::slices::{Opened, Part, Slices};
+use crate::cache::{ReadError, Reader, Stored};
 use crate::semantics::conditional::{self, Validators};
 use crate::semantics::{fields, range};
 use crate::upstream::FetchError;
 
-const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
+pub(super) const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 const BYTES: HeaderValue = HeaderValue::from_static("bytes");
 
 /// Who asks, and under which terms.
-#[derive(Debug)]
 pub(super) struct Terms<'a> {
     pub(super) method: &'a Method,
     pub(super) request: &'a HeaderMap,
@@ -33,70 +33,152 @@ pub(super) struct Terms<'a> {
     pub(super) path: &'a str,
     pub(super) limits: cut::Limits,
     pub(super) now_ms: i64,
+    /// Where the slices of large responses come from.
+    pub(super) fetcher: &'a Fetcher,
+    pub(super) wanted: &'a (dyn Fn() -> Wanted + Sync),
+}
+
+/// Why there is no answer.
+#[derive(Debug)]
+pub(super) enum Undelivered {
+    Refused(Refusal),
+    /// What was found has changed at the origin meanwhile: to be looked for again.
+    Outdated,
+}
+
+impl From<Refusal> for Undelivered {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
 }
 
 /// The answer.
-pub(super) async fn deliver(terms: &Terms<'_>, found: Found) -> Result<(Response<Body>, CacheOutcome), Refusal> {
+pub(super) async fn deliver(terms: &Terms<'_>, found: Found) -> Result<(Response<Body>, CacheOutcome), Undelivered> {
     let playlist = if terms.limits.any() { Playlist::of(terms.path) } else { None };
-    let (response, outcome) = match found {
-        Found::Stored(stored, outcome) => match playlist.filter(|_| stored.status == StatusCode::OK) {
-            Some(kind) => (deliver_cut(terms, kind, &stored.headers, &stored.body, outcome)?, outcome),
-            None => (deliver_stored(terms, &stored, outcome)?, outcome),
+    match found {
+        Found::Stored(stored, decision) => match playlist {
+            Some(kind) if stored.status == StatusCode::OK => {
+                let text = if stored.sliced().is_none() { &stored.body } else { return Err(Refusal::TooLarge.into()) };
+                Ok((deliver_cut(terms, kind, &stored.headers, text, decision)?, decision.outcome))
+            }
+            _ => deliver_stored(terms, &stored, decision).await,
         },
-        Found::Live { head, freshness, reader, outcome } => {
-            match playlist.filter(|_| head.status == StatusCode::OK) {
-                Some(kind) => {
+        Found::Live { head, freshness, reader, decision } => {
+            refuse_coding(terms, &head.headers)?;
+            match playlist {
+                Some(kind) if head.status == StatusCode::OK => {
                     let text = collect(reader).await?;
-                    (deliver_cut(terms, kind, &head.headers, &text, outcome)?, outcome)
+                    Ok((deliver_cut(terms, kind, &head.headers, &text, decision)?, decision.outcome))
                 }
-                None => {
-                    let base = terms.block(&head.headers, head.length, outcome);
+                // A part of a playlist can't be cut.
+                Some(_) if head.status == StatusCode::PARTIAL_CONTENT => Err(Refusal::BrokenOff.into()),
+                _ => {
+                    let ttl = freshness.as_ref().map(|freshness| freshness.left(terms.now_ms));
+                    let mut base = terms.block(&head.headers, head.length);
+                    base.insert(CACHE_STATUS, decision.cache_status(head.status, ttl));
                     let age = freshness.as_ref().map(|freshness| freshness.age(terms.now_ms));
-                    let source = Source::Live(reader);
-                    (terms.answer(base, head.status, head.length, age, source)?, outcome)
+                    let response = terms.answer(base, head.status, head.length, age, Source::Live(reader))?;
+                    Ok((response, decision.outcome))
                 }
             }
         }
-    };
-    Ok((response, outcome))
+    }
 }
 
-fn deliver_stored(terms: &Terms<'_>, stored: &Arc<Stored>, outcome: CacheOutcome) -> Result<Response<Body>, Refusal> {
-    let length = stored.body.len() as u64;
-    let mut block =
-        stored.prepared.get_or_init(|| terms.block(&stored.headers, Some(length), CacheOutcome::Hit)).clone();
-    if outcome != CacheOutcome::Hit {
-        block.insert(CACHE_STATUS, HeaderValue::from_static(outcome.cache_status()));
+async fn deliver_stored(
+    terms: &Terms<'_>,
+    stored: &Arc<Stored>,
+    decision: Decision,
+) -> Result<(Response<Body>, CacheOutcome), Undelivered> {
+    let length = stored.length();
+    let mut block = stored
+        .prepared
+        .get_or_init(|| {
+            let mut block = terms.block(&stored.headers, Some(length));
+            block.insert(CACHE_STATUS, Decision::HIT.cache_status(stored.status, None));
+            block
+        })
+        .clone();
+    let explain = |decision: Decision| decision.cache_status(stored.status, Some(stored.freshness.left(terms.now_ms)));
+    if decision.outcome != CacheOutcome::Hit {
+        block.insert(CACHE_STATUS, explain(decision));
     }
-    let age = stored.freshness.age(terms.now_ms);
-    terms.answer(block, stored.status, Some(length), Some(age), Source::Stored(stored.body.clone()))
+    let age = Some(stored.freshness.age(terms.now_ms));
+    let status = stored.status;
+    if stored.sliced().is_none() {
+        let source = Source::Stored(stored.body.clone());
+        return Ok((terms.answer(block, status, Some(length), age, source)?, decision.outcome));
+    }
+    let mut response = terms.answer(block, status, Some(length), age, Source::Sliced(Arc::clone(stored)))?;
+    match response.body_mut().prime().await {
+        Ok(Some(Opened::Fetched)) if decision.outcome == CacheOutcome::Hit => {
+            let decision = Decision { outcome: CacheOutcome::Partial, ..decision };
+            response.headers_mut().insert(CACHE_STATUS, explain(decision));
+            Ok((response, decision.outcome))
+        }
+        Ok(_) => Ok((response, decision.outcome)),
+        Err(ReadError::Outdated) => Err(Undelivered::Outdated),
+        Err(ReadError::Failed(cause)) => Err(Refusal::Upstream(cause).into()),
+        Err(_) => Err(Refusal::BrokenOff.into()),
+    }
+}
+
+/// An origin that codes what it was asked for plainly is passed on to those alone who take it (RFC 9110, section 12.5.3).
+fn refuse_coding(terms: &Terms<'_>, headers: &HeaderMap) -> Result<(), Refusal> {
+    let taken = |coding: &str| fields::takes_coding(terms.request, coding);
+    if fields::values(headers, &header::CONTENT_ENCODING).flat_map(fields::list).all(taken) {
+        Ok(())
+    } else {
+        Err(Refusal::BrokenOff)
+    }
 }
 
 /// Where the bytes come from.
 enum Source {
     Stored(Bytes),
     Live(Reader<FetchError>),
+    Sliced(Arc<Stored>),
 }
 
 impl Source {
-    fn whole(self, length: Option<u64>) -> Body {
-        match self {
-            Self::Stored(bytes) => Body::from(bytes),
-            Self::Live(reader) => Body::live(Live { reader, skip: 0, left: length }),
+    fn whole(self, terms: &Terms<'_>, length: Option<u64>) -> Body {
+        match (self, length.and_then(|length| length.checked_sub(1))) {
+            (Self::Stored(bytes), _) => Body::from(bytes),
+            (Self::Live(reader), _) => Body::live(Live { reader, skip: 0, left: length }),
+            (sliced @ Self::Sliced(_), Some(last)) => sliced.span(terms, range::Span { first: 0, last }),
+            (Self::Sliced(_), None) => Body::empty(),
         }
     }
 
-    fn span(self, span: range::Span) -> Body {
+    fn span(self, terms: &Terms<'_>, span: range::Span) -> Body {
         match self {
             Self::Stored(bytes) => Body::from(slice(&bytes, span)),
             Self::Live(reader) => Body::live(Live { reader, skip: span.first, left: Some(span.length()) }),
+            sliced @ Self::Sliced(_) => sliced.parts(terms, VecDeque::from([Part::Span(span)])),
+        }
+    }
+
+    /// Several parts, of what is stored.
+    fn parts(self, terms: &Terms<'_>, parts: VecDeque<Part>) -> Body {
+        match self {
+            Self::Stored(bytes) => {
+                let cut = |part| match part {
+                    Part::Bytes(own) => own,
+                    Part::Span(span) => slice(&bytes, span),
+                };
+                Body::parts(parts.into_iter().map(cut).collect())
+            }
+            Self::Sliced(stored) => {
+                Body::sliced(Slices::new(terms.fetcher.clone(), (terms.wanted)(), stored, parts))
+            }
+            Self::Live(_) => Body::empty(),
         }
     }
 }
 
 impl Terms<'_> {
     /// The header block of a whole answer, but for its age and what goes by the page that asks.
-    fn block(&self, stored: &HeaderMap, length: Option<u64>, outcome: CacheOutcome) -> HeaderMap {
+    fn block(&self, stored: &HeaderMap, length: Option<u64>) -> HeaderMap {
         // Room for what is added, here and for each answer, so that no block grows when it is copied.
         let mut block = HeaderMap::with_capacity(stored.len() + 8);
         block.extend(stored.clone());
@@ -110,7 +192,6 @@ impl Terms<'_> {
             block.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
             block.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
         }
-        block.insert(CACHE_STATUS, HeaderValue::from_static(outcome.cache_status()));
         if self.cors.is_uniform() && self.marks_cors() {
             self.cors.uniform(&mut block);
         }
@@ -137,8 +218,8 @@ impl Terms<'_> {
         if !self.cors.is_uniform() && self.marks_cors() {
             self.cors.mark(self.request, &mut block);
         }
-        let mut answer = Answer { status, block, body: Wanted::Whole };
-        if status == StatusCode::OK {
+        let mut answer = Answer { status, block, body: Sent::Whole };
+        if matches!(status, StatusCode::OK | StatusCode::PARTIAL_CONTENT) {
             self.conditions(&mut answer)?;
             if answer.status == StatusCode::OK
                 && let (Some(length), Some(field)) = (length, self.request.get(header::RANGE))
@@ -148,9 +229,9 @@ impl Terms<'_> {
         }
         let body = match (self.method, answer.body, answer.status) {
             (&Method::HEAD, _, _) | (_, _, StatusCode::NOT_MODIFIED) => Body::empty(),
-            (_, Wanted::Span(span), _) => source.span(span),
-            (_, Wanted::Parts(parts), _) => Body::parts(parts),
-            (_, Wanted::Whole, _) => source.whole(length),
+            (_, Sent::Span(span), _) => source.span(self, span),
+            (_, Sent::Parts(parts), _) => source.parts(self, parts),
+            (_, Sent::Whole, _) => source.whole(self, length),
         };
         let mut response = Response::new(body);
         *response.status_mut() = answer.status;
@@ -188,10 +269,10 @@ impl Terms<'_> {
                     answer.status = StatusCode::PARTIAL_CONTENT;
                     answer.block.insert(header::CONTENT_RANGE, content_range);
                     answer.block.insert(header::CONTENT_LENGTH, HeaderValue::from(span.length()));
-                    answer.body = Wanted::Span(*span);
-                } else if let Source::Stored(bytes) = source {
+                    answer.body = Sent::Span(*span);
+                } else if !matches!(source, Source::Live(_)) {
                     // While it is on its way a request for several ranges is answered with the whole, as it may be.
-                    several(&mut answer, bytes, &spans);
+                    several(&mut answer, length, &spans);
                 }
             }
             Ok(range::Wanted::Whole) | Err(_) => {}
@@ -204,35 +285,36 @@ impl Terms<'_> {
 struct Answer {
     status: StatusCode,
     block: HeaderMap,
-    body: Wanted,
+    body: Sent,
 }
 
 /// What of the body is sent.
-enum Wanted {
+enum Sent {
     Whole,
     Span(range::Span),
-    Parts(VecDeque<Bytes>),
+    Parts(VecDeque<Part>),
 }
 
 /// `multipart/byteranges` (RFC 9110, section 14.6).
-fn several(answer: &mut Answer, bytes: &Bytes, spans: &[range::Span]) {
+fn several(answer: &mut Answer, whole: u64, spans: &[range::Span]) {
     let boundary = format!("lyceum-{:032x}", u128::from_be_bytes(crate::ids::random_bytes()));
     let kind = answer.block.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).map(str::to_owned);
     let kind = kind.map(|kind| format!("Content-Type: {kind}\r\n")).unwrap_or_default();
     let mut parts = VecDeque::with_capacity(spans.len() * 2 + 1);
     for (n, span) in spans.iter().enumerate() {
         let lead = if n == 0 { "" } else { "\r\n" };
-        let range = span.content_range(bytes.len() as u64);
-        parts.push_back(Bytes::from(format!("{lead}--{boundary}\r\n{kind}Content-Range: {range}\r\n\r\n")));
-        parts.push_back(slice(bytes, *span));
+        let range = span.content_range(whole);
+        let head = format!("{lead}--{boundary}\r\n{kind}Content-Range: {range}\r\n\r\n");
+        parts.push_back(Part::Bytes(Bytes::from(head)));
+        parts.push_back(Part::Span(*span));
     }
-    parts.push_back(Bytes::from(format!("\r\n--{boundary}--\r\n")));
-    let length: usize = parts.iter().map(Bytes::len).sum();
+    parts.push_back(Part::Bytes(Bytes::from(format!("\r\n--{boundary}--\r\n"))));
+    let length = parts.iter().map(Part::length).fold(0, u64::saturating_add);
     if let Ok(kind) = HeaderValue::try_from(format!("multipart/byteranges; boundary={boundary}")) {
         answer.status = StatusCode::PARTIAL_CONTENT;
         answer.block.insert(header::CONTENT_TYPE, kind);
         answer.block.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
-        answer.body = Wanted::Parts(parts);
+        answer.body = Sent::Parts(parts);
     }
 }
 
@@ -274,12 +356,13 @@ fn deliver_cut(
     kind: Playlist,
     headers: &HeaderMap,
     text: &[u8],
-    outcome: CacheOutcome,
+    decision: Decision,
 ) -> Result<Response<Body>, Refusal> {
     let text = std::str::from_utf8(text).map_err(|_| Refusal::BrokenOff)?;
     let bytes = Bytes::from(cut::cut(kind, text, terms.limits));
     let length = bytes.len() as u64;
-    let mut block = terms.block(headers, Some(length), outcome);
+    let mut block = terms.block(headers, Some(length));
+    block.insert(CACHE_STATUS, decision.cache_status(StatusCode::OK, None));
     let tag = format!("\"cut-{:016x}\"", crate::upstream::stable_hash(&bytes));
     block.remove(header::LAST_MODIFIED);
     if let Ok(tag) = HeaderValue::try_from(tag) {

@@ -6,74 +6,10 @@ use std::time::Duration;
 use http::StatusCode;
 use prometheus::{Histogram, IntCounter, IntCounterVec, Registry};
 
+use super::decision::CacheOutcome;
 use super::error::Refusal;
 use crate::telemetry;
 use crate::token::Denied;
-
-/// What the cache had to do with an answer: log field, metric label, and `Cache-Status` member.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum CacheOutcome {
-    /// Answered from memory.
-    Hit,
-    /// Answered from memory while it is brought up to date.
-    Stale,
-    /// Answered from memory because the origin failed.
-    StaleOnError,
-    /// Answered from memory after the origin said that it still holds.
-    Revalidated,
-    /// Fetched.
-    Miss,
-    /// Fetched by another request at the same time.
-    Collapsed,
-    /// Fetched, and not to be stored.
-    Pass,
-    /// The cache was not asked: refusals, redirects, preflights, reports.
-    None,
-}
-
-impl CacheOutcome {
-    pub(super) const ALL: [Self; 8] = [
-        Self::Hit,
-        Self::Stale,
-        Self::StaleOnError,
-        Self::Revalidated,
-        Self::Miss,
-        Self::Collapsed,
-        Self::Pass,
-        Self::None,
-    ];
-
-    pub(super) fn name(self) -> &'static str {
-        match self {
-            Self::Hit => "hit",
-            Self::Stale => "stale",
-            Self::StaleOnError => "stale_on_error",
-            Self::Revalidated => "revalidated",
-            Self::Miss => "miss",
-            Self::Collapsed => "join",
-            Self::Pass => "pass",
-            Self::None => "none",
-        }
-    }
-
-    /// RFC 9211, section 2.
-    pub(super) fn cache_status(self) -> &'static str {
-        match self {
-            Self::Hit => "lyceum; hit",
-            Self::Stale => "lyceum; hit; detail=stale-while-revalidate",
-            Self::StaleOnError => "lyceum; fwd=stale; detail=stale-if-error",
-            Self::Revalidated => "lyceum; fwd=stale; fwd-status=304",
-            Self::Miss => "lyceum; fwd=uri-miss; stored",
-            Self::Collapsed => "lyceum; fwd=uri-miss; collapsed",
-            Self::Pass => "lyceum; fwd=uri-miss",
-            Self::None => "lyceum; fwd=bypass",
-        }
-    }
-
-    fn index(self) -> usize {
-        Self::ALL.iter().position(|outcome| *outcome == self).unwrap_or(0)
-    }
-}
 
 /// Statuses with a kept handle; others are looked up.
 const STATUSES: [u16; 6] = [200, 206, 304, 403, 404, 204];

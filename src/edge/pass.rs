@@ -6,13 +6,17 @@ use http::header::{self, HeaderMap, HeaderValue};
 use http::{Method, Response};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
+use url::Url;
 
 use super::Inner;
 use super::body::{Body, Live};
+use super::deliver::CACHE_STATUS;
 use super::error::Refusal;
 use super::locate::Located;
-use super::metrics::CacheOutcome;
+use super::decision::{CacheOutcome, Decision, Forward};
 use super::route::Route;
+use super::locate::host;
+use super::serve::{key_for, key_of};
 use crate::cache::{Head, Plan, Purge, Target, Vary};
 use crate::semantics::fields;
 use crate::upstream::{Outgoing, stable_hash};
@@ -57,14 +61,13 @@ impl Inner {
         // RFC 9111, section 4.4: an unsafe method that succeeded takes along what is stored.
         let status = answer.head.status;
         if !head.method.is_safe() && (status.is_success() || status.is_redirection()) {
-            let key = super::serve::key_of(route, located, head);
-            self.fetcher.cache.purge(&Purge { target: Target::Key(key.as_ref().into()), soft: false });
+            self.invalidate(route, located, head, &answer.head.headers);
         }
         let mut headers = std::mem::take(&mut answer.head.headers);
         fields::strip_hop_by_hop(&mut headers);
         let length = fields::single(&headers, &header::CONTENT_LENGTH).and_then(|text| text.parse().ok());
         let (mut writer, reader) = self.fetcher.cache.apart();
-        writer.begin(Head { status, headers: headers.clone(), length, vary: Vary::default() }, Plan::Pass);
+        writer.begin(Head { status, headers: headers.clone(), length, vary: Vary::default() }, Plan::Pass { why: "method" });
         let guard = self.fetcher.shutdown.guard();
         tokio::spawn(async move {
             loop {
@@ -86,9 +89,25 @@ impl Inner {
             }
             drop(guard);
         });
+        headers.insert(CACHE_STATUS, Decision::forwarded(CacheOutcome::Pass, Forward::Method).cache_status(status, None));
         let mut response = Response::new(Body::live(Live { reader, skip: 0, left: length }));
         *response.status_mut() = status;
         *response.headers_mut() = headers;
         Ok((response, CacheOutcome::Pass))
+    }
+
+    /// Takes away what is stored of the target, and of what `Location` and `Content-Location` name on the same host.
+    fn invalidate(&self, route: &Route, located: &Located<'_>, head: &http::request::Parts, answer: &HeaderMap) {
+        let purge = |key: &str| self.fetcher.cache.purge(&Purge { target: Target::Key(key.into()), soft: false });
+        purge(&key_of(route, located, head));
+        let host = host(head);
+        let Ok(base) = Url::parse(&format!("http://{host}{}", located.path.as_str())) else { return };
+        for name in [header::LOCATION, header::CONTENT_LOCATION] {
+            let named = fields::single(answer, &name).and_then(|text| base.join(text).ok());
+            // The scheme that the client used may have been another before a load balancer: hosts are compared.
+            if let Some(named) = named.filter(|named| named.host() == base.host() && named.port() == base.port()) {
+                purge(&key_for(route, named.path(), named.query(), host));
+            }
+        }
     }
 }

@@ -3,6 +3,8 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use http::StatusCode;
+
 use super::StartError;
 use super::config::{self, Auth};
 use crate::semantics::path::CleanPath;
@@ -19,7 +21,9 @@ pub(super) struct Route {
     pub(super) bearer: Option<String>,
     pub(super) query: KeyQuery,
     pub(super) key_host: bool,
-    pub(super) default_life: Option<u32>,
+    /// Seconds of life for what does not say: answers, and errors.
+    default_life: Option<u32>,
+    error_life: Option<u32>,
 }
 
 /// Which query parameters are part of the key.
@@ -68,7 +72,8 @@ impl Routes {
                 bearer: route.bearer.clone(),
                 query: key_query(route.cache_key_query.as_deref(), token),
                 key_host: route.cache_key_host.unwrap_or(!token),
-                default_life: route.default_freshness.map(|span| u32::try_from(span.get().as_secs()).unwrap_or(u32::MAX)),
+                default_life: route.default_freshness.map(seconds),
+                error_life: route.error_freshness.map(seconds),
             }));
         }
         made.sort_by_key(|route| std::cmp::Reverse(route.prefix.len()));
@@ -89,6 +94,10 @@ impl Routes {
     }
 }
 
+fn seconds(span: crate::units::Span) -> u32 {
+    u32::try_from(span.get().as_secs()).unwrap_or(u32::MAX)
+}
+
 fn key_query(configured: Option<&[String]>, token: bool) -> KeyQuery {
     match configured {
         None if token => KeyQuery::Some(Vec::new()),
@@ -99,6 +108,12 @@ fn key_query(configured: Option<&[String]>, token: bool) -> KeyQuery {
 }
 
 impl Route {
+    /// Seconds of life for a response that does not say itself; none: it is not stored.
+    pub(super) fn default_life(&self, status: StatusCode) -> Option<u32> {
+        let is_error = status.is_client_error() || status.is_server_error();
+        self.error_life.filter(|_| is_error).or(self.default_life)
+    }
+
     /// The part of a query that is in the key and goes upstream; none where there is none.
     pub(super) fn key_query(&self, query: Option<&str>) -> Option<String> {
         let query = query?;

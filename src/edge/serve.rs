@@ -12,11 +12,11 @@ use super::Inner;
 use super::body::{Body, Watch};
 use super::config::Auth;
 use super::cut::{self, Playlist};
-use super::deliver::{Terms, deliver};
+use super::decision::CacheOutcome;
+use super::deliver::{Terms, Undelivered, deliver};
 use super::error::Refusal;
 use super::fetch::{NotFound, Wanted};
 use super::locate::{self, Located, Place, What};
-use super::metrics::CacheOutcome;
 use super::route::Route;
 use crate::cache::ReadError;
 use crate::front::Peer;
@@ -24,6 +24,9 @@ use crate::semantics::cache_control::Directives;
 use crate::semantics::cmcd;
 use crate::time::monotonic;
 use crate::token::Grant;
+
+/// How often a large response is looked for again that changed at the origin between two of its slices.
+const TRIES: usize = 3;
 
 /// What is known of a request when its answer begins.
 #[derive(Debug, Default)]
@@ -116,24 +119,28 @@ impl Inner {
         let wanted = || wanted(route, &located, head, key.to_string());
         // A player's reload does not reach the origin; on open routes the client's directives count.
         let demands = (route.auth == Auth::None).then(|| demands(&head.headers));
-        let found =
-            self.fetcher.find(wanted, &key, &head.headers, demands.as_ref()).await.map_err(|error| match error {
-                NotFound::OnlyIfCached => Refusal::OnlyIfCached,
-                NotFound::Failed(ReadError::Failed(cause)) => Refusal::Upstream(cause),
-                NotFound::Failed(_) => Refusal::BrokenOff,
-            })?;
+        for _ in 0..TRIES {
+            let found = self.fetcher.find(wanted, &key, &head.headers, demands.as_ref()).await.map_err(of_search)?;
 
-        // Deliver; `serve` records.
-        let terms = Terms {
-            method: &head.method,
-            request: &head.headers,
-            route,
-            cors: &self.cors,
-            path: located.path.as_str(),
-            limits,
-            now_ms: self.clock.unix_millis(),
-        };
-        deliver(&terms, found).await
+            // Deliver; `serve` records.
+            let terms = Terms {
+                method: &head.method,
+                request: &head.headers,
+                route,
+                cors: &self.cors,
+                path: located.path.as_str(),
+                limits,
+                now_ms: self.clock.unix_millis(),
+                fetcher: &self.fetcher,
+                wanted: &wanted,
+            };
+            match deliver(&terms, found).await {
+                Ok(answered) => return Ok(answered),
+                Err(Undelivered::Refused(refusal)) => return Err(refusal),
+                Err(Undelivered::Outdated) => {}
+            }
+        }
+        Err(Refusal::BrokenOff)
     }
 
     async fn authorize(
@@ -194,6 +201,14 @@ impl Inner {
         response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         self.cors.mark(&head.headers, response.headers_mut());
         Ok((response, CacheOutcome::None))
+    }
+}
+
+fn of_search(error: NotFound) -> Refusal {
+    match error {
+        NotFound::OnlyIfCached => Refusal::OnlyIfCached,
+        NotFound::Failed(ReadError::Failed(cause)) => Refusal::Upstream(cause),
+        NotFound::Failed(_) => Refusal::BrokenOff,
     }
 }
 
@@ -272,8 +287,12 @@ fn redirect(token: &str, located: &Located<'_>) -> Response<Body> {
 
 /// The key: the path, with the query and the host where the route says so. Most are the path alone.
 pub(super) fn key_of<'a>(route: &Route, located: &Located<'a>, head: &http::request::Parts) -> Cow<'a, str> {
-    let path = located.path.as_str();
-    let query = route.key_query(located.query);
+    key_for(route, located.path.as_str(), located.query, locate::host(head))
+}
+
+/// The key of another path of the same route.
+pub(super) fn key_for<'a>(route: &Route, path: &'a str, query: Option<&str>, host: &str) -> Cow<'a, str> {
+    let query = route.key_query(query);
     if query.is_none() && !route.key_host {
         return Cow::Borrowed(path);
     }
@@ -285,7 +304,7 @@ pub(super) fn key_of<'a>(route: &Route, located: &Located<'a>, head: &http::requ
     if route.key_host {
         // A space stands in no path and no query.
         key.push(' ');
-        key.push_str(&locate::host(head).to_ascii_lowercase());
+        key.push_str(&host.to_ascii_lowercase());
     }
     Cow::Owned(key)
 }
@@ -315,5 +334,9 @@ fn wanted(route: &Arc<Route>, located: &Located<'_>, head: &http::request::Parts
     }
     headers.insert(header::VIA, HeaderValue::from_static("1.1 lyceum"));
     let authorized = headers.contains_key(header::AUTHORIZATION);
-    Wanted { route: Arc::clone(route), key, target, headers, authorized }
+    // A playlist may have to be cut, which takes the whole of it.
+    let in_parts = head.method == Method::GET && Playlist::of(located.path.as_str()).is_none();
+    let field = |name| head.headers.get(name).filter(|_| in_parts).cloned();
+    let (range, if_range) = (field(header::RANGE), field(header::IF_RANGE));
+    Wanted { route: Arc::clone(route), key, target, headers, authorized, range, if_range }
 }

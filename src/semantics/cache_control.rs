@@ -61,7 +61,9 @@ impl Directives {
         let well_formed = headers.get_all(&CDN_CACHE_CONTROL).iter().all(|value| {
             value.to_str().is_ok_and(|text| fields::list(text).all(is_dictionary_member))
         });
-        well_formed.then(|| Self::read(headers, &CDN_CACHE_CONTROL))
+        // One that is empty or can't be read is passed over (RFC 9213, section 2.1).
+        let says_something = fields::values(headers, &CDN_CACHE_CONTROL).flat_map(fields::list).next().is_some();
+        (well_formed && says_something).then(|| Self::read(headers, &CDN_CACHE_CONTROL))
     }
 
     fn read(headers: &HeaderMap, name: &HeaderName) -> Self {
@@ -190,7 +192,7 @@ mod tests {
         };
         assert_eq!(targeted("max-age=60").unwrap().max_age, Some(60));
         assert!(targeted("no-store").unwrap().no_store);
-        for bad in ["Max-Age=60", "max-age = 60", "max-age=", "=5", "ä"] {
+        for bad in ["Max-Age=60", "max-age = 60", "max-age=", "=5", "ä", "", " , "] {
             assert_eq!(targeted(bad), None, "{bad}");
         }
         assert_eq!(Directives::targeted(&HeaderMap::new()), None);

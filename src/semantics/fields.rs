@@ -72,6 +72,25 @@ pub fn normalised(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
     Some(members.join(","))
 }
 
+/// Whether a request takes a content coding: it names it, or says nothing of codings (RFC 9110, section 12.5.3).
+pub fn takes_coding(request: &HeaderMap, coding: &str) -> bool {
+    if !request.contains_key(header::ACCEPT_ENCODING) || coding.eq_ignore_ascii_case("identity") {
+        return true;
+    }
+    let mut any = false;
+    for member in values(request, &header::ACCEPT_ENCODING).flat_map(list) {
+        let mut parts = member.split(';').map(|part| part.trim_matches([' ', '\t']));
+        let name = parts.next().unwrap_or_default();
+        let weight = parts.find_map(|part| part.strip_prefix("q=").or_else(|| part.strip_prefix("Q=")));
+        let wanted = weight.is_none_or(|weight| weight.bytes().any(|digit| (b'1'..=b'9').contains(&digit)));
+        if name.eq_ignore_ascii_case(coding) {
+            return wanted;
+        }
+        any |= name == "*" && wanted;
+    }
+    any
+}
+
 /// Seconds since the epoch of an HTTP date in any of the three forms (RFC 9110, section 5.6.7).
 pub fn date(text: &str) -> Option<i64> {
     let time = httpdate::parse_http_date(text.trim()).ok()?;
@@ -144,6 +163,16 @@ mod tests {
         let mut left: Vec<_> = headers.keys().map(HeaderName::as_str).collect();
         left.sort_unstable();
         assert_eq!(left, ["content-length", "etag"]);
+    }
+
+    #[test]
+    fn codings_are_taken_as_named() {
+        let takes = |value: &'static str| {
+            let request = HeaderMap::from_iter([(header::ACCEPT_ENCODING, HeaderValue::from_static(value))]);
+            takes_coding(&request, "gzip")
+        };
+        assert!(takes("gzip") && takes("br, GZIP;q=0.5") && takes("*") && takes_coding(&HeaderMap::new(), "gzip"));
+        assert!(!takes("identity") && !takes("gzip;q=0, *") && !takes("*;q=0.0") && !takes(""));
     }
 
     #[test]

@@ -25,6 +25,8 @@ pub enum NotStored {
     VaryAny,
     /// It sets a cookie: for one user, whatever else it says.
     SetCookie,
+    /// Its content is coded in a way that was not asked for.
+    Coding,
 }
 
 impl NotStored {
@@ -39,6 +41,7 @@ impl NotStored {
             Self::NoFreshness => "no_freshness",
             Self::VaryAny => "vary_any",
             Self::SetCookie => "set_cookie",
+            Self::Coding => "content_coding",
         }
     }
 }

@@ -68,6 +68,38 @@ pub fn wanted(field: &str, length: u64) -> Wanted {
     Wanted::Spans(spans)
 }
 
+/// The first byte that a `Range` field asks for, as far as it can be told without a length: a suffix begins at 0. None
+/// where the field is to be passed over.
+pub fn first_byte(field: &str) -> Option<u64> {
+    let (unit, set) = field.split_once('=')?;
+    if !unit.trim().eq_ignore_ascii_case("bytes") {
+        return None;
+    }
+    let specs = set.split(',').map(|s| s.trim_matches([' ', '\t'])).filter(|s| !s.is_empty());
+    let firsts: Result<Vec<u64>, Malformed> = specs
+        .map(|spec| {
+            let (first, last) = spec.split_once('-').ok_or(Malformed)?;
+            match (first.is_empty(), last.is_empty()) {
+                (true, _) => position(last).map(|_| 0),
+                (false, true) => position(first),
+                (false, false) => position(last).and_then(|_| position(first)),
+            }
+        })
+        .collect();
+    firsts.ok()?.into_iter().min()
+}
+
+/// Reads a `Content-Range` of bytes whose whole length is known (section 14.4).
+pub fn content_range(field: &str) -> Option<(Span, u64)> {
+    let (unit, rest) = field.split_once(' ')?;
+    let (range, total) = rest.split_once('/')?;
+    let (first, last) = range.split_once('-')?;
+    let digits = |text: &str| text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse::<u64>().ok()).flatten();
+    let (span, total) = (Span { first: digits(first)?, last: digits(last)? }, digits(total)?);
+    let sound = unit.eq_ignore_ascii_case("bytes") && span.first <= span.last && span.last < total;
+    sound.then_some((span, total))
+}
+
 struct Malformed;
 
 fn span(spec: &str, length: u64) -> Result<Option<Span>, Malformed> {
@@ -139,6 +171,25 @@ mod tests {
         assert_eq!(wanted("bytes=-1", 0), Wanted::Unsatisfiable);
         let many = (0..17).map(|n| format!("{}-{}", n * 2, n * 2)).collect::<Vec<_>>().join(",");
         assert_eq!(wanted(&format!("bytes={many}"), 100), Wanted::Whole);
+    }
+
+    #[test]
+    fn what_a_part_says_of_itself() {
+        assert_eq!(content_range("bytes 0-9/100"), Some((Span { first: 0, last: 9 }, 100)));
+        for bad in ["bytes 0-9/*", "bytes */100", "bytes 9-0/100", "bytes 0-100/100", "items 0-9/100", "bytes 0-9", "bytes +0-9/100", ""] {
+            assert_eq!(content_range(bad), None, "{bad}");
+        }
+        for (field, first) in [
+            ("bytes=5-9", Some(5)),
+            ("bytes=5-", Some(5)),
+            ("bytes=-5", Some(0)),
+            ("bytes=50-60, 5-9", Some(5)),
+            ("bytes=x-9", None),
+            ("bytes=", None),
+            ("lines=5-9", None),
+        ] {
+            assert_eq!(first_byte(field), first, "{field}");
+        }
     }
 
     proptest! {

@@ -128,11 +128,11 @@ async fn purges_by_url_prefix_and_tag() {
     let path = format!("/t/{}/v/a/x.m4s", edge.token());
     let purge = async |order: &str| send(&admin, Method::POST, "/purge", &[("content-type", "application/json")], order).await;
     for (order, then) in [
-        (r#"{"url": "/v/a/x.m4s"}"#, "lyceum; fwd=uri-miss; stored"),
-        (r#"{"url": "https://edge.example/v/a/x.m4s"}"#, "lyceum; fwd=uri-miss; stored"),
-        (r#"{"prefix": "/v/a/"}"#, "lyceum; fwd=uri-miss; stored"),
-        (r#"{"tag": "lesson-a"}"#, "lyceum; fwd=uri-miss; stored"),
-        (r#"{"tag": "v1", "soft": true}"#, "lyceum; fwd=uri-miss; stored"),
+        (r#"{"url": "/v/a/x.m4s"}"#, "lyceum; fwd=uri-miss; fwd-status=200; stored; ttl=31536000"),
+        (r#"{"url": "https://edge.example/v/a/x.m4s"}"#, "lyceum; fwd=uri-miss; fwd-status=200; stored; ttl=31536000"),
+        (r#"{"prefix": "/v/a/"}"#, "lyceum; fwd=uri-miss; fwd-status=200; stored; ttl=31536000"),
+        (r#"{"tag": "lesson-a"}"#, "lyceum; fwd=uri-miss; fwd-status=200; stored; ttl=31536000"),
+        (r#"{"tag": "v1", "soft": true}"#, "lyceum; fwd=stale; fwd-status=200; stored; ttl=31536000"),
         (r#"{"tag": "other"}"#, "lyceum; hit"),
     ] {
         edge.get(&path).await;

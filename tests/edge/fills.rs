@@ -54,7 +54,7 @@ async fn a_late_reader_starts_at_the_beginning_while_the_fill_goes_on() {
     let first = early.body_mut().frame().await.unwrap().unwrap().into_data().unwrap();
     assert_eq!(first, "first half");
     let mut late = begin(&edge.url, Method::GET, &path, &[], "").await;
-    assert_eq!(late.headers()["cache-status"], "lyceum; fwd=uri-miss; collapsed");
+    assert_eq!(late.headers()["cache-status"], "lyceum; fwd=uri-miss; collapsed; ttl=31536000");
     let first = late.body_mut().frame().await.unwrap().unwrap().into_data().unwrap();
     assert_eq!(first, "first half", "before the rest has come");
     go.notify_waiters();
@@ -107,7 +107,7 @@ async fn a_body_that_breaks_off_goes_on_from_another_origin() {
         move |seen: &Seen| match seen.field("range") {
             None => Reply::head(body.len(), &fields).bytes(&body[..20_000]).then(Step::Break),
             Some(range) => {
-                let from: usize = range.trim_start_matches("bytes=").trim_end_matches('-').parse().unwrap();
+                let from: usize = range.trim_start_matches("bytes=").split('-').next().unwrap().parse().unwrap();
                 assert_eq!(seen.field("if-match"), Some("\"one\""));
                 let content_range = format!("bytes {from}-{}/{}", body.len() - 1, body.len());
                 Reply::new(206, &[fields[0], fields[1], ("content-range", &content_range)], &body[from..])
@@ -172,7 +172,7 @@ async fn stale_is_served_while_revalidated_and_on_errors_and_then_an_error() {
     assert_eq!(edge.get(&path).await.field("cache-status"), "lyceum; hit", "renewed beside");
 
     edge.clock.advance(Duration::from_secs(30));
-    assert_eq!(edge.get(&path).await.field("cache-status"), "lyceum; fwd=stale; fwd-status=304");
+    assert_eq!(edge.get(&path).await.field("cache-status"), "lyceum; fwd=stale; fwd-status=304; ttl=10");
     origin.now(|_| Reply::new(503, &[], "no"));
     edge.clock.advance(Duration::from_secs(30));
     let answer = edge.get(&path).await;

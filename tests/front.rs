@@ -8,11 +8,18 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::Full;
-use hyper::body::Incoming;
-use lyceum::front::{Front, Handler, Limits, Listen, Peer, Shutdown, TlsFiles};
+use lyceum::front::{Front, Handler, Limits, Listen, Peer, Refused, RequestBody, Shutdown, TlsFiles, problem};
 use lyceum::time::monotonic;
 use lyceum::units::Span;
 use tokio::sync::Notify;
+
+#[path = "front/hostile.rs"]
+mod hostile;
+#[path = "front/listeners.rs"]
+mod listeners;
+
+/// The length of `/big`: more than the kernel holds for a client that does not read.
+const BIG: usize = 32 << 20;
 
 /// Says how it was asked; `/slow` answers only when it is let go.
 #[derive(Clone, Default)]
@@ -24,13 +31,22 @@ struct Echo {
 impl Handler for Echo {
     type Body = Full<Bytes>;
 
-    async fn call(&self, peer: Peer, request: Request<Incoming>) -> Response<Full<Bytes>> {
+    async fn call(&self, peer: Peer, request: Request<RequestBody>) -> Response<Full<Bytes>> {
         if request.uri().path() == "/slow" {
             self.asked.notify_one();
             self.go.notified().await;
         }
-        let text = format!("{:?} tls={} {}\n", request.version(), peer.tls, request.uri().path());
+        if request.uri().path() == "/big" {
+            return Response::new(Full::new(Bytes::from(vec![b'x'; BIG])));
+        }
+        let text = format!("{:?} tls={} {} {}\n", request.version(), peer.tls, peer.address.ip(), request.uri().path());
         Response::new(Full::new(Bytes::from(text)))
+    }
+
+    fn refuse(&self, _request: &http::request::Parts, refused: Refused) -> Response<Full<Bytes>> {
+        let mut response: Response<Full<Bytes>> = problem::response(refused.status(), refused.code(), &refused.to_string());
+        response.headers_mut().insert("retry-after", refused.retry_after().into());
+        response
     }
 }
 
@@ -40,21 +56,59 @@ struct Served {
     shutdown: Shutdown,
     done: tokio::task::JoinHandle<()>,
     echo: Echo,
+    registry: prometheus::Registry,
+}
+
+impl Served {
+    fn metric(&self, line: &str) -> f64 {
+        let text = String::from_utf8(lyceum::telemetry::render(&self.registry)).expect("metrics are text");
+        let value = text.lines().find_map(|found| found.strip_prefix(line)?.trim().parse().ok());
+        value.unwrap_or_else(|| panic!("no {line} in {text}"))
+    }
+
+    async fn until(&self, what: &str, done: impl Fn(&Self) -> bool) {
+        let start = monotonic();
+        while !done(self) {
+            assert!(start.elapsed() < Duration::from_secs(10), "{what}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Waits until something has been ended by `limit`.
+    async fn counted(&self, limit: &str) {
+        let line = format!("lyceum_front_ended_total{{limit=\"{limit}\"}}");
+        self.until(&line, |served| served.metric(&line) > 0.0).await;
+    }
+
+    /// Waits until no connection is left.
+    async fn none_left(&self) {
+        self.until("no connection is left", |served| served.metric("lyceum_front_connections") == 0.0).await;
+    }
 }
 
 /// A free port with every other setting as it is by default.
 fn listen(tls: Option<TlsFiles>) -> Listen {
     let plain = serde_json::from_value(serde_json::json!({ "address": "127.0.0.1:0" })).expect("a listener");
-    Listen { tls, ..plain }
+    Listen { tls: tls.map(Into::into), ..plain }
 }
 
 fn serve(limits: Limits, tls: Option<TlsFiles>) -> Served {
-    let front = Front::bind(&[listen(tls)], &limits, &prometheus::Registry::new()).expect("a free port");
+    bind(listen(tls), limits)
+}
+
+/// A listener as a configuration would have it.
+fn serve_as(listen: serde_json::Value, limits: Limits) -> Served {
+    bind(serde_json::from_value(listen).expect("a listener"), limits)
+}
+
+fn bind(listen: Listen, limits: Limits) -> Served {
+    let registry = prometheus::Registry::new();
+    let front = Front::bind(&[listen], &limits, &registry).expect("a free port");
     let url = front.urls().remove(0);
     let address = url.rsplit('/').next().expect("an address").parse().expect("an address");
     let (shutdown, echo) = (Shutdown::new(), Echo::default());
     let done = tokio::spawn(front.serve(echo.clone(), shutdown.clone()));
-    Served { address, url, shutdown, done, echo }
+    Served { address, url, shutdown, done, echo, registry }
 }
 
 async fn curl(arguments: &[&str]) -> String {
@@ -77,7 +131,11 @@ async fn raw(address: SocketAddr, bytes: &'static [u8]) -> String {
 }
 
 fn certificate(folder: &std::path::Path) -> TlsFiles {
-    let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).expect("a certificate");
+    named_certificate(folder, "localhost")
+}
+
+fn named_certificate(folder: &std::path::Path, name: &str) -> TlsFiles {
+    let made = rcgen::generate_simple_self_signed(vec![name.to_owned()]).expect("a certificate");
     let files = TlsFiles { cert: folder.join("cert.pem"), key: folder.join("key.pem") };
     std::fs::write(&files.cert, made.cert.pem()).expect("a file");
     std::fs::write(&files.key, made.signing_key.serialize_pem()).expect("a file");
@@ -87,8 +145,8 @@ fn certificate(folder: &std::path::Path) -> TlsFiles {
 #[tokio::test(flavor = "multi_thread")]
 async fn plain_listeners_speak_http_1_and_2() {
     let served = serve(Limits::default(), None);
-    assert_eq!(curl(&["--http1.1", &served.url]).await, "HTTP/1.1 tls=false /\n");
-    assert_eq!(curl(&["--http2-prior-knowledge", &served.url]).await, "HTTP/2.0 tls=false /\n");
+    assert_eq!(curl(&["--http1.1", &served.url]).await, "HTTP/1.1 tls=false 127.0.0.1 /\n");
+    assert_eq!(curl(&["--http2-prior-knowledge", &served.url]).await, "HTTP/2.0 tls=false 127.0.0.1 /\n");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -100,15 +158,15 @@ async fn encrypted_listeners_choose_by_alpn_and_take_new_certificates() {
     let reload = front.tls();
     tokio::spawn(front.serve(Echo::default(), Shutdown::new()));
     let trusted = |cert: &std::path::Path| cert.display().to_string();
-    assert_eq!(curl(&["--http2", "--cacert", &trusted(&files.cert), &url]).await, "HTTP/2.0 tls=true /\n");
-    assert_eq!(curl(&["--http1.1", "--cacert", &trusted(&files.cert), &url]).await, "HTTP/1.1 tls=true /\n");
+    assert_eq!(curl(&["--http2", "--cacert", &trusted(&files.cert), &url]).await, "HTTP/2.0 tls=true 127.0.0.1 /\n");
+    assert_eq!(curl(&["--http1.1", "--cacert", &trusted(&files.cert), &url]).await, "HTTP/1.1 tls=true 127.0.0.1 /\n");
     // A renewed certificate is in force at once; a broken one leaves what was in force.
     certificate(folder.path());
     reload.reload().expect("the new certificate is good");
-    assert_eq!(curl(&["--http2", "--cacert", &trusted(&files.cert), &url]).await, "HTTP/2.0 tls=true /\n");
+    assert_eq!(curl(&["--http2", "--cacert", &trusted(&files.cert), &url]).await, "HTTP/2.0 tls=true 127.0.0.1 /\n");
     std::fs::write(&files.key, "no key").expect("a file");
     assert!(reload.reload().is_err());
-    assert_eq!(curl(&["--http2", "--cacert", &trusted(&files.cert), &url]).await, "HTTP/2.0 tls=true /\n");
+    assert_eq!(curl(&["--http2", "--cacert", &trusted(&files.cert), &url]).await, "HTTP/2.0 tls=true 127.0.0.1 /\n");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -163,6 +221,6 @@ async fn a_drain_finishes_what_is_under_way() {
     let refused = Command::new("curl").args(["-s", &served.url]).status().expect("curl runs");
     assert!(!refused.success(), "a new connection is taken in the drain");
     served.echo.go.notify_one();
-    assert_eq!(asking.await.expect("curl ends"), "HTTP/1.1 tls=false /slow\n");
+    assert_eq!(asking.await.expect("curl ends"), "HTTP/1.1 tls=false 127.0.0.1 /slow\n");
     assert!(served.shutdown.drained(Duration::from_secs(10)).await);
 }

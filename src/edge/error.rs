@@ -6,7 +6,7 @@ use http::header::{self, HeaderValue};
 use http::{Response, StatusCode};
 
 use super::body::Body;
-use crate::front::problem;
+use crate::front::{Refused, problem};
 use crate::semantics::path::AmbiguousPath;
 use crate::token::Denied;
 use crate::upstream::{Failure, FetchError};
@@ -42,6 +42,8 @@ pub(super) enum Refusal {
     BrokenOff,
     #[error("the playlist is too large to be cut")]
     TooLarge,
+    #[error(transparent)]
+    Limit(Refused),
 }
 
 impl Refusal {
@@ -65,6 +67,7 @@ impl Refusal {
             },
             Self::BrokenOff => "origin_failed",
             Self::TooLarge => "playlist_too_large",
+            Self::Limit(refused) => refused.code(),
         }
     }
 
@@ -85,6 +88,7 @@ impl Refusal {
                 Failure::Reset | Failure::Protocol | Failure::Request => StatusCode::BAD_GATEWAY,
             },
             Self::BrokenOff | Self::TooLarge => StatusCode::BAD_GATEWAY,
+            Self::Limit(refused) => refused.status(),
         }
     }
 
@@ -123,6 +127,9 @@ impl Refusal {
             // A message that two parties may read in two ways is the last one of its connection.
             Self::Host | Self::Framing => {
                 headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+            }
+            Self::Limit(refused) => {
+                headers.insert(header::RETRY_AFTER, HeaderValue::from(refused.retry_after()));
             }
             Self::Upstream(_) | Self::BrokenOff => {
                 headers.insert(header::RETRY_AFTER, HeaderValue::from_static("2"));

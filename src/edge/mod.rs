@@ -30,10 +30,9 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use http::{Request, Response};
-use hyper::body::Incoming;
 
 use crate::cache::Cache;
-use crate::front::{Handler, Peer, Shutdown};
+use crate::front::{Handler, Peer, Refused, RequestBody, Shutdown};
 use crate::time::{Clock, monotonic};
 use crate::token::{ClaimKey, Issuer, KeyError, Renewer, Verifier, VerifierConfig};
 use crate::upstream::{self, FetchError, Pool, UpstreamError};
@@ -329,8 +328,12 @@ async fn housekeeping(edge: Edge, shutdown: Shutdown) {
 impl Handler for Edge {
     type Body = Body;
 
-    fn call(&self, peer: Peer, request: Request<Incoming>) -> impl Future<Output = Response<Body>> + Send {
+    fn call(&self, peer: Peer, request: Request<RequestBody>) -> impl Future<Output = Response<Body>> + Send {
         let inner = self.0.load_full();
         async move { inner.serve(peer, request).await }
+    }
+
+    fn refuse(&self, request: &http::request::Parts, refused: Refused) -> Response<Body> {
+        self.0.load().refuse(request, refused)
     }
 }

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use http::header::{self, HeaderMap, HeaderValue};
 use http::{Method, Response};
 use http_body_util::BodyExt as _;
-use hyper::body::Incoming;
 use url::Url;
 
 use super::Inner;
@@ -18,6 +17,7 @@ use super::route::Route;
 use super::locate::host;
 use super::serve::{key_for, key_of};
 use crate::cache::{Head, Plan, Purge, Target, Vary};
+use crate::front::RequestBody;
 use crate::semantics::fields;
 use crate::upstream::{Outgoing, stable_hash};
 
@@ -38,7 +38,7 @@ impl Inner {
         route: &Route,
         located: &Located<'_>,
         head: &http::request::Parts,
-        body: Incoming,
+        body: RequestBody,
     ) -> Result<(Response<Body>, CacheOutcome), Refusal> {
         if matches!(head.method, Method::CONNECT | Method::TRACE) {
             return Err(Refusal::Method("GET, HEAD, OPTIONS, POST, PUT, PATCH, DELETE"));
@@ -55,7 +55,7 @@ impl Inner {
             affinity: stable_hash(target.as_bytes()),
             target,
             headers,
-            body: Some(body.map_err(Into::into).boxed_unsync()),
+            body: Some(body.boxed_unsync()),
         };
         let mut answer = route.pool.fetch(outgoing).await.map_err(Refusal::Upstream)?;
         // RFC 9111, section 4.4: an unsafe method that succeeded takes along what is stored.

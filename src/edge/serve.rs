@@ -2,11 +2,11 @@
 
 use std::borrow::Cow;
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::header::{self, HeaderMap, HeaderValue};
 use http::{Method, Request, Response, StatusCode, Version};
 use http_body_util::{BodyExt as _, Limited};
-use hyper::body::Incoming;
 
 use super::Inner;
 use super::body::{Body, Watch};
@@ -19,7 +19,7 @@ use super::fetch::{NotFound, Wanted};
 use super::locate::{self, Located, Place, What};
 use super::route::Route;
 use crate::cache::ReadError;
-use crate::front::Peer;
+use crate::front::{Peer, Refused, RequestBody};
 use crate::semantics::cache_control::Directives;
 use crate::semantics::cmcd;
 use crate::time::monotonic;
@@ -27,6 +27,9 @@ use crate::token::Grant;
 
 /// How often a large response is looked for again that changed at the origin between two of its slices.
 const TRIES: usize = 3;
+
+/// How long the body of a report may take: it is a few kilobytes.
+const REPORT_TIME: Duration = Duration::from_secs(10);
 
 /// What is known of a request when its answer begins.
 #[derive(Debug, Default)]
@@ -41,7 +44,7 @@ struct Record {
 
 impl Inner {
     /// Answers one request.
-    pub(super) async fn serve(self: &Arc<Self>, peer: Peer, request: Request<Incoming>) -> Response<Body> {
+    pub(super) async fn serve(self: &Arc<Self>, peer: Peer, request: Request<RequestBody>) -> Response<Body> {
         let start = monotonic();
         let (head, body) = request.into_parts();
         let mut record = Record::default();
@@ -53,14 +56,7 @@ impl Inner {
                 (response, outcome)
             }
             Err(refusal) => {
-                self.metrics.refused(&refusal);
-                tracing::debug!(code = refusal.code(), "refused");
-                let mut response = refusal.response();
-                self.cors.mark(&head.headers, response.headers_mut());
-                if head.method == Method::HEAD {
-                    *response.body_mut() = Body::empty();
-                }
-                (response, CacheOutcome::None)
+                (self.refusal(&head, &refusal), CacheOutcome::None)
             }
         };
         self.metrics.answered(record.route, outcome, response.status(), start.elapsed());
@@ -71,11 +67,30 @@ impl Inner {
         response
     }
 
+    /// Answers one request that a limit refused.
+    pub(super) fn refuse(&self, head: &http::request::Parts, refused: Refused) -> Response<Body> {
+        let response = self.refusal(head, &Refusal::Limit(refused));
+        self.metrics.answered(None, CacheOutcome::None, response.status(), Duration::ZERO);
+        let counter = self.metrics.route(None).bytes.clone();
+        response.map(|body| body.watched(counter, None))
+    }
+
+    fn refusal(&self, head: &http::request::Parts, refusal: &Refusal) -> Response<Body> {
+        self.metrics.refused(refusal);
+        tracing::debug!(code = refusal.code(), "refused");
+        let mut response = refusal.response();
+        self.cors.mark(&head.headers, response.headers_mut());
+        if head.method == Method::HEAD {
+            *response.body_mut() = Body::empty();
+        }
+        response
+    }
+
     async fn answer(
         self: &Arc<Self>,
         peer: Peer,
         head: &http::request::Parts,
-        body: Incoming,
+        body: RequestBody,
         record: &mut Record,
     ) -> Result<(Response<Body>, CacheOutcome), Refusal> {
         // Admit.
@@ -181,7 +196,7 @@ impl Inner {
         &self,
         peer: Peer,
         head: &http::request::Parts,
-        body: Incoming,
+        body: RequestBody,
         located: &Located<'_>,
     ) -> Result<(Response<Body>, CacheOutcome), Refusal> {
         if head.method == Method::OPTIONS {
@@ -191,7 +206,8 @@ impl Inner {
             return Err(Refusal::Method("POST, OPTIONS"));
         }
         self.admit_report(peer, located).await?;
-        let body = Limited::new(body, self.playback.largest_report()).collect().await.map_err(|_| Refusal::Reports)?;
+        let whole = Limited::new(body, self.playback.largest_report()).collect();
+        let body = tokio::time::timeout(REPORT_TIME, whole).await.ok().and_then(Result::ok).ok_or(Refusal::Reports)?;
         let bytes = body.to_bytes();
         let text = std::str::from_utf8(&bytes).map_err(|_| Refusal::Reports)?;
         let now = monotonic();

@@ -3,23 +3,28 @@
 use std::convert::Infallible;
 use std::future::Future;
 use std::net::SocketAddr;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::{Request, Response};
-use http_body::{Body, Frame, SizeHint};
+use http::header::{self, HeaderValue};
+use http::{Request, Response, StatusCode};
+use http_body::Body;
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 
-use super::pulse::{Busy, Pulse, Watched};
-use super::{BoxError, Limits, Shutdown};
+use super::body::Held;
+use super::clients::{Client, Clients};
+use super::metrics::{Metrics, Reason};
+use super::peer::{self, Forwarded, Peer, ProxyProtocol};
+use super::pulse::{Pulse, Watched};
+use super::{BoxError, Limits, RequestBody, Shutdown, Unread};
 
 /// Answers requests: a role.
 pub trait Handler: Clone + Send + Sync + 'static {
@@ -27,23 +32,94 @@ pub trait Handler: Clone + Send + Sync + 'static {
     type Body: Body<Data = Bytes, Error: Into<BoxError>> + Send + Unpin + 'static;
 
     /// Answers one request. Dropped midway when the client goes.
-    fn call(&self, peer: Peer, request: Request<Incoming>) -> impl Future<Output = Response<Self::Body>> + Send;
+    fn call(&self, peer: Peer, request: Request<RequestBody>) -> impl Future<Output = Response<Self::Body>> + Send;
+
+    /// Answers a request that a limit refused before it was asked for.
+    fn refuse(&self, request: &http::request::Parts, refused: Refused) -> Response<Self::Body>;
 }
 
-/// Who asks.
-#[derive(Clone, Copy, Debug)]
-pub struct Peer {
-    /// The socket's other end.
-    pub address: SocketAddr,
-    /// Whether the connection is encrypted.
-    pub tls: bool,
+/// A request that is not answered, whatever it asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// The client asks more often than `requests_per_client`.
+    #[error("this address asks too often")]
+    TooManyRequests {
+        /// When to ask again, in seconds.
+        retry_after: u64,
+    },
+}
+
+impl Refused {
+    /// Stable: for clients, logs and metrics.
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::TooManyRequests { .. } => "too_many_requests",
+        }
+    }
+
+    /// The status of its answer.
+    pub fn status(self) -> StatusCode {
+        match self {
+            Self::TooManyRequests { .. } => StatusCode::TOO_MANY_REQUESTS,
+        }
+    }
+
+    /// `Retry-After`, in seconds.
+    pub fn retry_after(self) -> u64 {
+        match self {
+            Self::TooManyRequests { retry_after } => retry_after,
+        }
+    }
+}
+
+/// What all connections of a listener share.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) limits: Arc<Limits>,
+    pub(super) clients: Arc<Clients>,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) shutdown: Shutdown,
+    pub(super) proxy_protocol: Option<ProxyProtocol>,
+    pub(super) forwarded: Option<Forwarded>,
+    /// Where else the same is served, for clients over TCP.
+    pub(super) alt_svc: Option<HeaderValue>,
+}
+
+impl Shared {
+    /// Asks `handler` for an answer, unless a limit refuses the request.
+    pub(super) async fn answer<H: Handler>(
+        &self,
+        handler: &H,
+        peer: Peer,
+        client: Option<&Arc<Client>>,
+        request: Request<RequestBody>,
+    ) -> Response<H::Body> {
+        let mut found = None;
+        let (peer, client) = match &self.forwarded {
+            Some(forwarded) if forwarded.trusts(peer) => {
+                let named = forwarded.client(peer, request.headers());
+                found = self.clients.of(named.address.ip());
+                (named, found.as_ref())
+            }
+            _ => (peer, client),
+        };
+        if let Some(wait) = client.and_then(|client| self.clients.ask(client).err()) {
+            self.metrics.ended(Reason::RequestsPerClient);
+            let (head, body) = request.into_parts();
+            drop(Unread::new(body));
+            let retry_after = wait.max(Duration::from_secs(1)).as_secs();
+            return handler.refuse(&head, Refused::TooManyRequests { retry_after });
+        }
+        let response = handler.call(peer, request).await;
+        drop(found);
+        response
+    }
 }
 
 pub(super) struct Connection {
     pub(super) address: SocketAddr,
     pub(super) tls: Option<TlsAcceptor>,
-    pub(super) limits: Arc<Limits>,
-    pub(super) shutdown: Shutdown,
+    pub(super) shared: Arc<Shared>,
 }
 
 /// What an HTTP/2 connection begins with (RFC 9113, section 3.4); no HTTP/1.1 method starts like it.
@@ -55,47 +131,78 @@ enum Protocol {
     Http2,
 }
 
+/// A connection under way.
+struct Under<H> {
+    handler: H,
+    peer: Peer,
+    client: Option<Arc<Client>>,
+    pulse: Arc<Pulse>,
+    shared: Arc<Shared>,
+}
+
 impl Connection {
-    pub(super) async fn serve<H: Handler>(self, stream: TcpStream, handler: H) {
+    pub(super) async fn serve<H: Handler>(mut self, mut stream: TcpStream, handler: H) {
+        let shared = Arc::clone(&self.shared);
+        if shared.proxy_protocol.as_ref().is_some_and(|proxy| proxy.speaks(self.address)) {
+            let read = tokio::select! {
+                read = peer::proxied(&mut stream, shared.limits.header.get()) => read,
+                () = shared.shutdown.draining() => return,
+            };
+            match read {
+                Ok(client) => self.address = client.unwrap_or(self.address),
+                Err(cause) => {
+                    shared.metrics.ended(Reason::ProxyProtocol);
+                    tracing::debug!(peer = %self.address, %cause, "connection ended");
+                    return;
+                }
+            }
+        }
         let peer = Peer { address: self.address, tls: self.tls.is_some() };
-        let pulse = Arc::new(Pulse::default());
-        let outcome = match self.tls.clone() {
-            Some(acceptor) => self.serve_tls(acceptor, stream, handler, peer, pulse).await,
-            None => self.serve_plain(stream, handler, peer, pulse).await,
+        // A proxy speaks for many clients: they are counted by request.
+        let speaks_for_others = shared.forwarded.as_ref().is_some_and(|forwarded| forwarded.trusts(peer));
+        let place = if speaks_for_others { None } else { Some(shared.clients.enter(peer.address.ip())) };
+        let place = match place.transpose() {
+            Ok(place) => place,
+            Err(_) => return shared.metrics.ended(Reason::ConnectionsPerClient),
         };
-        if let Err(cause) = outcome {
-            tracing::debug!(peer = %peer.address, cause, "connection ended");
+        let client = place.as_ref().and_then(|place| place.client().cloned());
+        let under = Under { handler, peer, client, pulse: Arc::new(Pulse::default()), shared: Arc::clone(&shared) };
+        let outcome = match self.tls {
+            Some(acceptor) => under.serve_tls(acceptor, stream).await,
+            None => under.serve_plain(stream).await,
+        };
+        drop(place);
+        match outcome {
+            Ok(None) => {}
+            Ok(Some(reason)) => {
+                shared.metrics.ended(reason);
+                tracing::debug!(peer = %peer.address, reason = reason.name(), "connection ended");
+            }
+            Err(cause) => tracing::debug!(peer = %peer.address, cause, "connection ended"),
         }
     }
+}
 
-    async fn serve_tls<H: Handler>(
-        &self,
-        acceptor: TlsAcceptor,
-        stream: TcpStream,
-        handler: H,
-        peer: Peer,
-        pulse: Arc<Pulse>,
-    ) -> Result<(), BoxError> {
+impl<H: Handler> Under<H> {
+    async fn serve_tls(self, acceptor: TlsAcceptor, stream: TcpStream) -> Result<Option<Reason>, BoxError> {
         let handshake = acceptor.accept(stream);
         let stream = tokio::select! {
-            done = tokio::time::timeout(self.limits.handshake.get(), handshake) => done??,
-            () = self.shutdown.draining() => return Ok(()),
+            done = tokio::time::timeout(self.shared.limits.handshake.get(), handshake) => match done {
+                Ok(Ok(stream)) => stream,
+                Ok(Err(_)) => return Ok(Some(Reason::Tls)),
+                Err(_) => return Ok(Some(Reason::Handshake)),
+            },
+            () = self.shared.shutdown.draining() => return Ok(None),
         };
         let protocol = match stream.get_ref().1.alpn_protocol() {
             Some(b"h2") => Protocol::Http2,
             _ => Protocol::Http1,
         };
-        let socket = Watched::new(stream, Bytes::new(), Arc::clone(&pulse));
-        self.requests(protocol, socket, handler, peer, pulse).await
+        let socket = Watched::new(stream, Bytes::new(), Arc::clone(&self.pulse));
+        self.requests(protocol, socket).await
     }
 
-    async fn serve_plain<H: Handler>(
-        &self,
-        mut stream: TcpStream,
-        handler: H,
-        peer: Peer,
-        pulse: Arc<Pulse>,
-    ) -> Result<(), BoxError> {
+    async fn serve_plain(self, mut stream: TcpStream) -> Result<Option<Reason>, BoxError> {
         let mut first = BytesMut::with_capacity(PREFACE_START.len());
         let told = async {
             loop {
@@ -111,49 +218,53 @@ impl Connection {
             }
         };
         let protocol = tokio::select! {
-            told = tokio::time::timeout(self.limits.header.get(), told) => told??,
-            () = self.shutdown.draining() => return Ok(()),
+            told = tokio::time::timeout(self.shared.limits.header.get(), told) => match told {
+                Ok(told) => told?,
+                Err(_) => return Ok(Some(Reason::Header)),
+            },
+            () = self.shared.shutdown.draining() => return Ok(None),
         };
-        let Some(protocol) = protocol else { return Ok(()) };
-        let socket = Watched::new(stream, first.freeze(), Arc::clone(&pulse));
-        self.requests(protocol, socket, handler, peer, pulse).await
+        let Some(protocol) = protocol else { return Ok(None) };
+        let socket = Watched::new(stream, first.freeze(), Arc::clone(&self.pulse));
+        self.requests(protocol, socket).await
     }
 
-    async fn requests<H: Handler, S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
-        &self,
+    async fn requests<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
+        self,
         protocol: Protocol,
         socket: S,
-        handler: H,
-        peer: Peer,
-        pulse: Arc<Pulse>,
-    ) -> Result<(), BoxError> {
+    ) -> Result<Option<Reason>, BoxError> {
+        let Self { handler, peer, client, pulse, shared } = self;
+        let serving = Arc::clone(&shared);
         let watched = Arc::clone(&pulse);
         let service = service_fn(move |request: Request<Incoming>| {
-            let (handler, busy) = (handler.clone(), pulse.busy());
+            let (handler, shared, client, busy) = (handler.clone(), Arc::clone(&serving), client.clone(), pulse.busy());
             async move {
-                let response = handler.call(peer, request).await;
-                Ok::<_, Infallible>(response.map(|body| Held { body, _busy: busy }))
+                let mut response = shared.answer(&handler, peer, client.as_ref(), request.map(RequestBody::from)).await;
+                if let Some(alt_svc) = &shared.alt_svc {
+                    response.headers_mut().insert(header::ALT_SVC, alt_svc.clone());
+                }
+                Ok::<_, Infallible>(response.map(|body| Held::new(body, busy)))
             }
         });
         let io = TokioIo::new(socket);
-        let limits = &self.limits;
-        let fields = usize::try_from(limits.header_fields).unwrap_or(usize::MAX);
+        let limits = &*shared.limits;
         match protocol {
             Protocol::Http1 => {
                 let connection = http1::Builder::new()
                     .timer(TokioTimer::new())
                     .header_read_timeout(limits.header.get())
-                    .max_headers(fields)
+                    .max_headers(usize::try_from(limits.header_fields).unwrap_or(usize::MAX))
                     .max_buf_size(limits.header_bytes.as_usize())
                     .half_close(false)
                     .serve_connection(io, service);
                 let mut connection = pin!(connection);
                 tokio::select! {
-                    done = connection.as_mut() => return done.map_err(Into::into),
-                    () = watched.stopped(limits.idle.get(), limits.stall.get()) => return Ok(()),
-                    () = self.shutdown.draining() => connection.as_mut().graceful_shutdown(),
+                    done = connection.as_mut() => return ended(done),
+                    reason = watched.overstayed(limits, false) => return Ok(Some(reason)),
+                    () = shared.shutdown.draining() => connection.as_mut().graceful_shutdown(),
                 }
-                connection.await.map_err(Into::into)
+                ended(connection.await)
             }
             Protocol::Http2 => {
                 let connection = http2::Builder::new(TokioExecutor::new())
@@ -163,38 +274,21 @@ impl Connection {
                     .serve_connection(io, service);
                 let mut connection = pin!(connection);
                 tokio::select! {
-                    done = connection.as_mut() => return done.map_err(Into::into),
-                    () = watched.stopped(limits.idle.get(), limits.stall.get()) => return Ok(()),
-                    () = self.shutdown.draining() => connection.as_mut().graceful_shutdown(),
+                    done = connection.as_mut() => return ended(done),
+                    reason = watched.overstayed(limits, true) => return Ok(Some(reason)),
+                    () = shared.shutdown.draining() => connection.as_mut().graceful_shutdown(),
                 }
-                connection.await.map_err(Into::into)
+                ended(connection.await)
             }
         }
     }
 }
 
-/// A response body that keeps its connection busy until it has been sent or dropped.
-struct Held<B> {
-    body: B,
-    _busy: Busy,
-}
-
-impl<B: Body + Unpin> Body for Held<B> {
-    type Data = B::Data;
-    type Error = B::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+/// hyper's own limit is the header's time.
+fn ended(done: Result<(), hyper::Error>) -> Result<Option<Reason>, BoxError> {
+    match done {
+        Ok(()) => Ok(None),
+        Err(error) if error.is_timeout() => Ok(Some(Reason::Header)),
+        Err(error) => Err(error.into()),
     }
 }

@@ -4,15 +4,16 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use prometheus::IntGauge;
 use serde::Deserialize;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::Semaphore;
 
-use super::connection::{self, Handler};
-use super::tls::{Tls, TlsError, TlsFiles};
+use super::clients::Clients;
+use super::connection::{self, Handler, Shared};
+use super::metrics::{Metrics, Open};
+use super::peer::{Forwarded, ProxyProtocol};
+use super::tls::{Certificates, Tls, TlsError};
 use super::{Limits, Shutdown};
-use crate::telemetry;
 
 /// `[[listen]]` of a role.
 #[derive(Clone, Debug, Deserialize)]
@@ -20,9 +21,15 @@ use crate::telemetry;
 pub struct Listen {
     /// Address and port; port 0 takes a free one.
     pub address: SocketAddr,
-    /// HTTP/1.1 and 2 by ALPN; without it plain HTTP/1.1 and h2c.
+    /// HTTP/1.1 and 2 by ALPN; without it plain HTTP/1.1 and h2c. Several certificates are chosen by SNI.
     #[serde(default)]
-    pub tls: Option<TlsFiles>,
+    pub tls: Option<Certificates>,
+    /// Load balancers that say in a PROXY header whose connection it is.
+    #[serde(default)]
+    pub proxy_protocol: Option<ProxyProtocol>,
+    /// Proxies whose `Forwarded` or `X-Forwarded-For` is believed.
+    #[serde(default)]
+    pub forwarded: Option<Forwarded>,
 }
 
 /// A listener that can't be had.
@@ -52,9 +59,15 @@ fn hint(cause: &std::io::Error) -> &'static str {
 
 /// The bound listeners of a role.
 pub struct Front {
-    listeners: Vec<(TcpListener, Option<Tls>)>,
+    listeners: Vec<Bound>,
     limits: Limits,
-    open: IntGauge,
+    metrics: Metrics,
+}
+
+struct Bound {
+    socket: TcpListener,
+    tls: Option<Tls>,
+    listen: Listen,
 }
 
 /// Binds a TCP listener with address reuse and a long queue.
@@ -73,40 +86,44 @@ impl Front {
             let tls = listen.tls.as_ref().map(Tls::load).transpose()?;
             let bound = listener(listen.address)
                 .map_err(|cause| BindError::Address { address: listen.address, cause })?;
-            listeners.push((bound, tls));
+            listeners.push(Bound { socket: bound, tls, listen: listen.clone() });
         }
-        let open = telemetry::gauge(registry, "lyceum_front_connections", "Client connections that are open.");
-        Ok(Self { listeners, limits: limits.clone(), open })
+        Ok(Self { listeners, limits: limits.clone(), metrics: Metrics::new(registry) })
     }
 
     /// The URLs that the listeners answer, without a trailing slash.
     pub fn urls(&self) -> Vec<String> {
-        let url = |(listener, tls): &(TcpListener, Option<Tls>)| {
-            let scheme = if tls.is_some() { "https" } else { "http" };
-            listener.local_addr().ok().map(|address| format!("{scheme}://{address}"))
+        let url = |bound: &Bound| {
+            let scheme = if bound.tls.is_some() { "https" } else { "http" };
+            bound.socket.local_addr().ok().map(|address| format!("{scheme}://{address}"))
         };
         self.listeners.iter().filter_map(url).collect()
     }
 
     /// What [`TlsReload::reload`] needs; taken before [`Front::serve`].
     pub fn tls(&self) -> TlsReload {
-        TlsReload(self.listeners.iter().filter_map(|(_, tls)| tls.clone()).collect())
+        TlsReload(self.listeners.iter().filter_map(|bound| bound.tls.clone()).collect())
     }
 
     /// Serves until the drain has begun and each connection has ended.
     pub async fn serve<H: Handler>(self, handler: H, shutdown: Shutdown) {
         let places = Arc::new(Semaphore::new(usize::try_from(self.limits.connections).unwrap_or(1)));
         let limits = Arc::new(self.limits);
+        let clients = Arc::new(Clients::new(&limits));
+        let metrics = Arc::new(self.metrics);
         let mut accepting = tokio::task::JoinSet::new();
-        for (listener, tls) in self.listeners {
-            let accept = Accept {
-                tls,
+        for Bound { socket, tls, listen } in self.listeners {
+            let shared = Arc::new(Shared {
                 limits: Arc::clone(&limits),
-                places: Arc::clone(&places),
-                open: self.open.clone(),
+                clients: Arc::clone(&clients),
+                metrics: Arc::clone(&metrics),
                 shutdown: shutdown.clone(),
-            };
-            accepting.spawn(accept.run(listener, handler.clone()));
+                proxy_protocol: listen.proxy_protocol,
+                forwarded: listen.forwarded,
+                alt_svc: None,
+            });
+            let accept = Accept { tls, places: Arc::clone(&places), shared };
+            accepting.spawn(accept.run(socket, handler.clone()));
         }
         while accepting.join_next().await.is_some() {}
     }
@@ -125,10 +142,8 @@ impl TlsReload {
 
 struct Accept {
     tls: Option<Tls>,
-    limits: Arc<Limits>,
     places: Arc<Semaphore>,
-    open: IntGauge,
-    shutdown: Shutdown,
+    shared: Arc<Shared>,
 }
 
 impl Accept {
@@ -136,17 +151,17 @@ impl Accept {
         loop {
             let accepted = tokio::select! {
                 biased;
-                () = self.shutdown.draining() => return,
+                () = self.shared.shutdown.draining() => return,
                 accepted = self.next(&listener) => accepted,
             };
             let Some((stream, address, place)) = accepted else { continue };
             let connection = connection::Connection {
                 address,
                 tls: self.tls.as_ref().map(Tls::acceptor),
-                limits: Arc::clone(&self.limits),
-                shutdown: self.shutdown.clone(),
+                shared: Arc::clone(&self.shared),
             };
-            let (handler, guard, open) = (handler.clone(), self.shutdown.guard(), Open::new(&self.open));
+            let (handler, guard) = (handler.clone(), self.shared.shutdown.guard());
+            let open = Open::new(&self.shared.metrics.open);
             tokio::spawn(async move {
                 connection.serve(stream, handler).await;
                 drop((open, guard, place));
@@ -172,21 +187,5 @@ impl Accept {
                 None
             }
         }
-    }
-}
-
-/// Counts a connection while it lives.
-struct Open(IntGauge);
-
-impl Open {
-    fn new(gauge: &IntGauge) -> Self {
-        gauge.inc();
-        Self(gauge.clone())
-    }
-}
-
-impl Drop for Open {
-    fn drop(&mut self) {
-        self.0.dec();
     }
 }

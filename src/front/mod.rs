@@ -5,20 +5,26 @@
 //!
 //! Standards: RFC 9112 (HTTP/1.1), RFC 9113 (HTTP/2), RFC 7301 (ALPN), RFC 8446 (TLS 1.3).
 
+mod body;
+mod clients;
 mod connection;
 mod limits;
 mod listen;
+mod metrics;
+mod peer;
 pub mod problem;
 mod pulse;
 mod shutdown;
 mod tls;
 mod unread;
 
-pub use connection::{Handler, Peer};
+pub use body::RequestBody;
+pub use connection::{Handler, Refused};
 pub use limits::Limits;
 pub use listen::{BindError, Front, Listen, TlsReload};
+pub use peer::{Forwarded, ForwardedField, Peer, ProxyProtocol};
 pub use shutdown::Shutdown;
-pub use tls::{TlsError, TlsFiles};
+pub use tls::{Certificates, TlsError, TlsFiles};
 pub use unread::Unread;
 
 /// Any error, boxed.

@@ -1,64 +1,162 @@
-//! Watches a connection for life: bytes that move, and requests under way.
+//! Watches a connection for life: bytes that move, requests under way, and responses that their client does not take.
 //!
-//! hyper's own header timeout begins with a request's first byte, so a connection that never speaks, a reader
-//! that stops reading and an HTTP/2 window that stays shut are noticed here.
+//! hyper's own header timeout begins with a request's first byte, so a connection that never speaks, a reader that
+//! stops or trickles, and an HTTP/2 window that stays shut are noticed here. The watch wakes a few times in the
+//! shortest of its limits and reads counters; a request pays for it with a few relaxed atomic steps.
 
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::Limits;
+use super::metrics::Reason;
+
+/// In how many steps a response that nobody takes grows old.
+const AGES: usize = 8;
+
 /// What a connection did, shared between its socket, its requests and its watch.
 #[derive(Debug, Default)]
 pub(crate) struct Pulse {
-    moved: AtomicU64,
+    read: AtomicU64,
+    written: AtomicU64,
     requests: AtomicUsize,
+    ended: AtomicU64,
+    /// Bytes of bodies handed over.
+    handed: AtomicU64,
+    /// Whether the socket took less than it was given: what a finished response left behind is still on its way.
+    blocked: AtomicBool,
+    /// The age that responses handed over now are counted under.
+    age: AtomicUsize,
+    /// Responses whose last piece has not been taken, by when it was handed over.
+    owed: [AtomicUsize; AGES],
 }
 
 /// A request under way; the connection is not idle while it lives.
 #[derive(Debug)]
-pub(crate) struct Busy(Arc<Pulse>);
+pub(crate) struct Busy {
+    pulse: Arc<Pulse>,
+    owed: Option<usize>,
+}
 
-impl Pulse {
-    pub(crate) fn busy(self: &Arc<Self>) -> Busy {
-        self.requests.fetch_add(1, Ordering::Relaxed);
-        Busy(Arc::clone(self))
+impl Busy {
+    /// A piece of the response of so many bytes was handed over.
+    pub(crate) fn handed(&mut self, bytes: usize) {
+        self.pulse.handed.fetch_add(bytes as u64, Ordering::Relaxed);
+        let age = self.pulse.age.load(Ordering::Relaxed) % AGES;
+        if let Some(owed) = self.pulse.owed.get(age) {
+            owed.fetch_add(1, Ordering::Relaxed);
+            self.owed = Some(age);
+        }
     }
 
-    fn beat(&self, bytes: usize) {
-        self.moved.fetch_add(bytes as u64, Ordering::Relaxed);
-    }
-
-    /// Returns when nothing has moved for `idle` with no request under way, or for `stall` with one.
-    pub(crate) async fn stopped(&self, idle: Duration, stall: Duration) {
-        let step = idle.min(stall).max(Duration::from_millis(200)) / 4;
-        let (mut seen, mut still) = (self.moved.load(Ordering::Relaxed), Duration::ZERO);
-        loop {
-            tokio::time::sleep(step).await;
-            let now = self.moved.load(Ordering::Relaxed);
-            if now != seen {
-                (seen, still) = (now, Duration::ZERO);
-                continue;
-            }
-            still += step;
-            let limit = if self.requests.load(Ordering::Relaxed) == 0 { idle } else { stall };
-            if still >= limit {
-                return;
-            }
+    /// The piece handed over last has gone far enough for the next.
+    pub(crate) fn taken(&mut self) {
+        if let Some(owed) = self.owed.take().and_then(|age| self.pulse.owed.get(age)) {
+            owed.fetch_sub(1, Ordering::Relaxed);
         }
     }
 }
 
 impl Drop for Busy {
     fn drop(&mut self) {
-        self.0.requests.fetch_sub(1, Ordering::Relaxed);
-        // The end of a request starts the idle time anew.
-        self.0.beat(1);
+        self.taken();
+        self.pulse.requests.fetch_sub(1, Ordering::Relaxed);
+        self.pulse.ended.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// What the watch saw last.
+#[derive(Default)]
+struct Seen {
+    moved: u64,
+    /// Where the throughput is counted from.
+    written: u64,
+    /// When nothing was left to do.
+    handed_before: u64,
+    written_before: u64,
+    ended: u64,
+    idle: Duration,
+    still: Duration,
+    slow: Duration,
+    aged: Duration,
+}
+
+impl Pulse {
+    pub(crate) fn busy(self: &Arc<Self>) -> Busy {
+        self.requests.fetch_add(1, Ordering::Relaxed);
+        Busy { pulse: Arc::clone(self), owed: None }
+    }
+
+    fn moved(&self) -> u64 {
+        self.read.load(Ordering::Relaxed).wrapping_add(self.written.load(Ordering::Relaxed))
+    }
+
+    /// Returns once the connection costs more than `limits` allow, and says which of them. `windows`: whether streams
+    /// have windows of their own, which their client may keep shut.
+    pub(crate) async fn overstayed(&self, limits: &Limits, windows: bool) -> Reason {
+        let shortest = [limits.idle, limits.stall, limits.throughput_time, limits.window].map(|span| span.get());
+        let shortest = shortest.into_iter().min().unwrap_or_default();
+        let step = (shortest / 4).max(Duration::from_millis(50));
+        let mut seen = Seen { moved: self.moved(), ..Seen::default() };
+        loop {
+            tokio::time::sleep(step).await;
+            if let Some(reason) = self.look(&mut seen, step, limits, windows) {
+                return reason;
+            }
+        }
+    }
+
+    fn look(&self, seen: &mut Seen, step: Duration, limits: &Limits, windows: bool) -> Option<Reason> {
+        let (moved, written, ended) = (self.moved(), self.written.load(Ordering::Relaxed), self.ended.load(Ordering::Relaxed));
+        let blocked = self.blocked.load(Ordering::Relaxed);
+        let handed = self.handed.load(Ordering::Relaxed);
+        let under_way = self.requests.load(Ordering::Relaxed) > 0;
+        // What a finished response left in a buffer is still on its way. Other bytes only make this end sooner.
+        let left = handed.wrapping_sub(seen.handed_before) > written.wrapping_sub(seen.written_before);
+        let busy = under_way || blocked || left;
+        if !busy {
+            (seen.handed_before, seen.written_before) = (handed, written);
+        }
+        // Bytes that are no request, such as pings, do not keep a connection.
+        seen.idle = if busy || ended != seen.ended { Duration::ZERO } else { seen.idle + step };
+        seen.still = if !busy || moved != seen.moved { Duration::ZERO } else { seen.still + step };
+        (seen.moved, seen.ended) = (moved, ended);
+        if seen.idle >= limits.idle.get() {
+            return Some(Reason::Idle);
+        }
+        if seen.still >= limits.stall.get() {
+            return Some(Reason::Stall);
+        }
+        let owes = blocked || left || self.owed.iter().any(|owed| owed.load(Ordering::Relaxed) > 0);
+        if owes {
+            seen.slow += step;
+        } else {
+            (seen.slow, seen.written) = (Duration::ZERO, written);
+        }
+        if seen.slow >= limits.throughput_time.get() {
+            let least = limits.throughput.0.saturating_mul(seen.slow.as_secs().max(1));
+            if written.wrapping_sub(seen.written) < least {
+                return Some(Reason::Throughput);
+            }
+            (seen.slow, seen.written) = (Duration::ZERO, written);
+        }
+        seen.aged += step;
+        if windows && seen.aged >= limits.window.get() / AGES as u32 {
+            seen.aged = Duration::ZERO;
+            let next = (self.age.load(Ordering::Relaxed) + 1) % AGES;
+            self.age.store(next, Ordering::Relaxed);
+            // What is counted under the age that is about to be used again was handed over a whole round ago.
+            if self.owed.get(next).is_some_and(|owed| owed.load(Ordering::Relaxed) > 0) {
+                return Some(Reason::Window);
+            }
+        }
+        None
     }
 }
 
@@ -88,16 +186,23 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
         let polled = Pin::new(&mut self.socket).poll_read(cx, buf);
         let read = buf.filled().len() - before;
         if read > 0 {
-            self.pulse.beat(read);
+            self.pulse.read.fetch_add(read as u64, Ordering::Relaxed);
         }
         polled
     }
 }
 
 impl<S: AsyncWrite + Unpin> Watched<S> {
+    fn waits(&self, blocked: bool) {
+        if self.pulse.blocked.load(Ordering::Relaxed) != blocked {
+            self.pulse.blocked.store(blocked, Ordering::Relaxed);
+        }
+    }
+
     fn wrote(&self, polled: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        self.waits(polled.is_pending());
         if let Poll::Ready(Ok(n)) = &polled {
-            self.pulse.beat(*n);
+            self.pulse.written.fetch_add(*n as u64, Ordering::Relaxed);
         }
         polled
     }
@@ -123,7 +228,9 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.socket).poll_flush(cx)
+        let polled = Pin::new(&mut self.socket).poll_flush(cx);
+        self.waits(polled.is_pending());
+        polled
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -135,18 +242,85 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
 mod tests {
     use super::*;
     use crate::time::monotonic;
+    use crate::units::{ByteSize, Span};
+
+    fn limits() -> Limits {
+        Limits {
+            idle: Span::secs(4),
+            stall: Span::secs(40),
+            throughput: ByteSize(100),
+            throughput_time: Span::secs(8),
+            window: Span::secs(16),
+            ..Limits::default()
+        }
+    }
+
+    async fn ends(pulse: &Arc<Pulse>, windows: bool) -> (Reason, u64) {
+        let start = monotonic();
+        let reason = pulse.overstayed(&limits(), windows).await;
+        (reason, start.elapsed().as_secs())
+    }
 
     #[tokio::test(start_paused = true)]
     async fn an_idle_connection_ends_sooner_than_a_waiting_request() {
         let pulse = Arc::new(Pulse::default());
-        let start = monotonic();
-        pulse.stopped(Duration::from_secs(4), Duration::from_secs(40)).await;
-        assert!((4..8).contains(&start.elapsed().as_secs()));
-
+        assert!(matches!(ends(&pulse, false).await, (Reason::Idle, 4..=5)));
         let busy = pulse.busy();
-        let start = monotonic();
-        pulse.stopped(Duration::from_secs(4), Duration::from_secs(40)).await;
-        assert!((40..44).contains(&start.elapsed().as_secs()));
+        assert!(matches!(ends(&pulse, true).await, (Reason::Stall, 40..=41)));
         drop(busy);
+    }
+
+    /// Does `beat` every second while the connection is watched.
+    async fn meanwhile(pulse: &Arc<Pulse>, windows: bool, mut beat: impl FnMut()) -> (Reason, u64) {
+        let beats = async {
+            loop {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                beat();
+            }
+        };
+        tokio::select! {
+            end = ends(pulse, windows) => end,
+            () = beats => unreachable!(),
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn bytes_that_are_no_request_do_not_keep_a_connection() {
+        let pulse = Arc::new(Pulse::default());
+        let end = meanwhile(&pulse, true, || _ = pulse.read.fetch_add(17, Ordering::Relaxed)).await;
+        assert!(matches!(end, (Reason::Idle, 4..=5)), "{end:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_reader_that_trickles_ends_and_one_that_keeps_pace_does_not() {
+        for (pace, reason) in [(99, Reason::Throughput), (200, Reason::Idle)] {
+            let pulse = Arc::new(Pulse::default());
+            let mut busy = Some(pulse.busy());
+            busy.as_mut().unwrap().handed(1000);
+            let mut left = 60;
+            let end = meanwhile(&pulse, false, || {
+                pulse.written.fetch_add(pace, Ordering::Relaxed);
+                left -= 1;
+                if left == 0 {
+                    busy = None;
+                }
+            })
+            .await;
+            assert_eq!(end.0, reason, "{pace} bytes a second: {end:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_window_that_stays_shut_ends_the_connection_though_others_move() {
+        let pulse = Arc::new(Pulse::default());
+        let (mut shut, mut lively) = (pulse.busy(), pulse.busy());
+        shut.handed(1);
+        let end = meanwhile(&pulse, true, || {
+            lively.taken();
+            pulse.written.fetch_add(100_000, Ordering::Relaxed);
+            lively.handed(100_000);
+        })
+        .await;
+        assert!(matches!(end, (Reason::Window, 14..=18)), "{end:?}");
     }
 }

@@ -1,22 +1,67 @@
 //! Certificates and the TLS configuration, read anew on reload with no connection lost.
+//!
+//! A listener has one certificate or several, of which the name that a client asks for (SNI, RFC 6066) chooses; a name
+//! that none is for, and a client that names none, get the first. Sessions are resumed by tickets and by identifiers
+//! (RFC 8446, section 2.2; RFC 5077), whose keys outlive a reload.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use rustls::ServerConfig;
+use rustls::client::verify_server_name;
+use rustls::crypto::CryptoProvider;
+use rustls::server::{ClientHello, ParsedCertificate, ProducesTickets, ResolvesServerCert, ServerSessionMemoryCache, StoresServerSessions};
+use rustls::sign::CertifiedKey;
 use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
+use serde::de::{Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde::Deserialize;
 
+/// Sessions that can be resumed by an identifier.
+const SESSIONS: usize = 10_000;
+
 /// The files of one certificate.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TlsFiles {
     /// PEM: the certificate, then its issuers.
     pub cert: PathBuf,
     /// PEM: the private key.
     pub key: PathBuf,
+}
+
+/// The certificates of a listener: `{ cert, key }`, or a list of such, of which the client's SNI chooses and the first
+/// is for all other names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Certificates(pub Vec<TlsFiles>);
+
+impl From<TlsFiles> for Certificates {
+    fn from(one: TlsFiles) -> Self {
+        Self(vec![one])
+    }
+}
+
+impl<'de> Deserialize<'de> for Certificates {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct OneOrSeveral;
+        impl<'de> Visitor<'de> for OneOrSeveral {
+            type Value = Certificates;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("{ cert, key } or a list of such")
+            }
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Certificates, A::Error> {
+                TlsFiles::deserialize(MapAccessDeserializer::new(map)).map(Certificates::from)
+            }
+            fn visit_seq<A: SeqAccess<'de>>(self, list: A) -> Result<Certificates, A::Error> {
+                let files = Vec::deserialize(SeqAccessDeserializer::new(list))?;
+                if files.is_empty() { Err(A::Error::custom("at least one certificate is needed")) } else { Ok(Certificates(files)) }
+            }
+        }
+        from.deserialize_any(OneOrSeveral)
+    }
 }
 
 /// A certificate or key that can't be used.
@@ -36,28 +81,65 @@ impl TlsError {
 /// A listener's TLS; what it holds may be exchanged while connections are open.
 #[derive(Clone, Debug)]
 pub(crate) struct Tls {
-    files: TlsFiles,
+    files: Certificates,
+    sessions: Arc<dyn StoresServerSessions>,
+    tickets: Option<Arc<dyn ProducesTickets>>,
     config: Arc<ArcSwap<ServerConfig>>,
 }
 
 impl Tls {
-    pub(crate) fn load(files: &TlsFiles) -> Result<Self, TlsError> {
-        let config = Arc::new(ArcSwap::from(read(files)?));
-        Ok(Self { files: files.clone(), config })
+    pub(crate) fn load(files: &Certificates) -> Result<Self, TlsError> {
+        let sessions: Arc<dyn StoresServerSessions> = ServerSessionMemoryCache::new(SESSIONS);
+        let tickets = match rustls::crypto::aws_lc_rs::Ticketer::new() {
+            Ok(tickets) => Some(tickets),
+            Err(error) => {
+                tracing::warn!(%error, "no tickets: sessions are resumed by identifier alone");
+                None
+            }
+        };
+        let config = Arc::new(ArcSwap::from(read(files, &sessions, tickets.clone())?));
+        Ok(Self { files: files.clone(), sessions, tickets, config })
     }
 
     /// Reads the files again; on an error what was in force stays in force.
     pub(crate) fn reload(&self) -> Result<(), TlsError> {
-        self.config.store(read(&self.files)?);
+        self.config.store(read(&self.files, &self.sessions, self.tickets.clone())?);
         Ok(())
     }
 
     pub(crate) fn acceptor(&self) -> tokio_rustls::TlsAcceptor {
         tokio_rustls::TlsAcceptor::from(self.config.load_full())
     }
+
+    /// The configuration in force.
+    pub(crate) fn config(&self) -> Arc<ServerConfig> {
+        self.config.load_full()
+    }
 }
 
-fn read(files: &TlsFiles) -> Result<Arc<ServerConfig>, TlsError> {
+fn read(
+    files: &Certificates,
+    sessions: &Arc<dyn StoresServerSessions>,
+    tickets: Option<Arc<dyn ProducesTickets>>,
+) -> Result<Arc<ServerConfig>, TlsError> {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let keys = files.0.iter().map(|files| certified(files, &provider)).collect::<Result<Vec<_>, _>>()?;
+    let nameless = || TlsError::new(Path::new("tls"), "at least one certificate is needed");
+    let first = files.0.first().ok_or_else(nameless)?;
+    let mut config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|e| TlsError::new(&first.cert, e))?
+        .with_no_client_auth()
+        .with_cert_resolver(Arc::new(ByName(keys)));
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    config.session_storage = Arc::clone(sessions);
+    if let Some(tickets) = tickets {
+        config.ticketer = tickets;
+    }
+    Ok(Arc::new(config))
+}
+
+fn certified(files: &TlsFiles, provider: &CryptoProvider) -> Result<Arc<CertifiedKey>, TlsError> {
     let chain = CertificateDer::pem_file_iter(&files.cert)
         .and_then(Iterator::collect::<Result<Vec<_>, _>>)
         .map_err(|e| TlsError::new(&files.cert, format!("no PEM certificate can be read: {e}")))?;
@@ -66,13 +148,24 @@ fn read(files: &TlsFiles) -> Result<Arc<ServerConfig>, TlsError> {
     }
     let key = PrivateKeyDer::from_pem_file(&files.key)
         .map_err(|e| TlsError::new(&files.key, format!("no PEM private key can be read: {e}")))?;
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let mut config = ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|e| TlsError::new(&files.cert, e))?
-        .with_no_client_auth()
-        .with_single_cert(chain, key)
-        .map_err(|e| TlsError::new(&files.key, format!("does not go with {}: {e}", files.cert.display())))?;
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    Ok(Arc::new(config))
+    let unfit = |e: rustls::Error| TlsError::new(&files.key, format!("does not go with {}: {e}", files.cert.display()));
+    CertifiedKey::from_der(chain, key, provider).map(Arc::new).map_err(unfit)
+}
+
+/// Chooses by the names that the certificates are for.
+#[derive(Debug)]
+struct ByName(Vec<Arc<CertifiedKey>>);
+
+impl ResolvesServerCert for ByName {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let asked = hello.server_name().and_then(|name| ServerName::try_from(name).ok());
+        let is_for = |key: &&Arc<CertifiedKey>| {
+            let Some(name) = &asked else { return false };
+            let parsed = key.end_entity_cert().ok().and_then(|cert| ParsedCertificate::try_from(cert).ok());
+            parsed.is_some_and(|cert| verify_server_name(&cert, name).is_ok())
+        };
+        let several = self.0.len() > 1;
+        let fitting = if several { self.0.iter().find(is_for) } else { None };
+        fitting.or_else(|| self.0.first()).cloned()
+    }
 }

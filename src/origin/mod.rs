@@ -35,7 +35,7 @@ use tokio::sync::{Notify, Semaphore};
 pub use config::{Api, Config, Cors, Secret, Streams, Tokens, WhenFull, Workers};
 
 use crate::db::{Db, DbError};
-use crate::front::{Handler, Peer, Shutdown, Unread};
+use crate::front::{Handler, Peer, Refused, RequestBody, Shutdown, Unread, problem};
 use crate::store::{Store, StoreError};
 use crate::time::Clock;
 use crate::token::KeyError;
@@ -182,7 +182,7 @@ impl Origin {
 impl Handler for Origin {
     type Body = Body;
 
-    async fn call(&self, peer: Peer, request: Request<hyper::body::Incoming>) -> Response<Body> {
+    async fn call(&self, peer: Peer, request: Request<RequestBody>) -> Response<Body> {
         let (parts, body) = request.into_parts();
         let mut request = Request::from_parts(parts, Body::new(Unread::new(body)));
         request.extensions_mut().insert(peer);
@@ -200,6 +200,13 @@ impl Handler for Origin {
         };
         self.app.metrics.answered(response.status(), started.elapsed());
         response.headers_mut().entry("x-content-type-options").or_insert(http::HeaderValue::from_static("nosniff"));
+        response
+    }
+    fn refuse(&self, request: &http::request::Parts, refused: Refused) -> Response<Body> {
+        let mut response = problem::response(refused.status(), refused.code(), &refused.to_string());
+        response.headers_mut().insert(http::header::RETRY_AFTER, refused.retry_after().into());
+        cors::allow(&self.app.config().cors, request.headers.get(http::header::ORIGIN), response.headers_mut());
+        self.app.metrics.answered(response.status(), std::time::Duration::ZERO);
         response
     }
 }

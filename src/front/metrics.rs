@@ -1,0 +1,105 @@
+//! What the front counts.
+
+use prometheus::{IntCounter, IntGauge, Registry};
+
+use crate::telemetry;
+
+/// Why a connection or a request was ended or refused: the limit's name in `[limits]` where there is one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reason {
+    /// A client has as many connections as it may.
+    ConnectionsPerClient,
+    /// A client asks more often than it may.
+    RequestsPerClient,
+    /// The TLS handshake took too long.
+    Handshake,
+    /// The TLS handshake failed.
+    Tls,
+    /// The first byte or the rest of a header did not come in time.
+    Header,
+    /// No request for long.
+    Idle,
+    /// A request under way and nothing moves.
+    Stall,
+    /// The client takes too little.
+    Throughput,
+    /// A stream's window stays shut.
+    Window,
+    /// No PROXY header where one has to be.
+    ProxyProtocol,
+}
+
+impl Reason {
+    const ALL: [Self; 10] = [
+        Self::ConnectionsPerClient,
+        Self::RequestsPerClient,
+        Self::Handshake,
+        Self::Tls,
+        Self::Header,
+        Self::Idle,
+        Self::Stall,
+        Self::Throughput,
+        Self::Window,
+        Self::ProxyProtocol,
+    ];
+
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::ConnectionsPerClient => "connections_per_client",
+            Self::RequestsPerClient => "requests_per_client",
+            Self::Handshake => "handshake",
+            Self::Tls => "tls",
+            Self::Header => "header",
+            Self::Idle => "idle",
+            Self::Stall => "stall",
+            Self::Throughput => "throughput",
+            Self::Window => "window",
+            Self::ProxyProtocol => "proxy_protocol",
+        }
+    }
+}
+
+/// The handles.
+#[derive(Debug)]
+pub(super) struct Metrics {
+    pub(super) open: IntGauge,
+    ended: Vec<IntCounter>,
+}
+
+impl Metrics {
+    pub(super) fn new(registry: &Registry) -> Self {
+        let ended = telemetry::counters(
+            registry,
+            "lyceum_front_ended_total",
+            "Connections and requests that a limit ended or refused, by limit.",
+            &["limit"],
+        );
+        Self {
+            open: telemetry::gauge(registry, "lyceum_front_connections", "Client connections that are open."),
+            ended: Reason::ALL.map(|reason| ended.with_label_values(&[reason.name()])).into(),
+        }
+    }
+
+    pub(super) fn ended(&self, reason: Reason) {
+        if let Some(counter) = Reason::ALL.iter().position(|r| *r == reason).and_then(|at| self.ended.get(at)) {
+            counter.inc();
+        }
+    }
+}
+
+/// Counts a connection while it lives.
+#[derive(Debug)]
+pub(super) struct Open(IntGauge);
+
+impl Open {
+    pub(super) fn new(gauge: &IntGauge) -> Self {
+        gauge.inc();
+        Self(gauge.clone())
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}

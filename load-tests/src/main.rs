@@ -23,6 +23,10 @@ enum Command {
     Floor(bench::floor::Args),
 }
 
+/// The one that `lyceum` uses, so that the floor of `bench` differs from it in nothing but its work.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     let command = match Command::parse() {
         Command::Floor(args) => return bench::floor::run(&args),

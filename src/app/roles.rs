@@ -13,7 +13,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use super::Failure;
 use crate::admin::{self, Admin};
 use crate::config::Loaded;
-use crate::front::{Front, Handler, Limits, Listen, Shutdown, TlsReload};
+use crate::front::{Crew, Front, Handler, Limits, Listen, Shutdown, TlsReload};
 use crate::time::Clock;
 use crate::{config, edge, origin};
 
@@ -36,7 +36,8 @@ pub(super) async fn edge(path: &Path, exit_with_stdin: bool) -> Result<(), Failu
         let edge = edge.clone();
         file.reloading(edge::FIXED.as_slice(), edge::Config::check, move |config, changed| edge.reload(config, changed))
     };
-    base.serve(edge, routes, Arc::new(ready), reload).await
+    let crew = Crew::start(&base.shutdown).map_err(Failure::other)?;
+    base.serve(crew, edge, routes, Arc::new(ready), reload).await
 }
 
 pub(super) async fn origin(path: &Path, exit_with_stdin: bool) -> Result<(), Failure> {
@@ -58,7 +59,7 @@ pub(super) async fn origin(path: &Path, exit_with_stdin: bool) -> Result<(), Fai
             Ok::<_, std::convert::Infallible>(())
         })
     };
-    base.serve(origin, routes, Arc::new(ready), reload).await
+    base.serve(Crew::here(), origin, routes, Arc::new(ready), reload).await
 }
 
 /// A role's configuration file, and what of it is in force.
@@ -145,6 +146,7 @@ impl Base {
 
     async fn serve<H: Handler>(
         self,
+        crew: Crew,
         handler: H,
         routes: axum::Router,
         ready: Arc<dyn Fn() -> Result<(), String> + Send + Sync>,
@@ -159,7 +161,7 @@ impl Base {
         let drain = self.limits.drain_timeout.get();
         let signals = Signals::listen().map_err(Failure::other)?;
         tokio::spawn(signals.follow(self.shutdown.clone(), self.front.tls(), reload));
-        tokio::spawn(self.front.serve(handler, self.shutdown.clone()));
+        tokio::spawn(self.front.serve_with(crew, handler, self.shutdown.clone()));
         if !self.shutdown.drained(drain).await {
             tracing::warn!(drain_timeout = %crate::units::Span(drain), "what was still under way is cut off");
         }

@@ -13,7 +13,7 @@ use super::connection::{self, Handler, Shared};
 use super::metrics::{Metrics, Open};
 use super::peer::{Forwarded, ProxyProtocol};
 use super::tls::{Certificates, Tls, TlsError};
-use super::{Limits, Shutdown};
+use super::{Crew, Limits, Shutdown};
 
 /// `[[listen]]` of a role.
 #[derive(Clone, Debug, Deserialize)]
@@ -107,6 +107,11 @@ impl Front {
 
     /// Serves until the drain has begun and each connection has ended.
     pub async fn serve<H: Handler>(self, handler: H, shutdown: Shutdown) {
+        self.serve_with(Crew::here(), handler, shutdown).await;
+    }
+
+    /// The same, with the threads of a crew for the connections.
+    pub async fn serve_with<H: Handler>(self, crew: Crew, handler: H, shutdown: Shutdown) {
         let places = Arc::new(Semaphore::new(usize::try_from(self.limits.connections).unwrap_or(1)));
         let limits = Arc::new(self.limits);
         let clients = Arc::new(Clients::new(&limits));
@@ -122,7 +127,7 @@ impl Front {
                 forwarded: listen.forwarded,
                 alt_svc: None,
             });
-            let accept = Accept { tls, places: Arc::clone(&places), shared };
+            let accept = Accept { tls, places: Arc::clone(&places), shared, crew: crew.clone() };
             accepting.spawn(accept.run(socket, handler.clone()));
         }
         while accepting.join_next().await.is_some() {}
@@ -144,6 +149,7 @@ struct Accept {
     tls: Option<Tls>,
     places: Arc<Semaphore>,
     shared: Arc<Shared>,
+    crew: Crew,
 }
 
 impl Accept {
@@ -162,10 +168,13 @@ impl Accept {
             };
             let (handler, guard) = (handler.clone(), self.shared.shutdown.guard());
             let open = Open::new(&self.shared.metrics.open);
-            tokio::spawn(async move {
+            let served = self.crew.take(stream, |stream| async move {
                 connection.serve(stream, handler).await;
                 drop((open, guard, place));
             });
+            if let Err(cause) = served {
+                tracing::warn!(%cause, "a connection was dropped");
+            }
         }
     }
 

@@ -8,6 +8,7 @@
 mod body;
 mod clients;
 mod connection;
+mod crew;
 mod limits;
 mod listen;
 mod metrics;
@@ -20,6 +21,7 @@ mod unread;
 
 pub use body::RequestBody;
 pub use connection::{Handler, Refused};
+pub use crew::Crew;
 pub use limits::Limits;
 pub use listen::{BindError, Front, Listen, TlsReload};
 pub use peer::{Forwarded, ForwardedField, Peer, ProxyProtocol};

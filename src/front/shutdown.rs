@@ -50,6 +50,12 @@ impl Shutdown {
         Guard { _token: self.work.token() }
     }
 
+    /// Returns once the drain has begun and all guards are gone.
+    pub async fn finished(&self) {
+        self.told.cancelled().await;
+        self.work.wait().await;
+    }
+
     /// Waits until the drain has begun and all guards are gone, or `limit` has passed since it began.
     /// Says whether all work ended in time.
     pub async fn drained(&self, limit: Duration) -> bool {

@@ -10,7 +10,7 @@ use std::time::Duration;
 use aws_sdk_s3::config::{BehaviorVersion, Credentials, Region};
 use lyceum::ids::Id;
 
-use crate::support::process::Process;
+use crate::support::process::{Process, sweep_at_end};
 use crate::support::{free_port, repository, until};
 
 const ACCESS: &str = "testkey";
@@ -37,7 +37,11 @@ impl S3 {
     /// The one of this run.
     pub fn shared() -> &'static Self {
         static SHARED: OnceLock<S3> = OnceLock::new();
-        SHARED.get_or_init(Self::start)
+        SHARED.get_or_init(|| {
+            let server = Self::start();
+            sweep_at_end(server._dir.path());
+            server
+        })
     }
 
     fn start() -> Self {
@@ -71,7 +75,7 @@ impl S3 {
         ];
         let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
         let mut command = Process::leashed(&weed, &arguments);
-        command.current_dir(dir.path()).stderr(Stdio::null());
+        command.current_dir(dir.path()).env("TMPDIR", dir.path()).stderr(Stdio::null());
         let server = Self { endpoint: format!("http://127.0.0.1:{s3}"), _process: Process::start(&mut command), _dir: dir };
         server.make_bucket();
         server
@@ -148,7 +152,11 @@ impl Postgres {
     /// The one of this run.
     pub fn shared() -> &'static Self {
         static SHARED: OnceLock<Postgres> = OnceLock::new();
-        SHARED.get_or_init(Self::start)
+        SHARED.get_or_init(|| {
+            let server = Self::start();
+            sweep_at_end(server.dir.path());
+            server
+        })
     }
 
     /// One of a story's own, for stories that stop it.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::process::Process;
+use super::process::{Process, sweep_at_end};
 use super::{heavy, program, until};
 
 /// A running demo.
@@ -15,7 +15,6 @@ pub struct Demo {
     /// The process of the supervisor.
     pub process: Process,
     directory: PathBuf,
-    _kept: Option<tempfile::TempDir>,
 }
 
 /// Long enough to transcode the sample on two busy cores.
@@ -26,10 +25,9 @@ pub fn shared() -> &'static Demo {
     static SHARED: OnceLock<Demo> = OnceLock::new();
     SHARED.get_or_init(|| {
         let _alone = heavy();
-        let kept = tempfile::tempdir().expect("a temporary directory");
-        let mut demo = Demo::start(kept.path(), &[]);
-        demo._kept = Some(kept);
-        demo
+        let folder = tempfile::tempdir().expect("a temporary directory").keep();
+        sweep_at_end(&folder);
+        Demo::start(&folder, &[])
     })
 }
 
@@ -57,7 +55,7 @@ impl Demo {
             .arg(directory)
             .args(arguments)
             .stderr(Stdio::from(words));
-        Self { process: Process::start(&mut command), directory: directory.to_owned(), _kept: None }
+        Self { process: Process::start(&mut command), directory: directory.to_owned() }
     }
 
     /// What it said on standard error.

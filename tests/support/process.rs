@@ -90,6 +90,22 @@ impl Drop for Process {
     }
 }
 
+/// Removes `folder` once this test run has ended, however it ends: what lives in a static is never dropped.
+pub fn sweep_at_end(folder: &Path) {
+    // What still writes into it ends at the same moment, so a second try may be needed.
+    let script = "cat >/dev/null; for _ in 1 2 3 4 5 6 7 8 9 10; do rm -rf \"$1\" && exit; sleep 1; done";
+    let broom = Command::new("sh")
+        .args(["-c", script, "sh"])
+        .arg(folder)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("a shell can be started");
+    // Held until the process ends, which the broom waits for.
+    std::mem::forget(broom);
+}
+
 /// Sends a signal to any process.
 pub fn signal(pid: u32, name: &str) {
     let status = Command::new("kill").args(["-s", name, &pid.to_string()]).status();

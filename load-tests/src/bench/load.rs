@@ -38,17 +38,32 @@ impl fmt::Display for Protocol {
 /// The core that the load is held to; servers are held to core 0.
 const LOAD_CORE: &str = "1";
 
-/// Says which Debian packages are missing.
-pub(super) fn check_programs(servers: &[String]) -> Result<(), BenchError> {
-    let mut wanted = vec![("wrk", "wrk"), ("h2load", "nghttp2-client"), ("curl", "curl"), ("taskset", "util-linux")];
-    if servers.iter().any(|name| name == "nginx") {
-        wanted.push(("nginx", "nginx-light"));
-    }
-    let missing: Vec<&str> = wanted.iter().filter(|(program, _)| !is_there(program)).map(|(_, package)| *package).collect();
-    if missing.is_empty() {
+/// Installs the Debian packages that are missing, where that can be done, and says so.
+pub(super) fn have_programs(servers: &[String]) -> Result<(), BenchError> {
+    let mut wanted = vec![("wrk", "wrk"), ("h2load", "nghttp2-client"), ("curl", "curl"), ("taskset", "util-linux"), ("openssl", "openssl")];
+    let of_servers = [("nginx", "nginx-light"), ("varnishd", "varnish")];
+    let runs = |program: &str| servers.iter().any(|name| program.starts_with(name.as_str()));
+    wanted.extend(of_servers.into_iter().filter(|(program, _)| runs(program)));
+    let missing = || -> Vec<&str> {
+        wanted.iter().filter(|(program, _)| !is_there(program)).map(|(_, package)| *package).collect()
+    };
+    let packages = missing();
+    if packages.is_empty() {
         return Ok(());
     }
-    Err(BenchError::new(format!("programs are missing: apt-get install --no-install-recommends {}", missing.join(" "))))
+    eprintln!("bench: installing from Debian: {}", packages.join(" "));
+    // Services of the machine's own are not wanted: the bench starts its servers itself.
+    let mut install = if is_root() { Command::new("env") } else { Command::new("sudo") };
+    install.args(["DEBIAN_FRONTEND=noninteractive", "RUNLEVEL=1", "apt-get", "install", "-y", "-qq", "--no-install-recommends"]);
+    let done = install.args(&packages).stdout(std::process::Stdio::null()).status();
+    if done.is_ok_and(|status| status.success()) && missing().is_empty() {
+        return Ok(());
+    }
+    Err(BenchError::new(format!("programs are missing: apt-get install --no-install-recommends {}", missing().join(" "))))
+}
+
+fn is_root() -> bool {
+    Command::new("id").arg("-u").output().is_ok_and(|output| output.stdout.starts_with(b"0\n"))
 }
 
 fn is_there(program: &str) -> bool {

@@ -52,7 +52,8 @@ impl Drop for Running {
 pub(super) struct Server {
     name: String,
     plain: SocketAddr,
-    tls: SocketAddr,
+    /// None where it speaks no TLS.
+    tls: Option<SocketAddr>,
     prefix: String,
     /// What stands behind each size's path.
     suffixes: HashMap<usize, String>,
@@ -69,10 +70,11 @@ impl Server {
         &self.pids
     }
 
-    pub(super) fn url(&self, protocol: Protocol, size: usize) -> String {
-        let (scheme, address) = if protocol.is_encrypted() { ("https", self.tls) } else { ("http", self.plain) };
+    /// Where a body of this size is had, if this protocol is spoken.
+    pub(super) fn url(&self, protocol: Protocol, size: usize) -> Option<String> {
+        let (scheme, address) = if protocol.is_encrypted() { ("https", self.tls?) } else { ("http", self.plain) };
         let suffix = self.suffixes.get(&size).map_or("", String::as_str);
-        format!("{scheme}://{address}{}{}{suffix}", self.prefix, object(size))
+        Some(format!("{scheme}://{address}{}{}{suffix}", self.prefix, object(size)))
     }
 }
 
@@ -135,7 +137,8 @@ impl Setting {
             "floor" => self.floor(),
             "edge" => self.edge(),
             "nginx" => self.nginx(),
-            other => Err(BenchError::new(format!("no server is called \"{other}\": floor, edge, nginx"))),
+            "varnish" => self.varnish(),
+            other => Err(BenchError::new(format!("no server is called \"{other}\": floor, edge, nginx, varnish"))),
         }
     }
 
@@ -147,7 +150,7 @@ impl Setting {
         Ok(Server {
             name: "floor".into(),
             plain: plain_address,
-            tls: tls_address,
+            tls: Some(tls_address),
             prefix: String::new(),
             suffixes: HashMap::new(),
             pids: vec![plain.0.id(), tls.0.id()],
@@ -178,7 +181,7 @@ impl Setting {
         Ok(Server {
             name: "edge".into(),
             plain,
-            tls,
+            tls: Some(tls),
             prefix: format!("/t/{}", self.token),
             suffixes: HashMap::new(),
             pids: vec![child.0.id()],
@@ -213,7 +216,38 @@ impl Setting {
         let mut pids = account::children(child.0.id());
         pids.push(child.0.id());
         let suffixes = self.sizes.iter().map(|size| Ok((*size, secure_link(&object(*size))?))).collect::<Result<_, BenchError>>()?;
-        Ok(Server { name: "nginx".into(), plain, tls, prefix: String::new(), suffixes, pids, _running: vec![child] })
+        Ok(Server { name: "nginx".into(), plain, tls: Some(tls), prefix: String::new(), suffixes, pids, _running: vec![child] })
+    }
+}
+
+impl Setting {
+    fn varnish(&self) -> Result<Server, BenchError> {
+        let plain = free_port()?;
+        let folder = self.file("varnish");
+        std::fs::create_dir(&folder).map_err(failed("varnish"))?;
+        let (host, port) = (self.origin.ip(), self.origin.port());
+        let vcl = format!(
+            "vcl 4.1; backend default {{ .host = \"{host}\"; .port = \"{port}\"; }}\n\
+             sub vcl_backend_response {{ set beresp.ttl = 1h; }}\n"
+        );
+        let path = self.file("varnish.vcl");
+        std::fs::write(&path, vcl).map_err(failed("varnish.vcl"))?;
+        let mut command = Command::new("taskset");
+        command.args(["-c", SERVER_CORE, "varnishd", "-F", "-j", "none", "-s", "malloc,512m", "-a"]);
+        command.arg(plain.to_string()).arg("-n").arg(&folder).arg("-f").arg(&path);
+        let child = Running(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().map_err(failed("varnishd"))?);
+        wait(plain)?;
+        let mut pids = account::children(child.0.id());
+        pids.push(child.0.id());
+        Ok(Server {
+            name: "varnish".into(),
+            plain,
+            tls: None,
+            prefix: String::new(),
+            suffixes: HashMap::new(),
+            pids,
+            _running: vec![child],
+        })
     }
 }
 

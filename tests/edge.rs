@@ -5,6 +5,8 @@ mod harness;
 
 #[path = "edge/cdni.rs"]
 mod cdni;
+#[path = "edge/clients.rs"]
+mod clients;
 #[path = "edge/control.rs"]
 mod control;
 #[path = "edge/delivery.rs"]

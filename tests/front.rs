@@ -15,6 +15,8 @@ use tokio::sync::Notify;
 
 #[path = "front/hostile.rs"]
 mod hostile;
+#[path = "front/http3.rs"]
+pub mod http3;
 #[path = "front/listeners.rs"]
 mod listeners;
 

@@ -44,6 +44,9 @@ const HOMES: &[(&str, &[&str])] = &[
     ("hyper_util", &["front", "upstream", "client"]),
     ("hyper_rustls", &["client", "upstream"]),
     ("rustls", &["front", "upstream", "client"]),
+    ("quinn", &["front"]),
+    ("h3", &["front"]),
+    ("h3_quinn", &["front"]),
     ("tokio_rustls", &["front", "upstream"]),
     ("ffmpeg_next", &[]),
 ];

@@ -8,6 +8,7 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
 use super::BoxError;
+use super::http3::QuicBody;
 use super::pulse::Busy;
 
 /// The body of a request.
@@ -17,11 +18,18 @@ pub struct RequestBody(Kind);
 #[derive(Debug)]
 enum Kind {
     Tcp(Incoming),
+    Quic(Box<QuicBody>),
 }
 
 impl From<Incoming> for RequestBody {
     fn from(body: Incoming) -> Self {
         Self(Kind::Tcp(body))
+    }
+}
+
+impl From<QuicBody> for RequestBody {
+    fn from(body: QuicBody) -> Self {
+        Self(Kind::Quic(Box::new(body)))
     }
 }
 
@@ -32,18 +40,21 @@ impl Body for RequestBody {
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         match &mut self.0 {
             Kind::Tcp(body) => Pin::new(body).poll_frame(cx).map_err(Into::into),
+            Kind::Quic(body) => Pin::new(body.as_mut()).poll_frame(cx),
         }
     }
 
     fn is_end_stream(&self) -> bool {
         match &self.0 {
             Kind::Tcp(body) => body.is_end_stream(),
+            Kind::Quic(body) => body.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.0 {
             Kind::Tcp(body) => body.size_hint(),
+            Kind::Quic(body) => body.size_hint(),
         }
     }
 }

@@ -4,12 +4,14 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::HeaderValue;
 use serde::Deserialize;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::Semaphore;
 
 use super::clients::Clients;
 use super::connection::{self, Handler, Shared};
+use super::http3::{Http3, Quic};
 use super::metrics::{Metrics, Open};
 use super::peer::{Forwarded, ProxyProtocol};
 use super::tls::{Certificates, Tls, TlsError};
@@ -24,6 +26,9 @@ pub struct Listen {
     /// HTTP/1.1 and 2 by ALPN; without it plain HTTP/1.1 and h2c. Several certificates are chosen by SNI.
     #[serde(default)]
     pub tls: Option<Certificates>,
+    /// HTTP/3 on the same port over UDP, with `Alt-Svc` on what goes over TCP; needs `tls`.
+    #[serde(default)]
+    pub http3: Http3,
     /// Load balancers that say in a PROXY header whose connection it is.
     #[serde(default)]
     pub proxy_protocol: Option<ProxyProtocol>,
@@ -46,6 +51,9 @@ pub enum BindError {
     /// The certificate.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// HTTP/3 without a certificate.
+    #[error("listen {0}: http3 needs tls")]
+    Http3WithoutTls(SocketAddr),
 }
 
 fn hint(cause: &std::io::Error) -> &'static str {
@@ -67,6 +75,8 @@ pub struct Front {
 struct Bound {
     socket: TcpListener,
     tls: Option<Tls>,
+    quic: Option<Quic>,
+    alt_svc: Option<HeaderValue>,
     listen: Listen,
 }
 
@@ -78,15 +88,42 @@ fn listener(address: SocketAddr) -> std::io::Result<TcpListener> {
     socket.listen(4096)
 }
 
+impl Bound {
+    fn new(listen: &Listen) -> Result<Self, BindError> {
+        let tls = listen.tls.as_ref().map(Tls::load).transpose()?;
+        let failed = |cause| BindError::Address { address: listen.address, cause };
+        let Http3::On { advertise_port } = listen.http3 else {
+            let socket = listener(listen.address).map_err(failed)?;
+            return Ok(Self { socket, tls, quic: None, alt_svc: None, listen: listen.clone() });
+        };
+        let Some(tls) = tls else { return Err(BindError::Http3WithoutTls(listen.address)) };
+        let (socket, quic) = both(listen.address, &tls).map_err(failed)?;
+        let port = advertise_port.map_or_else(|| socket.local_addr().map(|address| address.port()), Ok).map_err(failed)?;
+        let alt_svc = HeaderValue::try_from(format!("h3=\":{port}\"; ma=86400")).ok();
+        Ok(Self { socket, tls: Some(tls), quic: Some(quic), alt_svc, listen: listen.clone() })
+    }
+}
+
+/// The same port over TCP and UDP. A free port of one may be taken in the other: then another is tried.
+fn both(address: SocketAddr, tls: &Tls) -> std::io::Result<(TcpListener, Quic)> {
+    let tries = if address.port() == 0 { 20 } else { 1 };
+    let mut last = None;
+    for _ in 0..tries {
+        let socket = listener(address)?;
+        match Quic::bind(socket.local_addr()?, tls) {
+            Ok(quic) => return Ok((socket, quic)),
+            Err(cause) => last = Some(cause),
+        }
+    }
+    Err(last.unwrap_or_else(|| std::io::ErrorKind::AddrInUse.into()))
+}
+
 impl Front {
     /// Binds all of `listens`, or none.
     pub fn bind(listens: &[Listen], limits: &Limits, registry: &prometheus::Registry) -> Result<Self, BindError> {
         let mut listeners = Vec::with_capacity(listens.len());
         for listen in listens {
-            let tls = listen.tls.as_ref().map(Tls::load).transpose()?;
-            let bound = listener(listen.address)
-                .map_err(|cause| BindError::Address { address: listen.address, cause })?;
-            listeners.push(Bound { socket: bound, tls, listen: listen.clone() });
+            listeners.push(Bound::new(listen)?);
         }
         Ok(Self { listeners, limits: limits.clone(), metrics: Metrics::new(registry) })
     }
@@ -117,7 +154,7 @@ impl Front {
         let clients = Arc::new(Clients::new(&limits));
         let metrics = Arc::new(self.metrics);
         let mut accepting = tokio::task::JoinSet::new();
-        for Bound { socket, tls, listen } in self.listeners {
+        for Bound { socket, tls, quic, alt_svc, listen } in self.listeners {
             let shared = Arc::new(Shared {
                 limits: Arc::clone(&limits),
                 clients: Arc::clone(&clients),
@@ -125,8 +162,11 @@ impl Front {
                 shutdown: shutdown.clone(),
                 proxy_protocol: listen.proxy_protocol,
                 forwarded: listen.forwarded,
-                alt_svc: None,
+                alt_svc,
             });
+            if let Some(quic) = quic {
+                accepting.spawn(quic.run(handler.clone(), Arc::clone(&shared), Arc::clone(&places)));
+            }
             let accept = Accept { tls, places: Arc::clone(&places), shared, crew: crew.clone() };
             accepting.spawn(accept.run(socket, handler.clone()));
         }

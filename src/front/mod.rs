@@ -1,14 +1,15 @@
-//! Sockets, TLS, HTTP/1.1 and 2, limits and drain, the same for every role.
+//! Sockets, TLS, HTTP/1.1, 2 and 3, limits and drain, the same for every role.
 //!
 //! A role is a [`Handler`]; it never sees a socket. What a peer may cost (connections, header bytes, silence,
 //! streams) is bounded here by [`Limits`], before a handler is asked. HTTP semantics are the roles' business.
 //!
-//! Standards: RFC 9112 (HTTP/1.1), RFC 9113 (HTTP/2), RFC 7301 (ALPN), RFC 8446 (TLS 1.3).
+//! Standards: RFC 9112 (HTTP/1.1), RFC 9113 (HTTP/2), RFC 9114 (HTTP/3), RFC 7301 (ALPN), RFC 8446 (TLS 1.3).
 
 mod body;
 mod clients;
 mod connection;
 mod crew;
+mod http3;
 mod limits;
 mod listen;
 mod metrics;
@@ -22,6 +23,7 @@ mod unread;
 pub use body::RequestBody;
 pub use connection::{Handler, Refused};
 pub use crew::Crew;
+pub use http3::Http3;
 pub use limits::Limits;
 pub use listen::{BindError, Front, Listen, TlsReload};
 pub use peer::{Forwarded, ForwardedField, Peer, ProxyProtocol};

@@ -93,6 +93,16 @@ impl Pulse {
         Busy { pulse: Arc::clone(self), owed: None }
     }
 
+    /// Bytes came that no [`Watched`] socket saw.
+    pub(crate) fn heard(&self, bytes: usize) {
+        self.read.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    /// Bytes went that no [`Watched`] socket saw.
+    pub(crate) fn wrote(&self, bytes: usize) {
+        self.written.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
     fn moved(&self) -> u64 {
         self.read.load(Ordering::Relaxed).wrapping_add(self.written.load(Ordering::Relaxed))
     }

@@ -19,6 +19,7 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
 use serde::de::{Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde::Deserialize;
+use tokio::sync::watch;
 
 /// Sessions that can be resumed by an identifier.
 const SESSIONS: usize = 10_000;
@@ -85,6 +86,7 @@ pub(crate) struct Tls {
     sessions: Arc<dyn StoresServerSessions>,
     tickets: Option<Arc<dyn ProducesTickets>>,
     config: Arc<ArcSwap<ServerConfig>>,
+    changed: Arc<watch::Sender<()>>,
 }
 
 impl Tls {
@@ -98,13 +100,19 @@ impl Tls {
             }
         };
         let config = Arc::new(ArcSwap::from(read(files, &sessions, tickets.clone())?));
-        Ok(Self { files: files.clone(), sessions, tickets, config })
+        Ok(Self { files: files.clone(), sessions, tickets, config, changed: Arc::new(watch::channel(()).0) })
     }
 
     /// Reads the files again; on an error what was in force stays in force.
     pub(crate) fn reload(&self) -> Result<(), TlsError> {
         self.config.store(read(&self.files, &self.sessions, self.tickets.clone())?);
+        self.changed.send_replace(());
         Ok(())
+    }
+
+    /// Tells of each reload.
+    pub(crate) fn changes(&self) -> watch::Receiver<()> {
+        self.changed.subscribe()
     }
 
     pub(crate) fn acceptor(&self) -> tokio_rustls::TlsAcceptor {

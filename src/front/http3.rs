@@ -1,0 +1,429 @@
+//! HTTP/3 (RFC 9114) over QUIC (RFC 9000): the same handler on the same port over UDP.
+//!
+//! One endpoint a listener. What hyper bounds for the other versions is bounded here: handshakes, headers, streams,
+//! silence, and clients that do not take what they asked for. An address that has not proved itself is asked to (RFC
+//! 9000, section 8.1) once a tenth of the connections is taken.
+
+use std::fmt;
+use std::io;
+use std::net::{SocketAddr, UdpSocket};
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::{Buf, Bytes};
+use h3::error::Code;
+use h3::server::RequestStream;
+use http::header::{self, HeaderMap};
+use http::{Response, StatusCode};
+use http_body::{Body, Frame, SizeHint};
+use http_body_util::BodyExt as _;
+use quinn::crypto::rustls::QuicServerConfig;
+use quinn::{Endpoint, EndpointConfig, Incoming, ServerConfig, TransportConfig, VarInt};
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{Deserializer, MapAccess, Visitor};
+use serde::Deserialize;
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+
+use super::clients::Client;
+use super::connection::{Handler, Shared};
+use super::metrics::{Open, Reason};
+use super::peer::Peer;
+use super::pulse::{Busy, Pulse};
+use super::tls::Tls;
+use super::{BoxError, Limits, RequestBody, problem};
+use crate::semantics::fields;
+
+/// What of a body is handed to QUIC at once: what a client has to take within `window`.
+const PIECE: usize = 16 << 10;
+/// What may be on its way to a client, in bytes.
+const SEND_WINDOW: u64 = 2 << 20;
+/// What a client may send ahead, in bytes: of a stream, of a connection.
+const RECEIVE_WINDOWS: (u32, u32) = (256 << 10, 1 << 20);
+/// A client's streams of its own: control, and the two of QPACK; and some to grease.
+const UNIDIRECTIONAL: u32 = 8;
+/// Handshakes that may wait to be taken up.
+const WAITING: usize = 1024;
+
+/// `http3` of a listener: `true`, `false`, or `{ advertise_port }`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Http3 {
+    /// Not spoken.
+    #[default]
+    Off,
+    /// Spoken on the listener's own port.
+    On {
+        /// The port that `Alt-Svc` names, where clients come by another than the listener's.
+        advertise_port: Option<u16>,
+    },
+}
+
+impl<'de> Deserialize<'de> for Http3 {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Table {
+            advertise_port: u16,
+        }
+        struct SwitchOrTable;
+        impl<'de> Visitor<'de> for SwitchOrTable {
+            type Value = Http3;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("true, false or { advertise_port = 443 }")
+            }
+            fn visit_bool<E>(self, on: bool) -> Result<Http3, E> {
+                Ok(if on { Http3::On { advertise_port: None } } else { Http3::Off })
+            }
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Http3, A::Error> {
+                let Table { advertise_port } = Table::deserialize(MapAccessDeserializer::new(map))?;
+                Ok(Http3::On { advertise_port: Some(advertise_port) })
+            }
+        }
+        from.deserialize_any(SwitchOrTable)
+    }
+}
+
+/// A listener's QUIC side, bound and not yet serving.
+#[derive(Debug)]
+pub(super) struct Quic {
+    socket: UdpSocket,
+    tls: Tls,
+}
+
+impl Quic {
+    /// Binds the UDP port of `address`.
+    pub(super) fn bind(address: SocketAddr, tls: &Tls) -> io::Result<Self> {
+        let socket = UdpSocket::bind(address)?;
+        Ok(Self { socket, tls: tls.clone() })
+    }
+
+    /// Serves until the drain has begun; connections end by themselves.
+    pub(super) async fn run<H: Handler>(self, handler: H, shared: Arc<Shared>, places: Arc<Semaphore>) {
+        let endpoint = match self.endpoint(&shared.limits) {
+            Ok(endpoint) => endpoint,
+            Err(cause) => return tracing::error!(cause, "HTTP/3 is not served"),
+        };
+        let most = places.available_permits();
+        let mut changed = self.tls.changes();
+        loop {
+            tokio::select! {
+                biased;
+                () = shared.shutdown.draining() => break,
+                Ok(()) = changed.changed() => match server_config(&self.tls, &shared.limits) {
+                    Ok(config) => endpoint.set_server_config(Some(config)),
+                    Err(cause) => tracing::error!(cause, "HTTP/3 keeps its certificate"),
+                },
+                incoming = endpoint.accept() => {
+                    let Some(incoming) = incoming else { break };
+                    let crowded = places.available_permits() < most - most / 10;
+                    take(incoming, crowded, &handler, &shared, &places);
+                }
+            }
+        }
+        endpoint.set_server_config(None);
+        // Connections outlive the acceptor; what they still have to say goes out through the endpoint.
+        let guard = shared.shutdown.guard();
+        tokio::spawn(async move {
+            endpoint.wait_idle().await;
+            drop(guard);
+        });
+    }
+
+    fn endpoint(&self, limits: &Limits) -> Result<Endpoint, BoxError> {
+        let config = server_config(&self.tls, limits)?;
+        let socket = self.socket.try_clone()?;
+        Ok(Endpoint::new(EndpointConfig::default(), Some(config), socket, Arc::new(quinn::TokioRuntime))?)
+    }
+}
+
+fn server_config(tls: &Tls, limits: &Limits) -> Result<ServerConfig, BoxError> {
+    let mut crypto = rustls::ServerConfig::clone(&tls.config());
+    crypto.alpn_protocols = vec![b"h3".to_vec()];
+    // Data that a thief can send again is not taken.
+    crypto.max_early_data_size = 0;
+    let mut config = ServerConfig::with_crypto(Arc::new(QuicServerConfig::try_from(crypto)?));
+    let mut transport = TransportConfig::default();
+    transport
+        .max_idle_timeout(Some(limits.idle.get().max(limits.stall.get()).try_into()?))
+        .max_concurrent_bidi_streams(VarInt::from_u64(limits.streams)?)
+        .max_concurrent_uni_streams(VarInt::from_u32(UNIDIRECTIONAL))
+        .stream_receive_window(VarInt::from_u32(RECEIVE_WINDOWS.0))
+        .receive_window(VarInt::from_u32(RECEIVE_WINDOWS.1))
+        .send_window(SEND_WINDOW)
+        .datagram_receive_buffer_size(None);
+    config.transport_config(Arc::new(transport)).max_incoming(WAITING).incoming_buffer_size_total(4 << 20);
+    Ok(config)
+}
+
+/// Takes a connection up, or says why not before it costs anything.
+fn take<H: Handler>(incoming: Incoming, crowded: bool, handler: &H, shared: &Arc<Shared>, places: &Arc<Semaphore>) {
+    let address = incoming.remote_address();
+    if crowded && incoming.may_retry() {
+        // An address that can't be answered may not be reached either.
+        let _ = incoming.retry();
+        return;
+    }
+    let Ok(place) = Arc::clone(places).try_acquire_owned() else { return incoming.refuse() };
+    let Ok(held) = shared.clients.enter(address.ip()) else {
+        shared.metrics.ended(Reason::ConnectionsPerClient);
+        return incoming.refuse();
+    };
+    let (handler, shared) = (handler.clone(), Arc::clone(shared));
+    let (guard, open) = (shared.shutdown.guard(), Open::new(&shared.metrics.open));
+    tokio::spawn(async move {
+        let client = held.client().cloned();
+        match serve(incoming, handler, client, &shared).await {
+            Ok(None) => {}
+            Ok(Some(reason)) => {
+                shared.metrics.ended(reason);
+                tracing::debug!(peer = %address, reason = reason.name(), "connection ended");
+            }
+            Err(cause) => tracing::debug!(peer = %address, cause, "connection ended"),
+        }
+        drop((held, place, guard, open));
+    });
+}
+
+type Requests = h3::server::Connection<h3_quinn::Connection, Bytes>;
+
+async fn serve<H: Handler>(
+    incoming: Incoming,
+    handler: H,
+    client: Option<Arc<Client>>,
+    shared: &Arc<Shared>,
+) -> Result<Option<Reason>, BoxError> {
+    let limits = &shared.limits;
+    let connection = match tokio::time::timeout(limits.handshake.get(), incoming.accept()?).await {
+        Ok(Ok(connection)) => connection,
+        Ok(Err(_)) => return Ok(Some(Reason::Tls)),
+        Err(_) => return Ok(Some(Reason::Handshake)),
+    };
+    let mut builder = h3::server::builder();
+    builder.max_field_section_size(limits.header_bytes.0).send_grease(false);
+    let building = builder.build(h3_quinn::Connection::new(connection.clone()));
+    let mut requests: Requests = tokio::time::timeout(limits.header.get(), building).await??;
+    let pulse = Arc::new(Pulse::default());
+    let mut under_way = JoinSet::new();
+    let mut draining = false;
+    let mut overstayed = pin!(pulse.overstayed(limits, true));
+    let ended = loop {
+        tokio::select! {
+            accepted = requests.accept() => match accepted {
+                Ok(Some(resolver)) => {
+                    let asking = Asking {
+                        handler: handler.clone(),
+                        client: client.clone(),
+                        busy: pulse.busy(),
+                        pulse: Arc::clone(&pulse),
+                        shared: Arc::clone(shared),
+                        connection: connection.clone(),
+                    };
+                    under_way.spawn(asking.answer(resolver));
+                }
+                Ok(None) => break None,
+                Err(cause) if cause.is_h3_no_error() => break None,
+                Err(cause) => return Err(cause.into()),
+            },
+            Some(_) = under_way.join_next() => {}
+            reason = overstayed.as_mut() => break Some(reason),
+            () = shared.shutdown.draining(), if !draining => {
+                draining = true;
+                requests.shutdown(0).await?;
+            }
+        }
+        if draining && under_way.is_empty() {
+            break None;
+        }
+    };
+    while ended.is_none() && under_way.join_next().await.is_some() {}
+    let code = if ended.is_some() { Code::H3_EXCESSIVE_LOAD } else { Code::H3_NO_ERROR };
+    connection.close(VarInt::from_u64(code.value()).unwrap_or(VarInt::from_u32(0)), b"");
+    Ok(ended)
+}
+
+/// One request on its stream.
+struct Asking<H> {
+    handler: H,
+    client: Option<Arc<Client>>,
+    busy: Busy,
+    pulse: Arc<Pulse>,
+    shared: Arc<Shared>,
+    connection: quinn::Connection,
+}
+
+type Resolver = h3::server::RequestResolver<h3_quinn::Connection, Bytes>;
+type Sender = RequestStream<h3_quinn::SendStream<Bytes>, Bytes>;
+type Receiver = RequestStream<h3_quinn::RecvStream, Bytes>;
+
+impl<H: Handler> Asking<H> {
+    async fn answer(mut self, resolver: Resolver) {
+        if let Err(cause) = self.try_answer(resolver).await {
+            tracing::debug!(cause, "a request over HTTP/3 ended");
+        }
+    }
+
+    async fn try_answer(&mut self, resolver: Resolver) -> Result<(), BoxError> {
+        let patience = self.shared.limits.header.get();
+        let (request, stream) = match tokio::time::timeout(patience, resolver.resolve_request()).await {
+            Ok(resolved) => resolved?,
+            Err(late) => {
+                self.shared.metrics.ended(Reason::Header);
+                return Err(late.into());
+            }
+        };
+        let (mut send, receive) = stream.split();
+        if is_malformed(request.headers()) {
+            send.stop_stream(Code::H3_MESSAGE_ERROR);
+            return Ok(());
+        }
+        if request.headers().len() as u64 > self.shared.limits.header_fields {
+            let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
+            let refusal = problem::response(status, "too_many_fields", "The request has too many header fields.");
+            return self.send(&mut send, refusal.map(http_body_util::Full::<Bytes>::new)).await;
+        }
+        let is_head = request.method() == http::Method::HEAD;
+        let body = QuicBody::begin(receive, request.headers(), Arc::clone(&self.pulse)).await?;
+        let request = request.map(|()| RequestBody::from(body));
+        // A client may have moved since it connected (RFC 9000, section 9).
+        let peer = Peer { address: self.connection.remote_address(), tls: true };
+        let response = self.shared.answer(&self.handler, peer, self.client.as_ref(), request).await;
+        if is_head {
+            let (head, _) = response.into_parts();
+            return self.send(&mut send, Response::from_parts(head, http_body_util::Empty::new())).await;
+        }
+        self.send(&mut send, response).await
+    }
+
+    async fn send<B>(&mut self, send: &mut Sender, response: Response<B>) -> Result<(), BoxError>
+    where
+        B: Body<Data = Bytes, Error: Into<BoxError>> + Unpin,
+    {
+        let (mut head, mut body) = response.into_parts();
+        fields::strip_hop_by_hop(&mut head.headers);
+        send.send_response(Response::from_parts(head, ())).await?;
+        while let Some(frame) = body.frame().await.map(|frame| frame.map_err(Into::<BoxError>::into)) {
+            let frame = match frame {
+                Ok(frame) => frame,
+                Err(cause) => {
+                    // Broken off: never to be taken for its end.
+                    send.stop_stream(Code::H3_INTERNAL_ERROR);
+                    return Err(cause);
+                }
+            };
+            let Ok(mut data) = frame.into_data() else { continue };
+            while !data.is_empty() {
+                let piece = data.split_to(PIECE.min(data.len()));
+                let length = piece.len();
+                self.busy.handed(length);
+                let sent = tokio::time::timeout(self.shared.limits.window.get(), send.send_data(piece)).await;
+                self.busy.taken();
+                match sent {
+                    Ok(sent) => sent?,
+                    Err(late) => {
+                        self.shared.metrics.ended(Reason::Window);
+                        send.stop_stream(Code::H3_REQUEST_CANCELLED);
+                        return Err(late.into());
+                    }
+                }
+                self.pulse.wrote(length);
+            }
+        }
+        send.finish().await?;
+        Ok(())
+    }
+}
+
+/// RFC 9114, section 4.2: fields of a connection have no place in HTTP/3.
+fn is_malformed(headers: &HeaderMap) -> bool {
+    let of_a_connection = [header::CONNECTION, header::TRANSFER_ENCODING, header::UPGRADE];
+    of_a_connection.iter().any(|name| headers.contains_key(name))
+        || headers.contains_key("keep-alive")
+        || headers.contains_key("proxy-connection")
+        || headers.get(header::TE).is_some_and(|te| te != "trailers")
+}
+
+/// The body of a request as its stream brings it, held to the length that was announced.
+pub(super) struct QuicBody {
+    receive: Option<Receiver>,
+    first: Option<Bytes>,
+    left: Option<u64>,
+    pulse: Arc<Pulse>,
+}
+
+impl fmt::Debug for QuicBody {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("QuicBody").field("left", &self.left).finish_non_exhaustive()
+    }
+}
+
+impl QuicBody {
+    /// Looks once whether there is a body at all: most requests end with their header.
+    async fn begin(receive: Receiver, headers: &HeaderMap, pulse: Arc<Pulse>) -> Result<Self, BoxError> {
+        let mut lengths = headers.get_all(header::CONTENT_LENGTH).iter();
+        let left = match (lengths.next(), lengths.next()) {
+            (None, _) => None,
+            (Some(one), None) => Some(one.to_str()?.parse::<u64>()?),
+            _ => return Err("two lengths".into()),
+        };
+        let mut body = Self { receive: Some(receive), first: None, left, pulse };
+        let looked = std::future::poll_fn(|cx| Poll::Ready(body.poll_data(cx))).await;
+        match looked {
+            Poll::Ready(Some(Ok(data))) => body.first = Some(data),
+            Poll::Ready(Some(Err(cause))) => return Err(cause),
+            Poll::Ready(None) | Poll::Pending => {}
+        }
+        Ok(body)
+    }
+
+    fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BoxError>>> {
+        let Some(receive) = &mut self.receive else { return Poll::Ready(None) };
+        let data = match receive.poll_recv_data(cx) {
+            Poll::Pending => return Poll::Pending,
+            Poll::Ready(Ok(data)) => data.map(|mut data| data.copy_to_bytes(data.remaining())),
+            Poll::Ready(Err(cause)) => {
+                self.receive = None;
+                return Poll::Ready(Some(Err(cause.into())));
+            }
+        };
+        let Some(data) = data else {
+            self.receive = None;
+            let short = self.left.is_some_and(|left| left > 0);
+            return Poll::Ready(short.then(|| Err("the body is shorter than its length".into())));
+        };
+        self.pulse.heard(data.len());
+        if let Some(left) = &mut self.left {
+            let Some(rest) = left.checked_sub(data.len() as u64) else {
+                self.receive = None;
+                return Poll::Ready(Some(Err("the body is longer than its length".into())));
+            };
+            *left = rest;
+        }
+        Poll::Ready(Some(Ok(data)))
+    }
+}
+
+impl Body for QuicBody {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        if let Some(first) = self.first.take() {
+            return Poll::Ready(Some(Ok(Frame::data(first))));
+        }
+        self.poll_data(cx).map_ok(Frame::data)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.first.is_none() && self.receive.is_none()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let first = self.first.as_ref().map_or(0, |first| first.len() as u64);
+        match (&self.receive, self.left) {
+            (None, _) => SizeHint::with_exact(first),
+            (Some(_), Some(left)) => SizeHint::with_exact(first + left),
+            (Some(_), None) => SizeHint::default(),
+        }
+    }
+}

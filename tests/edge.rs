@@ -7,6 +7,8 @@ mod harness;
 mod cdni;
 #[path = "edge/clients.rs"]
 mod clients;
+#[path = "edge/ahead.rs"]
+mod ahead;
 #[path = "edge/control.rs"]
 mod control;
 #[path = "edge/delivery.rs"]
@@ -15,6 +17,8 @@ mod delivery;
 mod fills;
 #[path = "edge/hosts.rs"]
 mod hosts;
+#[path = "edge/liars.rs"]
+mod liars;
 #[path = "edge/playlists.rs"]
 mod playlists;
 #[path = "edge/reload.rs"]
@@ -23,5 +27,7 @@ mod reload;
 mod rfc9111;
 #[path = "edge/slices.rs"]
 mod slices;
+#[path = "edge/tiers.rs"]
+mod tiers;
 #[path = "edge/tokens.rs"]
 mod tokens;

@@ -14,7 +14,7 @@ use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, StatusCode};
 
 use super::stored::Kind;
-use super::{Cache, Cause, Sliced, Stored, Vary};
+use super::{AheadTicket, Cache, Cause, Sliced, Stored, Vary};
 use crate::semantics::freshness::Freshness;
 
 /// The beginning of a response.
@@ -54,6 +54,8 @@ pub enum Came {
     Fetched,
     /// It was validated just now.
     Renewed,
+    /// It was found on disk.
+    Recalled,
     /// It is stale, and the origin failed.
     OnError,
 }
@@ -83,6 +85,8 @@ pub enum ReadError<E> {
     Short,
     /// The response is for the one who asked first; ask again, apart.
     Unshared,
+    /// Look again: what was found leads to where it lies.
+    Again,
     /// What this was to be a part of has changed at the origin.
     Outdated,
 }
@@ -112,6 +116,8 @@ struct State<E> {
     ended: Option<Result<(), ReadError<E>>>,
     readers: HashMap<u64, Place>,
     next_reader: u64,
+    /// Where it is fetched before anyone asked; the first who joins takes it.
+    ahead: Option<AheadTicket>,
     writer: Option<Waker>,
 }
 
@@ -136,6 +142,7 @@ impl<E> Fill<E> {
             ended: None,
             readers: HashMap::new(),
             next_reader: 0,
+            ahead: None,
             writer: None,
         };
         Arc::new(Self { state: Mutex::new(state), window })
@@ -199,6 +206,9 @@ impl<E: Cause> Reader<E> {
             return None;
         }
         let id = state.reader(false);
+        if let Some(ahead) = &state.ahead {
+            ahead.take();
+        }
         drop(state);
         Some(Self { fill: Arc::clone(fill), id })
     }
@@ -304,7 +314,7 @@ impl<E: Cause> Writer<E> {
         match &freshness {
             None => self.cache.leave(&self.key, &self.fill),
             // Those who asked with other fields are shown their way before this one has ended.
-            Some(freshness) => self.cache.post(&self.primary, &head, freshness),
+            Some(freshness) => self.cache.post(&self.primary, &head, freshness, self.epoch),
         }
         self.fill.change(|state| {
             state.keep = freshness.is_some();
@@ -363,13 +373,16 @@ impl<E: Cause> Writer<E> {
 
     /// The body is whole. It is stored if that was the plan and its length is the announced one.
     pub fn finish(mut self) -> Option<Arc<Stored>> {
-        let (head, total, pieces) = {
-            let state = self.fill.lock();
+        let (head, total, pieces, ahead) = {
+            let mut state = self.fill.lock();
             let keep = matches!(self.plan, Some(Plan::Store { .. }));
             let pieces: Vec<Bytes> = if keep { state.pieces.iter().cloned().collect() } else { Vec::new() };
-            (state.begun.as_ref().map(|begun| Arc::clone(&begun.head)), state.total, pieces)
+            (state.begun.as_ref().map(|begun| Arc::clone(&begun.head)), state.total, pieces, state.ahead.take())
         };
         let head = head?;
+        if let Some(ahead) = &ahead {
+            ahead.weigh(total);
+        }
         if head.length.is_some_and(|length| length != total) {
             self.end(Err(ReadError::Short));
             return None;
@@ -385,6 +398,7 @@ impl<E: Cause> Writer<E> {
                     kind: Kind::Whole,
                     tags,
                     prepared: std::sync::OnceLock::new(),
+                    ahead,
                 });
                 self.cache.store(&self.primary, &stored, self.epoch);
                 Some(stored)
@@ -405,13 +419,41 @@ impl<E: Cause> Writer<E> {
 
     /// Answers all readers with a response whose body comes in slices, and stores what leads to them.
     pub fn slice(self, head: Head, freshness: Freshness, tags: Vec<Box<str>>, sliced: Sliced) -> Arc<Stored> {
-        self.cache.post(&self.primary, &head, &freshness);
+        self.cache.post(&self.primary, &head, &freshness, self.epoch);
         let Head { status, headers, vary, .. } = head;
         let whole = Stored::whole(status, headers, Bytes::new(), freshness);
         let stored = Arc::new(Stored { vary, tags, kind: Kind::Sliced(sliced), ..whole });
         self.cache.store(&self.primary, &stored, self.epoch);
         self.hand(Arc::clone(&stored), Came::Fetched);
         stored
+    }
+
+    /// This is fetched before anyone asked for it.
+    pub fn fetch_ahead(&mut self, ticket: AheadTicket) {
+        self.fill.lock().ahead = Some(ticket);
+    }
+
+    /// What lies on disk where this is to be stored: such that requests with other fields are led elsewhere has led all
+    /// readers there, and there is no writer any more.
+    pub async fn recall(self) -> (Option<Self>, Option<Arc<Stored>>) {
+        if self.is_apart() {
+            return (Some(self), None);
+        }
+        let found = self.cache.read_disk(&self.key).await.filter(|found| !self.cache.was_purged(self.epoch, &self.key, found));
+        match found {
+            Some(found) if found.signpost().is_some() => {
+                self.cache.remember(&self.key, found);
+                self.end(Err(ReadError::Again));
+                (None, None)
+            }
+            found => (Some(self), found),
+        }
+    }
+
+    /// Answers all readers with what was found on disk, and puts it into memory.
+    pub fn answer_recalled(self, stored: Arc<Stored>) {
+        self.cache.remember(&self.key, Arc::clone(&stored));
+        self.hand(stored, Came::Recalled);
     }
 
     fn hand(self, stored: Arc<Stored>, came: Came) {

@@ -1,4 +1,4 @@
-//! Complete responses in memory, and the fills that bring them.
+//! Complete responses in memory and on disk, and the fills that bring them.
 //!
 //! Owns what is stored, who is fetching what, and how a body under way is shared by its readers. It keeps each
 //! entry's freshness and leaves the judging to its caller; it must not know of origins, tokens or sockets.
@@ -6,6 +6,8 @@
 //! [`Cache::lookup`] answers [`Lookup::Hit`], [`Lookup::Join`] or [`Lookup::Fill`]: one fetch for each key however many
 //! ask. No lock is held over an await, and nothing polls: a reader that waits is woken by its writer.
 
+mod ahead;
+mod disk;
 mod fill;
 mod purge;
 mod stored;
@@ -16,15 +18,20 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use bytes::Bytes;
 use http::HeaderMap;
+use prometheus::Registry;
 use serde::Deserialize;
 
 use crate::semantics::freshness::Freshness;
+use crate::time::Clock;
 use crate::units::{self, ByteSize};
 
+pub use ahead::{AheadTally, AheadTicket};
+pub use disk::{Config as DiskConfig, DiskError};
 pub use fill::{Begun, Came, Head, NoReaders, Plan, ReadError, Reader, Writer};
 pub use purge::{Purge, Target};
 pub use stored::{Sliced, Stored, Vary};
 
+use disk::Disk;
 use fill::Fill;
 use purge::PurgeLog;
 use stored::Kind;
@@ -46,11 +53,13 @@ pub struct Config {
     /// How much of a response that is not stored may wait for its reader. 64KiB to 64MiB.
     #[serde(deserialize_with = "units::size::<_, 65_536, 67_108_864>")]
     pub window: ByteSize,
+    /// A second tier of files, which survives a restart.
+    pub disk: Option<disk::Config>,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { memory: ByteSize::mib(512), object: ByteSize::mib(8), slice: ByteSize::mib(2), window: ByteSize::mib(1) }
+        Self { memory: ByteSize::mib(512), object: ByteSize::mib(8), slice: ByteSize::mib(2), window: ByteSize::mib(1), disk: None }
     }
 }
 
@@ -99,7 +108,8 @@ pub struct Cache<E: Cause> {
     objects: Objects,
     fills: [Fills<E>; SHARDS],
     hasher: RandomState,
-    purges: PurgeLog,
+    purges: Arc<PurgeLog>,
+    disk: Option<Disk>,
     window: usize,
     object: u64,
     slice: u64,
@@ -111,8 +121,19 @@ fn number() -> u64 {
 }
 
 impl<E: Cause> Cache<E> {
-    /// An empty cache.
+    /// A cache, empty but for what an earlier run left on disk.
+    pub fn open(config: &Config, clock: Clock, registry: &Registry) -> Result<Arc<Self>, DiskError> {
+        let purges = Arc::<PurgeLog>::default();
+        let disk = config.disk.as_ref().map(|disk| Disk::open(disk, Arc::clone(&purges), clock, registry)).transpose()?;
+        Ok(Self::with(config, purges, disk))
+    }
+
+    /// An empty cache in memory.
     pub fn new(config: &Config) -> Arc<Self> {
+        Self::with(config, Arc::default(), None)
+    }
+
+    fn with(config: &Config, purges: Arc<PurgeLog>, disk: Option<Disk>) -> Arc<Self> {
         let objects = moka::sync::Cache::builder()
             .max_capacity(config.memory.0)
             .weigher(weigh)
@@ -121,7 +142,8 @@ impl<E: Cause> Cache<E> {
             objects,
             fills: std::array::from_fn(|_| Mutex::default()),
             hasher: RandomState::new(),
-            purges: PurgeLog::default(),
+            purges,
+            disk,
             window: config.window.as_usize(),
             object: config.object.0,
             slice: config.slice.0.min(config.object.0),
@@ -215,18 +237,72 @@ impl<E: Cause> Cache<E> {
         let key = variant.as_deref().unwrap_or(key);
         if self.objects.get(key).is_some_and(|stored| stored.sliced() == Some(sliced)) {
             self.objects.remove(key);
+            if let Some(disk) = &self.disk {
+                disk.forget(key);
+            }
         }
     }
 
-    /// Takes stored responses away, or makes them stale. What is being filled meanwhile is not stored.
+    /// What lies on disk for a request with these fields, put into memory.
+    pub async fn recall(&self, key: &str, request: &HeaderMap) -> Option<Arc<Stored>> {
+        let since = self.purges.epoch();
+        let read = async |key: &str| {
+            let found = self.read_disk(key).await.filter(|found| !self.was_purged(since, key, found))?;
+            self.remember(key, Arc::clone(&found));
+            Some(found)
+        };
+        let primary = match self.objects.get(key) {
+            Some(found) => found,
+            None => read(key).await?,
+        };
+        match self.variant_key(key, &primary, request) {
+            None => Some(primary),
+            Some(variant) => read(&variant).await,
+        }
+    }
+
+    async fn read_disk(&self, key: &str) -> Option<Arc<Stored>> {
+        match &self.disk {
+            Some(disk) => disk.read(key).await,
+            None => None,
+        }
+    }
+
+    fn was_purged(&self, since: u64, key: &str, stored: &Stored) -> bool {
+        self.purges.touched(since, key, &stored.tags)
+    }
+
+    /// Puts into memory what lies on disk already.
+    fn remember(&self, key: &str, stored: Arc<Stored>) {
+        self.objects.insert(key.into(), stored);
+    }
+
+    /// Puts into both tiers.
+    fn insert(&self, key: &str, stored: &Arc<Stored>, since: u64) {
+        self.objects.insert(key.into(), Arc::clone(stored));
+        if let Some(disk) = &self.disk {
+            disk.offer(key, stored, since);
+        }
+    }
+
+    /// Bytes and entries on disk, where there is one.
+    pub fn disk_size(&self) -> Option<(u64, usize)> {
+        self.disk.as_ref().map(Disk::size)
+    }
+
+    /// Takes stored responses away, or makes them stale, in both tiers. What is being filled meanwhile is not stored.
+    /// Looks through all entries, but for [`Target::Key`], and at the disk.
     pub fn purge(&self, purge: &Purge) -> usize {
         self.purges.note(purge);
+        let on_disk = self.disk.as_ref().map_or(0, |disk| disk.purge(purge));
         if let Target::Key(key) = &purge.target {
-            return usize::from(self.purge_one(key, purge.soft));
+            return usize::from(self.purge_one(key, purge.soft)).max(on_disk);
         }
+        let held = |key: &str, stored: &Stored| purge.target.holds(key, &stored.tags);
         let hit: Vec<Arc<Box<str>>> =
-            self.objects.iter().filter(|(key, stored)| purge.target.holds(key, stored)).map(|(key, _)| key).collect();
-        hit.iter().filter(|key| self.purge_one(key, purge.soft)).count()
+            self.objects.iter().filter(|(key, stored)| held(key, stored)).map(|(key, _)| key).collect();
+        // Most of what is in memory is on disk too: the larger number is near the truth.
+        hit.iter().filter(|key| self.purge_one(key, purge.soft)).count().max(on_disk)
     }
 
     fn purge_one(&self, key: &str, soft: bool) -> bool {
@@ -258,7 +334,7 @@ impl<E: Cause> Cache<E> {
 
     /// Puts up the signpost for responses that are chosen by request fields. One that names the same stays, so that the
     /// variants it leads to stay too; after a purge a new one leads to none of the old.
-    fn post(&self, primary: &str, head: &Head, freshness: &Freshness) {
+    fn post(&self, primary: &str, head: &Head, freshness: &Freshness, since: u64) {
         if head.vary.is_empty() || self.signpost(primary, &head.vary).is_some() {
             return;
         }
@@ -271,8 +347,9 @@ impl<E: Cause> Cache<E> {
             kind: Kind::Signpost(number()),
             tags: Vec::new(),
             prepared: OnceLock::new(),
+            ahead: None,
         };
-        self.objects.insert(primary.into(), Arc::new(stored));
+        self.insert(primary, &Arc::new(stored), since);
     }
 
     fn signpost(&self, primary: &str, vary: &Vary) -> Option<u64> {
@@ -282,14 +359,14 @@ impl<E: Cause> Cache<E> {
 
     /// Stores what a writer brought, unless it was purged while it came.
     fn store(&self, primary: &str, stored: &Arc<Stored>, since: u64) {
-        if primary.is_empty() || self.purges.touched(since, primary, stored) {
+        if primary.is_empty() || self.purges.touched(since, primary, &stored.tags) {
             return;
         }
         if stored.vary.is_empty() {
-            self.objects.insert(primary.into(), Arc::clone(stored));
+            self.insert(primary, stored, since);
         } else if let Some(signpost) = self.signpost(primary, &stored.vary) {
             // Without a signpost it was purged, or the origin now chooses by other fields.
-            self.objects.insert(stored.vary.key(primary, signpost).into(), Arc::clone(stored));
+            self.insert(&stored.vary.key(primary, signpost), stored, since);
         }
     }
 

@@ -3,8 +3,6 @@
 use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
 
-use super::Stored;
-
 /// The most purges that are remembered for fills under way.
 const REMEMBERED: usize = 1024;
 
@@ -22,7 +20,7 @@ pub enum Target {
 }
 
 impl Target {
-    pub(super) fn holds(&self, key: &str, stored: &Stored) -> bool {
+    pub(super) fn holds(&self, key: &str, tags: &[Box<str>]) -> bool {
         match self {
             Self::Key(exact) => **exact == *key,
             Self::Path(path) => {
@@ -30,7 +28,7 @@ impl Target {
                 rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(['?', ' ', '\n']))
             }
             Self::Prefix(prefix) => key.starts_with(&**prefix),
-            Self::Tag(tag) => stored.tags.contains(tag),
+            Self::Tag(tag) => tags.contains(tag),
         }
     }
 }
@@ -71,10 +69,10 @@ impl PurgeLog {
     }
 
     /// Whether a purge since `epoch` holds this response. When too many came to be remembered, yes.
-    pub(super) fn touched(&self, epoch: u64, key: &str, stored: &Stored) -> bool {
+    pub(super) fn touched(&self, epoch: u64, key: &str, tags: &[Box<str>]) -> bool {
         let log = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(skip) = epoch.checked_sub(log.first) else { return true };
         let skip = usize::try_from(skip).unwrap_or(usize::MAX);
-        log.recent.iter().skip(skip).any(|target| target.holds(key, stored))
+        log.recent.iter().skip(skip).any(|target| target.holds(key, tags))
     }
 }

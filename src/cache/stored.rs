@@ -4,13 +4,15 @@ use std::sync::OnceLock;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, StatusCode};
+use serde::{Deserialize, Serialize};
 
+use super::AheadTicket;
 use crate::semantics::fields;
 use crate::semantics::freshness::Freshness;
 use crate::semantics::range::Span;
 
 /// What an entry is.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Kind {
     /// A response with its body.
     Whole,
@@ -21,7 +23,7 @@ pub(super) enum Kind {
 }
 
 /// How a body lies in slices: a representation of known length with a strong entity tag.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sliced {
     /// The length of the whole body.
     pub length: u64,
@@ -73,6 +75,8 @@ pub struct Stored {
     pub tags: Vec<Box<str>>,
     /// The header block as delivered, made by whoever delivers it first.
     pub prepared: OnceLock<HeaderMap>,
+    /// Where it was fetched before anyone asked.
+    pub(super) ahead: Option<AheadTicket>,
 }
 
 impl Stored {
@@ -87,6 +91,7 @@ impl Stored {
             kind: Kind::Whole,
             tags: Vec::new(),
             prepared: OnceLock::new(),
+            ahead: None,
         }
     }
 
@@ -96,6 +101,11 @@ impl Stored {
             Kind::Sliced(sliced) => sliced.length,
             Kind::Whole | Kind::Signpost(_) => self.body.len() as u64,
         }
+    }
+
+    /// Whether it was fetched ahead and is now asked for the first time.
+    pub fn is_first_use(&self) -> bool {
+        self.ahead.as_ref().is_some_and(AheadTicket::take)
     }
 
     /// How the body lies in slices, where it does; `body` is empty then.
@@ -136,6 +146,7 @@ impl Stored {
             kind: self.kind.clone(),
             tags: self.tags.clone(),
             prepared: OnceLock::new(),
+            ahead: None,
         }
     }
 }
@@ -170,6 +181,16 @@ impl Vary {
     /// The same fields as another request has them.
     pub(super) fn for_request(&self, request: &HeaderMap) -> Self {
         Self(self.0.iter().map(|(name, _)| (name.clone(), fields::normalised(request, name))).collect())
+    }
+
+    /// Names and values, as a file holds them.
+    pub(super) fn fields(&self) -> Vec<(String, Option<String>)> {
+        self.0.iter().map(|(name, value)| (name.as_str().to_owned(), value.clone())).collect()
+    }
+
+    pub(super) fn from_fields(fields: Vec<(String, Option<String>)>) -> Option<Self> {
+        let named = |(name, value): (String, _)| Some((HeaderName::try_from(name).ok()?, value));
+        fields.into_iter().map(named).collect::<Option<_>>().map(Self)
     }
 
     pub(super) fn same_names(&self, other: &Self) -> bool {

@@ -14,7 +14,7 @@ use crate::units::ByteSize;
 type Test = Arc<Cache<&'static str>>;
 
 fn cache() -> Test {
-    Cache::new(&Config { memory: ByteSize::mib(64), object: ByteSize::kib(64), slice: ByteSize::kib(16), window: ByteSize::kib(64) })
+    Cache::new(&Config { memory: ByteSize::mib(64), object: ByteSize::kib(64), slice: ByteSize::kib(16), window: ByteSize::kib(64), disk: None })
 }
 
 fn head(length: Option<u64>) -> Head {
@@ -231,7 +231,7 @@ async fn purges_take_keys_prefixes_and_tags_also_from_fills_under_way() {
 
 #[tokio::test]
 async fn memory_stays_within_its_bound() {
-    let cache: Test = Cache::new(&Config { memory: ByteSize::mib(1), object: ByteSize::kib(64), slice: ByteSize::kib(16), window: ByteSize::kib(64) });
+    let cache: Test = Cache::new(&Config { memory: ByteSize::mib(1), object: ByteSize::kib(64), slice: ByteSize::kib(16), window: ByteSize::kib(64), disk: None });
     for n in 0..200 {
         let (mut writer, _reader) = fill(&cache, &format!("k{n}"));
         writer.begin(head(None), store(&[]));

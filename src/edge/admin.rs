@@ -18,6 +18,7 @@ pub(super) fn routes(edge: Edge) -> Router {
 async fn status(State(edge): State<Edge>) -> Response {
     let inner = edge.0.load_full();
     let (bytes, objects) = inner.fetcher.cache.size();
+    let disk = inner.fetcher.cache.disk_size().map(|(bytes, objects)| json!({ "bytes": bytes, "objects": objects }));
     let pools: serde_json::Map<String, serde_json::Value> = inner
         .pools
         .all
@@ -42,7 +43,7 @@ async fn status(State(edge): State<Edge>) -> Response {
     });
     Json(json!({
         "ready": edge.ready().err().map_or(json!(true), |why| json!(why)),
-        "cache": { "bytes": bytes, "objects": objects, "fills": inner.fetcher.cache.filling() },
+        "cache": { "bytes": bytes, "objects": objects, "fills": inner.fetcher.cache.filling(), "disk": disk },
         "pools": pools,
         "routes": routes,
         "tokens": tokens,

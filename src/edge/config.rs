@@ -22,6 +22,9 @@ pub struct Config {
     /// Who may sign; needed by routes with `auth = "token"`.
     #[serde(default)]
     pub tokens: Option<Tokens>,
+    /// What is fetched before players ask for it.
+    #[serde(default)]
+    pub ahead: Ahead,
     /// What the edge follows at the origins.
     #[serde(default)]
     pub control: Option<Control>,
@@ -40,6 +43,27 @@ pub struct Config {
     /// What a client may cost.
     #[serde(default)]
     pub limits: front::Limits,
+}
+
+/// `[ahead]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Ahead {
+    /// Segments that are fetched after the one that was asked for. 0 to 100; 0 turns it off.
+    #[serde(deserialize_with = "units::number::<_, 0, 100>")]
+    pub segments: u64,
+    /// How much may wait to be asked for. 0B to 1TiB.
+    #[serde(deserialize_with = "units::size::<_, 0, 1_099_511_627_776>")]
+    pub bytes: ByteSize,
+    /// Requests under way to the pool from which on nothing is fetched ahead. 1 to 100,000.
+    #[serde(deserialize_with = "units::number::<_, 1, 100_000>")]
+    pub busy: u64,
+}
+
+impl Default for Ahead {
+    fn default() -> Self {
+        Self { segments: 2, bytes: ByteSize::mib(64), busy: 16 }
+    }
 }
 
 /// `[tokens]`

@@ -44,6 +44,25 @@ pub(super) enum Found {
     Live { head: Arc<Head>, freshness: Option<Freshness>, reader: Reader<FetchError>, decision: Decision },
 }
 
+impl Found {
+    /// Whether what comes after it is likely to be wanted and not to be there: it had to be fetched, or was fetched ahead
+    /// and is asked for the first time.
+    pub(super) fn leads_on(&self) -> bool {
+        match self {
+            Self::Stored(stored, decision) => decision.outcome == CacheOutcome::Disk || stored.is_first_use(),
+            Self::Live { decision, .. } => decision.outcome == CacheOutcome::Miss,
+        }
+    }
+
+    /// The length in bytes, as far as it is known.
+    pub(super) fn length(&self) -> u64 {
+        match self {
+            Self::Stored(stored, _) => stored.length(),
+            Self::Live { head, .. } => head.length.unwrap_or(0),
+        }
+    }
+}
+
 /// Why nothing was found.
 #[derive(Debug)]
 pub(super) enum NotFound {
@@ -107,7 +126,9 @@ impl Fetcher {
                 // What can't be shared is asked for once more in one's own name.
                 Err(Unfit::Error(ReadError::Unshared)) => break,
                 // What was chosen by other fields than this request's is looked up again, by now by those fields.
-                Err(Unfit::OtherVariant) => {}
+                Err(Unfit::OtherVariant | Unfit::Error(ReadError::Again)) => {}
+                // What was found on disk lies in memory now, and is not what this client takes.
+                Ok(Found::Stored(stored, Decision { outcome: CacheOutcome::Disk, .. })) if !usable(&stored) => {}
                 Err(Unfit::Error(error)) => return Err(NotFound::Failed(error)),
                 Ok(found) => return Ok(found),
             }
@@ -125,8 +146,11 @@ impl Fetcher {
         usable: impl Fn(&Stored) -> bool,
     ) -> Option<Result<Found, NotFound>> {
         let demands = demands.filter(|demands| demands.only_if_cached || demands.no_store)?;
-        match self.cache.get(key, request).filter(|stored| usable(stored)) {
-            Some(stored) => Some(Ok(Found::Stored(stored, Decision::HIT))),
+        if let Some(stored) = self.cache.get(key, request).filter(|stored| usable(stored)) {
+            return Some(Ok(Found::Stored(stored, Decision::HIT)));
+        }
+        match self.cache.recall(key, request).await.filter(|stored| usable(stored)) {
+            Some(stored) => Some(Ok(Found::Stored(stored, Decision::of(CacheOutcome::Disk)))),
             None if demands.only_if_cached => Some(Err(NotFound::OnlyIfCached)),
             None => Some(self.find_apart(wanted(), Forward::Bypass).await),
         }
@@ -177,6 +201,7 @@ impl Fetcher {
         if let Some((stored, came)) = stored {
             let outcome = match came {
                 Came::Fetched => decision.outcome,
+                Came::Recalled => CacheOutcome::Disk,
                 Came::Renewed => CacheOutcome::Revalidated,
                 Came::OnError => CacheOutcome::StaleOnError,
             };
@@ -194,7 +219,7 @@ impl Fetcher {
         Ok(Found::Live { head, freshness, reader, decision })
     }
 
-    fn spawn(&self, writer: Writer<FetchError>, wanted: Wanted, stale: Option<Arc<Stored>>) {
+    pub(super) fn spawn(&self, writer: Writer<FetchError>, wanted: Wanted, stale: Option<Arc<Stored>>) {
         let fetcher = self.clone();
         let guard = self.shutdown.guard();
         tokio::spawn(async move {

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
-use http::{Method, StatusCode};
+use http::{Method, StatusCode, Version};
 
 use super::config;
 use super::fetch::{Fetcher, Wanted};
@@ -14,7 +14,7 @@ use crate::cache::{Came, Head, Plan, Sliced, Stored, Vary, Writer};
 use crate::semantics::cache_control::CDN_CACHE_CONTROL;
 use crate::semantics::conditional::ETag;
 use crate::semantics::fields;
-use crate::semantics::freshness::{Exchange, Freshness, NotStored};
+use crate::semantics::freshness::{Exchange, Freshness, NotStored, Standing};
 use crate::semantics::range::{self, Span};
 use crate::upstream::{Answer, Failure, FetchError, Incoming, Outgoing, stable_hash};
 
@@ -53,8 +53,18 @@ enum Ended {
 }
 
 impl Fetcher {
-    /// Brings one response to its end.
+    /// Brings one response to its end: from disk, or from an origin.
     pub(super) async fn fill(&self, writer: Writer<FetchError>, wanted: Wanted, stale: Option<Arc<Stored>>) {
+        let (writer, stale) = match stale {
+            Some(stale) => (writer, Some(stale)),
+            None => match writer.recall().await {
+                (None, _) => return,
+                (Some(writer), Some(found)) if found.freshness.standing(self.clock.unix_millis()) == Standing::Fresh => {
+                    return writer.answer_recalled(found);
+                }
+                (Some(writer), found) => (writer, found),
+            },
+        };
         let (outcome, ask, validated, requested_ms) = self.asked(&writer, &wanted, stale.as_ref()).await;
         let failed = match &outcome {
             Ok(answer) => is_failure(answer.head.status),
@@ -204,7 +214,10 @@ impl Fetcher {
         if part.is_some() {
             status = StatusCode::OK;
         }
-        let judged = self.judge(wanted, status, &headers, requested_ms);
+        let judged = match ends_with_connection(head.version, &headers) {
+            false => self.judge(wanted, status, &headers, requested_ms),
+            true => Err(NotStored::Length),
+        };
         let tags = tags(&headers);
         let length = fields::single(&headers, &header::CONTENT_LENGTH).and_then(|text| text.parse::<u64>().ok());
         let etag = strong_etag(&headers);
@@ -290,6 +303,11 @@ impl Fetcher {
         let (Some((sliced, span)), Some(etag)) = (place, strong_etag(&stored.headers)) else {
             return writer.outdate();
         };
+        let writer = match writer.recall().await {
+            (None, _) => return,
+            (Some(writer), Some(found)) => return writer.answer_recalled(found),
+            (Some(writer), None) => writer,
+        };
         let place = Place { etag, span, total: sliced.length };
         let Some(outgoing) = place.outgoing(wanted, 0) else { return writer.outdate() };
         match wanted.route.pool.fetch(outgoing).await {
@@ -360,7 +378,10 @@ impl Fetcher {
     ) -> Result<u64, Ended> {
         let most = place.as_ref().map_or(u64::MAX, |place| place.span.length());
         let (mut came, mut resumes) = (0_u64, 0_usize);
+        // What goes to one client alone may take its time: it holds no one else up.
+        let least = if writer.is_apart() { 0 } else { wanted.route.pool.least() };
         loop {
+            body.hurry(least);
             match body.next().await {
                 Ok(None) => return Ok(came),
                 Ok(Some(mut piece)) => {
@@ -539,6 +560,12 @@ fn outgoing(wanted: &Wanted, stale: Option<&Stored>, ask: Ask) -> Outgoing {
 /// The one span of a part, and the length of the whole.
 fn content_range(headers: &HeaderMap) -> Option<(Span, u64)> {
     fields::single(headers, &header::CONTENT_RANGE).and_then(range::content_range)
+}
+
+/// Nothing says how long it is or where it ends: cut short it would look the same (RFC 9112, section 8).
+fn ends_with_connection(version: Version, headers: &HeaderMap) -> bool {
+    let framed = headers.contains_key(header::CONTENT_LENGTH) || headers.contains_key(header::TRANSFER_ENCODING);
+    version <= Version::HTTP_11 && !framed
 }
 
 fn takes_ranges(headers: &HeaderMap) -> bool {

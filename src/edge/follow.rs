@@ -270,7 +270,7 @@ impl Follow {
     }
 
     /// One origin's feed of revocations and purges, by long poll.
-    async fn follow_feed(&self, origin: &str, cache: &Cache<FetchError>) {
+    async fn follow_feed(&self, origin: &str, cache: &Arc<Cache<FetchError>>) {
         let Some(control) = &self.control else { return };
         let mut after = 0_i64;
         loop {
@@ -281,7 +281,10 @@ impl Follow {
                     let told = told.unwrap_or_default();
                     self.metrics.refreshes.with_label_values(&["feed", "ok"]).inc();
                     let news = !told.events.is_empty();
-                    self.apply(told.events, cache);
+                    let purges = self.apply(told.events);
+                    if !purges.is_empty() {
+                        purge(purges, Arc::clone(cache)).await;
+                    }
                     if news {
                         self.persist().await;
                     }
@@ -301,18 +304,14 @@ impl Follow {
         }
     }
 
-    fn apply(&self, events: Vec<Told1>, cache: &Cache<FetchError>) {
+    /// Ends sessions; the purges are left to the caller.
+    fn apply(&self, events: Vec<Told1>) -> Vec<Purge> {
         let now = self.clock.unix_seconds();
-        let mut ended = Vec::new();
+        let (mut ended, mut purges) = (Vec::new(), Vec::new());
         for event in events {
             match event {
                 Told1::Session { session, until } => ended.push((session, until)),
-                Told1::Purge { purge } => {
-                    for purge in purge.purges() {
-                        let count = cache.purge(&purge);
-                        tracing::info!(?purge, count, "purged");
-                    }
-                }
+                Told1::Purge { purge } => purges.extend(purge.purges()),
             }
         }
         if let (Some(verifier), false) = (&self.verifier, ended.is_empty()) {
@@ -330,6 +329,7 @@ impl Follow {
                 tracing::error!(forgotten, "more sessions are revoked than tokens.revocations holds");
             }
         }
+        purges
     }
 
     /// Writes the revocations beside the state file and renames.
@@ -493,6 +493,19 @@ fn refused(error: &client::Error) -> Option<Result<(), Denied>> {
         409 => Some(Err(Denied::TooManyStreams)),
         400 | 404 => Some(Ok(())),
         _ => None,
+    }
+}
+
+/// Looks through the whole cache and has files to remove: no work for a thread that serves.
+async fn purge(purges: Vec<Purge>, cache: Arc<Cache<FetchError>>) {
+    let done = tokio::task::spawn_blocking(move || {
+        for purge in purges {
+            let count = cache.purge(&purge);
+            tracing::info!(?purge, count, "purged");
+        }
+    });
+    if done.await.is_err() {
+        tracing::error!("a purge broke off");
     }
 }
 

@@ -8,6 +8,7 @@ use prometheus::{Histogram, IntCounter, IntCounterVec, Registry};
 
 use super::decision::CacheOutcome;
 use super::error::Refusal;
+use crate::cache::AheadTally;
 use crate::telemetry;
 use crate::token::Denied;
 
@@ -40,6 +41,31 @@ impl RouteMetrics {
             Some(kept) => kept.get_or_init(of_label).inc(),
             None => of_label().inc(),
         }
+    }
+}
+
+/// The handles of read-ahead.
+#[derive(Clone, Debug)]
+pub(super) struct AheadMetrics {
+    pub(super) tally: AheadTally,
+    pub(super) fetched: IntCounter,
+    pub(super) busy: IntCounter,
+    pub(super) budget: IntCounter,
+}
+
+impl AheadMetrics {
+    pub(super) fn new(registry: &Registry) -> Self {
+        let results = telemetry::counters(
+            registry,
+            "lyceum_edge_ahead_total",
+            "Segments fetched before players asked: fetched, later useful or wasted; not fetched for a busy origin or the budget.",
+            &["result"],
+        );
+        let of = |result: &str| results.with_label_values(&[result]);
+        let unused =
+            telemetry::gauge(registry, "lyceum_edge_ahead_unused_bytes", "Bytes fetched ahead that no one has asked for yet.");
+        let tally = AheadTally { useful: of("useful"), wasted: of("wasted"), unused };
+        Self { tally, fetched: of("fetched"), busy: of("busy"), budget: of("budget") }
     }
 }
 

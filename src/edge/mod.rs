@@ -4,6 +4,7 @@
 //! alone and must not import them. [`serve`](Edge) reads top to bottom in `serve.rs`.
 
 mod admin;
+mod ahead;
 mod authorize;
 mod body;
 mod config;
@@ -31,7 +32,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use http::{Request, Response};
 
-use crate::cache::Cache;
+use crate::cache::{Cache, DiskError};
 use crate::front::{Handler, Peer, Refused, RequestBody, Shutdown};
 use crate::time::{Clock, monotonic};
 use crate::token::{ClaimKey, Issuer, KeyError, Renewer, Verifier, VerifierConfig};
@@ -73,6 +74,9 @@ pub enum StartError {
         /// What is wrong with it.
         cause: UpstreamError,
     },
+    /// The cache's disk.
+    #[error(transparent)]
+    Disk(#[from] DiskError),
     /// Keys.
     #[error("{0}")]
     Keys(String),
@@ -92,6 +96,7 @@ struct Inner {
     pools: Pools,
     guard: Guard,
     fetcher: fetch::Fetcher,
+    ahead: ahead::Ahead,
     playback: Arc<playback::Playback>,
     cors: cors::Cors,
     metrics: Arc<metrics::Metrics>,
@@ -221,7 +226,7 @@ impl Edge {
         let pools = Pools::new(&config, &upstream, shutdown.part())?;
         let routes = route::Routes::new(&config.route, &pools.named, config.tokens.is_some())?;
         let metrics = Arc::new(metrics::Metrics::new(&registry, &prefixes(&config)));
-        let cache: Arc<Cache<FetchError>> = Cache::new(&config.cache);
+        let cache: Arc<Cache<FetchError>> = Cache::open(&config.cache, clock.clone(), &registry)?;
         let guard = Guard::new(&config, None, &clock, &metrics, shutdown.part())?;
         let fetcher = fetch::Fetcher {
             cache: Arc::clone(&cache),
@@ -236,6 +241,7 @@ impl Edge {
             pools,
             guard,
             fetcher,
+            ahead: ahead::Ahead::new(&config.ahead, metrics::AheadMetrics::new(&registry)),
             playback: Arc::new(playback::Playback::new(&config.playback, &registry)),
             cors: cors::Cors::new(&config.cors),
             metrics,
@@ -278,6 +284,7 @@ impl Edge {
             pools,
             guard,
             fetcher: former.fetcher.clone(),
+            ahead: former.ahead.reconfigured(&config.ahead),
             playback: Arc::clone(&former.playback),
             cors: cors::Cors::new(&config.cors),
             metrics,

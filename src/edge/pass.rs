@@ -61,7 +61,7 @@ impl Inner {
         // RFC 9111, section 4.4: an unsafe method that succeeded takes along what is stored.
         let status = answer.head.status;
         if !head.method.is_safe() && (status.is_success() || status.is_redirection()) {
-            self.invalidate(route, located, head, &answer.head.headers);
+            self.invalidate(route, located, head, &answer.head.headers).await;
         }
         let mut headers = std::mem::take(&mut answer.head.headers);
         fields::strip_hop_by_hop(&mut headers);
@@ -97,17 +97,26 @@ impl Inner {
     }
 
     /// Takes away what is stored of the target, and of what `Location` and `Content-Location` name on the same host.
-    fn invalidate(&self, route: &Route, located: &Located<'_>, head: &http::request::Parts, answer: &HeaderMap) {
-        let purge = |key: &str| self.fetcher.cache.purge(&Purge { target: Target::Key(key.into()), soft: false });
-        purge(&key_of(route, located, head));
+    async fn invalidate(&self, route: &Route, located: &Located<'_>, head: &http::request::Parts, answer: &HeaderMap) {
         let host = host(head);
-        let Ok(base) = Url::parse(&format!("http://{host}{}", located.path.as_str())) else { return };
-        for name in [header::LOCATION, header::CONTENT_LOCATION] {
-            let named = fields::single(answer, &name).and_then(|text| base.join(text).ok());
-            // The scheme that the client used may have been another before a load balancer: hosts are compared.
-            if let Some(named) = named.filter(|named| named.host() == base.host() && named.port() == base.port()) {
-                purge(&key_for(route, named.path(), named.query(), host));
+        let mut keys = vec![key_of(route, located, head).into_owned()];
+        if let Ok(base) = Url::parse(&format!("http://{host}{}", located.path.as_str())) {
+            let named = [header::LOCATION, header::CONTENT_LOCATION]
+                .iter()
+                .filter_map(|name| base.join(fields::single(answer, name)?).ok())
+                // The client's scheme may have been another before a load balancer: hosts are compared.
+                .filter(|named| named.host() == base.host() && named.port() == base.port());
+            keys.extend(named.map(|named| key_for(route, named.path(), named.query(), host).into_owned()));
+        }
+        let cache = Arc::clone(&self.fetcher.cache);
+        // It may have files to remove. The answer waits: who has it must not find what was there before.
+        let purged = tokio::task::spawn_blocking(move || {
+            for key in keys {
+                cache.purge(&Purge { target: Target::Key(key.into()), soft: false });
             }
+        });
+        if purged.await.is_err() {
+            tracing::error!("what an unsafe method changed could not be taken away");
         }
     }
 }

@@ -137,6 +137,10 @@ impl Inner {
         for _ in 0..TRIES {
             let found = self.fetcher.find(wanted, &key, &head.headers, demands.as_ref()).await.map_err(of_search)?;
 
+            if route.auth == Auth::Token && found.leads_on() {
+                self.ahead.after(&self.fetcher, route, located.path.as_str(), locate::host(head), found.length());
+            }
+
             // Deliver; `serve` records.
             let terms = Terms {
                 method: &head.method,

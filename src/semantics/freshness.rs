@@ -2,6 +2,7 @@
 
 use http::header::{self, HeaderMap};
 use http::{Method, StatusCode};
+use serde::{Deserialize, Serialize};
 
 use super::cache_control::{Directives, MOST_SECONDS};
 use super::fields;
@@ -27,6 +28,8 @@ pub enum NotStored {
     SetCookie,
     /// Its content is coded in a way that was not asked for.
     Coding,
+    /// It ends with its connection: whether it is whole can't be told.
+    Length,
 }
 
 impl NotStored {
@@ -42,6 +45,7 @@ impl NotStored {
             Self::VaryAny => "vary_any",
             Self::SetCookie => "set_cookie",
             Self::Coding => "content_coding",
+            Self::Length => "no_length",
         }
     }
 }
@@ -66,7 +70,7 @@ pub struct Exchange<'a> {
 }
 
 /// How long a stored response may be used.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Freshness {
     /// Seconds of life from its birth at the origin.
     pub life: u32,

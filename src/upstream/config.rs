@@ -4,7 +4,7 @@ use http::HeaderValue;
 use serde::Deserialize;
 
 use super::UpstreamError;
-use crate::units::{self, Span};
+use crate::units::{self, ByteSize, Span};
 
 /// A pool of origins that serve the same.
 #[derive(Clone, Debug, Deserialize)]
@@ -41,6 +41,10 @@ pub struct Pool {
     /// How long a body may stand still. 10ms to 10m; default 15s.
     #[serde(default = "defaults::idle", deserialize_with = "units::span::<_, 10, 600_000>")]
     pub idle: Span,
+    /// The fewest bytes of a body to be stored that must come in as much waiting as `idle`: a trickle below that is given
+    /// up. 0B to 1MiB; default 1KiB.
+    #[serde(default = "defaults::least", deserialize_with = "units::size::<_, 0, 1_048_576>")]
+    pub least: ByteSize,
     /// How many origins are asked for one request. 1 to 10; default 3.
     #[serde(default = "defaults::attempts", deserialize_with = "units::number::<_, 1, 10>")]
     pub attempts: u64,
@@ -133,7 +137,7 @@ impl Auth {
 }
 
 mod defaults {
-    use crate::units::Span;
+    use crate::units::{ByteSize, Span};
 
     pub(super) fn connect() -> Span {
         Span::secs(2)
@@ -143,6 +147,9 @@ mod defaults {
     }
     pub(super) fn idle() -> Span {
         Span::secs(15)
+    }
+    pub(super) fn least() -> ByteSize {
+        ByteSize::kib(1)
     }
     pub(super) fn attempts() -> u64 {
         3

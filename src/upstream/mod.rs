@@ -136,6 +136,7 @@ pub struct Pool {
     retries: AtomicI64,
     first_byte: Duration,
     idle: Duration,
+    least: u64,
     first_byte_seconds: prometheus::Histogram,
 }
 
@@ -202,6 +203,7 @@ impl Pool {
             retries: AtomicI64::new(RETRY_BURST * RETRY_COST),
             first_byte: config.first_byte.get() + config.connect.get(),
             idle: config.idle.get(),
+            least: config.least.0,
             first_byte_seconds: metrics.first_byte.with_label_values(&[config.name.as_str()]),
         })
     }
@@ -209,6 +211,16 @@ impl Pool {
     /// Its name.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// The fewest bytes of a body that must come in as much waiting as it may stand still.
+    pub fn least(&self) -> u64 {
+        self.least
+    }
+
+    /// Requests under way to all origins of the pool.
+    pub fn in_flight(&self) -> usize {
+        self.origins.iter().map(|origin| origin.in_flight()).sum()
     }
 
     /// Each origin's label and whether it is used now.

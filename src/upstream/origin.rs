@@ -121,6 +121,11 @@ impl Origin {
         self.healthy.load(Ordering::Relaxed) && self.since_born(now) >= self.ejected_until.load(Ordering::Relaxed)
     }
 
+    /// Requests under way.
+    pub(super) fn in_flight(&self) -> usize {
+        self.in_flight.load(Ordering::Relaxed)
+    }
+
     fn since_born(&self, now: Instant) -> u64 {
         u64::try_from(now.saturating_duration_since(self.born).as_millis()).unwrap_or(u64::MAX)
     }

@@ -121,10 +121,7 @@ async fn streams_are_leased_and_refused() {
 async fn purges_by_url_prefix_and_tag() {
     let origin = Origin::start(|seen: &Seen| control(seen, "", 204)).await;
     let edge = TestEdge::paid(&[&origin]).await;
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let admin = format!("http://{}", listener.local_addr().unwrap());
-    let routes = edge.edge.admin_routes();
-    tokio::spawn(async move { axum::serve(listener, routes).await });
+    let admin = edge.admin().await;
     let path = format!("/t/{}/v/a/x.m4s", edge.token());
     let purge = async |order: &str| send(&admin, Method::POST, "/purge", &[("content-type", "application/json")], order).await;
     for (order, then) in [

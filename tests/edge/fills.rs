@@ -15,9 +15,11 @@ use crate::support::until_async;
 async fn many_askers_make_one_fetch_and_all_get_every_byte() {
     let body = pattern(300_000);
     let sent = body.clone();
+    let go = Arc::new(Notify::new());
+    let held = Arc::clone(&go);
     let origin = Origin::start(move |_| {
         let (a, b) = sent.split_at(100_000);
-        Reply::head(sent.len(), &[IMMUTABLE]).bytes(a).then(Step::Wait(Duration::from_millis(200))).bytes(b)
+        Reply::head(sent.len(), &[IMMUTABLE]).bytes(a).then(Step::Until(Arc::clone(&held))).bytes(b)
     })
     .await;
     let edge = Arc::new(TestEdge::paid(&[&origin]).await);
@@ -28,6 +30,11 @@ async fn many_askers_make_one_fetch_and_all_get_every_byte() {
             tokio::spawn(async move { edge.get(&path).await })
         })
         .collect();
+    until_async("all to be answered, from the first piece", Duration::from_secs(20), async || {
+        (edge.metric("lyceum_edge_requests_total", &["status=\"200\""]) == 300.0).then_some(())
+    })
+    .await;
+    go.notify_waiters();
     for asker in askers {
         let answer = asker.await.unwrap();
         assert_eq!(answer.status, StatusCode::OK);
@@ -74,7 +81,10 @@ async fn a_client_that_leaves_ends_nothing() {
     let edge = TestEdge::paid(&[&origin]).await;
     let path = format!("/t/{}/v/a/x.m4s", edge.token());
     drop(begin(&edge.url, Method::GET, &path, &[], "").await);
-    tokio::time::sleep(Duration::from_millis(50)).await;
+    until_async("the edge to see that it left", Duration::from_secs(5), async || {
+        (edge.metric("lyceum_front_connections", &[]) == 0.0).then_some(())
+    })
+    .await;
     go.notify_waiters();
     let answer = edge.get(&path).await;
     assert_eq!(answer.text(), "abcd");

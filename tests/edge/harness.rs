@@ -233,6 +233,15 @@ impl TestEdge {
         Self::start(&format!("{}\n[[route]]\nprefix = \"/\"\npool = \"origin\"\nauth = \"none\"\n", pool(origins, ""))).await
     }
 
+    /// The operators' listener.
+    pub async fn admin(&self) -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let routes = self.edge.admin_routes();
+        tokio::spawn(async move { axum::serve(listener, routes).await });
+        format!("http://{address}")
+    }
+
     pub fn signer(&self) -> Signer {
         Signer::open(&self.dir.path().join("keys"), "lyceum", "lyceum-edge").unwrap()
     }

@@ -1,0 +1,196 @@
+//! The form of a file on disk.
+//!
+//! ```text
+//! "lyceum1\n"            8 bytes
+//! state                  8 bytes: zeros, or ones once it was made stale; under no checksum, every other value is stale too
+//! length of the header   4 bytes, little endian
+//! SHA-256 of the header  32 bytes
+//! header                 JSON: key, status, fields, freshness, what chose it, tags, length and SHA-256 of the body
+//! body
+//! ```
+
+use std::fs::{self, File};
+use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
+use std::path::Path;
+use std::sync::OnceLock;
+use std::time::SystemTime;
+
+use aws_lc_rs::digest::{SHA256, digest};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use serde::{Deserialize, Serialize};
+
+use super::private;
+use crate::cache::stored::{Kind, Sliced, Stored, Vary};
+use crate::semantics::freshness::Freshness;
+
+const MAGIC: &[u8; 8] = b"lyceum1\n";
+const STATE: u64 = 8;
+const FIXED: usize = 8 + 8 + 4 + 32;
+/// The largest header: far more than a response may have.
+const MAX_HEADER: usize = 1 << 20;
+
+/// Why there is nothing to be had.
+#[derive(Debug)]
+pub(super) enum Unreadable {
+    Io(io::Error),
+    Corrupt(&'static str),
+}
+
+impl From<io::Error> for Unreadable {
+    fn from(cause: io::Error) -> Self {
+        // The file is shorter than its header says.
+        if cause.kind() == io::ErrorKind::UnexpectedEof { Self::Corrupt("cut short") } else { Self::Io(cause) }
+    }
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Header {
+    key: String,
+    status: u16,
+    /// Values byte by byte as characters, since they need be no UTF-8.
+    fields: Vec<(String, String)>,
+    freshness: Freshness,
+    vary: Vec<(String, Option<String>)>,
+    kind: Kind,
+    tags: Vec<Box<str>>,
+    length: u64,
+    digest: String,
+}
+
+/// What a first look at a file shows.
+#[derive(Debug)]
+pub(super) struct Left {
+    pub(super) key: String,
+    pub(super) size: u64,
+    pub(super) tags: Vec<Box<str>>,
+    pub(super) modified: SystemTime,
+}
+
+/// The name of a key's file.
+pub(super) fn name(key: &str) -> String {
+    let mut name = hex(digest(&SHA256, key.as_bytes()).as_ref());
+    name.truncate(32);
+    name
+}
+
+fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+/// All that stands before the body; none for what has no form on disk.
+pub(super) fn head(key: &str, stored: &Stored) -> Option<Vec<u8>> {
+    let text = |value: &HeaderValue| value.as_bytes().iter().map(|byte| char::from(*byte)).collect();
+    let header = Header {
+        key: key.to_owned(),
+        status: stored.status.as_u16(),
+        fields: stored.headers.iter().map(|(name, value)| (name.as_str().to_owned(), text(value))).collect(),
+        freshness: stored.freshness.clone(),
+        vary: stored.vary.fields(),
+        kind: stored.kind.clone(),
+        tags: stored.tags.clone(),
+        length: stored.body.len() as u64,
+        digest: hex(digest(&SHA256, &stored.body).as_ref()),
+    };
+    let header = serde_json::to_vec(&header).ok().filter(|header| header.len() <= MAX_HEADER)?;
+    let mut head = Vec::with_capacity(FIXED + header.len());
+    head.extend_from_slice(MAGIC);
+    head.extend_from_slice(&[0; 8]);
+    head.extend_from_slice(&u32::try_from(header.len()).ok()?.to_le_bytes());
+    head.extend_from_slice(digest(&SHA256, &header).as_ref());
+    head.extend_from_slice(&header);
+    Some(head)
+}
+
+/// Writes a file of its own.
+pub(super) fn write(path: &Path, head: &[u8], body: &[u8]) -> io::Result<()> {
+    let mut file = private().create(true).truncate(true).open(path)?;
+    file.write_all(head)?;
+    file.write_all(body)
+}
+
+/// Marks a file as stale.
+pub(super) fn expire(path: &Path) -> io::Result<()> {
+    let mut file = fs::OpenOptions::new().write(true).open(path)?;
+    file.seek(SeekFrom::Start(STATE))?;
+    file.write_all(&[0xff; 8])
+}
+
+/// Reads and verifies the header of a file; whether it was made stale, and the length of all.
+fn open(path: &Path) -> Result<(File, Header, bool, u64), Unreadable> {
+    let mut file = File::open(path)?;
+    let mut fixed = [0_u8; FIXED];
+    file.read_exact(&mut fixed)?;
+    let (magic, rest) = fixed.split_at(8);
+    let (state, rest) = rest.split_at(8);
+    let (length, sum) = rest.split_at(4);
+    if magic != MAGIC {
+        return Err(Unreadable::Corrupt("no cache entry"));
+    }
+    let length = length.try_into().map_or(usize::MAX, |bytes| usize::try_from(u32::from_le_bytes(bytes)).unwrap_or(usize::MAX));
+    if length > MAX_HEADER {
+        return Err(Unreadable::Corrupt("the header is too long"));
+    }
+    let mut header = vec![0_u8; length];
+    file.read_exact(&mut header)?;
+    if digest(&SHA256, &header).as_ref() != sum {
+        return Err(Unreadable::Corrupt("the header's checksum"));
+    }
+    let header: Header = serde_json::from_slice(&header).map_err(|_| Unreadable::Corrupt("the header's form"))?;
+    let size = (FIXED as u64).saturating_add(length as u64).saturating_add(header.length);
+    if file.metadata()?.len() != size {
+        return Err(Unreadable::Corrupt("the file's length"));
+    }
+    Ok((file, header, state != [0; 8], size))
+}
+
+/// A first look at a file of an earlier run.
+pub(super) fn glance(path: &Path) -> Result<Left, Unreadable> {
+    let (file, header, _, size) = open(path)?;
+    let modified = file.metadata()?.modified()?;
+    Ok(Left { key: header.key, size, tags: header.tags, modified })
+}
+
+/// Reads a whole file; nothing of it is given out before all is verified.
+pub(super) fn read(path: &Path, key: &str) -> Result<Stored, Unreadable> {
+    let (mut file, header, expired, _) = open(path)?;
+    if header.key != key {
+        return Err(Unreadable::Corrupt("another key"));
+    }
+    let length = usize::try_from(header.length).map_err(|_| Unreadable::Corrupt("the body's length"))?;
+    let mut body = vec![0_u8; length];
+    file.read_exact(&mut body)?;
+    if hex(digest(&SHA256, &body).as_ref()) != header.digest {
+        return Err(Unreadable::Corrupt("the body's checksum"));
+    }
+    restore(header, expired, body.into()).ok_or(Unreadable::Corrupt("the header's fields"))
+}
+
+fn restore(header: Header, expired: bool, body: Bytes) -> Option<Stored> {
+    let mut headers = HeaderMap::with_capacity(header.fields.len());
+    for (name, value) in &header.fields {
+        let bytes: Option<Vec<u8>> = value.chars().map(|c| u8::try_from(c).ok()).collect();
+        headers.append(HeaderName::try_from(name.as_str()).ok()?, HeaderValue::from_bytes(&bytes?).ok()?);
+    }
+    let freshness = if expired { header.freshness.expired() } else { header.freshness };
+    Some(Stored {
+        status: StatusCode::from_u16(header.status).ok()?,
+        headers,
+        body,
+        freshness,
+        vary: Vary::from_fields(header.vary)?,
+        kind: header.kind,
+        tags: header.tags,
+        prepared: OnceLock::new(),
+        ahead: None,
+    })
+}
+
+/// Keeps the compiler's eye on what a file holds: a new kind of entry has to be thought of here.
+const _: fn(Kind) -> bool = |kind| match kind {
+    Kind::Whole | Kind::Signpost(_) | Kind::Sliced(Sliced { .. }) => true,
+};

@@ -1,0 +1,87 @@
+//! What lies on disk, the least recently used first.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use crate::cache::purge::Target;
+
+/// Files take whole blocks.
+const BLOCK: u64 = 4096;
+
+/// The room that a file takes.
+pub(super) fn blocks(size: u64) -> u64 {
+    size.div_ceil(BLOCK).saturating_mul(BLOCK)
+}
+
+#[derive(Debug)]
+struct Entry {
+    size: u64,
+    used: u64,
+    tags: Box<[Box<str>]>,
+}
+
+/// Keys with their sizes, tags, and the order of their use.
+#[derive(Debug, Default)]
+pub(super) struct Index {
+    entries: HashMap<Arc<str>, Entry>,
+    order: BTreeMap<u64, Arc<str>>,
+    bytes: u64,
+    uses: u64,
+}
+
+impl Index {
+    pub(super) fn holds(&self, key: &str) -> bool {
+        self.entries.contains_key(key)
+    }
+
+    /// Bytes in whole blocks.
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    pub(super) fn insert(&mut self, key: &str, size: u64, tags: &[Box<str>]) {
+        self.remove(key);
+        let (key, size): (Arc<str>, u64) = (key.into(), blocks(size));
+        self.uses += 1;
+        self.order.insert(self.uses, Arc::clone(&key));
+        self.bytes = self.bytes.saturating_add(size);
+        self.entries.insert(key, Entry { size, used: self.uses, tags: tags.into() });
+    }
+
+    /// Whether it was there.
+    pub(super) fn remove(&mut self, key: &str) -> bool {
+        let Some(entry) = self.entries.remove(key) else { return false };
+        self.order.remove(&entry.used);
+        self.bytes = self.bytes.saturating_sub(entry.size);
+        true
+    }
+
+    /// Counts a use; whether it is there.
+    pub(super) fn touch(&mut self, key: &str) -> bool {
+        let Some(entry) = self.entries.get_mut(key) else { return false };
+        self.uses += 1;
+        if let Some(key) = self.order.remove(&entry.used) {
+            self.order.insert(self.uses, key);
+        }
+        entry.used = self.uses;
+        true
+    }
+
+    pub(super) fn pop_oldest(&mut self) -> Option<Arc<str>> {
+        let (_, key) = self.order.first_key_value()?;
+        let key = Arc::clone(key);
+        self.remove(&key);
+        Some(key)
+    }
+
+    pub(super) fn matching(&self, target: &Target) -> Vec<Arc<str>> {
+        if let Target::Key(key) = target {
+            return self.entries.get_key_value(&**key).map(|(key, _)| Arc::clone(key)).into_iter().collect();
+        }
+        self.entries.iter().filter(|(key, entry)| target.holds(key, &entry.tags)).map(|(key, _)| Arc::clone(key)).collect()
+    }
+}

@@ -1,0 +1,241 @@
+//! The disk by itself: what it gives back, and what it never does.
+
+use std::os::unix::fs::PermissionsExt as _;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+
+use super::*;
+use crate::cache::purge::Target;
+use crate::semantics::freshness::Freshness;
+
+const NOW: i64 = 1_800_000_000_000;
+
+struct World {
+    dir: tempfile::TempDir,
+    purges: Arc<PurgeLog>,
+    registry: Registry,
+}
+
+impl World {
+    fn new() -> Self {
+        Self { dir: tempfile::tempdir().unwrap(), purges: Arc::default(), registry: Registry::new() }
+    }
+
+    fn root(&self) -> PathBuf {
+        self.dir.path().join("disk")
+    }
+
+    fn try_open(&self, size: u64) -> Result<Disk, DiskError> {
+        let config = Config {
+            path: self.root(),
+            size: ByteSize(size),
+            queue: ByteSize::mib(64),
+            readers: 4,
+            least_life: Span::secs(10),
+        };
+        Disk::open(&config, Arc::clone(&self.purges), Clock::manual(NOW), &self.registry)
+    }
+
+    /// Once the one before has let go of the directory, and what it left has been taken up.
+    fn open(&self, size: u64) -> Disk {
+        let disk = until("the lock", || match self.try_open(size) {
+            Ok(disk) => Some(disk),
+            Err(DiskError::Taken(_)) => None,
+            Err(other) => panic!("{other}"),
+        });
+        until("the scan", || disk.shared.scanned.load(Ordering::Acquire).then_some(()));
+        disk
+    }
+
+    fn put(&self, disk: &Disk, key: &str, body: &[u8], tags: &[&str]) {
+        self.offer(disk, key, body, tags);
+        until("the writer", || (disk.shared.queued.load(Ordering::Acquire) == 0).then_some(()));
+    }
+
+    fn offer(&self, disk: &Disk, key: &str, body: &[u8], tags: &[&str]) {
+        disk.offer(key, &Arc::new(stored(body, 60, tags)), self.purges.epoch());
+    }
+
+    fn files(&self) -> Vec<PathBuf> {
+        let folders = fs::read_dir(self.root()).unwrap().flatten().filter(|folder| folder.file_name().len() == 2);
+        folders.flat_map(|folder| fs::read_dir(folder.path()).unwrap().flatten().map(|entry| entry.path())).collect()
+    }
+}
+
+fn until<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
+    for _ in 0..1000 {
+        if let Some(value) = condition() {
+            return value;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    panic!("waited in vain for {what}");
+}
+
+fn stored(body: &[u8], life: u32, tags: &[&str]) -> Stored {
+    let mut headers = HeaderMap::new();
+    headers.insert(header::ETAG, HeaderValue::from_static("\"one\""));
+    headers.insert("x-bytes", HeaderValue::from_bytes(b"caf\xe9").unwrap());
+    let freshness = Freshness {
+        life,
+        initial_age: 3,
+        received_ms: NOW,
+        always_validate: false,
+        must_revalidate: true,
+        while_revalidate: 5,
+        if_error: 6,
+    };
+    let mut stored = Stored::whole(StatusCode::NOT_FOUND, headers, Bytes::copy_from_slice(body), freshness);
+    stored.tags = tags.iter().map(|tag| (*tag).into()).collect();
+    stored
+}
+
+#[tokio::test]
+async fn an_entry_comes_back_as_it_was_over_a_restart() {
+    let world = World::new();
+    let disk = world.open(1 << 20);
+    world.put(&disk, "/v/a/1", b"body", &["a", "b"]);
+    for disk in [disk, world.open(1 << 20)].into_iter().map(Some) {
+        let disk = disk.unwrap();
+        let (found, put) = (disk.read("/v/a/1").await.unwrap(), stored(b"body", 60, &["a", "b"]));
+        assert_eq!((found.status, &found.headers, &found.body), (put.status, &put.headers, &put.body));
+        assert_eq!((&found.freshness, &found.tags), (&put.freshness, &put.tags));
+        assert!(disk.read("/v/a/2").await.is_none());
+        assert_eq!(disk.size(), (4096, 1));
+        assert!(matches!(world.try_open(1 << 20), Err(DiskError::Taken(_))), "one process at a time");
+    }
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    let file = world.files().remove(0);
+    assert_eq!((mode(&file), mode(file.parent().unwrap()), mode(&world.root())), (0o600, 0o700, 0o700));
+}
+
+#[tokio::test]
+async fn one_changed_bit_anywhere_or_a_missing_end_and_it_is_gone() {
+    let world = World::new();
+    let disk = world.open(1 << 20);
+    world.put(&disk, "k", b"some body", &[]);
+    let file = world.files().remove(0);
+    let sound = fs::read(&file).unwrap();
+    // Bytes 8 to 15 are the state: any change there only makes it stale.
+    let places: Vec<usize> = (0..8).chain(16..sound.len()).step_by(7).chain([sound.len() - 1]).collect();
+    let broken = places.iter().map(|at| {
+        let mut broken = sound.clone();
+        broken[*at] ^= 0x10;
+        broken
+    });
+    let cut = [0, 7, 20, 60, sound.len() - 1].map(|end| sound[..end].to_vec());
+    let longer = [sound.clone(), b"x".to_vec()].concat();
+    for bytes in broken.chain(cut).chain([longer]) {
+        world.put(&disk, "k", b"some body", &[]);
+        fs::write(&file, &bytes).unwrap();
+        assert!(disk.read("k").await.is_none());
+        assert!(!file.exists() && !disk.may_hold("k"));
+    }
+    let mut soft = sound.clone();
+    soft[9] ^= 1;
+    world.put(&disk, "k", b"some body", &[]);
+    fs::write(&file, &soft).unwrap();
+    assert_eq!(disk.read("k").await.unwrap().freshness.life, 0);
+
+    // What an earlier run left half-written or broken is not taken up.
+    drop(disk);
+    fs::write(&file, &sound[..40]).unwrap();
+    fs::write(world.root().join(HALF_WRITTEN).join("x"), b"half").unwrap();
+    let disk = world.open(1 << 20);
+    assert_eq!(disk.size(), (0, 0));
+    assert!(!file.exists() && !world.root().join(HALF_WRITTEN).join("x").exists());
+}
+
+#[tokio::test]
+async fn its_size_is_kept_and_the_least_recently_used_goes() {
+    let world = World::new();
+    let disk = world.open(1 << 20);
+    for n in 0..10 {
+        world.put(&disk, &format!("k{n}"), &[n; 90_000], &[]);
+    }
+    assert!(disk.read("k0").await.is_some(), "used again");
+    world.put(&disk, "k10", &[10; 90_000], &[]);
+    world.put(&disk, "k11", &[11; 90_000], &[]);
+    assert!(disk.size().0 <= 1 << 20);
+    assert!(disk.may_hold("k0") && disk.may_hold("k11") && !disk.may_hold("k1"));
+    world.put(&disk, "huge", &[0; 2 << 20], &[]);
+    assert!(!disk.may_hold("huge") && disk.may_hold("k11"), "what never fits drives nothing out");
+    assert_eq!(world.files().len(), disk.size().1);
+    drop(disk);
+    let disk = world.open(1 << 20);
+    assert!(disk.size().0 <= 1 << 20 && disk.size().1 >= 9);
+}
+
+#[tokio::test]
+async fn purges_reach_it_also_what_waits_and_what_an_earlier_run_left() {
+    let world = World::new();
+    let disk = world.open(1 << 20);
+    let purge = |disk: &Disk, target: Target, soft: bool| {
+        let purge = Purge { target, soft };
+        world.purges.note(&purge);
+        disk.purge(&purge)
+    };
+    for (key, tag) in [("/v/a/1", "a"), ("/v/a/2", "a"), ("/v/b/1", "b"), ("/v/c/1", "c")] {
+        world.put(&disk, key, b"x", &[tag]);
+    }
+    drop(disk);
+    let disk = world.open(1 << 20);
+    assert_eq!(purge(&disk, Target::Tag("a".into()), false), 2);
+    assert!(disk.read("/v/a/1").await.is_none() && disk.read("/v/b/1").await.is_some());
+    assert_eq!(purge(&disk, Target::Prefix("/v/b/".into()), true), 1);
+    assert_eq!(disk.read("/v/b/1").await.unwrap().freshness.life, 0, "soft");
+    assert_eq!(purge(&disk, Target::Path("/v/c/1".into()), false), 1);
+    assert_eq!(world.files().len(), 1);
+
+    // What was fetched before a purge is not written after it.
+    let epoch = world.purges.epoch();
+    purge(&disk, Target::Tag("late".into()), false);
+    disk.offer("/v/d/1", &Arc::new(stored(b"x", 60, &["late"])), epoch);
+    until("the writer", || (world.files().len() == 1 && disk.shared.queued.load(Ordering::Acquire) == 0).then_some(()));
+    assert!(disk.read("/v/d/1").await.is_none());
+    drop(disk);
+
+    // A purge before the scan has come to an entry.
+    purge_before(&world, "b");
+    let disk = world.open(1 << 20);
+    assert!(disk.read("/v/b/1").await.is_none());
+    assert!(world.files().is_empty());
+}
+
+fn purge_before(world: &World, tag: &str) {
+    world.purges.note(&Purge { target: Target::Tag(tag.into()), soft: false });
+}
+
+#[tokio::test]
+async fn a_disk_that_fails_is_left_alone_and_costs_nothing_else() {
+    let world = World::new();
+    let disk = world.open(1 << 20);
+    fs::remove_dir_all(world.root().join(HALF_WRITTEN)).unwrap();
+    fs::write(world.root().join(HALF_WRITTEN), b"a file in place of a directory").unwrap();
+    world.put(&disk, "k", b"x", &[]);
+    let count = |result: &str| disk.shared.metrics.writes.with_label_values(&[result]).get();
+    assert_eq!((count("failed"), disk.read("k").await.is_none()), (1, true));
+    assert!(disk.shared.is_resting());
+    world.put(&disk, "k", b"x", &[]);
+    assert_eq!((count("failed"), count("resting")), (1, 1));
+    fs::remove_file(world.root().join(HALF_WRITTEN)).unwrap();
+    fs::create_dir(world.root().join(HALF_WRITTEN)).unwrap();
+    *disk.shared.rests_until.lock().unwrap() = None;
+    world.put(&disk, "k", b"x", &[]);
+    assert_eq!(count("ok"), 1);
+    assert!(disk.read("k").await.is_some(), "and used again when it is well");
+}
+
+#[tokio::test]
+async fn what_is_soon_stale_or_more_than_the_queue_takes_is_not_written() {
+    let world = World::new();
+    let disk = world.open(1 << 30);
+    disk.offer("short", &Arc::new(stored(b"x", 12, &[])), 0);
+    assert_eq!(disk.shared.queued.load(Ordering::Acquire), 0);
+    let large = Arc::new(stored(&vec![0; 40 << 20], 60, &[]));
+    for n in 0..3 {
+        disk.offer(&format!("large{n}"), &large, 0);
+    }
+    assert!(disk.shared.metrics.writes.with_label_values(&["queue_full"]).get() >= 1);
+}

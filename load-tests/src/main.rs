@@ -2,9 +2,12 @@
 #![forbid(unsafe_code)]
 
 pub mod bench;
+pub mod cache;
+pub mod faults;
 pub mod hls;
 pub mod report;
 pub mod viewers;
+pub mod world;
 
 use std::process::ExitCode;
 
@@ -18,6 +21,10 @@ enum Command {
     Viewers(viewers::Args),
     /// What a hit costs, beside nginx and beside a floor of bare hyper and rustls
     Bench(bench::Args),
+    /// Soak an edge with random faults between it and its origins; afterwards the counters have to balance
+    Faults(faults::Args),
+    /// Hit ratio, collapse, memory and cost of the edge's cache
+    Cache(cache::Args),
     /// Answer constants from memory: the floor of `bench`
     #[command(hide = true)]
     Floor(bench::floor::Args),
@@ -31,7 +38,7 @@ fn main() -> ExitCode {
     let command = match Command::parse() {
         Command::Floor(args) => return bench::floor::run(&args),
         Command::Bench(args) => return bench::run(&args),
-        command @ Command::Viewers(_) => command,
+        command @ (Command::Viewers(_) | Command::Faults(_) | Command::Cache(_)) => command,
     };
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -43,6 +50,8 @@ fn main() -> ExitCode {
     runtime.block_on(async {
         match command {
             Command::Viewers(args) => viewers::run(args).await,
+            Command::Faults(args) => faults::run(args).await,
+            Command::Cache(args) => cache::run(args).await,
             // Both run without this runtime and have returned above.
             Command::Bench(_) | Command::Floor(_) => ExitCode::FAILURE,
         }

@@ -285,6 +285,11 @@ impl<E: Cause> Cache<E> {
         }
     }
 
+    /// Whether there may be something on disk under this key.
+    pub fn may_be_on_disk(&self, key: &str) -> bool {
+        self.disk.as_ref().is_some_and(|disk| disk.may_hold(key))
+    }
+
     /// Bytes and entries on disk, where there is one.
     pub fn disk_size(&self) -> Option<(u64, usize)> {
         self.disk.as_ref().map(Disk::size)
@@ -318,8 +323,10 @@ impl<E: Cause> Cache<E> {
         true
     }
 
-    /// Bytes and entries that are stored.
+    /// Bytes and entries that are stored. Brings the table's own books up to date first, by which what was taken away
+    /// is given back.
     pub fn size(&self) -> (u64, u64) {
+        self.objects.run_pending_tasks();
         (self.objects.weighted_size(), self.objects.entry_count())
     }
 

@@ -205,10 +205,10 @@ impl Fetcher {
                 Came::Renewed => CacheOutcome::Revalidated,
                 Came::OnError => CacheOutcome::StaleOnError,
             };
-            let forward = match (came, decision.outcome) {
-                // Who joined was not told why the other asked.
-                (Came::Renewed | Came::OnError, CacheOutcome::Collapsed) => Forward::Stale,
-                _ => decision.forward,
+            let forward = match (came, decision.forward) {
+                // It was there after all, on disk or for the one who asked first.
+                (Came::Renewed | Came::OnError, Forward::UriMiss | Forward::VaryMiss) => Forward::Stale,
+                (_, forward) => forward,
             };
             return Ok(Found::Stored(stored, Decision { outcome, forward, why: None }));
         }

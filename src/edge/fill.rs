@@ -1,42 +1,27 @@
-//! Fills: what is asked of an origin, whether its answer is sound, and what of it is stored.
-//!
-//! An origin may lie. What does not fit what was asked for (a part of another length, a 304 without a condition, a
-//! coding that no one asked for) is an error or passes unstored; it never becomes a stored response.
+//! Fills: what is asked of an origin, and what of its answer is stored. Whether that answer can be believed is a matter
+//! of `sound.rs`.
 
 use std::sync::Arc;
 
-use http::header::{self, HeaderMap, HeaderName, HeaderValue};
-use http::{Method, StatusCode, Version};
+use http::header::{self, HeaderMap, HeaderValue};
+use http::{Method, StatusCode};
 
-use super::config;
 use super::fetch::{Fetcher, Wanted};
+use super::sound::{
+    Ask, clean, content_range, ends_with_connection, has_validator, is_coded, is_failure, sound, speaks_of_another, strong_etag,
+    tags, takes_ranges, unsound, vary,
+};
 use crate::cache::{Came, Head, Plan, Sliced, Stored, Vary, Writer};
-use crate::semantics::cache_control::CDN_CACHE_CONTROL;
-use crate::semantics::conditional::ETag;
 use crate::semantics::fields;
 use crate::semantics::freshness::{Exchange, Freshness, NotStored, Standing};
 use crate::semantics::range::{self, Span};
-use crate::upstream::{Answer, Failure, FetchError, Incoming, Outgoing, stable_hash};
+use crate::upstream::{Answer, FetchError, Incoming, Outgoing, stable_hash};
 
 /// How often a body that broke off is asked for from where it ended.
 const RESUMES: usize = 3;
 
 /// How often an origin is asked in another way when its answer does not serve.
 const WAYS: usize = 3;
-
-/// The most tags of one response.
-const MAX_TAGS: usize = 64;
-
-/// How much of a representation is asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Ask {
-    /// All of it.
-    Whole,
-    /// A slice, by which a large one shows itself.
-    Window(Span),
-    /// What the client asks for, for it alone.
-    AsItCame,
-}
 
 /// Where a body lies in its representation, so that the rest can be asked for when it breaks off.
 #[derive(Clone, Debug)]
@@ -471,49 +456,6 @@ impl Place {
     }
 }
 
-/// What stands for an error where stale is allowed instead (RFC 5861, section 4).
-fn is_failure(status: StatusCode) -> bool {
-    matches!(status.as_u16(), 500 | 502 | 503 | 504)
-}
-
-fn has_validator(headers: &HeaderMap) -> bool {
-    headers.contains_key(header::ETAG) || headers.contains_key(header::LAST_MODIFIED)
-}
-
-/// A 304 with a strong validator that is not the stored response's (RFC 9111, section 4.3.4).
-fn speaks_of_another(answer: &Answer, stored: &Stored) -> bool {
-    answer.head.status == StatusCode::NOT_MODIFIED
-        && strong_etag(&answer.head.headers).is_some_and(|etag| stored.headers.get(header::ETAG) != Some(&etag))
-}
-
-/// An answer that can be one to what was asked; a part that is the whole becomes the whole (RFC 9110, section 15.3.7.3).
-fn sound(mut answer: Answer, ask: Ask, validated: bool) -> Result<Answer, FetchError> {
-    match (answer.head.status, ask) {
-        (StatusCode::NOT_MODIFIED, _) if !validated => Err(unsound(&answer, "304 without a condition")),
-        (StatusCode::PARTIAL_CONTENT, Ask::Whole | Ask::Window(_)) => {
-            let Some((came, total)) = content_range(&answer.head.headers) else {
-                return Err(unsound(&answer, "a part that does not say of what"));
-            };
-            if came.length() == total {
-                answer.head.status = StatusCode::OK;
-                answer.head.headers.remove(header::CONTENT_RANGE);
-                answer.head.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(total));
-                return Ok(answer);
-            }
-            match ask {
-                Ask::Window(span) if came.first == span.first && came.last == span.last.min(total.saturating_sub(1)) => Ok(answer),
-                Ask::Window(_) => Err(unsound(&answer, "another part than was asked for")),
-                Ask::Whole | Ask::AsItCame => Err(unsound(&answer, "a part without a range asked for")),
-            }
-        }
-        _ => Ok(answer),
-    }
-}
-
-fn unsound(answer: &Answer, cause: &str) -> FetchError {
-    FetchError { failure: Failure::Protocol, origin: Arc::clone(&answer.origin), cause: cause.into() }
-}
-
 /// The slice-sized span that holds a byte.
 fn window(byte: u64, size: u64) -> Span {
     let first = byte - byte % size.max(1);
@@ -554,68 +496,5 @@ fn outgoing(wanted: &Wanted, stale: Option<&Stored>, ask: Ask) -> Outgoing {
         headers,
         body: None,
         affinity: stable_hash(wanted.key.as_bytes()),
-    }
-}
-
-/// The one span of a part, and the length of the whole.
-fn content_range(headers: &HeaderMap) -> Option<(Span, u64)> {
-    fields::single(headers, &header::CONTENT_RANGE).and_then(range::content_range)
-}
-
-/// Nothing says how long it is or where it ends: cut short it would look the same (RFC 9112, section 8).
-fn ends_with_connection(version: Version, headers: &HeaderMap) -> bool {
-    let framed = headers.contains_key(header::CONTENT_LENGTH) || headers.contains_key(header::TRANSFER_ENCODING);
-    version <= Version::HTTP_11 && !framed
-}
-
-fn takes_ranges(headers: &HeaderMap) -> bool {
-    fields::values(headers, &header::ACCEPT_RANGES).flat_map(fields::list).any(|unit| unit.eq_ignore_ascii_case("bytes"))
-}
-
-/// Whether the body is coded, although nothing but identity was asked for.
-fn is_coded(headers: &HeaderMap) -> bool {
-    headers.get_all(header::CONTENT_ENCODING).iter().any(|value| !value.as_bytes().eq_ignore_ascii_case(b"identity"))
-}
-
-fn strong_etag(headers: &HeaderMap) -> Option<HeaderValue> {
-    let value = fields::single(headers, &header::ETAG)?;
-    ETag::parse(value).filter(|etag| !etag.weak)?;
-    headers.get(header::ETAG).cloned()
-}
-
-/// The fields that `Vary` names, with the values that the origin saw.
-fn vary(response: &HeaderMap, wanted: &Wanted) -> Vary {
-    let is_media = wanted.route.auth != config::Auth::None;
-    let names = fields::values(response, &header::VARY)
-        .flat_map(fields::list)
-        .filter_map(|name| HeaderName::from_bytes(name.as_bytes()).ok())
-        // Media is asked for without the client's fields, so nothing can choose; the coding is always the same.
-        .filter(|name| !is_media && *name != header::ACCEPT_ENCODING);
-    Vary::of(names, &wanted.headers)
-}
-
-/// `Surrogate-Key` is split at spaces, `Cache-Tag` at commas.
-fn tags(headers: &HeaderMap) -> Vec<Box<str>> {
-    let spaced = headers.get_all("surrogate-key").iter().filter_map(|v| v.to_str().ok()).flat_map(|v| v.split(' '));
-    let listed = headers.get_all("cache-tag").iter().filter_map(|v| v.to_str().ok()).flat_map(|v| v.split(','));
-    spaced.chain(listed).map(str::trim).filter(|tag| !tag.is_empty()).take(MAX_TAGS).map(Into::into).collect()
-}
-
-/// Takes away what is the origin's and the connection's own.
-fn clean(headers: &mut HeaderMap, wanted: &Wanted) {
-    fields::strip_hop_by_hop(headers);
-    // The age is told anew with each answer; the targeted field and the tags were meant for the edge.
-    for name in [header::AGE, CDN_CACHE_CONTROL] {
-        headers.remove(name);
-    }
-    for name in ["surrogate-key", "surrogate-control", "cache-tag", "cache-status"] {
-        headers.remove(name);
-    }
-    if wanted.route.auth == config::Auth::Token {
-        headers.remove(header::SET_COOKIE);
-        headers.remove(header::VARY);
-        let cors: Vec<HeaderName> =
-            headers.keys().filter(|name| name.as_str().starts_with("access-control-")).cloned().collect();
-        cors.iter().for_each(|name| drop(headers.remove(name)));
     }
 }

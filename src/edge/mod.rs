@@ -23,6 +23,7 @@ mod playback;
 mod route;
 mod serve;
 mod slices;
+mod sound;
 
 use std::collections::HashMap;
 use std::future::Future;

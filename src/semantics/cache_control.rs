@@ -70,7 +70,11 @@ impl Directives {
         let mut directives = Self::default();
         for value in headers.get_all(name) {
             match value.to_str() {
-                Ok(text) => fields::list(text).for_each(|member| directives.add(member)),
+                Ok(text) => fields::list(text).for_each(|member| {
+                    // Members of a dictionary may have parameters, which say nothing here (RFC 9213, section 2.1).
+                    let end = if *name == CDN_CACHE_CONTROL { fields::unquoted(member, b';') } else { None };
+                    directives.add(end.and_then(|end| member.get(..end)).unwrap_or(member));
+                }),
                 // Bytes that no directive may hold: what they were meant to say is unknown.
                 Err(_) => directives.no_store = true,
             }

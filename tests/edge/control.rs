@@ -140,7 +140,17 @@ async fn purges_by_url_prefix_and_tag() {
     for bad in ["{}", r#"{"url": "/a", "tag": "b"}"#, "x", r#"{"what": 1}"#] {
         assert_eq!(purge(bad).await.status, StatusCode::BAD_REQUEST, "{bad}");
     }
-    let status: serde_json::Value = serde_json::from_str(&send(&admin, Method::GET, "/status", &[], "").await.text()).unwrap();
+    let about = async |query: &str| -> serde_json::Value {
+        serde_json::from_str(&send(&admin, Method::GET, &format!("/status{query}"), &[], "").await.text()).unwrap()
+    };
+    edge.get(&path).await;
+    edge.clock.advance(Duration::from_secs(7));
+    let explained = about("?url=/v/a/x.m4s").await;
+    assert_eq!((&explained["memory"]["age"], &explained["memory"]["status"]), (&7.into(), &200.into()), "{explained}");
+    assert_eq!((&explained["would"], &explained["memory"]["tags"][0]), (&"serve it".into(), &"lesson-a".into()));
+    assert_eq!(about("?url=/v/a/other.m4s").await["would"], "fetch it");
+    assert_eq!(about("?url=/nothing").await["code"], "not_found");
+    let status = about("").await;
     assert_eq!(status["pools"]["origin"][0]["up"], true);
     assert_eq!(status["tokens"]["issuers"][0]["keys"], 1);
 }

@@ -269,6 +269,120 @@ async fn unsafe_methods_invalidate_when_they_succeed() {
 }
 
 #[tokio::test]
+async fn what_an_unsafe_answer_names_on_the_same_host_goes_too() {
+    let named = Arc::new(Mutex::new(String::new()));
+    let told = Arc::clone(&named);
+    let origin = Origin::start(move |seen: &Seen| match seen.method.as_str() {
+        "GET" => Reply::new(200, &[("cache-control", "max-age=60")], "x"),
+        _ => Reply::new(201, &[("location", &told.lock().unwrap()), ("content-location", "relative")], ""),
+    })
+    .await;
+    let edge = TestEdge::open(&[&origin]).await;
+    let host = edge.url.strip_prefix("http://").unwrap().to_owned();
+    for (n, (location, fetches)) in [
+        ("/made/N".to_owned(), 2),
+        (format!("http://{host}/made/N"), 2),
+        (format!("https://{host}/made/N"), 2),
+        ("http://elsewhere.example/made/N".to_owned(), 1),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let (made, relative) = (format!("/made/{n}"), format!("/form/{n}/relative"));
+        *named.lock().unwrap() = location.replace('N', &n.to_string());
+        edge.get(&made).await;
+        edge.get(&relative).await;
+        let answer = edge.send(Method::POST, &format!("/form/{n}/x"), &[]).await;
+        assert_eq!(answer.field("cache-status"), "lyceum; fwd=method; fwd-status=201");
+        edge.get(&made).await;
+        edge.get(&relative).await;
+        assert_eq!((origin.count(&made), origin.count(&relative)), (fetches, 2), "{location}");
+    }
+}
+
+#[tokio::test]
+async fn a_304_that_speaks_of_another_representation_updates_nothing() {
+    let origin = Origin::start(|seen: &Seen| match seen.field("if-none-match") {
+        Some(_) => Reply::new(304, &[("cache-control", "max-age=100"), ("etag", "\"2\""), ("x-a", "new")], ""),
+        None => Reply::new(200, &[("cache-control", "max-age=10"), ("etag", "\"1\""), ("x-a", "old")], "one"),
+    })
+    .await;
+    let edge = TestEdge::open(&[&origin]).await;
+    edge.get("/x").await;
+    edge.clock.advance(Duration::from_secs(20));
+    origin.now(|seen: &Seen| match seen.field("if-none-match") {
+        Some(_) => Reply::new(304, &[("cache-control", "max-age=100"), ("etag", "\"2\"")], ""),
+        None => Reply::new(200, &[("cache-control", "max-age=100"), ("etag", "\"2\"")], "two"),
+    });
+    let answer = edge.get("/x").await;
+    assert_eq!((answer.text().as_str(), answer.field("etag")), ("two", "\"2\""), "asked again without a condition");
+    assert_eq!(origin.seen().len(), 3);
+}
+
+#[tokio::test]
+async fn decisions_are_explained() {
+    let origin = Origin::start(|seen: &Seen| match seen.target.as_str() {
+        "/private" => Reply::new(200, &[("cache-control", "private, max-age=60")], "x"),
+        "/cookie" => Reply::new(200, &[("cache-control", "max-age=60"), ("set-cookie", "a=b")], "x"),
+        "/vary" => Reply::new(200, &[("cache-control", "max-age=60"), ("vary", "x-a")], "x"),
+        "/none" => Reply::new(200, &[], "x"),
+        _ => Reply::new(200, &[("cache-control", "max-age=60, stale-while-revalidate=60")], "x"),
+    })
+    .await;
+    let edge = TestEdge::open(&[&origin]).await;
+    let stored = "lyceum; fwd=uri-miss; fwd-status=200; stored; ttl=60";
+    for (path, fields, seconds, expected) in [
+        ("/x", None, 0, stored),
+        ("/x", None, 20, "lyceum; hit"),
+        ("/x", Some(("cache-control", "no-cache")), 0, "lyceum; fwd=request; fwd-status=200; stored; ttl=60"),
+        ("/x", None, 70, "lyceum; hit; ttl=-10; detail=stale-while-revalidate"),
+        ("/private", None, 0, "lyceum; fwd=uri-miss; fwd-status=200; detail=private"),
+        ("/cookie", None, 0, "lyceum; fwd=uri-miss; fwd-status=200; detail=set_cookie"),
+        ("/none", None, 0, "lyceum; fwd=uri-miss; fwd-status=200; detail=no_freshness"),
+        ("/bypass", Some(("cache-control", "no-store")), 0, "lyceum; fwd=bypass; fwd-status=200; detail=apart"),
+        ("/vary", Some(("x-a", "1")), 0, stored),
+        ("/vary", Some(("x-a", "2")), 0, "lyceum; fwd=vary-miss; fwd-status=200; stored; ttl=60"),
+    ] {
+        edge.clock.advance(Duration::from_secs(seconds));
+        let fields: Vec<_> = fields.into_iter().collect();
+        assert_eq!(edge.send(Method::GET, path, &fields).await.field("cache-status"), expected, "{path} {fields:?}");
+    }
+}
+
+#[tokio::test]
+async fn interim_answers_and_old_warnings_end_here() {
+    let origin = Origin::start(|_| {
+        let text = "HTTP/1.1 103 Early Hints\r\nlink: </x>\r\n\r\nHTTP/1.1 100 Continue\r\n\r\n\
+                    HTTP/1.1 200 OK\r\ncache-control: max-age=60\r\ncontent-length: 1\r\n\r\nx";
+        Reply(vec![Step::Bytes(text.into())])
+    })
+    .await;
+    let edge = TestEdge::open(&[&origin]).await;
+    for status in ["lyceum; fwd=uri-miss; fwd-status=200; stored; ttl=60", "lyceum; hit"] {
+        let answer = edge.get("/x").await;
+        assert_eq!((answer.status.as_u16(), answer.text().as_str(), answer.field("cache-status")), (200, "x", status));
+        assert!(answer.field("link").is_empty());
+    }
+    edge.clock.advance(Duration::from_secs(100));
+    let stale = edge.send(Method::GET, "/x", &[("cache-control", "max-stale")]).await;
+    assert!(stale.field("warning").is_empty() && stale.field("age") == "100", "{stale:?}");
+}
+
+#[tokio::test]
+async fn errors_live_as_long_as_is_configured() {
+    let origin = Origin::start(|seen: &Seen| Reply::new(if seen.target == "/found" { 200 } else { 404 }, &[], "x")).await;
+    let route = "[[route]]\nprefix = \"/\"\npool = \"origin\"\nauth = \"none\"\nerror_freshness = \"3s\"\n";
+    let edge = TestEdge::start(&format!("{}\n{route}", pool(&[&origin], ""))).await;
+    for path in ["/missing", "/missing", "/found", "/found"] {
+        edge.get(path).await;
+    }
+    assert_eq!((origin.count("/missing"), origin.count("/found")), (1, 2), "errors alone");
+    edge.clock.advance(Duration::from_secs(3));
+    edge.get("/missing").await;
+    assert_eq!(origin.count("/missing"), 2);
+}
+
+#[tokio::test]
 async fn hop_by_hop_fields_end_here_both_ways() {
     let origin = Origin::start(|_| {
         Reply::new(200, &[("cache-control", "max-age=60"), ("connection", "x-hop"), ("x-hop", "1"), ("keep-alive", "5"), ("x-end", "1")], "x")

@@ -30,7 +30,7 @@ impl Disk {
     }
 
     async fn open(&self, origin: &Origin) -> TestEdge {
-        let route = "[[route]]\nprefix = \"/\"\npool = \"origin\"\nauth = \"none\"\n";
+        let route = "[[route]]\nprefix = \"/\"\npool = \"origin\"\nauth = \"none\"\ncache_key_host = false\n";
         TestEdge::start(&format!("{}\n{}\n{route}", self.cache(""), pool(&[origin], ""))).await
     }
 
@@ -151,8 +151,9 @@ async fn what_memory_has_no_room_for_is_promoted_from_disk() {
         assert!(answer.body.unwrap().starts_with(format!("/v/a/{n}.m4s").as_bytes()));
     }
     assert_eq!(origin.seen().len(), 30, "each once");
-    assert!(edge.metric("lyceum_edge_disk_reads_total", &["hit"]) >= 20.0);
-    assert!(edge.metric("lyceum_edge_requests_total", &["outcome=\"disk\""]) >= 20.0);
+    let promoted = edge.metric("lyceum_edge_requests_total", &["outcome=\"disk\""]);
+    assert!(promoted >= 5.0, "{promoted}: memory holds ten");
+    assert_eq!(edge.metric("lyceum_edge_disk_reads_total", &["hit"]), promoted);
 }
 
 #[tokio::test]
@@ -190,6 +191,35 @@ async fn purges_reach_what_an_earlier_run_left() {
     assert_eq!(origin.seen().len(), before + 4);
     let soft = origin.seen().into_iter().rfind(|seen| seen.target == "/v/a/soft/soft").unwrap();
     assert_eq!(soft.field("if-none-match"), Some("\"one\""), "made stale, not taken away");
+}
+
+#[tokio::test]
+async fn what_was_purged_while_the_edge_was_away_goes_when_the_feed_says_so() {
+    let script = |seen: &Seen, events: &str| match seen.target.as_str() {
+        feed if feed.contains("after=0&") => Reply::new(200, &[], format!("{{\"next\": 3, \"events\": [{events}]}}")),
+        feed if feed.starts_with("/v1/revocations") => Reply(vec![Step::Wait(Duration::from_secs(60))]),
+        lease if lease.ends_with("/lease") => Reply::new(204, &[], ""),
+        path => Reply::new(200, &[IMMUTABLE, ("surrogate-key", path.rsplit('/').next().unwrap())], "media"),
+    };
+    let origin = Origin::start(move |seen: &Seen| script(seen, "")).await;
+    let disk = Disk::new();
+    let control = format!("[control]\norigins = [\"{}\"]\nbearer = \"secret\"\n", origin.url());
+    let toml = paid(&[&origin], &format!("{}{control}", disk.cache("")));
+    let edge = TestEdge::start(&toml).await;
+    for name in ["gone", "kept"] {
+        edge.get(&format!("/t/{}/v/a/{name}", edge.token())).await;
+    }
+    disk.end(edge, 2.0).await;
+    origin.now(move |seen: &Seen| script(seen, "{\"purge\": {\"tag\": \"gone\"}}"));
+    let edge = TestEdge::start(&toml).await;
+    until_async("the purge", Duration::from_secs(10), async || {
+        (edge.metric("lyceum_edge_disk_objects", &[]) == 1.0).then_some(())
+    })
+    .await;
+    for (name, status) in [("gone", "fwd=uri-miss"), ("kept", "hit")] {
+        let answer = edge.get(&format!("/t/{}/v/a/{name}", edge.token())).await;
+        assert!(answer.field("cache-status").contains(status), "{name}: {}", answer.field("cache-status"));
+    }
 }
 
 #[tokio::test]

@@ -9,8 +9,6 @@
 
 mod file;
 mod index;
-#[cfg(test)]
-mod tests;
 
 use std::fs;
 use std::io::{self, ErrorKind};
@@ -499,3 +497,6 @@ fn private() -> fs::OpenOptions {
 fn make_directory(path: &Path) -> io::Result<()> {
     fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
+
+#[cfg(test)]
+mod tests;

@@ -96,8 +96,9 @@ async fn an_entry_comes_back_as_it_was_over_a_restart() {
     let world = World::new();
     let disk = world.open(1 << 20);
     world.put(&disk, "/v/a/1", b"body", &["a", "b"]);
-    for disk in [disk, world.open(1 << 20)].into_iter().map(Some) {
-        let disk = disk.unwrap();
+    let mut disk = Some(disk);
+    for _ in 0..2 {
+        let disk = disk.take().unwrap_or_else(|| world.open(1 << 20));
         let (found, put) = (disk.read("/v/a/1").await.unwrap(), stored(b"body", 60, &["a", "b"]));
         assert_eq!((found.status, &found.headers, &found.body), (put.status, &put.headers, &put.body));
         assert_eq!((&found.freshness, &found.tags), (&put.freshness, &put.tags));

@@ -9,6 +9,8 @@ mod cdni;
 mod clients;
 #[path = "edge/ahead.rs"]
 mod ahead;
+#[path = "edge/bucket.rs"]
+mod bucket;
 #[path = "edge/control.rs"]
 mod control;
 #[path = "edge/delivery.rs"]

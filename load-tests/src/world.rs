@@ -33,7 +33,10 @@ pub type Http = Client<HttpConnector, Empty<Bytes>>;
 
 /// A client of HTTP/1.1, or of HTTP/2 without TLS, on connections of its own.
 pub fn client(http2: bool) -> Http {
-    Client::builder(TokioExecutor::new()).http2_only(http2).build_http()
+    let mut connector = HttpConnector::new();
+    // Small frames shall not wait for the other side's acknowledgements.
+    connector.set_nodelay(true);
+    Client::builder(TokioExecutor::new()).http2_only(http2).build(connector)
 }
 
 /// A GET or HEAD.

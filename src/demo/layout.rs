@@ -189,6 +189,7 @@ address = "{listen}"
         let jwks = state.origins.map(|origin| format!("http://{origin}/.well-known/jwks.json"));
         let pool: Vec<String> = origins.iter().map(|url| format!("{{ url = {url:?}, weight = 1 }}")).collect();
         let control = toml_string(&self.directory.join(format!("edge-{}-control.json", index + 1)).display().to_string());
+        let disk = toml_string(&self.directory.join(format!("edge-{}-cache", index + 1)).display().to_string());
         let text = format!(
             r#"# Written anew at each start of the demo.
 [admin]
@@ -199,6 +200,7 @@ address = "{listen}"
 
 [cache]
 memory = "256MiB"
+disk = {{ path = {disk}, size = "2GiB" }}
 
 [tokens]
 audience = "lyceum-edge"

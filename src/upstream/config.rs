@@ -3,7 +3,7 @@
 use http::HeaderValue;
 use serde::Deserialize;
 
-use super::UpstreamError;
+use super::{S3, UpstreamError};
 use crate::units::{self, ByteSize, Span};
 
 /// A pool of origins that serve the same.
@@ -68,6 +68,9 @@ pub struct Pool {
 pub struct Origin {
     /// Scheme, host and port: `http://127.0.0.1:8080`.
     pub url: String,
+    /// What stands before each path there: `/media` for a bucket of that name whose store is asked by path.
+    #[serde(default)]
+    pub prefix: String,
     /// Its share beside the others. 1 to 100; default 1.
     #[serde(default = "defaults::weight", deserialize_with = "units::number::<_, 1, 100>")]
     pub weight: u64,
@@ -118,21 +121,30 @@ pub struct Health {
 #[serde(deny_unknown_fields)]
 pub struct Auth {
     /// Sent as `Authorization: Bearer`.
-    pub bearer: String,
+    #[serde(default)]
+    pub bearer: Option<String>,
+    /// The origins are buckets of an S3 store, and this key opens them.
+    #[serde(default)]
+    pub s3: Option<S3>,
 }
 
 impl std::fmt::Debug for Auth {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Auth(bearer)")
+        f.debug_struct("Auth").field("bearer", &self.bearer.is_some()).field("s3", &self.s3).finish()
     }
 }
 
 impl Auth {
-    pub(super) fn value(&self) -> Result<HeaderValue, UpstreamError> {
-        let mut value = HeaderValue::try_from(format!("Bearer {}", self.bearer))
-            .map_err(|_| UpstreamError::Auth)?;
-        value.set_sensitive(true);
-        Ok(value)
+    pub(super) fn value(&self) -> Option<Result<HeaderValue, UpstreamError>> {
+        let value = match (&self.bearer, &self.s3) {
+            (Some(bearer), None) => HeaderValue::try_from(format!("Bearer {bearer}")).map_err(|_| UpstreamError::Auth),
+            (None, Some(_)) => return None,
+            (Some(_), Some(_)) | (None, None) => Err(UpstreamError::Auth),
+        };
+        Some(value.map(|mut value| {
+            value.set_sensitive(true);
+            value
+        }))
     }
 }
 

@@ -14,7 +14,8 @@ use rustls::RootCertStore;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
 
-use super::{Failure, PoolConfig, RawResponse, RequestBody};
+use super::{Failure, PoolConfig, RawResponse, RequestBody, S3};
+use crate::time::Clock;
 
 /// A pool that can't be made.
 #[derive(Debug, thiserror::Error)]
@@ -22,8 +23,14 @@ pub enum UpstreamError {
     /// An origin's URL.
     #[error("the origin \"{0}\" is no http or https URL of a scheme, a host and a port alone")]
     Url(String),
+    /// What stands before paths.
+    #[error("the origin's prefix \"{0}\" begins with a slash, ends without one, and holds letters, digits and -._~ alone")]
+    Prefix(String),
+    /// The keys of a bucket.
+    #[error("the pool's auth.s3 needs region, access_key and secret_key, without blanks, slashes and commas in the first two")]
+    S3,
     /// The bearer.
-    #[error("the pool's auth.bearer holds characters that no header may")]
+    #[error("the pool's auth is one of bearer and s3, and a bearer holds no characters that a header may not")]
     Auth,
     /// The certificate authorities.
     #[error("{}: {what}", path.display())]
@@ -40,7 +47,11 @@ pub enum UpstreamError {
 
 /// Sends requests over kept connections.
 #[derive(Clone, Debug)]
-pub(super) struct Client(Pooled<HttpsConnector<HttpConnector>, RequestBody>);
+pub(super) struct Client {
+    pooled: Pooled<HttpsConnector<HttpConnector>, RequestBody>,
+    /// With the clock of the machine: a bucket refuses what is signed for another time than its own.
+    s3: Option<(S3, Clock)>,
+}
 
 impl Client {
     pub(super) fn new(config: &PoolConfig) -> Result<Self, UpstreamError> {
@@ -66,11 +77,16 @@ impl Client {
             .http2_max_header_list_size(64 << 10)
             .http1_max_headers(100)
             .build(connector);
-        Ok(Self(client))
+        let s3 = config.auth.as_ref().and_then(|auth| auth.s3.clone());
+        s3.iter().try_for_each(S3::check)?;
+        Ok(Self { pooled: client, s3: s3.map(|s3| (s3, Clock::system())) })
     }
 
-    pub(super) async fn send(&self, request: Request<RequestBody>) -> Result<RawResponse, (Failure, String)> {
-        self.0.request(request).await.map_err(|error| {
+    pub(super) async fn send(&self, mut request: Request<RequestBody>) -> Result<RawResponse, (Failure, String)> {
+        if let Some((s3, clock)) = &self.s3 {
+            s3.sign(&mut request, clock.unix_seconds());
+        }
+        self.pooled.request(request).await.map_err(|error| {
             let failure = if error.is_connect() { Failure::Connect } else { of_hyper(error.source()) };
             (failure, deepest(&error))
         })

@@ -10,6 +10,7 @@ mod body;
 mod config;
 mod connect;
 mod origin;
+mod sign;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -29,6 +30,7 @@ pub use balance::stable_hash;
 pub use body::Incoming;
 pub use config::{Auth, Balance, Health, Origin as OriginConfig, Pool as PoolConfig};
 pub use connect::UpstreamError;
+pub use sign::S3;
 
 use balance::Balancer;
 use connect::Client;
@@ -191,7 +193,7 @@ impl Pool {
                 Origin::new(origin, backup, config, metrics).map(Arc::new)
             })
             .collect::<Result<_, _>>()?;
-        let authorization = config.auth.as_ref().map(Auth::value).transpose()?;
+        let authorization = config.auth.as_ref().and_then(Auth::value).transpose()?;
         Ok(Self {
             name: config.name.clone(),
             balancer: Balancer::new(config.balance, &origins),
@@ -315,7 +317,7 @@ impl Pool {
         let uri = Uri::builder()
             .scheme(origin.scheme.clone())
             .authority(origin.authority.clone())
-            .path_and_query(message.target.as_str())
+            .path_and_query(origin.target(&message.target).as_ref())
             .build()?;
         let body = body.unwrap_or_else(|| Empty::new().map_err(|never| match never {}).boxed_unsync());
         let mut request = Request::builder().method(message.method.clone()).uri(uri).body(body)?;

@@ -1,5 +1,6 @@
 //! One origin: how it does, and whether it is used.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -24,6 +25,7 @@ pub(super) struct Origin {
     pub(super) label: Arc<str>,
     pub(super) scheme: Scheme,
     pub(super) authority: Authority,
+    prefix: String,
     pub(super) weight: u64,
     pub(super) backup: bool,
     pub(super) in_flight: AtomicUsize,
@@ -96,8 +98,14 @@ impl Origin {
         if parts.path_and_query.is_some_and(|p| p.as_str() != "/") {
             return Err(wrong());
         }
+        let plain = |b: u8| b.is_ascii_alphanumeric() || b"/-._~".contains(&b);
+        let prefix = origin.prefix.as_str();
+        if !prefix.is_empty() && (!prefix.starts_with('/') || prefix.ends_with('/') || !prefix.bytes().all(plain)) {
+            return Err(UpstreamError::Prefix(origin.prefix.clone()));
+        }
         metrics.up.set(1);
         Ok(Self {
+            prefix: origin.prefix.clone(),
             label: authority.as_str().into(),
             scheme,
             authority,
@@ -124,6 +132,11 @@ impl Origin {
     /// Requests under way.
     pub(super) fn in_flight(&self) -> usize {
         self.in_flight.load(Ordering::Relaxed)
+    }
+
+    /// Path and query as this origin has them.
+    pub(super) fn target<'a>(&self, target: &'a str) -> Cow<'a, str> {
+        if self.prefix.is_empty() { Cow::Borrowed(target) } else { Cow::Owned(format!("{}{target}", self.prefix)) }
     }
 
     fn since_born(&self, now: Instant) -> u64 {

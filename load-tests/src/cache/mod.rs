@@ -43,7 +43,7 @@ pub struct Args {
 }
 
 /// Time for one answer.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(110);
 /// Streams on each connection of the many askers.
 const STREAMS: usize = 100;
 
@@ -133,15 +133,18 @@ async fn measure(args: &Args) -> Result<Report, WorldError> {
 }
 
 async fn world(origin: &Origin, cache: &str) -> Result<Arc<World>, WorldError> {
-    Ok(Arc::new(World::start(&[origin.url()], "", &format!("{cache}\n{LIMITS}")).await?))
+    Ok(Arc::new(World::start(&[origin.url()], "idle = \"2m\"", &format!("{cache}\n{LIMITS}")).await?))
 }
 
 /// Asks and reads to the end; how it was answered, and how many bytes came.
 async fn get(http: &Http, url: &str) -> Result<(String, usize), WorldError> {
     let answer = ask(http, request(Method::GET, url, &[])?, PATIENCE).await?;
     let status = field(answer.headers(), "cache-status").to_owned();
-    let body = answer.into_body().collect().await.map_err(WorldError::new)?;
-    Ok((status, body.to_bytes().len()))
+    let (mut body, mut length) = (answer.into_body(), 0);
+    while let Some(frame) = body.frame().await {
+        length += frame.map_err(WorldError::new)?.data_ref().map_or(0, |piece| piece.len());
+    }
+    Ok((status, length))
 }
 
 /// Asks for many, some at once; how many were hits.
@@ -201,7 +204,7 @@ async fn ratio(requests: usize) -> Result<Ratio, WorldError> {
 async fn collapse(askers: usize) -> Result<Collapse, WorldError> {
     let origin = Origin::start().await?;
     let world = world(&origin, "").await?;
-    let body = 512 << 10;
+    let body = 64 << 10;
     let url = world.media(&format!("hold/{body}/cold.m4s"));
     let connections: Vec<Http> = (0..askers.div_ceil(STREAMS)).map(|_| client(true)).collect();
     let start = monotonic();
@@ -317,6 +320,7 @@ fn rows(report: &Report) -> Vec<(String, String)> {
             format!("{:.1} % (ideal: {:.1} %)", ratio.ratio * 100.0, ratio.ideal * 100.0),
         ),
         (format!("fetches for {} askers of one cold object", collapse.askers), collapse.origin_requests.to_string()),
+        ("all answered and served in".to_owned(), show_time(Some(collapse.seconds))),
         ("of them served whole".to_owned(), collapse.whole.to_string()),
         ("first byte of a late reader (median)".to_owned(), show_time(collapse.late_first_byte.figures().p50)),
         ("first byte of a hit (median)".to_owned(), show_time(collapse.hit_first_byte.figures().p50)),

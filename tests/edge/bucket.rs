@@ -34,7 +34,7 @@ async fn a_bucket_is_an_origin_whole_in_slices_and_with_no_other_key() {
         format!(
             "[tokens]\naudience = \"lyceum-edge\"\nissuers = [{{ name = \"lyceum\", jwks = [\"{{dir}}/jwks.json\"] }}]\n\
              [[pool]]\nname = \"bucket\"\norigins = [{{ url = \"{}\", prefix = \"/{}/{}\" }}]\nauth = {{ s3 = {{ {keys} }} }}\n\
-             [[route]]\nprefix = \"/v/\"\npool = \"bucket\"\nauth = \"token\"\ndefault_freshness = \"1h\"\n",
+             [[route]]\nprefix = \"/v/\"\npool = \"bucket\"\nauth = \"token\"\ndefault_freshness = \"400d\"\n",
             s3("endpoint"),
             s3("bucket"),
             s3("prefix"),

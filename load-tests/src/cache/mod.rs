@@ -219,7 +219,9 @@ async fn collapse(askers: usize) -> Result<Collapse, WorldError> {
     if !all {
         return Err(WorldError::new("not all askers were answered from the first half"));
     }
-    // Late readers, while the rest is held; then hits, in the same way.
+    let half = (askers * body / 2) as f64;
+    world.until(PATIENCE, |world| world.metric("lyceum_edge_response_bytes_total", &[]) >= half).await;
+    // Late readers, while the rest is held and no one else is served; then hits, in the same way.
     let late_first_byte = first_bytes(&url).await?;
     origin.go_on();
     let mut whole = 0;

@@ -6,6 +6,7 @@ pub mod cache;
 pub mod faults;
 pub mod hls;
 pub mod report;
+pub mod uploads;
 pub mod viewers;
 pub mod world;
 
@@ -25,6 +26,8 @@ enum Command {
     Faults(faults::Args),
     /// Hit ratio, collapse, memory and cost of the edge's cache
     Cache(cache::Args),
+    /// What the origin owes: upload throughput beside nginx, memory, playback sessions, cold segments
+    Uploads(uploads::Args),
     /// Answer constants from memory: the floor of `bench`
     #[command(hide = true)]
     Floor(bench::floor::Args),
@@ -38,7 +41,7 @@ fn main() -> ExitCode {
     let command = match Command::parse() {
         Command::Floor(args) => return bench::floor::run(&args),
         Command::Bench(args) => return bench::run(&args),
-        command @ (Command::Viewers(_) | Command::Faults(_) | Command::Cache(_)) => command,
+        command @ (Command::Viewers(_) | Command::Faults(_) | Command::Cache(_) | Command::Uploads(_)) => command,
     };
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -52,6 +55,7 @@ fn main() -> ExitCode {
             Command::Viewers(args) => viewers::run(args).await,
             Command::Faults(args) => faults::run(args).await,
             Command::Cache(args) => cache::run(args).await,
+            Command::Uploads(args) => uploads::run(args).await,
             // Both run without this runtime and have returned above.
             Command::Bench(_) | Command::Floor(_) => ExitCode::FAILURE,
         }

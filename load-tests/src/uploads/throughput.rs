@@ -1,0 +1,56 @@
+//! One upload's bytes a second until they are durable, beside nginx's WebDAV `PUT` and a sync.
+
+use lyceum::time::monotonic;
+use serde_json::json;
+
+use super::nginx::Nginx;
+use super::setting::{Setting, noise};
+use super::{Args, Figure, LoadError};
+
+fn median(values: &mut [f64]) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+}
+
+#[allow(clippy::cast_precision_loss)]
+pub(super) async fn measure(args: &Args) -> Result<Figure, LoadError> {
+    let within = args.folder.as_deref();
+    let setting = Setting::start(within, None, None).await?;
+    let nginx = Nginx::start(within).await?;
+    let (_, lesson) = setting.lesson().await?;
+    let (piece, length) = (noise(), args.size << 20);
+    let (mut ours, mut theirs, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
+    for round in 0..args.rounds.max(1) + 1 {
+        let rate = |seconds: f64| length as f64 / seconds / 1e6;
+        let mut pair = [0.0, 0.0];
+        // Who goes first takes turns: a disk remembers what was written just before.
+        for turn in 0..2 {
+            if (round + turn) % 2 == 0 {
+                let upload = setting.begin(&lesson, length).await?;
+                let began = monotonic();
+                setting.send(&upload, &piece, length).await?;
+                pair[0] = rate(began.elapsed().as_secs_f64());
+            } else {
+                let began = monotonic();
+                nginx.put(&setting.http, &piece, length).await?;
+                pair[1] = rate(began.elapsed().as_secs_f64());
+                nginx.forget();
+            }
+        }
+        let [own, other] = pair;
+        eprintln!("round {round}: origin {own:.0} MB/s, nginx {other:.0} MB/s");
+        // The first round warms both up.
+        if round > 0 {
+            ours.push(own);
+            theirs.push(other);
+            ratios.push(own / other);
+        }
+        // The lesson's older recordings are kept; a fresh one each round would fill the disk.
+        for kept in std::fs::read_dir(setting.objects().join("uploads")).into_iter().flatten().flatten() {
+            let _ = std::fs::remove_file(kept.path());
+        }
+    }
+    let details = json!({ "origin_megabytes_per_second": median(&mut ours), "nginx_megabytes_per_second": median(&mut theirs),
+        "rounds": ratios.len(), "mebibytes": args.size, "least": ratios.iter().copied().fold(f64::INFINITY, f64::min) });
+    Ok(Figure::at_least("upload throughput ÷ nginx PUT and sync", median(&mut ratios), "", 0.9, details))
+}

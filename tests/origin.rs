@@ -2,8 +2,18 @@
 
 #[path = "origin/access.rs"]
 mod access;
+#[path = "origin/conditions.rs"]
+mod conditions;
+#[path = "origin/disk.rs"]
+mod disk;
+#[path = "origin/encryption.rs"]
+mod encryption;
 #[path = "origin/faults.rs"]
 mod faults;
+#[path = "origin/kills.rs"]
+mod kills;
+#[path = "origin/limits.rs"]
+mod limits;
 #[path = "origin/openapi.rs"]
 mod openapi;
 #[path = "origin/services.rs"]

@@ -242,9 +242,10 @@ pub async fn lease_stream(tx: &mut Tx, id: &Id, lease: &StreamLease, now: i64) -
     }
     let rows = tx
         .all(
-            "SELECT id FROM sessions WHERE viewer = $1 AND id <> $2 AND stream_until > $3 AND revoked IS NULL
-             ORDER BY created, id",
-            db_args![&session.viewer, id, now],
+            "SELECT id FROM sessions WHERE viewer = $1 AND id <> $2 AND stream_until > $3 AND stream_until <= $4
+             AND revoked IS NULL ORDER BY created, id",
+            // What lies further ahead than any lease is from before the clock was set back.
+            db_args![&session.viewer, id, now, now.saturating_add(lease.span.saturating_mul(2))],
         )
         .await?;
     let over = (rows.len() as u64 + 1).saturating_sub(lease.limit);

@@ -43,6 +43,11 @@ pub async fn keep_answer(
     .map(drop)
 }
 
+/// Forgets one answer: what it told of came to nothing.
+pub async fn forget_answer(tx: &mut Tx, actor: &str, key: &str) -> Result<(), DbError> {
+    tx.execute("DELETE FROM answers WHERE actor = $1 AND key = $2", db_args![actor, key]).await.map(drop)
+}
+
 /// Forgets answers that are older than a day.
 pub async fn forget_answers(tx: &mut Tx, now: i64) -> Result<(), DbError> {
     tx.execute("DELETE FROM answers WHERE created < $1", db_args![now - 24 * 3_600_000]).await.map(drop)

@@ -15,6 +15,8 @@ pub struct Course {
     pub owner: String,
     /// When it was made.
     pub created: i64,
+    /// Whether its new lessons are encrypted; without a word, as the configuration says.
+    pub encrypt: Option<bool>,
 }
 
 /// A lesson, without the version that is made of it.
@@ -38,6 +40,8 @@ pub struct Lesson {
     pub serving: Option<Id>,
     /// The upload that is under way.
     pub uploading: Option<Id>,
+    /// Whether what is uploaded from now on is encrypted.
+    pub encrypt: bool,
 }
 
 /// What makes a lesson.
@@ -51,6 +55,8 @@ pub struct NewLesson {
     pub title: String,
     /// The API key that makes it.
     pub owner: String,
+    /// Whether it is encrypted.
+    pub encrypt: bool,
 }
 
 /// Which rows of a list: those behind `after` (time and id of the last one seen), `limit` at most.
@@ -62,11 +68,17 @@ pub struct Page {
     pub limit: i64,
 }
 
-const LESSON: &str = "SELECT id, course, title, owner, created, revision, newest, serving, uploading FROM lessons
+const LESSON: &str = "SELECT id, course, title, owner, created, revision, newest, serving, uploading, encrypt FROM lessons
      WHERE id = $1 AND deleted IS NULL";
 
 fn course_from(row: &Row) -> Result<Course, DbError> {
-    Ok(Course { id: row.parse("id")?, title: row.get("title")?, owner: row.get("owner")?, created: row.get("created")? })
+    Ok(Course {
+        id: row.parse("id")?,
+        title: row.get("title")?,
+        owner: row.get("owner")?,
+        created: row.get("created")?,
+        encrypt: row.get::<Option<i64>>("encrypt")?.map(|truth| truth != 0),
+    })
 }
 
 fn lesson_from(row: &Row) -> Result<Lesson, DbError> {
@@ -80,22 +92,23 @@ fn lesson_from(row: &Row) -> Result<Lesson, DbError> {
         newest: row.parse_option("newest")?,
         serving: row.parse_option("serving")?,
         uploading: row.parse_option("uploading")?,
+        encrypt: row.truth("encrypt")?,
     })
 }
 
 /// Keeps a course.
 pub async fn add_course(tx: &mut Tx, course: &Course) -> Result<(), DbError> {
     tx.execute(
-        "INSERT INTO courses (id, title, owner, created) VALUES ($1, $2, $3, $4)",
-        db_args![&course.id, &course.title, &course.owner, course.created],
+        "INSERT INTO courses (id, title, owner, created, encrypt) VALUES ($1, $2, $3, $4, $5)",
+        db_args![&course.id, &course.title, &course.owner, course.created, course.encrypt],
     )
     .await
     .map(drop)
 }
 
-/// One course.
+/// One course, unless it was deleted.
 pub async fn course(tx: &mut Tx, id: &Id) -> Result<Option<Course>, DbError> {
-    let row = tx.one("SELECT id, title, owner, created FROM courses WHERE id = $1", db_args![id]).await?;
+    let row = tx.one("SELECT id, title, owner, created, encrypt FROM courses WHERE id = $1 AND deleted IS NULL", db_args![id]).await?;
     row.as_ref().map(course_from).transpose()
 }
 
@@ -103,8 +116,8 @@ pub async fn course(tx: &mut Tx, id: &Id) -> Result<Option<Course>, DbError> {
 pub async fn courses(tx: &mut Tx, owner: Option<&str>, page: &Page) -> Result<Vec<Course>, DbError> {
     let rows = tx
         .all(
-            "SELECT id, title, owner, created FROM courses
-             WHERE (owner = $1 OR $2 = 1) AND (created > $3 OR (created = $3 AND id > $4))
+            "SELECT id, title, owner, created, encrypt FROM courses
+             WHERE deleted IS NULL AND (owner = $1 OR $2 = 1) AND (created > $3 OR (created = $3 AND id > $4))
              ORDER BY created, id LIMIT $5",
             db_args![owner.unwrap_or(""), owner.is_none(), page.after.0, &page.after.1, page.limit],
         )
@@ -112,22 +125,35 @@ pub async fn courses(tx: &mut Tx, owner: Option<&str>, page: &Page) -> Result<Ve
     rows.iter().map(course_from).collect()
 }
 
-/// Gives a course another title; answers whether it was there.
-pub async fn rename_course(tx: &mut Tx, id: &Id, title: &str) -> Result<bool, DbError> {
-    Ok(tx.execute("UPDATE courses SET title = $2 WHERE id = $1", db_args![id, title]).await? > 0)
+/// Gives a course another title and another word on encryption.
+pub async fn change_course(tx: &mut Tx, course: &Course) -> Result<(), DbError> {
+    let sql = "UPDATE courses SET title = $2, encrypt = $3 WHERE id = $1";
+    tx.execute(sql, db_args![&course.id, &course.title, course.encrypt]).await.map(drop)
 }
 
-/// Removes a course with its entitlements; its lessons are the caller's to remove first.
-pub async fn delete_course(tx: &mut Tx, id: &Id) -> Result<(), DbError> {
+/// Hides a course at once, and ends its entitlements; its lessons are removed in steps.
+pub async fn mark_course_deleted(tx: &mut Tx, id: &Id, now: i64) -> Result<(), DbError> {
     tx.execute("DELETE FROM entitlements WHERE course = $1", db_args![id]).await?;
-    tx.execute("DELETE FROM courses WHERE id = $1", db_args![id]).await.map(drop)
+    tx.execute("UPDATE courses SET deleted = $2 WHERE id = $1", db_args![id, now]).await.map(drop)
+}
+
+/// Deleted courses whose lessons are still to be removed.
+pub async fn courses_to_remove(tx: &mut Tx, limit: i64) -> Result<Vec<Id>, DbError> {
+    let rows =
+        tx.all("SELECT id FROM courses WHERE deleted IS NOT NULL ORDER BY deleted LIMIT $1", db_args![limit]).await?;
+    rows.iter().map(|row| row.parse("id")).collect()
+}
+
+/// Forgets a deleted course; its lessons are the caller's to remove first.
+pub async fn forget_course(tx: &mut Tx, id: &Id) -> Result<(), DbError> {
+    tx.execute("DELETE FROM courses WHERE id = $1 AND deleted IS NOT NULL", db_args![id]).await.map(drop)
 }
 
 /// Keeps a lesson.
 pub async fn add_lesson(tx: &mut Tx, lesson: &NewLesson, now: i64) -> Result<(), DbError> {
     tx.execute(
-        "INSERT INTO lessons (id, course, title, owner, created, revision) VALUES ($1, $2, $3, $4, $5, 1)",
-        db_args![&lesson.id, &lesson.course, &lesson.title, &lesson.owner, now],
+        "INSERT INTO lessons (id, course, title, owner, created, revision, encrypt) VALUES ($1, $2, $3, $4, $5, 1, $6)",
+        db_args![&lesson.id, &lesson.course, &lesson.title, &lesson.owner, now, lesson.encrypt],
     )
     .await
     .map(drop)
@@ -143,7 +169,7 @@ pub async fn lesson(tx: &mut Tx, id: &Id) -> Result<Option<Lesson>, DbError> {
 pub async fn lessons(tx: &mut Tx, course: &Id, page: &Page) -> Result<Vec<Lesson>, DbError> {
     let rows = tx
         .all(
-            "SELECT id, course, title, owner, created, revision, newest, serving, uploading FROM lessons
+            "SELECT id, course, title, owner, created, revision, newest, serving, uploading, encrypt FROM lessons
              WHERE course = $1 AND deleted IS NULL AND (created > $2 OR (created = $2 AND id > $3))
              ORDER BY created, id LIMIT $4",
             db_args![course, page.after.0, &page.after.1, page.limit],
@@ -158,15 +184,14 @@ pub async fn lesson_state(tx: &mut Tx, id: &Id) -> Result<Option<i64>, DbError> 
     row.map(|row| row.get("revision")).transpose()
 }
 
-/// Gives a lesson another title; answers whether it was there.
-pub async fn rename_lesson(tx: &mut Tx, id: &Id, title: &str) -> Result<bool, DbError> {
-    let changed = tx
-        .execute(
-            "UPDATE lessons SET title = $2, revision = revision + 1 WHERE id = $1 AND deleted IS NULL",
-            db_args![id, title],
-        )
-        .await?;
-    Ok(changed > 0)
+/// Gives a lesson another title, and says whether what is uploaded from now on is encrypted.
+pub async fn change_lesson(tx: &mut Tx, lesson: &Lesson) -> Result<(), DbError> {
+    tx.execute(
+        "UPDATE lessons SET title = $2, encrypt = $3, revision = revision + 1 WHERE id = $1 AND deleted IS NULL",
+        db_args![&lesson.id, &lesson.title, lesson.encrypt],
+    )
+    .await
+    .map(drop)
 }
 
 /// Tells readers of a lesson that something changed.
@@ -216,6 +241,7 @@ pub async fn lessons_to_remove(tx: &mut Tx, limit: i64) -> Result<Vec<Id>, DbErr
 pub async fn forget_lesson(tx: &mut Tx, id: &Id) -> Result<(), DbError> {
     tx.execute("DELETE FROM objects WHERE version IN (SELECT id FROM versions WHERE lesson = $1)", db_args![id])
         .await?;
+    tx.execute("DELETE FROM content_keys WHERE lesson = $1", db_args![id]).await?;
     tx.execute("DELETE FROM versions WHERE lesson = $1", db_args![id]).await?;
     tx.execute("DELETE FROM lessons WHERE id = $1 AND deleted IS NOT NULL", db_args![id]).await.map(drop)
 }

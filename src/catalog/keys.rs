@@ -58,6 +58,8 @@ pub struct ApiKey {
     pub name: String,
     /// When it was made.
     pub created: i64,
+    /// How many bytes of recordings it may keep; without one, as many as the configuration allows.
+    pub quota: Option<u64>,
 }
 
 /// A new secret to be shown once.
@@ -71,14 +73,20 @@ pub fn hash_secret(secret: &str) -> [u8; 32] {
 }
 
 fn from_row(row: &Row) -> Result<ApiKey, DbError> {
-    Ok(ApiKey { id: row.parse("id")?, role: row.parse("role")?, name: row.get("name")?, created: row.get("created")? })
+    Ok(ApiKey {
+        id: row.parse("id")?,
+        role: row.parse("role")?,
+        name: row.get("name")?,
+        created: row.get("created")?,
+        quota: row.get::<Option<i64>>("quota")?.and_then(|bytes| u64::try_from(bytes).ok()),
+    })
 }
 
 /// Keeps a key.
 pub async fn add_key(tx: &mut Tx, key: &ApiKey, hash: [u8; 32]) -> Result<(), DbError> {
     tx.execute(
-        "INSERT INTO api_keys (id, hash, role, name, created) VALUES ($1, $2, $3, $4, $5)",
-        db_args![&key.id, hash, key.role.as_str(), &key.name, key.created],
+        "INSERT INTO api_keys (id, hash, role, name, created, quota) VALUES ($1, $2, $3, $4, $5, $6)",
+        db_args![&key.id, hash, key.role.as_str(), &key.name, key.created, key.quota],
     )
     .await
     .map(drop)
@@ -98,16 +106,44 @@ pub async fn ensure_key(tx: &mut Tx, key: &ApiKey, hash: [u8; 32]) -> Result<(),
 
 /// The key of that secret's hash.
 pub async fn find_key(tx: &mut Tx, hash: [u8; 32]) -> Result<Option<ApiKey>, DbError> {
-    let row = tx.one("SELECT id, role, name, created FROM api_keys WHERE hash = $1", db_args![hash]).await?;
+    let row = tx.one("SELECT id, role, name, created, quota FROM api_keys WHERE hash = $1", db_args![hash]).await?;
     row.as_ref().map(from_row).transpose()
 }
 
 /// A page of keys by id, behind `after`.
 pub async fn keys(tx: &mut Tx, after: &str, limit: i64) -> Result<Vec<ApiKey>, DbError> {
     let rows = tx
-        .all("SELECT id, role, name, created FROM api_keys WHERE id > $1 ORDER BY id LIMIT $2", db_args![after, limit])
+        .all(
+            "SELECT id, role, name, created, quota FROM api_keys WHERE id > $1 ORDER BY id LIMIT $2",
+            db_args![after, limit],
+        )
         .await?;
     rows.iter().map(from_row).collect()
+}
+
+/// One key.
+pub async fn key(tx: &mut Tx, id: &Id) -> Result<Option<ApiKey>, DbError> {
+    let row = tx.one("SELECT id, role, name, created, quota FROM api_keys WHERE id = $1", db_args![id]).await?;
+    row.as_ref().map(from_row).transpose()
+}
+
+/// Gives a key another name and quota; answers whether it was there.
+pub async fn change_key(tx: &mut Tx, key: &ApiKey) -> Result<bool, DbError> {
+    let sql = "UPDATE api_keys SET name = $2, quota = $3 WHERE id = $1";
+    Ok(tx.execute(sql, db_args![&key.id, &key.name, key.quota]).await? > 0)
+}
+
+/// How many bytes of recordings are kept for an owner: those of lessons that were not deleted. Counted each time, from
+/// what is there, so that nothing can drift.
+pub async fn kept_bytes(tx: &mut Tx, owner: &str) -> Result<u64, DbError> {
+    let row = tx
+        .one(
+            "SELECT CAST(COALESCE(SUM(v.source_bytes), 0) AS BIGINT) AS bytes
+             FROM lessons l JOIN versions v ON v.lesson = l.id WHERE l.owner = $1 AND l.deleted IS NULL",
+            db_args![owner],
+        )
+        .await?;
+    row.map_or(Ok(0), |row| row.unsigned("bytes"))
 }
 
 /// Removes a key and its logins; answers whether it was there.
@@ -127,7 +163,7 @@ pub async fn add_login(tx: &mut Tx, hash: [u8; 32], key: &Id, expires: i64) -> R
 pub async fn find_login(tx: &mut Tx, hash: [u8; 32], now: i64) -> Result<Option<ApiKey>, DbError> {
     let row = tx
         .one(
-            "SELECT k.id, k.role, k.name, k.created FROM logins l JOIN api_keys k ON k.id = l.api_key
+            "SELECT k.id, k.role, k.name, k.created, k.quota FROM logins l JOIN api_keys k ON k.id = l.api_key
              WHERE l.hash = $1 AND l.expires > $2",
             db_args![hash, now],
         )

@@ -7,6 +7,7 @@
 mod access;
 mod answers;
 mod audit;
+mod content_keys;
 mod courses;
 mod keys;
 mod versions;
@@ -15,15 +16,17 @@ pub use access::{
     Event, NewSession, Session, StreamLease, StreamOutcome, add_event, courses_of_viewer, drop_expired_sessions, entitle, events_after, is_entitled, lease_stream,
     newest_event, renew_session, revoke_lesson_sessions, revoke_session, revoke_viewer_sessions, session, start_session, withdraw,
 };
-pub use answers::{Remembered, forget_answers, keep_answer, remembered};
+pub use answers::{Remembered, forget_answer, forget_answers, keep_answer, remembered};
 pub use audit::{Deed, deeds, note};
+pub use content_keys::{SealedKey, add_content_key, content_key, content_key_of, keys_sealed_otherwise, reseal};
 pub use courses::{
-    Course, Lesson, NewLesson, Page, add_course, add_lesson, course, courses, delete_course, forget_lesson, lesson,
-    lesson_state, lessons, lessons_to_remove, mark_deleted, note_change, rename_course, rename_lesson, set_uploading,
+    Course, Lesson, NewLesson, Page, add_course, add_lesson, change_course, change_lesson, course, courses,
+    courses_to_remove, forget_course, forget_lesson, lesson, lesson_state, lessons, lessons_to_remove,
+    mark_course_deleted, mark_deleted, note_change, set_uploading,
 };
 pub use keys::{
-    ApiKey, Role, add_key, add_login, delete_key, delete_login, drop_expired_logins, ensure_key, find_key, find_login,
-    hash_secret, keys, new_secret,
+    ApiKey, Role, add_key, add_login, change_key, delete_key, delete_login, drop_expired_logins, ensure_key, find_key,
+    find_login, hash_secret, kept_bytes, key, keys, new_secret,
 };
 pub use versions::{
     NewVersion, Stored, Version, VersionState, add_objects, add_version, fail_version, finish_version, forget_version,

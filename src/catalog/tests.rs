@@ -16,7 +16,7 @@ fn id(text: &str) -> Id {
 async fn a_key_is_found_by_its_secret_alone_and_takes_its_logins_along() {
     let (_dir, db) = database().await;
     let mut tx = db.begin().await.unwrap();
-    let key = ApiKey { id: id("k1"), role: Role::Creator, name: "Ada".to_owned(), created: 1 };
+    let key = ApiKey { id: id("k1"), role: Role::Creator, name: "Ada".to_owned(), created: 1, quota: Some(9) };
     let secret = new_secret("lyc");
     add_key(&mut tx, &key, hash_secret(&secret)).await.unwrap();
     assert_eq!(find_key(&mut tx, hash_secret(&secret)).await.unwrap().as_ref(), Some(&key));
@@ -32,7 +32,7 @@ async fn a_key_is_found_by_its_secret_alone_and_takes_its_logins_along() {
 async fn the_configured_admin_key_replaces_the_one_before() {
     let (_dir, db) = database().await;
     let mut tx = db.begin().await.unwrap();
-    let key = ApiKey { id: id("admin"), role: Role::Admin, name: "admin".to_owned(), created: 1 };
+    let key = ApiKey { id: id("admin"), role: Role::Admin, name: "admin".to_owned(), created: 1, quota: None };
     ensure_key(&mut tx, &key, hash_secret("old")).await.unwrap();
     ensure_key(&mut tx, &key, hash_secret("new")).await.unwrap();
     assert_eq!(find_key(&mut tx, hash_secret("old")).await.unwrap(), None);
@@ -82,7 +82,7 @@ async fn a_version_serves_only_while_it_is_the_newest() {
     let (_dir, db) = database().await;
     let mut tx = db.begin().await.unwrap();
     let lesson_id = id("l");
-    add_lesson(&mut tx, &NewLesson { id: lesson_id.clone(), course: id("c"), title: "T".to_owned(), owner: "k".to_owned() }, 1).await.unwrap();
+    add_lesson(&mut tx, &NewLesson { id: lesson_id.clone(), course: id("c"), title: "T".to_owned(), owner: "k".to_owned(), encrypt: false }, 1).await.unwrap();
     assert_eq!(lessons_by_state(&mut tx).await.unwrap(), [("awaiting_upload".to_owned(), 1)]);
     for name in ["v1", "v2"] {
         let new = NewVersion { id: id(name), lesson: lesson_id.clone(), source: "uploads/x".to_owned(), source_bytes: 9, filename: String::new() };

@@ -167,6 +167,7 @@ pub async fn has_object(tx: &mut Tx, id: &Id, path: &str) -> Result<bool, DbErro
 /// Forgets a version that was retired, with its objects.
 pub async fn forget_version(tx: &mut Tx, id: &Id) -> Result<(), DbError> {
     tx.execute("DELETE FROM objects WHERE version = $1", db_args![id]).await?;
+    tx.execute("DELETE FROM content_keys WHERE version = $1", db_args![id]).await?;
     tx.execute("DELETE FROM versions WHERE id = $1", db_args![id]).await.map(drop)
 }
 

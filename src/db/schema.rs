@@ -4,7 +4,7 @@ use super::{Db, DbError};
 use crate::db_args;
 
 /// Every migration ever released; a new one is appended, none is changed.
-const MIGRATIONS: &[&str] = &[FIRST];
+const MIGRATIONS: &[&str] = &[FIRST, SECOND];
 
 /// Times are milliseconds since the Unix epoch, truths 1 or 0.
 const FIRST: &str = "
@@ -160,6 +160,25 @@ CREATE TABLE answers (
     PRIMARY KEY (actor, key)
 );
 CREATE INDEX answers_by_age ON answers (created);
+";
+
+/// Quotas of keys, encrypted lessons, courses that are removed in steps.
+const SECOND: &str = "
+ALTER TABLE api_keys ADD COLUMN quota BIGINT;
+ALTER TABLE courses ADD COLUMN encrypt BIGINT;
+ALTER TABLE courses ADD COLUMN deleted BIGINT;
+ALTER TABLE lessons ADD COLUMN encrypt BIGINT NOT NULL DEFAULT 0;
+CREATE INDEX lessons_by_owner ON lessons (owner);
+CREATE TABLE content_keys (
+    id TEXT PRIMARY KEY,
+    lesson TEXT NOT NULL,
+    version TEXT NOT NULL UNIQUE,
+    sealed BYTEA NOT NULL,
+    sealed_by TEXT NOT NULL,
+    created BIGINT NOT NULL
+);
+CREATE INDEX content_keys_by_lesson ON content_keys (lesson);
+CREATE INDEX content_keys_by_seal ON content_keys (sealed_by);
 ";
 
 /// Runs what has not run yet. Two processes that start at the same moment queue on the lock, and the second finds

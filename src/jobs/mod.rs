@@ -203,20 +203,43 @@ pub async fn complete(tx: &mut Tx, id: &Id, lease: &str, now: i64) -> Result<boo
     Ok(changed > 0)
 }
 
+/// Whether a task that failed may be tried again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Retry {
+    /// It would fail again.
+    Never,
+    /// A few times: it may be the task's own fault.
+    Counted,
+    /// For as long as it takes: what failed was the machinery around it (a full or an absent store, a worker that was
+    /// told to stop), and a lesson must not die of that.
+    Uncounted,
+}
+
+/// An uncounted try waits as if it came after so many.
+const UNCOUNTED_WAIT: u64 = 4;
+
 /// The task failed. `None` when the lease was lost.
 pub async fn fail(
     tx: &mut Tx,
     id: &Id,
     lease: &str,
     reason: (&str, &str),
-    retry: bool,
+    retry: Retry,
     config: &Config,
     now: i64,
 ) -> Result<Option<Fate>, DbError> {
     let Some(task) = leased(tx, id, lease).await? else { return Ok(None) };
-    let again = retry && !task.cancel && task.attempts < config.attempts;
-    let not_before = now.saturating_add(config.wait(task.attempts));
-    end_attempt(tx, id, reason, again, not_before, now).await?;
+    let (again, wait) = match retry {
+        Retry::Never => (false, 0),
+        Retry::Counted => (task.attempts < config.attempts, config.wait(task.attempts)),
+        Retry::Uncounted => (true, config.wait(UNCOUNTED_WAIT)),
+    };
+    let again = again && !task.cancel;
+    end_attempt(tx, id, reason, again, now.saturating_add(wait), now).await?;
+    if again && retry == Retry::Uncounted {
+        let sql = "UPDATE tasks SET attempts = attempts - 1 WHERE id = $1 AND attempts > 0";
+        tx.execute(sql, db_args![id]).await?;
+    }
     Ok(Some(if again { Fate::Again } else { Fate::Dead }))
 }
 
@@ -246,6 +269,7 @@ async fn end_attempt(
 
 /// Takes tasks back whose workers fell silent; answers those that were tried often enough.
 pub async fn expire(tx: &mut Tx, config: &Config, now: i64) -> Result<Vec<Dead>, DbError> {
+    forget_jumps(tx, config, now).await?;
     let sql = tx.choose(
         "SELECT id, version, attempts, cancel FROM tasks WHERE state = 'leased' AND lease_until <= $1 LIMIT 100",
         "SELECT id, version, attempts, cancel FROM tasks WHERE state = 'leased' AND lease_until <= $1 LIMIT 100
@@ -262,6 +286,24 @@ pub async fn expire(tx: &mut Tx, config: &Config, now: i64) -> Result<Vec<Dead>,
         }
     }
     Ok(dead)
+}
+
+/// A clock that was set back leaves instants that lie further ahead than anything is ever put off: nobody need wait for
+/// those. One that was set forward only ends leases early, and a worker that lives keeps its task ([`leased`]).
+async fn forget_jumps(tx: &mut Tx, config: &Config, now: i64) -> Result<(), DbError> {
+    let lease = config.lease_millis();
+    tx.execute(
+        "UPDATE tasks SET lease_until = $1 WHERE state = 'leased' AND lease_until > $2",
+        db_args![now.saturating_add(lease), now.saturating_add(lease.saturating_mul(2))],
+    )
+    .await?;
+    let longest = i64::try_from(config.backoff_most.get().as_millis()).unwrap_or(i64::MAX);
+    tx.execute(
+        "UPDATE tasks SET not_before = $1 WHERE state = 'waiting' AND not_before > $2",
+        db_args![now, now.saturating_add(longest.saturating_mul(2))],
+    )
+    .await
+    .map(drop)
 }
 
 /// Ends all of a version's tasks: those that wait at once, those under way with their next heartbeat.

@@ -60,14 +60,14 @@ async fn tries_are_bounded_and_the_last_one_leaves_its_reason() {
     let mut now = 0;
     for attempt in 1..=3 {
         lease(&mut tx, "x", &config, now).await.unwrap().unwrap();
-        let fate = fail(&mut tx, &id("t"), "x", ("media_crashed", "gone"), true, &config, now).await.unwrap();
+        let fate = fail(&mut tx, &id("t"), "x", ("media_crashed", "gone"), Retry::Counted, &config, now).await.unwrap();
         assert_eq!(fate, Some(if attempt < 3 { Fate::Again } else { Fate::Dead }), "{attempt}");
         now += 60_000;
     }
     assert!(lease(&mut tx, "x", &config, i64::MAX / 2).await.unwrap().is_none());
     add(&mut tx, &task("u", "ada", 0, 0), 0).await.unwrap();
     lease(&mut tx, "x", &config, now).await.unwrap().unwrap();
-    let fate = fail(&mut tx, &id("u"), "x", ("media_empty", "empty"), false, &config, now).await.unwrap();
+    let fate = fail(&mut tx, &id("u"), "x", ("media_empty", "empty"), Retry::Never, &config, now).await.unwrap();
     assert_eq!(fate, Some(Fate::Dead));
     assert_eq!(depth(&mut tx).await.unwrap(), [("dead".to_owned(), 2)]);
 }
@@ -98,8 +98,54 @@ async fn cancelled_tasks_end_and_do_not_come_back() {
     lease(&mut tx, "x", &config, 0).await.unwrap().unwrap();
     cancel(&mut tx, &id("v"), 1).await.unwrap();
     assert!(heartbeat(&mut tx, &id("t"), "x", 0.1, &config, 2).await.unwrap().unwrap().cancel);
-    assert_eq!(fail(&mut tx, &id("t"), "x", ("cancelled", ""), true, &config, 3).await.unwrap(), Some(Fate::Dead));
+    assert_eq!(fail(&mut tx, &id("t"), "x", ("cancelled", ""), Retry::Counted, &config, 3).await.unwrap(), Some(Fate::Dead));
     assert!(lease(&mut tx, "y", &config, 100_000).await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn machinery_that_fails_costs_no_try() {
+    let (_dir, db) = database().await;
+    let config = Config { attempts: 2, ..Config::default() };
+    let mut tx = db.begin().await.unwrap();
+    add(&mut tx, &task("t", "ada", 0, 0), 0).await.unwrap();
+    let mut now = 0;
+    for _ in 0..20 {
+        let leased = lease(&mut tx, "x", &config, now).await.unwrap().unwrap();
+        assert_eq!(leased.attempts, 1);
+        let reason = ("worker_transfer_failed", "the store is full");
+        let fate = fail(&mut tx, &id("t"), "x", reason, Retry::Uncounted, &config, now).await.unwrap();
+        assert_eq!(fate, Some(Fate::Again));
+        assert!(lease(&mut tx, "x", &config, now + 7_999).await.unwrap().is_none(), "it waits");
+        now += 8_000;
+    }
+    lease(&mut tx, "x", &config, now).await.unwrap().unwrap();
+    cancel(&mut tx, &id("v"), now).await.unwrap();
+    let fate = fail(&mut tx, &id("t"), "x", ("worker_draining", ""), Retry::Uncounted, &config, now).await.unwrap();
+    assert_eq!(fate, Some(Fate::Dead), "nobody wants it any more");
+}
+
+#[tokio::test]
+async fn a_clock_that_jumps_holds_no_task_up() {
+    let (_dir, db) = database().await;
+    let config = Config::default();
+    let hour = 3_600_000;
+    let mut tx = db.begin().await.unwrap();
+    for name in ["t", "u"] {
+        add(&mut tx, &task(name, "ada", 0, 0), 0).await.unwrap();
+    }
+    // Set back by an hour behind a lease and a failure.
+    lease(&mut tx, "one", &config, hour).await.unwrap().unwrap();
+    lease(&mut tx, "two", &config, hour).await.unwrap().unwrap();
+    fail(&mut tx, &id("u"), "two", ("media_crashed", ""), Retry::Counted, &config, hour).await.unwrap();
+    expire(&mut tx, &config, 10).await.unwrap();
+    assert_eq!(lease(&mut tx, "three", &config, 20).await.unwrap().unwrap().id, id("u"), "it waits no hour");
+    expire(&mut tx, &config, 30_010).await.unwrap();
+    assert!(leased(&mut tx, &id("t"), "one").await.unwrap().is_none(), "nor does one whose worker is gone");
+    // Set forward: a worker that lives keeps its task until another has taken it.
+    lease(&mut tx, "four", &config, 40_000).await.unwrap().unwrap();
+    assert!(heartbeat(&mut tx, &id("t"), "four", 0.5, &config, 40_000 + 1000 * hour).await.unwrap().is_some());
+    assert!(expire(&mut tx, &config, 40_001 + 1000 * hour).await.unwrap().is_empty());
+    assert!(leased(&mut tx, &id("t"), "four").await.unwrap().is_some());
 }
 
 #[test]

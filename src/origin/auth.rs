@@ -24,7 +24,7 @@ impl Caller {
     /// A process that this origin started.
     fn own_worker() -> Result<Self, Refusal> {
         let id = Id::parse("ownworker").map_err(|error| Refusal::Internal(error.to_string()))?;
-        Ok(Self { key: ApiKey { id, role: Role::Worker, name: "own worker".to_owned(), created: 0 } })
+        Ok(Self { key: ApiKey { id, role: Role::Worker, name: "own worker".to_owned(), created: 0, quota: None } })
     }
 
     pub(super) fn is(&self, roles: &[Role]) -> Result<(), Refusal> {

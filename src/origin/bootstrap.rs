@@ -12,7 +12,7 @@ pub(super) async fn admin_key(db: &Db, configured: Option<&Secret>, clock: &Cloc
     tx.lock("bootstrap", "admin").await?;
     let key = |id: &str| -> Result<ApiKey, DbError> {
         let id = Id::parse(id).map_err(|error| DbError::Corrupt(error.to_string()))?;
-        Ok(ApiKey { id, role: Role::Admin, name: "admin".to_owned(), created: clock.unix_millis() })
+        Ok(ApiKey { id, role: Role::Admin, name: "admin".to_owned(), created: clock.unix_millis(), quota: None })
     };
     match configured {
         Some(secret) => {

@@ -48,6 +48,9 @@ pub struct Config {
     /// The queue.
     #[serde(default)]
     pub queue: jobs::Config,
+    /// Encryption of lessons.
+    #[serde(default)]
+    pub encryption: Encryption,
     /// The API.
     #[serde(default)]
     pub api: Api,
@@ -66,6 +69,11 @@ pub struct Config {
 }
 
 impl Config {
+    /// Where the sealing keys are.
+    pub(super) fn sealing_keys(&self) -> PathBuf {
+        self.encryption.sealing_keys.clone().unwrap_or_else(|| self.tokens.keys.join("sealing"))
+    }
+
     /// What no single key can tell: whether the parts fit together.
     pub fn check(&self) -> Result<(), String> {
         if self.tokens.issuer.is_empty() || self.tokens.audience.is_empty() {
@@ -206,6 +214,18 @@ pub struct Workers {
     /// How many `lyceum-transcoder worker` processes run beside the origin. From 0 to 64, default 0.
     #[serde(deserialize_with = "units::number::<_, 0, 64>")]
     pub count: u64,
+}
+
+/// `encryption = { … }`: HLS `AES-128`, for players that are given the key under the token alone.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Encryption {
+    /// Whether lessons are encrypted whose course says nothing of it. Default false.
+    pub default: bool,
+    /// The directory of the keys that seal lessons' keys in the database: `<name>.key`, 64 hexadecimal digits each, the
+    /// last by name in force; the first is made when there is none. Origins over one database need the same ones.
+    /// Default `sealing` in the directory of `tokens.keys`.
+    pub sealing_keys: Option<PathBuf>,
 }
 
 /// `[api]`.

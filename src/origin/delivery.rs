@@ -65,7 +65,23 @@ async fn of_lesson(app: &App, lesson: &Id, name: &str, headers: &HeaderMap) -> A
     playlist(rendered.ok_or(Refusal::NotReady)?, name, LESSON, headers)
 }
 
+/// The key of an encrypted version, as HLS players want it: 16 bytes (RFC 8216, section 5). No cache may keep it.
+async fn content_key(app: &App, lesson: &Id, version: &Id, id: &Id) -> Answer {
+    let key = catalog::content_key(&mut app.db.read().await?, id).await?;
+    let key = key.filter(|key| key.lesson == *lesson && key.version == *version).ok_or(Refusal::NotFound)?;
+    let bytes = app.sealer.unseal(&key)?.to_vec();
+    app.metrics.content_keys.inc();
+    let mut response = Response::new(Body::from(bytes));
+    let to = response.headers_mut();
+    to.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
+    to.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    Ok(response)
+}
+
 async fn of_version(app: &App, lesson: &Id, version: &Id, path: &str, headers: &HeaderMap) -> Answer {
+    if let Some(key) = path.strip_prefix("keys/") {
+        return content_key(app, lesson, version, &request::id(key)?).await;
+    }
     let Some(track) = path.strip_suffix("/event.m3u8") else {
         return of_store(app, lesson, version, path, headers).await;
     };

@@ -5,6 +5,7 @@ use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
 
+use super::sealing::SealError;
 use crate::db::DbError;
 use crate::front::problem;
 use crate::store::StoreError;
@@ -36,6 +37,12 @@ pub(super) enum Refusal {
     NotEntitled,
     #[error("the lesson can't be played yet")]
     NotPlayable,
+    #[error("the type {0} is not taken")]
+    UploadType(String),
+    #[error("{used} of {bytes} bytes are used")]
+    QuotaExceeded { bytes: u64, used: u64 },
+    #[error("the same upload is under way")]
+    UnderWay,
     #[error("an idempotency key was used for another request")]
     KeyReused,
     #[error("the lease was lost")]
@@ -60,6 +67,8 @@ pub(super) enum Refusal {
     Store(#[from] StoreError),
     #[error(transparent)]
     Db(#[from] DbError),
+    #[error(transparent)]
+    Seal(#[from] SealError),
     #[error("{0}")]
     Internal(String),
 }
@@ -96,6 +105,15 @@ impl Refusal {
             Self::NotReady => say(S::NOT_FOUND, "not_ready", "This has not been made yet; it appears while the lesson is transcoded."),
             Self::NotEntitled => say(S::FORBIDDEN, "not_entitled", "This user has no entitlement to the lesson's course."),
             Self::NotPlayable => say(S::CONFLICT, "not_playable", "The lesson can't be played yet."),
+            Self::UploadType(kind) => {
+                (S::UNSUPPORTED_MEDIA_TYPE, "upload_type_refused", format!("A recording is video or sound; {kind} is not taken."))
+            }
+            Self::QuotaExceeded { bytes, used } => (
+                S::FORBIDDEN,
+                "quota_exceeded",
+                format!("This key may keep {bytes} bytes of recordings and keeps {used}; delete lessons, or ask for more."),
+            ),
+            Self::UnderWay => say(S::CONFLICT, "upload_under_way", "The same upload is under way; wait for its end."),
             Self::KeyReused => say(S::UNPROCESSABLE_ENTITY, "idempotency_key_reused", "This Idempotency-Key was used for another request."),
             Self::LeaseLost => say(S::CONFLICT, "lease_lost", "The lease of this task was lost; leave it."),
             Self::TooManyStreams => say(S::CONFLICT, "too_many_streams", "The viewer watches as many streams as allowed."),
@@ -115,7 +133,7 @@ impl Refusal {
             Self::Store(StoreError::Unavailable(_) | StoreError::Held) => {
                 say(S::SERVICE_UNAVAILABLE, "store_unavailable", "The object store does not answer; try again in a moment.")
             }
-            Self::Store(StoreError::Refused(_)) | Self::Internal(_) => {
+            Self::Store(StoreError::Refused(_)) | Self::Internal(_) | Self::Seal(_) => {
                 say(S::INTERNAL_SERVER_ERROR, "internal", "Something is wrong with this origin; its log says what.")
             }
             Self::Db(DbError::Unavailable(_)) => {
@@ -135,6 +153,7 @@ fn describe_upload(error: &UploadError) -> (StatusCode, &'static str, String) {
         UploadError::WrongOffset { .. } => (S::CONFLICT, "offset_mismatch"),
         UploadError::TooLong => (S::PAYLOAD_TOO_LARGE, "body_exceeds_upload"),
         UploadError::TooLarge { .. } => (S::PAYLOAD_TOO_LARGE, "upload_too_large"),
+        UploadError::OverQuota => (S::FORBIDDEN, "quota_exceeded"),
         UploadError::TooMany { .. } => (S::TOO_MANY_REQUESTS, "too_many_uploads"),
         UploadError::WrongLength => (S::BAD_REQUEST, "length_mismatch"),
         UploadError::ChecksumMismatch => (checksum_mismatch(), "checksum_mismatch"),
@@ -194,6 +213,8 @@ mod tests {
             (Refusal::Unauthenticated, 401, "unauthenticated"),
             (Refusal::Forbidden, 403, "forbidden"),
             (Refusal::NotEntitled, 403, "not_entitled"),
+            (Refusal::UploadType("application/pdf".to_owned()), 415, "upload_type_refused"),
+            (Refusal::QuotaExceeded { bytes: 5, used: 4 }, 403, "quota_exceeded"),
             (Refusal::NotPlayable, 409, "not_playable"),
             (Refusal::NotReady, 404, "not_ready"),
             (Refusal::LeaseLost, 409, "lease_lost"),

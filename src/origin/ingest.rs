@@ -10,12 +10,13 @@ use futures_util::{StreamExt, TryStreamExt};
 use tokio::sync::Notify;
 
 use super::error::Refusal;
+use super::sealing::Sealer;
 use super::snapshot::{Snapshot, Snapshots};
-use crate::catalog::{self, NewVersion, Stored, VersionState};
+use crate::catalog::{self, NewVersion, SealedKey, Stored, Version, VersionState};
 use crate::db::{Db, Tx};
-use crate::ids::Id;
-use crate::jobs::{self, Fate, NewTask};
-use crate::packaging::{self, Handover, Index, MediaInfo, Plan, TaskSpec, TrackKind, handover, render};
+use crate::ids::{Id, random_bytes};
+use crate::jobs::{self, Fate, NewTask, Retry};
+use crate::packaging::{self, ContentKey, Handover, Index, MediaInfo, Plan, TaskSpec, TrackKind, handover, render};
 use crate::store::{Key, Store};
 use crate::time::Clock;
 use crate::upload::{self, Upload, Uploads};
@@ -32,6 +33,7 @@ pub(super) struct Ingest {
     pub(super) uploads: Uploads,
     pub(super) clock: Clock,
     pub(super) config: super::Live,
+    pub(super) sealer: Sealer,
     pub(super) snapshots: Snapshots,
     /// Seconds from a complete upload to a lesson that plays.
     pub(super) playable: prometheus::Histogram,
@@ -289,7 +291,7 @@ impl Ingest {
             Err(refusal) => {
                 self.fail_version(&mut tx, &task.version, refusal.code.as_str(), &refusal.detail).await?;
             }
-            Ok(plan) => self.record_plan(&mut tx, &task.version, report, &plan, now).await?,
+            Ok(plan) => self.record_plan(&mut tx, &task.version, report, plan, now).await?,
         }
         tx.commit().await?;
         self.changed.notify_waiters();
@@ -301,16 +303,23 @@ impl Ingest {
         tx: &mut Tx,
         version: &Id,
         report: &MediaInfo,
-        plan: &Plan,
+        mut plan: Plan,
         now: i64,
     ) -> Result<(), Refusal> {
-        let (media, text) = (json(report)?, json(plan)?);
-        let renditions = renditions(&Index::new(plan, []))?;
+        let Some(row) = catalog::version(tx, version).await? else { return Ok(()) };
+        let lesson = catalog::lesson(tx, &row.lesson).await?;
+        let encrypt = lesson.as_ref().is_some_and(|lesson| lesson.encrypt);
+        let key = if encrypt { Some(self.protect(&row, &mut plan)?) } else { None };
+        let (media, text) = (json(report)?, json(&plan)?);
+        let renditions = renditions(&Index::new(&plan, []))?;
         if !catalog::record_plan(tx, version, &media, &text, plan.duration_ms, &renditions, now).await? {
             return Ok(());
         }
-        let Some(row) = catalog::version(tx, version).await? else { return Ok(()) };
-        let owner = catalog::lesson(tx, &row.lesson).await?.map(|lesson| lesson.owner).unwrap_or_default();
+        let owner = lesson.map(|lesson| lesson.owner).unwrap_or_default();
+        if let Some(key) = key {
+            catalog::add_content_key(tx, &key, now).await?;
+            catalog::note(tx, now, &owner, "content_key.create", key.id.as_str(), row.lesson.as_str()).await?;
+        }
         for planned in &plan.tasks {
             let priority = if planned.first_ms < URGENT_MS { 1 } else { 2 };
             jobs::add(tx, &task(version, &owner, &planned.spec, priority, i64::from(planned.priority))?, now).await?;
@@ -320,6 +329,39 @@ impl Ingest {
         Ok(())
     }
 
+    /// Has a plan's segments encrypted under a new key, which is answered sealed.
+    fn protect(&self, version: &Version, plan: &mut Plan) -> Result<SealedKey, Refusal> {
+        let id = Id::random();
+        // Relative to a track, so that a token in the path goes along.
+        plan.protect(&format!("../keys/{id}")).map_err(|error| Refusal::Internal(error.to_string()))?;
+        Ok(self.sealer.seal(&id, &version.lesson, &version.id, &random_bytes())?)
+    }
+
+    /// What a worker gets of a task: its description, and the key where it encrypts. A key that can't be had counts as
+    /// a failed try, so that the task stands in nobody's way.
+    pub(super) async fn describe(&self, task: &jobs::Task, lease: &str) -> Result<Option<String>, Refusal> {
+        let mut spec: TaskSpec =
+            serde_json::from_str(&task.spec).map_err(|error| Refusal::Internal(format!("a task's spec: {error}")))?;
+        if !spec.wants_key() {
+            return Ok(Some(task.spec.clone()));
+        }
+        let key = catalog::content_key_of(&mut self.db.read().await?, &task.version).await?;
+        let opened = key.map(|key| self.sealer.unseal(&key)).transpose();
+        match opened {
+            Ok(Some(key)) => {
+                spec.set_key(&ContentKey::new(key));
+                json(&spec).map(Some)
+            }
+            missing => {
+                let cause = missing.err().map_or_else(|| "it is not kept".to_owned(), |error| error.to_string());
+                tracing::error!(version = %task.version, cause, "the key of an encrypted lesson can't be had");
+                let sentence = "The key that this lesson is encrypted with can't be had; the operators' log says why.";
+                self.fail(&task.id, lease, "key_unavailable", sentence, Retry::Counted).await?;
+                Ok(None)
+            }
+        }
+    }
+
     /// A worker gave a task up. Refused media ends the version at once, anything else is tried again boundedly.
     pub(super) async fn fail(
         &self,
@@ -327,7 +369,7 @@ impl Ingest {
         lease: &str,
         code: &str,
         detail: &str,
-        retry: bool,
+        retry: Retry,
     ) -> Result<(), Refusal> {
         let leased = self.leased(task, lease).await?;
         let mut tx = self.db.begin().await?;

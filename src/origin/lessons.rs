@@ -9,7 +9,7 @@ use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures_util::StreamExt;
-use http::{HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde_json::{Value, json};
 use tokio::time::{sleep, timeout};
 
@@ -68,6 +68,7 @@ pub(super) async fn tell(tx: &mut Tx, lesson: &Lesson) -> Result<Value, Refusal>
         "renditions": renditions,
         "error": error.map(|(code, detail)| json!({ "code": code, "detail": detail })),
         "version": shown.map(|version| version.id.clone()),
+        "encrypt": lesson.encrypt,
     }))
 }
 
@@ -83,49 +84,85 @@ pub(super) async fn visible(tx: &mut Tx, caller: &Caller, id: &str) -> Result<Le
     Ok(lesson)
 }
 
-pub(super) async fn show(State(app): State<Arc<App>>, caller: Caller, Path(id): Path<String>) -> Answer {
-    let mut tx = app.db.read().await?;
-    let lesson = visible(&mut tx, &caller, &id).await?;
-    Ok(axum::Json(tell(&mut tx, &lesson).await?).into_response())
-}
-
-pub(super) async fn rename(
+pub(super) async fn show(
     State(app): State<Arc<App>>,
     caller: Caller,
     Path(id): Path<String>,
-    Json(new): Json<super::api::Titled>,
+    headers: HeaderMap,
 ) -> Answer {
-    let title = request::title(&new.title)?;
-    let mut tx = app.db.begin().await?;
+    let mut tx = app.db.read().await?;
     let lesson = visible(&mut tx, &caller, &id).await?;
-    caller.owns(&lesson.owner)?;
-    catalog::rename_lesson(&mut tx, &lesson.id, &title).await?;
-    let (now, actor) = (app.clock.unix_millis(), caller.key.id.as_str());
-    catalog::note(&mut tx, now, actor, "lesson.rename", lesson.id.as_str(), &title).await?;
-    let json = tell(&mut tx, &Lesson { title, ..lesson }).await?;
-    tx.commit().await?;
-    app.ingest.changed.notify_waiters();
-    Ok(axum::Json(json).into_response())
+    request::tagged(StatusCode::OK, &headers, &tell(&mut tx, &lesson).await?)
 }
 
-pub(super) async fn remove(State(app): State<Arc<App>>, caller: Caller, Path(id): Path<String>) -> Answer {
+pub(super) async fn change(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+    Json(new): Json<super::api::Change>,
+) -> Answer {
+    let title = new.title.as_deref().map(request::title).transpose()?;
     let mut tx = app.db.begin().await?;
+    tx.lock("lesson", &id).await?;
     let lesson = visible(&mut tx, &caller, &id).await?;
     caller.owns(&lesson.owner)?;
-    delete(&app, &mut tx, &caller, &lesson.id).await?;
+    request::unchanged(&headers, &tell(&mut tx, &lesson).await?)?;
+    let changed = Lesson {
+        title: title.unwrap_or_else(|| lesson.title.clone()),
+        encrypt: new.encrypt.unwrap_or(lesson.encrypt),
+        ..lesson
+    };
+    catalog::change_lesson(&mut tx, &changed).await?;
+    let (now, actor) = (app.clock.unix_millis(), caller.key.id.as_str());
+    catalog::note(&mut tx, now, actor, "lesson.change", changed.id.as_str(), &changed.title).await?;
+    let json = tell(&mut tx, &changed).await?;
+    tx.commit().await?;
+    app.ingest.changed.notify_waiters();
+    request::tagged(StatusCode::OK, &HeaderMap::new(), &json)
+}
+
+pub(super) async fn remove(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+) -> Answer {
+    let mut tx = app.db.begin().await?;
+    tx.lock("lesson", &id).await?;
+    let lesson = visible(&mut tx, &caller, &id).await?;
+    caller.owns(&lesson.owner)?;
+    request::unchanged(&headers, &tell(&mut tx, &lesson).await?)?;
+    delete(&app, &mut tx, caller.key.id.as_str(), &lesson.id).await?;
     tx.commit().await?;
     app.revoked.notify_waiters();
     app.ingest.changed.notify_waiters();
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
+/// Lessons of a deleted course that one transaction takes along.
+const TOGETHER: i64 = 500;
+
+/// Deletes lessons of a course that is marked; answers false when there was none left, and the course is forgotten.
+pub(super) async fn delete_some(app: &App, tx: &mut Tx, actor: &str, course: &Id) -> Result<bool, Refusal> {
+    let page = catalog::Page { after: (0, String::new()), limit: TOGETHER };
+    let lessons = catalog::lessons(tx, course, &page).await?;
+    for lesson in &lessons {
+        delete(app, tx, actor, &lesson.id).await?;
+    }
+    if lessons.is_empty() {
+        catalog::forget_course(tx, course).await?;
+    }
+    Ok(!lessons.is_empty())
+}
+
 /// Hides a lesson, ends its work and its sessions, and has edges purge it. Its objects are removed by the sweep.
-pub(super) async fn delete(app: &App, tx: &mut Tx, caller: &Caller, lesson: &Id) -> Result<(), Refusal> {
+async fn delete(app: &App, tx: &mut Tx, actor: &str, lesson: &Id) -> Result<(), Refusal> {
     let now = app.clock.unix_millis();
     if !catalog::mark_deleted(tx, lesson, now).await? {
         return Ok(());
     }
-    catalog::note(tx, now, caller.key.id.as_str(), "lesson.delete", lesson.as_str(), "").await?;
+    catalog::note(tx, now, actor, "lesson.delete", lesson.as_str(), "").await?;
     for (version, _) in catalog::versions_of(tx, lesson).await? {
         jobs::cancel(tx, &version, now).await?;
     }

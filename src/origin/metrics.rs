@@ -13,6 +13,7 @@ pub(super) struct Metrics {
     pub(super) playbacks: IntCounterVec,
     pub(super) tasks: IntGaugeVec,
     pub(super) delivered: IntCounter,
+    pub(super) content_keys: IntCounter,
     pub(super) lessons: IntGaugeVec,
     /// Kept by the ingest, which sees lessons become playable.
     pub(super) playable: Histogram,
@@ -36,6 +37,8 @@ impl Metrics {
         )?;
         let tasks = IntGaugeVec::new(Opts::new("lyceum_origin_tasks", "Tasks of the queue, by state."), &["state"])?;
         let delivered = IntCounter::new("lyceum_origin_delivered_bytes_total", "Bytes of media bodies offered to edges.")?;
+        let content_keys = IntCounter::new("lyceum_origin_content_keys_total", "Keys of encrypted lessons given to edges.")?;
+        registry.register(Box::new(content_keys.clone()))?;
         let lessons = IntGaugeVec::new(Opts::new("lyceum_origin_lessons", "Lessons of the catalogue, by state."), &["state"])?;
         let playable = Histogram::with_opts(
             HistogramOpts::new("lyceum_origin_playable_seconds", "Time from a complete upload to a lesson that plays.")
@@ -56,7 +59,7 @@ impl Metrics {
         registry.register(Box::new(delivered.clone()))?;
         let class = |name: &str| requests.with_label_values(&[name]);
         let requests = [class("1xx"), class("2xx"), class("3xx"), class("4xx"), class("5xx")];
-        Ok(Self { requests, seconds, uploaded, uploads, playbacks, tasks, delivered, lessons, playable })
+        Ok(Self { requests, seconds, uploaded, uploads, playbacks, tasks, delivered, content_keys, lessons, playable })
     }
 
     pub(super) fn answered(&self, status: StatusCode, took: Duration) {

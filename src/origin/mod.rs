@@ -16,7 +16,9 @@ mod ingest;
 mod lessons;
 mod metrics;
 mod pages;
+mod quota;
 mod request;
+mod sealing;
 mod signing;
 mod snapshot;
 mod sweep;
@@ -32,7 +34,8 @@ use axum::body::Body;
 use http::{Request, Response};
 use tokio::sync::{Notify, Semaphore};
 
-pub use config::{Api, Config, Cors, Secret, Streams, Tokens, WhenFull, Workers};
+pub use config::{Api, Config, Cors, Encryption, Secret, Streams, Tokens, WhenFull, Workers};
+pub use sealing::SealError;
 
 use crate::db::{Db, DbError};
 use crate::front::{Handler, Peer, Refused, RequestBody, Shutdown, Unread, problem};
@@ -63,6 +66,9 @@ pub enum StartError {
     /// The signing keys.
     #[error("`tokens.keys`: {0}")]
     Keys(#[from] KeyError),
+    /// The keys that seal lessons' keys.
+    #[error("`encryption.sealing_keys`: {0}")]
+    Sealing(#[from] SealError),
     /// Metrics registered twice.
     #[error("the metrics can't be registered: {0}")]
     Metrics(#[from] prometheus::Error),
@@ -82,8 +88,9 @@ pub struct Origin {
 type Live = Arc<ArcSwap<Config>>;
 
 /// Keys of `origin.toml` that take a restart: what they name is bound, opened or started once.
-pub const FIXED: [&str; 9] =
-    ["admin", "admin_key", "database", "database_pool", "limits", "listen", "store", "uploads", "workers"];
+pub const FIXED: [&str; 10] = [
+    "admin", "admin_key", "database", "database_pool", "encryption", "limits", "listen", "store", "uploads", "workers",
+];
 
 /// What requests work with.
 struct App {
@@ -92,6 +99,7 @@ struct App {
     db: Db,
     store: Store,
     keys: signing::Keys,
+    sealer: sealing::Sealer,
     ingest: Arc<ingest::Ingest>,
     uploads: Uploads,
     shutdown: Shutdown,
@@ -120,6 +128,9 @@ impl Origin {
         let store = Store::open(&config.store, &clock).await?;
         store.ping().await?;
         let keys = signing::Keys::open(&config.tokens).await?;
+        let folder = config.sealing_keys();
+        let sealer = tokio::task::spawn_blocking(move || sealing::Sealer::open(&folder)).await;
+        let sealer = sealer.map_err(|error| StartError::Workers(error.to_string()))??;
         bootstrap::admin_key(&db, config.admin_key.as_ref(), &clock).await?;
         let uploads = Uploads::new(db.clone(), store.clone(), clock.clone(), config.uploads.clone());
         let metrics = metrics::Metrics::register(&registry)?;
@@ -130,6 +141,7 @@ impl Origin {
             uploads: uploads.clone(),
             clock: clock.clone(),
             config: Arc::clone(&live),
+            sealer: sealer.clone(),
             snapshots: snapshot::Snapshots::default(),
             playable: metrics.playable.clone(),
             changed: Notify::new(),
@@ -146,6 +158,7 @@ impl Origin {
             db,
             store,
             keys,
+            sealer,
             ingest,
             uploads,
             shutdown,

@@ -17,6 +17,7 @@ use super::error::Refusal;
 use crate::catalog::{self, Page, Remembered};
 use crate::db::Tx;
 use crate::ids::Id;
+use crate::semantics::conditional::{self, ETag, Outcome, Validators};
 
 /// A JSON body of at most `api.body` bytes.
 pub(super) struct Json<T>(pub(super) T);
@@ -49,21 +50,56 @@ impl<T: DeserializeOwned> FromRequest<Arc<App>> for Once<T> {
         if !is_json(&parts.headers) {
             return Err(Refusal::UnsupportedType);
         }
-        let key = parts.headers.get("idempotency-key").map(|key| key.to_str().unwrap_or_default().to_owned());
-        if key.as_ref().is_some_and(|key| !(1..=200).contains(&key.len())) {
-            return Err(Refusal::Invalid("Idempotency-Key has 1 to 200 printable characters.".to_owned()));
-        }
+        let key = idempotency_key(&parts.headers)?;
         let bytes = read_body(body, app.config().api.body.as_usize()).await?;
-        let mut whole = format!("{} {}\n", parts.method, parts.uri.path()).into_bytes();
-        whole.extend_from_slice(&bytes);
-        let fingerprint = <[u8; 32]>::try_from(digest(&SHA256, &whole).as_ref()).unwrap_or_default();
+        let fingerprint = fingerprint(&format!("{} {}", parts.method, parts.uri.path()), &bytes);
         let value = serde_json::from_slice(&bytes)
             .map_err(|error| Refusal::Invalid(format!("The body is not as it should be: {error}.")))?;
         Ok(Self { value, repeat: Repeat { key, fingerprint } })
     }
 }
 
+/// `Idempotency-Key`, if there is one.
+fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Refusal> {
+    let key = headers.get("idempotency-key").map(|key| key.to_str().unwrap_or_default().to_owned());
+    match key {
+        Some(key) if !(1..=200).contains(&key.len()) => {
+            Err(Refusal::Invalid("Idempotency-Key has 1 to 200 printable characters.".to_owned()))
+        }
+        key => Ok(key),
+    }
+}
+
+fn fingerprint(what: &str, body: &[u8]) -> [u8; 32] {
+    let mut whole = format!("{what}\n").into_bytes();
+    whole.extend_from_slice(body);
+    <[u8; 32]>::try_from(digest(&SHA256, &whole).as_ref()).unwrap_or_default()
+}
+
 impl Repeat {
+    /// Of a request whose body is too large to be looked at: what its head says has to do.
+    pub(super) fn of(headers: &HeaderMap, what: &str) -> Result<Self, Refusal> {
+        Ok(Self { key: idempotency_key(headers)?, fingerprint: fingerprint(what, &[]) })
+    }
+
+    /// The body of the answer of the first time, if this is not it.
+    pub(super) async fn known(&self, tx: &mut Tx, caller: &Caller) -> Result<Option<serde_json::Value>, Refusal> {
+        let Some(key) = &self.key else { return Ok(None) };
+        match catalog::remembered(tx, caller.key.id.as_str(), key, self.fingerprint).await? {
+            Remembered::New => Ok(None),
+            Remembered::Other => Err(Refusal::KeyReused),
+            Remembered::Answer(_, body) => {
+                serde_json::from_str(&body).map(Some).map_err(|error| Refusal::Internal(error.to_string()))
+            }
+        }
+    }
+
+    /// What the first time brought came to nothing: this is a first time again.
+    pub(super) async fn forget(&self, tx: &mut Tx, caller: &Caller) -> Result<(), Refusal> {
+        let Some(key) = &self.key else { return Ok(()) };
+        Ok(catalog::forget_answer(tx, caller.key.id.as_str(), key).await?)
+    }
+
     /// The answer of the first time, if this is not it.
     pub(super) async fn answered(&self, tx: &mut Tx, caller: &Caller) -> Result<Option<Response>, Refusal> {
         let Some(key) = &self.key else { return Ok(None) };
@@ -113,6 +149,51 @@ async fn read_json<T: DeserializeOwned>(request: Request, limit: usize) -> Resul
     let bytes = read_body(body, limit).await?;
     serde_json::from_slice(&bytes)
         .map_err(|error| Refusal::Invalid(format!("The body is not as it should be: {error}.")))
+}
+
+/// A JSON answer with the entity tag of its text (RFC 9110, section 8.8.3): 304 where the request knows it already.
+pub(super) fn tagged(status: StatusCode, request: &HeaderMap, value: &impl Serialize) -> Result<Response, Refusal> {
+    let text = serde_json::to_string(value).map_err(|error| Refusal::Internal(error.to_string()))?;
+    let tag = entity_tag(&text);
+    if status == StatusCode::OK && judge(request, &tag)? == Outcome::NotModified {
+        return dressed(StatusCode::NOT_MODIFIED.into_response(), &tag);
+    }
+    let response = (status, [(header::CONTENT_TYPE, "application/json")], text).into_response();
+    dressed(response, &tag)
+}
+
+fn dressed(mut response: Response, tag: &str) -> Result<Response, Refusal> {
+    let tag = HeaderValue::try_from(tag).map_err(|error| Refusal::Internal(error.to_string()))?;
+    response.headers_mut().insert(header::ETAG, tag);
+    // What one caller sees, another may not; and it may change at any moment.
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("private, no-cache"));
+    Ok(response)
+}
+
+fn entity_tag(text: &str) -> String {
+    let hash = digest(&SHA256, text.as_bytes());
+    let tag: String = hash.as_ref().iter().take(12).map(|byte| format!("{byte:02x}")).collect();
+    format!("\"{tag}\"")
+}
+
+fn judge(request: &HeaderMap, tag: &str) -> Result<Outcome, Refusal> {
+    match conditional::judge(request, &Validators { etag: ETag::parse(tag), ..Validators::default() }) {
+        Outcome::Failed => Err(Refusal::PreconditionFailed),
+        outcome => Ok(outcome),
+    }
+}
+
+/// Refuses a change whose `If-Match` names another state than `now`, inside the transaction that makes it
+/// (RFC 9110, section 13.1.1), or whose `If-None-Match` names this one.
+pub(super) fn unchanged(request: &HeaderMap, now: &impl Serialize) -> Result<(), Refusal> {
+    if !conditional::is_conditional(request) {
+        return Ok(());
+    }
+    let text = serde_json::to_string(now).map_err(|error| Refusal::Internal(error.to_string()))?;
+    match judge(request, &entity_tag(&text))? {
+        Outcome::Go => Ok(()),
+        _ => Err(Refusal::PreconditionFailed),
+    }
 }
 
 /// A whole body in memory, at most `limit` bytes.
@@ -181,11 +262,12 @@ impl Paging {
     /// The page that is shown.
     pub(super) fn show<T, S: Serialize>(
         &self,
+        request: &HeaderMap,
         most: u64,
         mut rows: Vec<T>,
         at: impl Fn(&T) -> (i64, &Id),
         show: impl Fn(T) -> S,
-    ) -> Response {
+    ) -> Result<Response, Refusal> {
         let limit = usize::try_from(self.limit(most)).unwrap_or(usize::MAX);
         let more = rows.len() > limit;
         rows.truncate(limit);
@@ -194,6 +276,6 @@ impl Paging {
             format!("{created}.{id}")
         });
         let items: Vec<S> = rows.into_iter().map(show).collect();
-        axum::Json(serde_json::json!({ "items": items, "next": next })).into_response()
+        tagged(StatusCode::OK, request, &serde_json::json!({ "items": items, "next": next }))
     }
 }

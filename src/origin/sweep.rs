@@ -9,8 +9,11 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use super::App;
 use super::error::Refusal;
+use super::lessons;
 use crate::catalog;
+use crate::ids::Id;
 use crate::jobs;
+use crate::time::{Instant, monotonic};
 
 /// How often the sweep looks. What it finds is rare; the usual way needs none of it.
 const EVERY: Duration = Duration::from_millis(1000);
@@ -24,12 +27,14 @@ pub(super) async fn run(app: Arc<App>) {
     let mut ticks = interval(EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut round: u64 = 0;
+    let mut steady = Steady::new(&app);
     loop {
         tokio::select! {
             _ = ticks.tick() => {}
             () = app.shutdown.draining() => return,
         }
-        let swept = sweep(&app, round).await;
+        let seldom_due = round % SELDOM == 0 && steady.look(&app);
+        let swept = sweep(&app, round, seldom_due).await;
         let healthy = match &swept {
             Ok(()) => true,
             Err(Refusal::Db(error)) => !error.is_transient(),
@@ -45,8 +50,40 @@ pub(super) async fn run(app: Arc<App>) {
     }
 }
 
+/// Whether the wall clock goes as time does. What is removed because its time is over waits for a while when it jumped:
+/// a clock that is wrong for a minute must not cost anybody an upload.
+struct Steady {
+    wall: i64,
+    since: Instant,
+    suspicious: Option<Instant>,
+}
+
+/// A difference that no adjustment of a running clock makes.
+const JUMP: i64 = 60_000;
+/// How long nothing is removed after one.
+const SUSPICION: Duration = Duration::from_secs(15 * 60);
+
+impl Steady {
+    fn new(app: &App) -> Self {
+        Self { wall: app.clock.unix_millis(), since: monotonic(), suspicious: None }
+    }
+
+    /// Looks at both clocks; answers whether the wall clock may be believed.
+    fn look(&mut self, app: &App) -> bool {
+        let (wall, now) = (app.clock.unix_millis(), monotonic());
+        let passed = i64::try_from(now.duration_since(self.since).as_millis()).unwrap_or(i64::MAX);
+        let jumped = wall.saturating_sub(self.wall).saturating_sub(passed);
+        if jumped.saturating_abs() > JUMP {
+            tracing::warn!(milliseconds = jumped, "the clock jumped; nothing is removed for its age in the next {SUSPICION:?}");
+            self.suspicious = Some(now);
+        }
+        (self.wall, self.since) = (wall, now);
+        self.suspicious.is_none_or(|at| now.duration_since(at) > SUSPICION)
+    }
+}
+
 /// One thing that can't be done keeps nothing else from being done; the first reason is told.
-async fn sweep(app: &Arc<App>, round: u64) -> Result<(), Refusal> {
+async fn sweep(app: &Arc<App>, round: u64, seldom_due: bool) -> Result<(), Refusal> {
     let mut outcome = app.ingest.expire_leases().await;
     for upload in app.uploads.whole_but_open(AT_ONCE).await? {
         outcome = outcome.and(app.ingest.take_upload(&upload).await);
@@ -67,18 +104,24 @@ async fn sweep(app: &Arc<App>, round: u64) -> Result<(), Refusal> {
     for lesson in removed {
         outcome = outcome.and(app.ingest.remove_lesson(&lesson).await);
     }
+    for course in catalog::courses_to_remove(&mut app.db.read().await?, AT_ONCE).await? {
+        outcome = outcome.and(remove_course(app, &course).await);
+    }
     if round % 5 == 0 {
+        let sealer = app.sealer.clone();
+        let _ = tokio::task::spawn_blocking(move || sealer.look()).await;
+        outcome = outcome.and(reseal(app).await);
         app.keys.look(app).await;
         outcome = outcome.and(measure(app).await);
     }
-    if round % SELDOM == 0 {
+    if seldom_due {
         outcome = outcome.and(seldom(app).await);
     }
     outcome
 }
 
 /// Versions whose tasks are all done but that nobody called ready.
-async fn unfinished(app: &App) -> Result<Vec<crate::ids::Id>, Refusal> {
+async fn unfinished(app: &App) -> Result<Vec<Id>, Refusal> {
     let mut tx = app.db.read().await?;
     let mut found = Vec::new();
     for id in catalog::unfinished_versions(&mut tx, AT_ONCE).await? {
@@ -87,6 +130,32 @@ async fn unfinished(app: &App) -> Result<Vec<crate::ids::Id>, Refusal> {
         }
     }
     Ok(found)
+}
+
+/// The rest of a deleted course's lessons, then the course.
+async fn remove_course(app: &App, course: &Id) -> Result<(), Refusal> {
+    let mut tx = app.db.begin().await?;
+    // Those who add a lesson hold this too: none comes in behind the last one.
+    tx.lock("course", course.as_str()).await?;
+    let more = lessons::delete_some(app, &mut tx, "origin", course).await?;
+    tx.commit().await?;
+    if more {
+        app.revoked.notify_waiters();
+    }
+    Ok(())
+}
+
+/// Seals again what an older sealing key has sealed, so that its file may go.
+async fn reseal(app: &App) -> Result<(), Refusal> {
+    let found = catalog::keys_sealed_otherwise(&mut app.db.read().await?, &app.sealer.name(), AT_ONCE).await?;
+    for old in found {
+        let key = app.sealer.unseal(&old)?;
+        let new = app.sealer.seal(&old.id, &old.lesson, &old.version, &key)?;
+        let mut tx = app.db.begin().await?;
+        catalog::reseal(&mut tx, &new, &old.sealed_by).await?;
+        tx.commit().await?;
+    }
+    Ok(())
 }
 
 async fn measure(app: &App) -> Result<(), Refusal> {

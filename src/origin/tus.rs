@@ -14,7 +14,8 @@ use super::api::Answer;
 use super::auth::Caller;
 use super::error::Refusal;
 use super::lessons;
-use super::request;
+use super::quota;
+use super::request::{self, Repeat};
 use crate::catalog::{self, Lesson, Role};
 use crate::db::Tx;
 use crate::ids::Id;
@@ -128,6 +129,10 @@ async fn create_upload(app: &Arc<App>, caller: &Caller, head: &HeaderMap, body: 
         _ => length,
     };
     let filename = value("filename").or_else(|| value("name")).map(headers::filename).unwrap_or_default();
+    if kind != Kind::Final {
+        let said = value("filetype").or_else(|| value("type")).and_then(|said| std::str::from_utf8(said).ok());
+        quota::check_type(&app.config().uploads.types, said.unwrap_or_default(), &filename)?;
+    }
     let new = NewUpload {
         id: Id::random(),
         owner: caller.key.id.to_string(),
@@ -138,7 +143,14 @@ async fn create_upload(app: &Arc<App>, caller: &Caller, head: &HeaderMap, body: 
         filename,
         partials,
     };
-    let mut upload = begin(app, caller, &new).await?;
+    let said = |name: &HeaderName| head.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let what = format!("POST /v1/uploads {} {} {metadata} {}", said(&LENGTH), said(&DEFER), said(&CONCAT));
+    let repeat = Repeat::of(head, &what)?;
+    let mut upload = match begin(app, caller, &new, &repeat).await? {
+        Begun::New(upload) => upload,
+        // Where to go on; what bytes came along this time come again with a PATCH.
+        Begun::Before(upload) => return created(&upload, true),
+    };
     let with_bytes = is_offset_stream(head) && content_length(head)? != Some(0) && upload.kind != Kind::Final;
     if upload.kind == Kind::Final {
         let (app, id) = (app.clone(), upload.id.clone());
@@ -149,7 +161,7 @@ async fn create_upload(app: &Arc<App>, caller: &Caller, head: &HeaderMap, body: 
             }
         });
     } else if with_bytes {
-        let request = incoming(head, 0, body)?;
+        let request = Request { most: room(app, caller, &upload).await?, ..incoming(head, 0, body)? };
         // The upload is made in any case: what can't be kept of the body now comes with a PATCH.
         match write(app, &upload.id, request).await {
             Ok(after) => upload = after,
@@ -161,13 +173,28 @@ async fn create_upload(app: &Arc<App>, caller: &Caller, head: &HeaderMap, body: 
     } else if upload.is_whole() {
         upload = take_if_whole(app, upload).await?;
     }
+    created(&upload, false)
+}
+
+fn created(upload: &Upload, again: bool) -> Answer {
     let mut response = StatusCode::CREATED.into_response();
     let location = format!("/v1/uploads/{}", upload.id);
-    describe(&upload, response.headers_mut());
-    response
-        .headers_mut()
-        .insert(header::LOCATION, HeaderValue::try_from(location).map_err(|e| Refusal::Internal(e.to_string()))?);
+    describe(upload, response.headers_mut());
+    let location = HeaderValue::try_from(location).map_err(|error| Refusal::Internal(error.to_string()))?;
+    response.headers_mut().insert(header::LOCATION, location);
+    if again {
+        response.headers_mut().insert("idempotency-replayed", HeaderValue::from_static("true"));
+    }
     Ok(response)
+}
+
+/// How large an upload of unknown length may become: what its owner's quota leaves beside all else.
+async fn room(app: &App, caller: &Caller, upload: &Upload) -> Result<Option<u64>, Refusal> {
+    if upload.length.is_some() {
+        return Ok(None);
+    }
+    let quota = quota::of(app, &mut app.db.read().await?, caller).await?;
+    Ok(quota.map(|quota| quota.left().saturating_add(upload.received)))
 }
 
 /// A lesson that the caller may upload to.
@@ -177,13 +204,53 @@ async fn target(tx: &mut Tx, caller: &Caller, id: &Id) -> Result<Lesson, Refusal
     Ok(lesson)
 }
 
-async fn begin(app: &App, caller: &Caller, new: &NewUpload) -> Result<Upload, Refusal> {
-    // Before anything is made in the store.
-    if let Some(lesson) = &new.lesson {
-        target(&mut app.db.read().await?, caller, lesson).await?;
+/// What became of the wish to upload.
+enum Begun {
+    New(Upload),
+    /// The same request was here before, and what it began can still be gone on with, or is complete.
+    Before(Upload),
+}
+
+/// Whether the quota has room for all of it. What is joined of parts has its room already.
+async fn check_quota(app: &App, tx: &mut Tx, caller: &Caller, new: &NewUpload) -> Result<(), Refusal> {
+    if new.kind == Kind::Final {
+        return Ok(());
     }
+    match quota::of(app, tx, caller).await? {
+        // Of unknown length: at least a byte must fit.
+        Some(quota) if quota.left() < new.length.unwrap_or(1) => Err(quota.exceeded()),
+        _ => Ok(()),
+    }
+}
+
+async fn begin(app: &App, caller: &Caller, new: &NewUpload, repeat: &Repeat) -> Result<Begun, Refusal> {
+    // Before anything is made in the store.
+    let mut tx = app.db.read().await?;
+    if let Some(lesson) = &new.lesson {
+        target(&mut tx, caller, lesson).await?;
+    }
+    check_quota(app, &mut tx, caller, new).await?;
+    drop(tx);
     let growth = app.uploads.prepare(new).await?;
     let mut tx = app.db.begin().await?;
+    if let Some(known) = repeat.known(&mut tx, caller).await? {
+        let id = known.get("upload").and_then(serde_json::Value::as_str).and_then(|id| Id::parse(id).ok());
+        let id = id.ok_or_else(|| Refusal::Internal("an answer without its upload".to_owned()))?;
+        let before = match app.uploads.peek(&id).await {
+            Ok(upload) if upload.state != UploadState::Ended => Some(upload),
+            Ok(_) | Err(UploadError::NotFound) => None,
+            Err(error) => return Err(error.into()),
+        };
+        if let Some(before) = before {
+            drop(tx);
+            app.store.abandon_growth(&crate::upload::source_key(&new.id)?, &growth).await?;
+            return Ok(Begun::Before(before));
+        }
+        repeat.forget(&mut tx, caller).await?;
+    }
+    tx.lock("quota of", &new.owner).await?;
+    check_quota(app, &mut tx, caller, new).await?;
+    repeat.keep(&mut tx, caller, StatusCode::CREATED, &json!({ "upload": new.id }), app.clock.unix_millis()).await?;
     let upload = app.uploads.create(&mut tx, new, &growth).await?;
     if let Some(lesson) = &new.lesson {
         target(&mut tx, caller, lesson).await?;
@@ -191,7 +258,7 @@ async fn begin(app: &App, caller: &Caller, new: &NewUpload) -> Result<Upload, Re
     }
     tx.commit().await?;
     app.ingest.changed.notify_waiters();
-    Ok(upload)
+    Ok(Begun::New(upload))
 }
 
 fn incoming(head: &HeaderMap, offset: u64, body: Body) -> Result<Request, Refusal> {
@@ -200,6 +267,7 @@ fn incoming(head: &HeaderMap, offset: u64, body: Body) -> Result<Request, Refusa
         offset,
         content_length: content_length(head)?,
         length: number(head, &LENGTH, "Upload-Length")?,
+        most: None,
         checksum,
         body: body.into_data_stream().map(|chunk| chunk.map_err(|error| error.to_string())).boxed(),
     })
@@ -320,10 +388,12 @@ pub(super) async fn append(
             }
             let offset = number(&head, &OFFSET, "Upload-Offset")?.ok_or(HeaderError::Missing("Upload-Offset"))?;
             let id = own(&app, &caller, &id).await?;
-            if app.uploads.peek(&id).await?.kind == Kind::Final {
+            let before = app.uploads.peek(&id).await?;
+            if before.kind == Kind::Final {
                 return Err(UploadError::NotWritable.into());
             }
-            let upload = write(&app, &id, incoming(&head, offset, body)?).await?;
+            let request = Request { most: room(&app, &caller, &before).await?, ..incoming(&head, offset, body)? };
+            let upload = write(&app, &id, request).await?;
             let mut response = StatusCode::NO_CONTENT.into_response();
             describe(&upload, response.headers_mut());
             Ok(response)
@@ -384,11 +454,19 @@ pub(super) async fn whole_file(
         filename: String::new(),
         partials: Vec::new(),
     };
-    let upload = begin(&app, &caller, &new).await?;
+    let said = head.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    quota::check_type(&app.config().uploads.types, said, "")?;
+    let repeat = Repeat::of(&head, &format!("POST /v1/lessons/{lesson}/media {:?}", new.length))?;
+    let upload = match begin(&app, &caller, &new, &repeat).await? {
+        Begun::New(upload) => upload,
+        Begun::Before(upload) if upload.state == UploadState::Complete => return accepted(&app, &caller, &lesson).await,
+        Begun::Before(_) => return Err(Refusal::UnderWay),
+    };
     let request = Request {
         offset: 0,
         content_length: new.length,
         length: None,
+        most: room(&app, &caller, &upload).await?,
         checksum: None,
         body: body.into_data_stream().map(|chunk| chunk.map_err(|error| error.to_string())).boxed(),
     };
@@ -402,6 +480,7 @@ pub(super) async fn whole_file(
                     offset: upload.received,
                     content_length: Some(0),
                     length: Some(upload.received),
+                    most: None,
                     checksum: None,
                     body: futures_util::stream::empty().boxed(),
                 };
@@ -426,8 +505,13 @@ pub(super) async fn whole_file(
         outcome
     });
     outcome.await.unwrap_or(Err(Refusal::Draining))?;
+    accepted(&app, &caller, &lesson).await
+}
+
+/// The lesson, on its way.
+async fn accepted(app: &App, caller: &Caller, lesson: &str) -> Answer {
     let mut tx = app.db.read().await?;
-    let lesson = lessons::visible(&mut tx, &caller, &lesson).await?;
+    let lesson = lessons::visible(&mut tx, caller, lesson).await?;
     let told = lessons::tell(&mut tx, &lesson).await?;
     Ok((StatusCode::ACCEPTED, axum::Json(json!(told))).into_response())
 }

@@ -105,7 +105,8 @@ impl<'a> Index<'a> {
     pub fn first_missing(&self, spec: &TaskSpec) -> Option<String> {
         let of_track = |name: &str, first: u32, count: u32| {
             let Some(track) = self.track(name) else { return Some(name.to_owned()) };
-            if !track.described() {
+            // The first stretch alone brings the init; others may be done before it.
+            if first == 0 && !track.described() {
                 return Some(track.plan.init_path());
             }
             let last = first.saturating_add(count).min(track.plan.segments);

@@ -59,7 +59,7 @@ impl Uploads {
             .try_flatten()
             .map_err(|error| error.to_string());
         let request =
-            Request { offset: upload.received, content_length: None, length: None, checksum: None, body: body.boxed() };
+            Request { offset: upload.received, content_length: None, length: None, most: None, checksum: None, body: body.boxed() };
         Ok(self.append(id, request).await?.upload)
     }
 

@@ -33,6 +33,13 @@ pub struct Config {
     /// The largest upload. From 1MiB to 100TiB, default 100GiB.
     #[serde(deserialize_with = "units::size::<_, 1_048_576, 109_951_162_777_600>")]
     pub size: ByteSize,
+    /// Media types that may be uploaded, `*` for all of a kind; a file whose type is not known is probed.
+    /// From 1 to 100, default video, sound and the containers of both.
+    #[serde(deserialize_with = "media_types")]
+    pub types: Vec<String>,
+    /// How many bytes of recordings a creator's key may keep that has no quota of its own. From 1MiB to 1PiB, default none.
+    #[serde(deserialize_with = "quota")]
+    pub quota: Option<ByteSize>,
     /// The longest `Upload-Metadata`. From 256B to 64KiB, default 4KiB.
     #[serde(deserialize_with = "units::size::<_, 256, 65_536>")]
     pub metadata: ByteSize,
@@ -58,6 +65,8 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             size: ByteSize(100 << 30),
+            types: TYPES.map(str::to_owned).into(),
+            quota: None,
             metadata: ByteSize::kib(4),
             open_per_key: 100,
             expires: Span::secs(3 * 24 * 3600),
@@ -66,6 +75,31 @@ impl Default for Config {
             idle: Span::secs(30),
         }
     }
+}
+
+/// Recordings: pictures and sound, and containers whose registered names begin otherwise.
+const TYPES: [&str; 8] = [
+    "video/*",
+    "audio/*",
+    "application/mp4",
+    "application/mxf",
+    "application/ogg",
+    "application/x-matroska",
+    "application/vnd.ms-asf",
+    "application/vnd.rn-realmedia",
+];
+
+fn media_types<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Vec<String>, D::Error> {
+    let types = Vec::<String>::deserialize(from)?;
+    let plain = |text: &String| text.contains('/') && text.len() <= 100 && text.bytes().all(|b| b.is_ascii_graphic());
+    if !(1..=100).contains(&types.len()) || !types.iter().all(plain) {
+        return Err(serde::de::Error::custom("name 1 to 100 media types such as \"video/*\" or \"application/mxf\""));
+    }
+    Ok(types.into_iter().map(|text| text.to_ascii_lowercase()).collect())
+}
+
+fn quota<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<ByteSize>, D::Error> {
+    units::size::<_, 1_048_576, 1_125_899_906_842_624>(from).map(Some)
 }
 
 /// Why a request for an upload was refused.
@@ -92,6 +126,9 @@ pub enum UploadError {
         /// The limit in bytes.
         limit: u64,
     },
+    /// More bytes than its owner may keep; what came before is kept.
+    #[error("there is no room left for this upload under its owner's quota")]
+    OverQuota,
     /// The key has too many unfinished uploads.
     #[error("{limit} unfinished uploads are there already")]
     TooMany {
@@ -295,6 +332,12 @@ impl Uploads {
             writer.leave.cancel();
         }
     }
+}
+
+/// What an owner's unfinished uploads have announced, or have without a word of their length, in bytes. What is joined
+/// of parts is counted with these.
+pub async fn announced(tx: &mut Tx, owner: &str) -> Result<u64, DbError> {
+    record::announced(tx, owner).await
 }
 
 /// The bytes that an upload has and will have, as the caller's transaction sees them.

@@ -168,6 +168,18 @@ pub(super) async fn open_of(tx: &mut Tx, owner: &str) -> Result<u64, DbError> {
     row.map_or(Ok(0), |row| row.unsigned("open"))
 }
 
+/// The bytes that an owner's open uploads have or will have.
+pub(super) async fn announced(tx: &mut Tx, owner: &str) -> Result<u64, DbError> {
+    let row = tx
+        .one(
+            "SELECT CAST(COALESCE(SUM(COALESCE(length, received)), 0) AS BIGINT) AS bytes FROM uploads
+             WHERE owner = $1 AND state = 'open' AND kind <> 'final'",
+            db_args![owner],
+        )
+        .await?;
+    row.map_or(Ok(0), |row| row.unsigned("bytes"))
+}
+
 /// Raises the fence: the ticket of a new request.
 pub(super) async fn take_ticket(tx: &mut Tx, id: &Id) -> Result<Option<i64>, DbError> {
     let row = tx.one("UPDATE uploads SET fence = fence + 1 WHERE id = $1 RETURNING fence", db_args![id]).await?;

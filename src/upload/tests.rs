@@ -71,7 +71,7 @@ impl World {
     }
 
     async fn append(&self, offset: u64, body: Incoming) -> Result<Upload, UploadError> {
-        self.append_with(Request { offset, content_length: None, length: None, checksum: None, body }).await
+        self.append_with(Request { offset, content_length: None, length: None, most: None, checksum: None, body }).await
     }
 
     async fn append_with(&self, request: Request) -> Result<Upload, UploadError> {
@@ -117,7 +117,7 @@ async fn the_newest_request_wins_and_what_the_older_one_had_is_kept() {
     world.create("u", Some(11)).await.unwrap();
     let ghost = chunks(vec![Ok("hello ")]).chain(futures_util::stream::pending()).boxed();
     let uploads = world.uploads.clone();
-    let request = Request { offset: 0, content_length: None, length: None, checksum: None, body: ghost };
+    let request = Request { offset: 0, content_length: None, length: None, most: None, checksum: None, body: ghost };
     let older = tokio::spawn(async move { uploads.append(&Id::parse("u").unwrap(), request).await });
     while world.uploads.peek(&Id::parse("u").unwrap()).await.unwrap().writer.is_none() {
         tokio::task::yield_now().await;
@@ -150,6 +150,7 @@ async fn a_body_that_misses_its_checksum_leaves_nothing() {
         offset: 0,
         content_length: None,
         length: None,
+        most: None,
         checksum: Some(checksum(sum).unwrap()),
         body: chunks(vec![Ok(text)]),
     };
@@ -165,7 +166,7 @@ async fn a_length_may_come_later_and_only_once() {
     let world = world(Config::default()).await;
     world.create("u", None).await.unwrap();
     world.append(0, chunks(vec![Ok("hello")])).await.unwrap();
-    let say = |length| Request { offset: 5, content_length: Some(0), length: Some(length), checksum: None, body: chunks(vec![]) };
+    let say = |length| Request { offset: 5, content_length: Some(0), length: Some(length), most: None, checksum: None, body: chunks(vec![]) };
     assert!(matches!(world.append_with(say(4)).await, Err(UploadError::WrongLength)));
     assert!(world.append_with(say(5)).await.unwrap().is_whole());
     assert!(matches!(world.append_with(say(6)).await, Err(UploadError::WrongLength)));

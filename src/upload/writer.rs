@@ -28,6 +28,8 @@ pub struct Request {
     pub content_length: Option<u64>,
     /// The upload's whole length, when the client says so now.
     pub length: Option<u64>,
+    /// How large an upload of unknown length may become, where its owner has a quota.
+    pub most: Option<u64>,
     /// What the bytes should come to.
     pub checksum: Option<Checksum>,
     /// The bytes.
@@ -123,10 +125,16 @@ impl Uploads {
         leave: &CancellationToken,
         request: Request,
     ) -> Result<Upload, UploadError> {
-        let length = self.check(upload, request.offset, request.length).await?;
-        let room = length.unwrap_or(self.config.size.0).saturating_sub(upload.received);
+        let length = self.check(upload, request.offset, request.length, request.most).await?;
+        let open_end = request.most.unwrap_or(u64::MAX).min(self.config.size.0);
+        let room = length.unwrap_or(open_end).saturating_sub(upload.received);
+        let over: fn(u64) -> UploadError = match length {
+            Some(_) => |_| UploadError::TooLong,
+            None if open_end < self.config.size.0 => |_| UploadError::OverQuota,
+            None => |limit| UploadError::TooLarge { limit },
+        };
         if request.content_length.is_some_and(|bytes| bytes > room) {
-            return Err(if length.is_some() { UploadError::TooLong } else { UploadError::TooLarge { limit: self.config.size.0 } });
+            return Err(over(self.config.size.0));
         }
         let grower = self.open(upload).await?;
         let mut writing = Writing {
@@ -136,13 +144,20 @@ impl Uploads {
             grower,
             digest: request.checksum.map(Digesting::new),
             room,
+            beyond: over,
         };
         let end = writing.pump(request.body, leave).await;
         writing.finish(end).await
     }
 
     /// Looks at offset and length under the ticket; answers the upload's length.
-    async fn check(&self, upload: &Upload, offset: u64, length: Option<u64>) -> Result<Option<u64>, UploadError> {
+    async fn check(
+        &self,
+        upload: &Upload,
+        offset: u64,
+        length: Option<u64>,
+        most: Option<u64>,
+    ) -> Result<Option<u64>, UploadError> {
         if upload.state != State::Open {
             return super::usable(upload.clone()).and(Err(UploadError::NotWritable));
         }
@@ -153,6 +168,7 @@ impl Uploads {
             (Some(known), Some(said)) if known != said => Err(UploadError::WrongLength),
             (None, Some(said)) if said < upload.received => Err(UploadError::WrongLength),
             (None, Some(said)) if said > self.config.size.0 => Err(UploadError::TooLarge { limit: self.config.size.0 }),
+            (None, Some(said)) if most.is_some_and(|most| said > most) => Err(UploadError::OverQuota),
             (None, Some(said)) => {
                 let mut tx = self.db.begin().await?;
                 record::set_length(&mut tx, &upload.id, said).await?;
@@ -187,6 +203,8 @@ struct Writing<'a> {
     digest: Option<Digesting>,
     /// Bytes that may still come.
     room: u64,
+    /// What more than those are.
+    beyond: fn(u64) -> UploadError,
 }
 
 impl Writing<'_> {
@@ -219,7 +237,7 @@ impl Writing<'_> {
                 Some(Ok(bytes)) => bytes,
             };
             if bytes.len() as u64 > self.room {
-                return Err(UploadError::TooLong);
+                return Err((self.beyond)(config.size.0));
             }
             self.room -= bytes.len() as u64;
             if let Some(digest) = &mut self.digest {

@@ -173,6 +173,25 @@ impl World {
         world
     }
 
+    /// One origin over SQLite, whose objects lie on a disk of so many MiB.
+    pub fn on_small_disk(mebibytes: u32, extra: &str) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let database = format!("sqlite:{}", dir.path().join("db/lyceum.db").display());
+        let store = format!("{{ directory = \"{}\" }}", dir.path().join("objects").display());
+        let mut world = Self::over(dir, database, store, 0, extra);
+        world.ports = vec![free_port()];
+        let role = Role::on_small_disk(&world.config(0), &world.dir.path().join("objects"), mebibytes);
+        world.origins = vec![Some(role)];
+        world
+    }
+
+    /// The small disk's folder as its origin sees it.
+    pub fn small_disk(&self) -> std::path::PathBuf {
+        let pid = self.origins[0].as_ref().expect("the origin runs").process.id();
+        let folder = self.dir.path().join("objects");
+        Path::new("/proc").join(pid.to_string()).join("root").join(folder.strip_prefix("/").expect("an absolute path"))
+    }
+
     fn config(&self, number: usize) -> std::path::PathBuf {
         let port = self.ports[number];
         let path = self.dir.path().join(format!("origin-{number}.toml"));

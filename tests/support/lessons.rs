@@ -64,8 +64,13 @@ pub fn recording(folder: &Path, name: &str, seconds: u32) -> PathBuf {
 
 /// A lesson of the demo's course made of a file, once it is ready.
 pub fn lesson(demo: &Demo, title: &str, file: &Path) -> String {
+    lesson_like(demo, &json!({ "title": title }), file)
+}
+
+/// A lesson made with that body.
+pub fn lesson_like(demo: &Demo, new: &Value, file: &Path) -> String {
     let course = demo.text("/course");
-    let made = api(demo, "POST", &format!("/v1/courses/{course}/lessons"), Some(&json!({ "title": title })));
+    let made = api(demo, "POST", &format!("/v1/courses/{course}/lessons"), Some(new));
     let id = made["id"].as_str().expect("a lesson has an id").to_owned();
     let sent = Command::new(program("lyceum"))
         .args(["upload", "--origin", &demo.text("/origins/0"), "--lesson", &id, "--api-key", &demo.text("/api_key")])

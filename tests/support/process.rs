@@ -131,7 +131,21 @@ impl Role {
     pub fn start(role: &str, config: &Path, environment: &[(&str, &str)]) -> Self {
         let mut command = Command::new(program("lyceum"));
         command.args([role, "--exit-with-stdin", "--config"]).arg(config).envs(environment.iter().copied());
-        let process = Process::start(&mut command);
+        Self::begin(role, &mut command)
+    }
+
+    /// Starts `lyceum origin` with a file system of its own at `folder`, which has so many MiB and no more.
+    pub fn on_small_disk(config: &Path, folder: &Path, mebibytes: u32) -> Self {
+        std::fs::create_dir_all(folder).expect("a folder");
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "--map-root-user", "sh", "-c"]);
+        command.arg(format!("mount -t tmpfs -o size={mebibytes}m tmpfs \"$1\" && exec \"$2\" origin --exit-with-stdin --config \"$3\""));
+        command.arg("sh").arg(folder).arg(program("lyceum")).arg(config);
+        Self::begin("origin", &mut command)
+    }
+
+    fn begin(role: &str, command: &mut Command) -> Self {
+        let process = Process::start(command);
         let line = process.line(Duration::from_secs(60)).unwrap_or_else(|| panic!("{role} ended before it served"));
         let ready: serde_json::Value = serde_json::from_str(&line).expect("the ready line is JSON");
         let ready = &ready["ready"];

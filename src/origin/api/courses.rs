@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::extract::{Path, Query, State};
 use axum::response::IntoResponse;
-use http::StatusCode;
+use http::{HeaderMap, StatusCode};
 use serde::{Deserialize, Serialize};
 
 use super::Answer;
@@ -17,20 +17,36 @@ use crate::origin::error::Refusal;
 use crate::origin::lessons;
 use crate::origin::request::{self, Json, Once, Paging};
 
+/// A new course or lesson.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(in crate::origin) struct Titled {
-    pub(in crate::origin) title: String,
+    title: String,
+    /// Whether it is encrypted; without a word, as what it belongs to.
+    #[serde(default)]
+    encrypt: Option<bool>,
+}
+
+/// A change of a course or lesson: what is left out stays.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(in crate::origin) struct Change {
+    #[serde(default)]
+    pub(in crate::origin) title: Option<String>,
+    #[serde(default)]
+    pub(in crate::origin) encrypt: Option<bool>,
 }
 
 #[derive(Serialize)]
 struct Shown {
     id: Id,
     title: String,
+    encrypt: bool,
 }
 
-fn shown(course: Course) -> Shown {
-    Shown { id: course.id, title: course.title }
+fn shown(app: &App, course: &Course) -> Shown {
+    let encrypt = course.encrypt.unwrap_or(app.config().encryption.default);
+    Shown { id: course.id.clone(), title: course.title.clone(), encrypt }
 }
 
 /// A course that the caller may see.
@@ -51,6 +67,7 @@ pub(super) async fn create(
         title: request::title(&new.title)?,
         owner: caller.key.id.to_string(),
         created: app.clock.unix_millis(),
+        encrypt: new.encrypt,
     };
     let mut tx = app.db.begin().await?;
     if let Some(answer) = repeat.answered(&mut tx, &caller).await? {
@@ -58,58 +75,80 @@ pub(super) async fn create(
     }
     catalog::add_course(&mut tx, &course).await?;
     catalog::note(&mut tx, course.created, &course.owner, "course.create", course.id.as_str(), &course.title).await?;
-    let body = serde_json::json!({ "id": course.id, "title": course.title });
+    let body = serde_json::json!(shown(&app, &course));
     repeat.keep(&mut tx, &caller, StatusCode::CREATED, &body, course.created).await?;
     tx.commit().await?;
     Ok((StatusCode::CREATED, axum::Json(body)).into_response())
 }
 
-pub(super) async fn list(State(app): State<Arc<App>>, caller: Caller, Query(paging): Query<Paging>) -> Answer {
+pub(super) async fn list(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    Query(paging): Query<Paging>,
+    headers: HeaderMap,
+) -> Answer {
     caller.is(&[Role::Creator, Role::Shop])?;
     let most = app.config().api.page;
     let mut tx = app.db.read().await?;
     let courses = catalog::courses(&mut tx, caller.narrowed(), &paging.page(most)?).await?;
-    Ok(paging.show(most, courses, |course| (course.created, &course.id), shown))
+    paging.show(&headers, most, courses, |course| (course.created, &course.id), |course| shown(&app, &course))
 }
 
-pub(super) async fn show(State(app): State<Arc<App>>, caller: Caller, Path(id): Path<String>) -> Answer {
-    let mut tx = app.db.read().await?;
-    Ok(axum::Json(shown(visible(&mut tx, &caller, &id).await?)).into_response())
-}
-
-pub(super) async fn rename(
+pub(super) async fn show(
     State(app): State<Arc<App>>,
     caller: Caller,
     Path(id): Path<String>,
-    Json(new): Json<Titled>,
+    headers: HeaderMap,
 ) -> Answer {
-    let title = request::title(&new.title)?;
-    let mut tx = app.db.begin().await?;
+    let mut tx = app.db.read().await?;
     let course = visible(&mut tx, &caller, &id).await?;
-    caller.owns(&course.owner)?;
-    catalog::rename_course(&mut tx, &course.id, &title).await?;
-    let (now, actor) = (app.clock.unix_millis(), caller.key.id.as_str());
-    catalog::note(&mut tx, now, actor, "course.rename", course.id.as_str(), &title).await?;
-    tx.commit().await?;
-    Ok(axum::Json(shown(Course { title, ..course })).into_response())
+    request::tagged(StatusCode::OK, &headers, &shown(&app, &course))
 }
 
-/// Lessons that are taken along in one transaction when a course is removed.
-const LESSONS_AT_ONCE: i64 = 10_000;
-
-pub(super) async fn remove(State(app): State<Arc<App>>, caller: Caller, Path(id): Path<String>) -> Answer {
+pub(super) async fn change(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+    Json(new): Json<Change>,
+) -> Answer {
+    let title = new.title.as_deref().map(request::title).transpose()?;
     let mut tx = app.db.begin().await?;
+    tx.lock("course", &id).await?;
     let course = visible(&mut tx, &caller, &id).await?;
     caller.owns(&course.owner)?;
-    let page = catalog::Page { after: (0, String::new()), limit: LESSONS_AT_ONCE };
-    for lesson in catalog::lessons(&mut tx, &course.id, &page).await? {
-        lessons::delete(&app, &mut tx, &caller, &lesson.id).await?;
-    }
-    catalog::delete_course(&mut tx, &course.id).await?;
+    request::unchanged(&headers, &shown(&app, &course))?;
+    let changed = Course {
+        title: title.unwrap_or_else(|| course.title.clone()),
+        encrypt: new.encrypt.or(course.encrypt),
+        ..course
+    };
+    catalog::change_course(&mut tx, &changed).await?;
     let (now, actor) = (app.clock.unix_millis(), caller.key.id.as_str());
+    catalog::note(&mut tx, now, actor, "course.change", changed.id.as_str(), &changed.title).await?;
+    tx.commit().await?;
+    request::tagged(StatusCode::OK, &HeaderMap::new(), &shown(&app, &changed))
+}
+
+pub(super) async fn remove(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+) -> Answer {
+    let mut tx = app.db.begin().await?;
+    tx.lock("course", &id).await?;
+    let course = visible(&mut tx, &caller, &id).await?;
+    caller.owns(&course.owner)?;
+    request::unchanged(&headers, &shown(&app, &course))?;
+    let (now, actor) = (app.clock.unix_millis(), caller.key.id.as_str());
+    catalog::mark_course_deleted(&mut tx, &course.id, now).await?;
     catalog::note(&mut tx, now, actor, "course.delete", course.id.as_str(), &course.title).await?;
+    // A course of any usual size is gone with this commit; of a larger one, the rest follows in the background.
+    lessons::delete_some(&app, &mut tx, actor, &course.id).await?;
     tx.commit().await?;
     app.revoked.notify_waiters();
+    app.ingest.changed.notify_waiters();
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
@@ -118,6 +157,7 @@ pub(super) async fn lessons(
     caller: Caller,
     Path(id): Path<String>,
     Query(paging): Query<Paging>,
+    headers: HeaderMap,
 ) -> Answer {
     let most = app.config().api.page;
     let mut tx = app.db.read().await?;
@@ -127,7 +167,7 @@ pub(super) async fn lessons(
         let json = lessons::tell(&mut tx, &lesson).await?;
         shown.push((lesson, json));
     }
-    Ok(paging.show(most, shown, |(lesson, _)| (lesson.created, &lesson.id), |(_, json)| json))
+    paging.show(&headers, most, shown, |(lesson, _)| (lesson.created, &lesson.id), |(_, json)| json)
 }
 
 pub(super) async fn add_lesson(
@@ -138,13 +178,15 @@ pub(super) async fn add_lesson(
 ) -> Answer {
     let title = request::title(&new.title)?;
     let mut tx = app.db.begin().await?;
+    tx.lock("course", &id).await?;
     let course = visible(&mut tx, &caller, &id).await?;
     caller.owns(&course.owner)?;
     if let Some(answer) = repeat.answered(&mut tx, &caller).await? {
         return Ok(answer);
     }
     let now = app.clock.unix_millis();
-    let new = NewLesson { id: Id::random(), course: course.id, title, owner: course.owner };
+    let encrypt = new.encrypt.or(course.encrypt).unwrap_or(app.config().encryption.default);
+    let new = NewLesson { id: Id::random(), course: course.id, title, owner: course.owner, encrypt };
     catalog::add_lesson(&mut tx, &new, now).await?;
     catalog::note(&mut tx, now, caller.key.id.as_str(), "lesson.create", new.id.as_str(), &new.title).await?;
     let lesson = catalog::lesson(&mut tx, &new.id).await?.ok_or(Refusal::NotFound)?;

@@ -1,11 +1,11 @@
-//! API keys: made, listed and removed by an admin; a secret is shown once.
+//! API keys: made, listed, changed and removed by an admin; a secret is shown once.
 
 use std::sync::Arc;
 
 use axum::extract::{Path, Query, State};
 use axum::response::IntoResponse;
-use http::StatusCode;
-use serde::{Deserialize, Serialize};
+use http::{HeaderMap, StatusCode};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::Answer;
 use crate::catalog::{self, ApiKey, Role};
@@ -13,13 +13,31 @@ use crate::ids::Id;
 use crate::origin::App;
 use crate::origin::auth::Caller;
 use crate::origin::error::Refusal;
-use crate::origin::request::{self, Once};
+use crate::origin::request::{self, Json, Once};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct NewKey {
     role: String,
     name: String,
+    /// How many bytes of recordings it may keep.
+    #[serde(default)]
+    quota: Option<u64>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct KeyChange {
+    #[serde(default)]
+    name: Option<String>,
+    /// `null` takes the key's own quota away.
+    #[serde(default, deserialize_with = "said")]
+    quota: Option<Option<u64>>,
+}
+
+/// Tells a `null` from what is left out.
+fn said<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Option<u64>>, D::Error> {
+    Option::deserialize(from).map(Some)
 }
 
 #[derive(Serialize)]
@@ -27,10 +45,19 @@ struct Shown {
     id: Id,
     role: &'static str,
     name: String,
+    quota: Option<u64>,
 }
 
-fn shown(key: ApiKey) -> Shown {
-    Shown { id: key.id, role: key.role.as_str(), name: key.name }
+fn shown(key: &ApiKey) -> Shown {
+    Shown { id: key.id.clone(), role: key.role.as_str(), name: key.name.clone(), quota: key.quota }
+}
+
+/// A quota that the database can keep.
+fn quota(bytes: Option<u64>) -> Result<Option<u64>, Refusal> {
+    match bytes {
+        Some(bytes) if i64::try_from(bytes).is_err() => Err(Refusal::Invalid("`quota` is too large.".to_owned())),
+        bytes => Ok(bytes),
+    }
 }
 
 pub(super) async fn create(
@@ -40,7 +67,13 @@ pub(super) async fn create(
 ) -> Answer {
     caller.is(&[])?;
     let role: Role = new.role.parse().map_err(|what: &str| Refusal::Invalid(format!("{what}.")))?;
-    let key = ApiKey { id: Id::random(), role, name: request::title(&new.name)?, created: app.clock.unix_millis() };
+    let key = ApiKey {
+        id: Id::random(),
+        role,
+        name: request::title(&new.name)?,
+        created: app.clock.unix_millis(),
+        quota: quota(new.quota)?,
+    };
     let secret = catalog::new_secret("lyk");
     let mut tx = app.db.begin().await?;
     if let Some(answer) = repeat.answered(&mut tx, &caller).await? {
@@ -48,8 +81,10 @@ pub(super) async fn create(
     }
     catalog::add_key(&mut tx, &key, catalog::hash_secret(&secret)).await?;
     catalog::note(&mut tx, key.created, caller.key.id.as_str(), "key.create", key.id.as_str(), role.as_str()).await?;
-    let mut body = serde_json::json!({ "id": key.id, "role": role.as_str(), "name": key.name, "key": null });
+    let mut body = serde_json::json!(shown(&key));
+    let mut show = |secret: serde_json::Value| body.as_object_mut().map(|body| body.insert("key".to_owned(), secret));
     // The secret is kept nowhere, so that a second answer can't show it.
+    show(serde_json::Value::Null);
     repeat.keep(&mut tx, &caller, StatusCode::CREATED, &body, key.created).await?;
     tx.commit().await?;
     tracing::info!(key = %key.id, role = role.as_str(), "API key made");
@@ -65,23 +100,70 @@ pub(super) struct After {
     after: Option<String>,
 }
 
-pub(super) async fn list(State(app): State<Arc<App>>, caller: Caller, Query(query): Query<After>) -> Answer {
+pub(super) async fn list(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    Query(query): Query<After>,
+    headers: HeaderMap,
+) -> Answer {
     caller.is(&[])?;
     let limit = i64::try_from(app.config().api.page).unwrap_or(i64::MAX);
     let mut tx = app.db.read().await?;
     let keys = catalog::keys(&mut tx, query.after.as_deref().unwrap_or(""), limit).await?;
     let full = keys.len() as u64 == app.config().api.page;
     let next = keys.last().filter(|_| full).map(|key| key.id.to_string());
-    let items: Vec<_> = keys.into_iter().map(shown).collect();
-    Ok(axum::Json(serde_json::json!({ "items": items, "next": next })).into_response())
+    let items: Vec<_> = keys.iter().map(shown).collect();
+    request::tagged(StatusCode::OK, &headers, &serde_json::json!({ "items": items, "next": next }))
 }
 
-pub(super) async fn remove(State(app): State<Arc<App>>, caller: Caller, Path(id): Path<String>) -> Answer {
+pub(super) async fn show(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+) -> Answer {
+    caller.is(&[])?;
+    let key = catalog::key(&mut app.db.read().await?, &request::id(&id)?).await?.ok_or(Refusal::NotFound)?;
+    request::tagged(StatusCode::OK, &headers, &shown(&key))
+}
+
+pub(super) async fn change(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+    Json(new): Json<KeyChange>,
+) -> Answer {
+    caller.is(&[])?;
+    let name = new.name.as_deref().map(request::title).transpose()?;
+    let mut tx = app.db.begin().await?;
+    tx.lock("key", &id).await?;
+    let key = catalog::key(&mut tx, &request::id(&id)?).await?.ok_or(Refusal::NotFound)?;
+    request::unchanged(&headers, &shown(&key))?;
+    let key = ApiKey {
+        name: name.unwrap_or(key.name),
+        quota: new.quota.map_or(Ok(key.quota), quota)?,
+        ..key
+    };
+    catalog::change_key(&mut tx, &key).await?;
+    let detail = key.quota.map_or_else(|| "no quota".to_owned(), |bytes| format!("quota {bytes}"));
+    catalog::note(&mut tx, app.clock.unix_millis(), caller.key.id.as_str(), "key.change", &id, &detail).await?;
+    tx.commit().await?;
+    request::tagged(StatusCode::OK, &HeaderMap::new(), &shown(&key))
+}
+
+pub(super) async fn remove(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+) -> Answer {
     caller.is(&[])?;
     let mut tx = app.db.begin().await?;
-    if !catalog::delete_key(&mut tx, &request::id(&id)?).await? {
-        return Err(Refusal::NotFound);
-    }
+    tx.lock("key", &id).await?;
+    let key = catalog::key(&mut tx, &request::id(&id)?).await?.ok_or(Refusal::NotFound)?;
+    request::unchanged(&headers, &shown(&key))?;
+    catalog::delete_key(&mut tx, &key.id).await?;
     catalog::note(&mut tx, app.clock.unix_millis(), caller.key.id.as_str(), "key.delete", &id, "").await?;
     tx.commit().await?;
     tracing::info!(key = id, by = %caller.key.id, "API key removed");

@@ -12,7 +12,8 @@ use crate::catalog;
 use crate::origin::App;
 use crate::origin::auth::{self, Caller};
 use crate::origin::error::Refusal;
-use crate::origin::request::Json;
+use crate::origin::quota;
+use crate::origin::request::{self, Json};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -57,7 +58,16 @@ pub(super) async fn logout(State(app): State<Arc<App>>, headers: HeaderMap) -> A
     with_cookie(&app, "", 0, StatusCode::NO_CONTENT.into_response())
 }
 
-pub(super) async fn me(caller: Caller) -> Response {
+/// `GET /v1/me`: whose key this is, and what it may upload, before anything is sent.
+pub(super) async fn me(State(app): State<Arc<App>>, caller: Caller, headers: HeaderMap) -> Answer {
+    let quota = quota::of(&app, &mut app.db.read().await?, &caller).await?;
     let key = caller.key;
-    axum::Json(serde_json::json!({ "id": key.id, "role": key.role.as_str(), "name": key.name })).into_response()
+    let uploads = serde_json::json!({
+        "size": app.config().uploads.size.0,
+        "types": app.config().uploads.types,
+        "quota": quota.map(|quota| quota.bytes),
+        "used": quota.map(|quota| quota.used),
+    });
+    let body = serde_json::json!({ "id": key.id, "role": key.role.as_str(), "name": key.name, "uploads": uploads });
+    request::tagged(StatusCode::OK, &headers, &body)
 }

@@ -26,14 +26,14 @@ pub(super) fn router(app: Arc<App>) -> Router {
         .route("/openapi.json", get(openapi::document))
         .route("/.well-known/jwks.json", get(jwks))
         .route("/v1/keys", get(keys::list).post(keys::create))
-        .route("/v1/keys/{id}", delete(keys::remove))
+        .route("/v1/keys/{id}", get(keys::show).patch(keys::change).delete(keys::remove))
         .route("/v1/login", post(login::login))
         .route("/v1/logout", post(login::logout))
         .route("/v1/me", get(login::me))
         .route("/v1/courses", get(courses::list).post(courses::create))
-        .route("/v1/courses/{id}", get(courses::show).patch(courses::rename).delete(courses::remove))
+        .route("/v1/courses/{id}", get(courses::show).patch(courses::change).delete(courses::remove))
         .route("/v1/courses/{id}/lessons", get(courses::lessons).post(courses::add_lesson))
-        .route("/v1/lessons/{id}", get(lessons::show).patch(lessons::rename).delete(lessons::remove))
+        .route("/v1/lessons/{id}", get(lessons::show).patch(lessons::change).delete(lessons::remove))
         .route("/v1/lessons/{id}/events", get(lessons::events))
         .route("/v1/lessons/{id}/media", post(tus::whole_file))
         .route("/v1/uploads", post(tus::create).options(tus::options))
@@ -72,6 +72,6 @@ async fn jwks(State(app): State<Arc<App>>) -> Response {
 }
 
 /// What `Result` handlers answer.
-pub(super) use courses::Titled;
+pub(super) use courses::Change;
 
 pub(super) type Answer = Result<Response, Refusal>;

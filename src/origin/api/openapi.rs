@@ -79,8 +79,18 @@ impl Operation {
         let mut all: Vec<Value> = names
             .map(|name| json!({ "name": name, "in": "path", "required": true, "schema": { "type": "string" } }))
             .collect();
-        if matches!(self.body, Some("NewKey" | "Titled" | "NewPlayback")) && self.method == "post" {
+        let header = |name: &str, what: &str| json!({ "name": name, "in": "header", "schema": { "type": "string" }, "description": what });
+        let begins = matches!(self.body, Some("NewKey" | "Titled" | "NewPlayback")) || self.path.ends_with("/media") || self.path == "/v1/uploads";
+        if begins && self.method == "post" {
             all.push(json!({ "name": "Idempotency-Key", "in": "header", "schema": { "type": "string", "maxLength": 200 } }));
+        }
+        let of_one = ["/v1/keys/{id}", "/v1/courses/{id}", "/v1/lessons/{id}"].contains(&self.path);
+        let tagged = self.answer.1.is_some_and(|schema| matches!(schema, "Me" | "KeyPage" | "CoursePage" | "LessonPage"));
+        if self.method == "get" && (of_one || tagged) {
+            all.push(header("If-None-Match", "The `ETag` of an earlier answer: 304 when nothing has changed."));
+        }
+        if of_one && matches!(self.method, "patch" | "delete") {
+            all.push(header("If-Match", "The `ETag` of what is to be changed: 412 when it has changed since."));
         }
         if self.answer.1.is_some_and(|schema| schema.ends_with("Page")) {
             all.push(json!({ "name": "after", "in": "query", "schema": { "type": "string" },
@@ -101,21 +111,23 @@ fn operations() -> Vec<Operation> {
         op("get", "/v1/me", "Whose key this is.", Key, None, (200, Some("Me"))),
         op("get", "/v1/keys", "API keys, without their secrets.", Key, None, (200, Some("KeyPage"))),
         op("post", "/v1/keys", "Make an API key; its secret is shown this once.", Key, Some("NewKey"), (201, Some("Key"))),
+        op("get", "/v1/keys/{id}", "One API key.", Key, None, (200, Some("KeyShown"))),
+        op("patch", "/v1/keys/{id}", "Rename a key, or give it another quota.", Key, Some("KeyChange"), (200, Some("KeyShown"))),
         op("delete", "/v1/keys/{id}", "Remove an API key and its logins.", Key, None, (204, None)),
         op("get", "/v1/courses", "Courses; a creator's own.", Key, None, (200, Some("CoursePage"))),
         op("post", "/v1/courses", "Make a course.", Key, Some("Titled"), (201, Some("Course"))),
         op("get", "/v1/courses/{id}", "One course.", Key, None, (200, Some("Course"))),
-        op("patch", "/v1/courses/{id}", "Rename a course.", Key, Some("Titled"), (200, Some("Course"))),
+        op("patch", "/v1/courses/{id}", "Rename a course, or say whether its new lessons are encrypted.", Key, Some("Change"), (200, Some("Course"))),
         op("delete", "/v1/courses/{id}", "Remove a course with its lessons.", Key, None, (204, None)),
         op("get", "/v1/courses/{id}/lessons", "A course's lessons.", Key, None, (200, Some("LessonPage"))),
         op("post", "/v1/courses/{id}/lessons", "Make a lesson.", Key, Some("Titled"), (201, Some("Lesson"))),
         op("get", "/v1/lessons/{id}", "One lesson.", Key, None, (200, Some("Lesson"))),
-        op("patch", "/v1/lessons/{id}", "Rename a lesson.", Key, Some("Titled"), (200, Some("Lesson"))),
+        op("patch", "/v1/lessons/{id}", "Rename a lesson, or say whether later uploads are encrypted.", Key, Some("Change"), (200, Some("Lesson"))),
         op("delete", "/v1/lessons/{id}", "Remove a lesson: its playback ends at once.", Key, None, (204, None)),
         op("get", "/v1/lessons/{id}/events", "The lesson whenever it changes: server-sent events `lesson`.", Key, None, (200, None)),
         op("post", "/v1/lessons/{id}/media", "Upload a whole file in one body.", Key, None, (202, Some("Lesson"))),
         op("options", "/v1/uploads", "What of tus is spoken.", Anybody, None, (204, None)),
-        op("post", "/v1/uploads", "Begin an upload after tus 1.0; metadata `lesson` and `filename`.", Key, None, (201, None)),
+        op("post", "/v1/uploads", "Begin an upload after tus 1.0; metadata `lesson`, `filename` and `filetype`.", Key, None, (201, None)),
         op("head", "/v1/uploads/{id}", "Where to go on.", Key, None, (200, None)),
         op("patch", "/v1/uploads/{id}", "Bytes at an offset.", Key, None, (204, None)),
         op("delete", "/v1/uploads/{id}", "Give an upload up.", Key, None, (204, None)),
@@ -157,31 +169,39 @@ fn schemas() -> Value {
     let states = json!({ "type": "string", "enum": ["awaiting_upload", "uploading", "queued", "transcoding", "ready", "failed"] });
     let list = |schema: &Value| json!({ "type": "array", "items": schema });
     let reference = |name: &str| json!({ "$ref": format!("#/components/schemas/{name}") });
-    let key = [("id", id.clone()), ("role", role.clone()), ("name", text.clone())];
+    let bytes = json!({ "type": ["integer", "null"], "minimum": 0 });
+    let me = [("id", id.clone()), ("role", role.clone()), ("name", text.clone())];
+    let key = [("id", id.clone()), ("role", role.clone()), ("name", text.clone()), ("quota", bytes.clone())];
+    let uploads = object(&[("size", whole.clone()), ("types", list(&text)), ("quota", bytes.clone()), ("used", bytes.clone())]);
     let rendition = object(&[("height", whole.clone()), ("codec", text.clone()), ("bandwidth", whole.clone())]);
+    let title = json!({ "type": "string", "minLength": 1, "maxLength": 200 });
     let error = json!({ "type": ["object", "null"], "required": ["code", "detail"], "properties": { "code": text, "detail": text } });
     json!({
         "Problem": object(&[("type", text.clone()), ("title", text.clone()), ("status", whole.clone()), ("code", text.clone()), ("detail", text.clone())]),
         "Jwks": object(&[("keys", list(&any))]),
         "Login": object(&[("key", text.clone())]),
-        "Me": object(&key),
-        "NewKey": object(&[("role", role.clone()), ("name", text.clone())]),
-        "Key": object(&[("id", id.clone()), ("role", role), ("name", text.clone()), ("key", json!({ "type": ["string", "null"] }))]),
-        "KeyPage": page(object(&key)),
-        "Titled": object(&[("title", json!({ "type": "string", "minLength": 1, "maxLength": 200 }))]),
-        "Course": object(&[("id", id.clone()), ("title", text.clone())]),
+        "Me": object(&me.into_iter().chain([("uploads?", uploads)]).collect::<Vec<_>>()),
+        "NewKey": object(&[("role", role.clone()), ("name", text.clone()), ("quota?", bytes.clone())]),
+        "KeyChange": object(&[("name?", text.clone()), ("quota?", bytes.clone())]),
+        "Key": object(&key.iter().cloned().chain([("key", json!({ "type": ["string", "null"] }))]).collect::<Vec<_>>()),
+        "KeyShown": object(&key),
+        "KeyPage": page(reference("KeyShown")),
+        "Titled": object(&[("title", title.clone()), ("encrypt?", json!({ "type": ["boolean", "null"] }))]),
+        "Change": object(&[("title?", title), ("encrypt?", truth.clone())]),
+        "Course": object(&[("id", id.clone()), ("title", text.clone()), ("encrypt", truth.clone())]),
         "CoursePage": page(reference("Course")),
         "Lesson": object(&[
             ("id", id.clone()), ("course", id.clone()), ("title", text.clone()), ("state", states), ("playable", truth.clone()),
             ("progress", json!({ "type": "number", "minimum": 0, "maximum": 1 })),
             ("duration", json!({ "type": ["number", "null"], "description": "Seconds." })),
-            ("renditions", list(&rendition)), ("error", error), ("version", json!({ "type": ["string", "null"] })),
+            ("renditions", list(&rendition)), ("error", error), ("version", json!({ "type": ["string", "null"] })), ("encrypt", truth.clone()),
         ]),
         "LessonPage": page(reference("Lesson")),
         "Entitlement": object(&[("user", text.clone()), ("course", id.clone()), ("expires?", json!({ "type": ["string", "integer", "null"],
             "description": "RFC 3339, or seconds since 1970." }))]),
         "IdPage": page(id.clone()),
-        "NewPlayback": object(&[("user?", text.clone()), ("lesson", id.clone()), ("max_height?", whole.clone()), ("session?", id.clone()), ("session?", id.clone()),
+        "NewPlayback": object(&[("user?", text.clone()), ("lesson", id.clone()), ("max_height?", whole.clone()), ("session?", id.clone()),
+            ("client?", object(&[("ip", json!({ "type": "string", "description": "An address or a network, such as 203.0.113.0/24." }))])),
             ("preview?", json!({ "type": "number", "minimum": 1, "maximum": 3600 }))]),
         "Playback": object(&[("url", text.clone()), ("urls", list(&text)), ("token", text.clone()), ("session", id.clone()),
             ("expires_at", json!({ "type": "string", "format": "date-time" }))]),

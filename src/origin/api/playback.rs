@@ -1,5 +1,6 @@
 //! `POST /v1/playback`: a token for whoever is entitled, and where to begin.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::extract::State;
@@ -31,9 +32,32 @@ pub(super) struct Wanted {
     /// The session that goes on, where the page renews its token: a new one would count as a second stream.
     #[serde(default)]
     session: Option<String>,
+    /// What the token is bound to.
+    #[serde(default)]
+    client: Option<Client>,
     /// Only so many seconds from the start, for a user who has not bought the course.
     #[serde(default)]
     preview: Option<f64>,
+}
+
+/// Who may use the token.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Client {
+    /// An address or a network (`203.0.113.7`, `2001:db8::/48`) that requests must come from, as edges see it.
+    ip: String,
+}
+
+/// The network of a client as RFC 9246, section 2.1.10, writes it in `cdniip`. In the clear: the claim is meant to keep
+/// an address from whoever reads the URI, and here that is its own client.
+fn network(text: &str) -> Option<&str> {
+    let (address, prefix) = text.split_once('/').map_or((text, None), |(address, prefix)| (address, Some(prefix)));
+    let most = if address.parse::<IpAddr>().ok()?.is_ipv4() { 32 } else { 128 };
+    let plain = |prefix: &str| {
+        let digits = !prefix.is_empty() && prefix.len() <= 3 && prefix.bytes().all(|b| b.is_ascii_digit());
+        digits && prefix.parse::<u8>().is_ok_and(|bits| bits <= most)
+    };
+    prefix.is_none_or(plain).then_some(text)
 }
 
 /// The longest preview, in seconds.
@@ -67,6 +91,8 @@ async fn begin(app: &App, caller: &Caller, wanted: Wanted, repeat: &Repeat) -> A
     if wanted.preview.is_some_and(|seconds| !(1.0..=LONGEST_PREVIEW).contains(&seconds)) {
         return Err(Refusal::Invalid("A preview has 1 to 3600 seconds.".to_owned()));
     }
+    let client = wanted.client.as_ref().map(|client| network(&client.ip).ok_or(&client.ip)).transpose();
+    let client = client.map_err(|_| Refusal::Invalid("`client.ip` is an address, or a network such as 203.0.113.0/24.".to_owned()))?;
     let viewer = match (&wanted.user, wanted.preview) {
         // The shop decides who may look in; nothing was bought that could be looked up.
         (Some(user), Some(_)) => request::viewer(user)?,
@@ -88,6 +114,7 @@ async fn begin(app: &App, caller: &Caller, wanted: Wanted, repeat: &Repeat) -> A
         paths: vec![format!("/v/{}/", lesson.id)],
         max_height: wanted.max_height,
         preview: wanted.preview,
+        extra: client.map(|network| ("cdniip".to_owned(), network.into())).into_iter().collect(),
         ..Claims::default()
     };
     let token = app
@@ -151,6 +178,16 @@ fn spread<'e>(edges: &'e [String], session: &Id) -> impl Iterator<Item = &'e Str
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_client_is_an_address_or_a_network() {
+        for good in ["203.0.113.7", "203.0.113.0/24", "2001:db8::1", "2001:db8::/48", "0.0.0.0/0"] {
+            assert_eq!(network(good), Some(good));
+        }
+        for bad in ["", "example.com", "203.0.113.7/33", "2001:db8::/129", "203.0.113.0/", "203.0.113.0/+8", "1.2.3", "203.0.113.7/24/8"] {
+            assert_eq!(network(bad), None, "{bad}");
+        }
+    }
 
     #[test]
     fn sessions_are_spread_and_every_edge_is_told() {

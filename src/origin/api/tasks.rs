@@ -17,7 +17,7 @@ use super::Answer;
 use crate::catalog::{self, Role};
 use crate::front::Peer;
 use crate::ids::Id;
-use crate::jobs;
+use crate::jobs::{self, Retry};
 use crate::origin::App;
 use crate::origin::auth::Caller;
 use crate::origin::delivery;
@@ -75,7 +75,10 @@ pub(super) async fn lease(State(app): State<Arc<App>>, caller: Caller, request: 
         tokio::pin!(rung);
         rung.as_mut().enable();
         if let Some((task, lease)) = take(&app).await? {
-            return tell(&app, &base, &task, &lease);
+            match app.ingest.describe(&task, lease.as_str()).await? {
+                Some(spec) => return tell(&app, &base, &task.id, spec, &lease),
+                None => continue,
+            }
         }
         let left = deadline.saturating_duration_since(monotonic());
         if left.is_zero() {
@@ -100,9 +103,8 @@ async fn take(app: &App) -> Result<Option<(jobs::Task, Id)>, Refusal> {
     Ok(task.map(|task| (task, lease)))
 }
 
-fn tell(app: &App, base: &str, task: &jobs::Task, lease: &Id) -> Answer {
-    let spec = RawValue::from_string(task.spec.clone()).map_err(|error| Refusal::Internal(error.to_string()))?;
-    let id = &task.id;
+fn tell(app: &App, base: &str, id: &Id, spec: String, lease: &Id) -> Answer {
+    let spec = RawValue::from_string(spec).map_err(|error| Refusal::Internal(error.to_string()))?;
     let body = serde_json::json!({
         "id": id,
         "spec": spec,
@@ -241,6 +243,11 @@ pub(super) async fn fail(
         && failure.code.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
     let code = if plain { failure.code.as_str() } else { "media_crashed" };
     let detail: String = failure.detail.chars().filter(|c| !c.is_control()).take(500).collect();
-    app.ingest.fail(&request::id(&id)?, &failure.lease, code, &detail, failure.retry).await?;
+    let retry = match code {
+        _ if !failure.retry => Retry::Never,
+        "worker_transfer_failed" | "worker_draining" => Retry::Uncounted,
+        _ => Retry::Counted,
+    };
+    app.ingest.fail(&request::id(&id)?, &failure.lease, code, &detail, retry).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }

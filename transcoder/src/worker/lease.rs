@@ -259,6 +259,10 @@ impl Work {
 fn judged(error: ApiError) -> Ended {
     match error {
         ApiError::Lost => Ended::Dropped("lost"),
-        ApiError::Call(error) => Ended::Failed(Failure::machinery("worker_transfer_failed", error.to_string())),
+        // An origin that is away or full is nobody's fault, and its tries are not counted; one that says no is.
+        ApiError::Call(error) if error.retry() => {
+            Ended::Failed(Failure::machinery("worker_transfer_failed", error.to_string()))
+        }
+        ApiError::Call(error) => Ended::Failed(Failure::machinery("worker_transfer_refused", error.to_string())),
     }
 }

@@ -1,0 +1,104 @@
+//! What may be uploaded: types, sizes and quotas, told before the first byte is sent.
+
+use serde_json::{Value, json};
+
+use super::world::{Engines, World};
+
+fn base64(text: &str) -> String {
+    use base64::Engine;
+    base64::engine::general_purpose::STANDARD.encode(text)
+}
+
+/// A creator's key of that quota, and a lesson of theirs.
+async fn creator(world: &World, quota: Value) -> (String, String, String) {
+    let made = world.post("/v1/keys").json(&json!({ "role": "creator", "name": "c", "quota": quota })).send().await.expect(201).json();
+    let key = made["key"].as_str().unwrap().to_owned();
+    let course = world.post("/v1/courses").key(&key).json(&json!({ "title": "C" })).send().await.expect(201).json();
+    let lessons = format!("/v1/courses/{}/lessons", course["id"].as_str().unwrap());
+    let lesson = world.post(&lessons).key(&key).json(&json!({ "title": "L" })).send().await.expect(201).json();
+    (key, lesson["id"].as_str().unwrap().to_owned(), made["id"].as_str().unwrap().to_owned())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_no_recording_is_refused_before_it_is_sent() {
+    let world = World::new(Engines::Files, 1, "uploads = { size = \"2MiB\", types = [\"video/*\", \"application/mxf\"] }");
+    let (_, lesson) = world.lesson().await;
+    let begin = |metadata: String| {
+        let ask = world.post("/v1/uploads").header("tus-resumable", "1.0.0").header("upload-length", 5);
+        ask.header("upload-metadata", format!("lesson {}{metadata}", base64(&lesson)))
+    };
+    for (name, kind, status) in [
+        ("a.mp4", "video/mp4", 201),
+        ("a.mov", "", 201),
+        ("a.mxf", "application/octet-stream", 201),
+        ("recording", "", 201),
+        ("notes.pdf", "", 415),
+        ("notes.mp4", "application/pdf", 415),
+        ("song.mp3", "audio/mpeg", 415),
+    ] {
+        let answer = begin(format!(",filename {},filetype {}", base64(name), base64(kind))).send().await;
+        assert_eq!(answer.status, status, "{name} {kind}: {}", String::from_utf8_lossy(&answer.body));
+        if status == 415 {
+            assert_eq!(answer.code(), "upload_type_refused");
+        }
+    }
+    // A type that a proxy or a client made up says nothing; one that is plainly another's does.
+    let media = format!("/v1/lessons/{lesson}/media");
+    world.post(&media).header("content-type", "application/pdf").body("x").send().await.expect(415);
+    world.post(&media).header("content-type", "application/x-www-form-urlencoded").body("x").send().await.expect(202);
+    let large = world.create(&lesson, 3 << 20).send().await.expect(413);
+    assert_eq!(large.code(), "upload_too_large");
+    let me = world.get("/v1/me").send().await.expect(200).json();
+    assert_eq!((&me["uploads"]["size"], &me["uploads"]["types"]), (&json!(2 << 20), &json!(["video/*", "application/mxf"])));
+}
+
+async fn a_quota_is_held(engines: Engines) {
+    let world = World::new(engines, 2, "");
+    let (key, lesson, id) = creator(&world, json!(10_000)).await;
+    let used = async || {
+        let me = world.get("/v1/me").key(&key).at(1).send().await.expect(200).json();
+        (me["uploads"]["quota"].as_u64().unwrap(), me["uploads"]["used"].as_u64().unwrap())
+    };
+    assert_eq!(used().await, (10_000, 0));
+    let upload = world.create(&lesson, 8_000).key(&key).send().await.expect(201).header("location").to_owned();
+    assert_eq!(used().await, (10_000, 8_000), "what is announced counts");
+    let refused = world.create(&lesson, 2_001).key(&key).at(1).send().await.expect(403);
+    assert_eq!(refused.code(), "quota_exceeded");
+    world.delete(&upload).key(&key).header("tus-resumable", "1.0.0").send().await.expect(204);
+    assert_eq!(used().await, (10_000, 0));
+    // Two at the same moment, at two origins: one of them finds no room.
+    let (one, two) = tokio::join!(world.create(&lesson, 6_000).key(&key).send(), world.create(&lesson, 6_000).key(&key).at(1).send());
+    let mut both = [one.status, two.status];
+    both.sort_unstable();
+    assert_eq!(both, [201, 403]);
+    let won = if one.status == 201 { one } else { two };
+    world.patch(won.header("location"), 0, &[7; 6_000]).key(&key).send().await.expect(204);
+    assert_eq!(used().await, (10_000, 6_000), "what is kept counts");
+    // Of unknown length: as far as the room goes.
+    let later = world.post("/v1/uploads").key(&key).header("tus-resumable", "1.0.0").header("upload-defer-length", 1);
+    let later = later.header("upload-metadata", super::world::metadata(&lesson)).send().await.expect(201).header("location").to_owned();
+    world.patch(&later, 0, &[1; 3_000]).key(&key).send().await.expect(204);
+    assert_eq!(world.patch(&later, 3_000, &[1; 1_001]).key(&key).send().await.expect(403).code(), "quota_exceeded");
+    assert_eq!(world.patch(&later, 3_000, b"").header("upload-length", 4_001).key(&key).send().await.expect(403).code(), "quota_exceeded");
+    world.patch(&later, 3_000, &[1; 1_000]).header("upload-length", 4_000).key(&key).send().await.expect(204);
+    let media = || world.post(&format!("/v1/lessons/{lesson}/media")).key(&key).body(vec![1; 100]);
+    assert_eq!(media().send().await.expect(403).code(), "quota_exceeded");
+    // An admin gives more; a deleted lesson gives its bytes back.
+    let more = world.other("PATCH", &format!("/v1/keys/{id}")).json(&json!({ "quota": 10_100 })).send().await.expect(200).json();
+    assert_eq!(more["quota"], 10_100);
+    media().send().await.expect(202);
+    world.delete(&format!("/v1/lessons/{lesson}")).key(&key).send().await.expect(204);
+    assert_eq!(used().await, (10_100, 0));
+    world.other("PATCH", &format!("/v1/keys/{id}")).json(&json!({ "quota": null })).send().await.expect(200);
+    assert_eq!(world.get("/v1/me").key(&key).send().await.json()["uploads"]["quota"], Value::Null);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_quota_is_held_over_files() {
+    a_quota_is_held(Engines::Files).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_quota_is_held_over_servers() {
+    a_quota_is_held(Engines::Servers).await;
+}

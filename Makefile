@@ -19,6 +19,14 @@ build:
 	@scripts/setup build
 	@scripts/build
 
+# What a hit costs beside nginx, Varnish and bare hyper; installs them. About half an hour, on an otherwise idle machine.
+bench:
+	@scripts/setup build
+	@scripts/build
+	cargo build --release --workspace --locked
+	mkdir -p load-tests/results
+	target/release/lyceum-load bench --json load-tests/results/bench.json --markdown load-tests/results/bench.md
+
 lint:
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings

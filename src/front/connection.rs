@@ -8,6 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use futures_util::future::{BoxFuture, FutureExt as _};
+use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use http::header::{self, HeaderValue};
 use http::{Request, Response, StatusCode};
 use http_body::Body;
@@ -259,10 +261,14 @@ impl<H: Handler> Under<H> {
                     .half_close(false)
                     .serve_connection(io, service);
                 let mut connection = pin!(connection);
+                let mut beside = beside(&watched, &shared, false);
                 tokio::select! {
+                    biased;
                     done = connection.as_mut() => return ended(done),
-                    reason = watched.overstayed(limits, false) => return Ok(Some(reason)),
-                    () = shared.shutdown.draining() => connection.as_mut().graceful_shutdown(),
+                    Some(told) = beside.next() => match told {
+                        Told::Overstayed(reason) => return Ok(Some(reason)),
+                        Told::Drain => connection.as_mut().graceful_shutdown(),
+                    }
                 }
                 ended(connection.await)
             }
@@ -273,15 +279,35 @@ impl<H: Handler> Under<H> {
                     .max_header_list_size(u32::try_from(limits.header_bytes.0).unwrap_or(u32::MAX))
                     .serve_connection(io, service);
                 let mut connection = pin!(connection);
+                let mut beside = beside(&watched, &shared, true);
                 tokio::select! {
+                    biased;
                     done = connection.as_mut() => return ended(done),
-                    reason = watched.overstayed(limits, true) => return Ok(Some(reason)),
-                    () = shared.shutdown.draining() => connection.as_mut().graceful_shutdown(),
+                    Some(told) = beside.next() => match told {
+                        Told::Overstayed(reason) => return Ok(Some(reason)),
+                        Told::Drain => connection.as_mut().graceful_shutdown(),
+                    }
                 }
                 ended(connection.await)
             }
         }
     }
+}
+
+/// What ends a connection from outside.
+enum Told {
+    Overstayed(Reason),
+    Drain,
+}
+
+/// What is watched beside a connection. In a set, each is polled when it was woken itself, not with every request.
+fn beside<'a>(pulse: &'a Pulse, shared: &'a Shared, windows: bool) -> FuturesUnordered<BoxFuture<'a, Told>> {
+    let overstayed = async move { Told::Overstayed(pulse.overstayed(&shared.limits, windows).await) };
+    let drain = async move {
+        shared.shutdown.draining().await;
+        Told::Drain
+    };
+    [overstayed.boxed(), drain.boxed()].into_iter().collect()
 }
 
 /// hyper's own limit is the header's time.

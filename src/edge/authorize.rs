@@ -63,7 +63,7 @@ impl Inner {
     async fn verify(&self, token: &str, facts: &Facts<'_>) -> Result<Grant, Denied> {
         let Some(verifier) = &self.guard.verifier else { return Err(Denied::WrongIssuer) };
         match verifier.verify(token, facts) {
-            Err(Denied::UnknownKey(want)) if self.guard.follow.look_for_key(want).await => verifier.verify(token, facts),
+            Err(Denied::UnknownKey(want)) if Box::pin(self.guard.follow.look_for_key(want)).await => verifier.verify(token, facts),
             verdict => verdict,
         }
     }

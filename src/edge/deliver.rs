@@ -67,7 +67,7 @@ pub(super) async fn deliver(terms: &Terms<'_>, found: Found) -> Result<(Response
             refuse_coding(terms, &head.headers)?;
             match playlist {
                 Some(kind) if head.status == StatusCode::OK => {
-                    let text = collect(reader).await?;
+                    let text = Box::pin(collect(reader)).await?;
                     Ok((deliver_cut(terms, kind, &head.headers, &text, decision)?, decision.outcome))
                 }
                 // A part of a playlist can't be cut.
@@ -110,7 +110,7 @@ async fn deliver_stored(
         return Ok((terms.answer(block, status, Some(length), age, source)?, decision.outcome));
     }
     let mut response = terms.answer(block, status, Some(length), age, Source::Sliced(Arc::clone(stored)))?;
-    match response.body_mut().prime().await {
+    match Box::pin(response.body_mut().prime()).await {
         Ok(Some(Opened::Fetched)) if decision.outcome == CacheOutcome::Hit => {
             let decision = Decision { outcome: CacheOutcome::Partial, ..decision };
             response.headers_mut().insert(CACHE_STATUS, explain(decision));

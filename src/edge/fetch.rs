@@ -104,8 +104,9 @@ impl Fetcher {
             Some(demands) => stored.freshness.meets(demands, now),
             None => matches!(stored.freshness.standing(now), Standing::Fresh | Standing::StaleWhileRevalidate),
         };
-        if let Some(refused) = self.alone(&wanted, key, request, demands, usable).await {
-            return refused;
+        // What seldom runs is boxed, here and below: it would make the future of every request larger, which is moved.
+        if let Some(demands) = demands.filter(|demands| demands.only_if_cached || demands.no_store) {
+            return Box::pin(self.alone(&wanted, key, request, demands, usable)).await;
         }
         for _ in 0..VARIANT_TRIES {
             let (reader, decision) = match self.cache.lookup(key, request, usable) {
@@ -122,7 +123,7 @@ impl Fetcher {
                     (reader, Decision::forwarded(CacheOutcome::Miss, forward))
                 }
             };
-            match self.begun(reader, decision, request).await {
+            match Box::pin(self.begun(reader, decision, request)).await {
                 // What can't be shared is asked for once more in one's own name.
                 Err(Unfit::Error(ReadError::Unshared)) => break,
                 // What was chosen by other fields than this request's is looked up again, by now by those fields.
@@ -133,7 +134,7 @@ impl Fetcher {
                 Ok(found) => return Ok(found),
             }
         }
-        self.find_apart(wanted(), Forward::UriMiss).await
+        Box::pin(self.find_apart(wanted(), Forward::UriMiss)).await
     }
 
     /// Requests that may not fetch, or of which nothing may be stored (RFC 9111, section 5.2.1).
@@ -142,17 +143,16 @@ impl Fetcher {
         wanted: &impl Fn() -> Wanted,
         key: &str,
         request: &HeaderMap,
-        demands: Option<&Directives>,
+        demands: &Directives,
         usable: impl Fn(&Stored) -> bool,
-    ) -> Option<Result<Found, NotFound>> {
-        let demands = demands.filter(|demands| demands.only_if_cached || demands.no_store)?;
+    ) -> Result<Found, NotFound> {
         if let Some(stored) = self.cache.get(key, request).filter(|stored| usable(stored)) {
-            return Some(Ok(Found::Stored(stored, Decision::HIT)));
+            return Ok(Found::Stored(stored, Decision::HIT));
         }
         match self.cache.recall(key, request).await.filter(|stored| usable(stored)) {
-            Some(stored) => Some(Ok(Found::Stored(stored, Decision::of(CacheOutcome::Disk)))),
-            None if demands.only_if_cached => Some(Err(NotFound::OnlyIfCached)),
-            None => Some(self.find_apart(wanted(), Forward::Bypass).await),
+            Some(stored) => Ok(Found::Stored(stored, Decision::of(CacheOutcome::Disk))),
+            None if demands.only_if_cached => Err(NotFound::OnlyIfCached),
+            None => self.find_apart(wanted(), Forward::Bypass).await,
         }
     }
 

@@ -380,7 +380,7 @@ impl Follow {
                 }
                 lease.verdict
             }
-            _ => tokio::time::timeout(PATIENCE, self.first_lease(control, session))
+            _ => tokio::time::timeout(PATIENCE, Box::pin(self.first_lease(control, session)))
                 .await
                 .unwrap_or_else(|_| self.unreachable()),
         }

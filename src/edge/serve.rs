@@ -99,7 +99,7 @@ impl Inner {
         let located = Located::find(&head.uri, &head.headers, &self.routes)?;
         let route = match located.what {
             What::Resource(route) => route,
-            What::Reports => return self.reports(peer, head, body, &located).await,
+            What::Reports => return Box::pin(self.reports(peer, head, body, &located)).await,
         };
         record.route = Some(route.index);
         if head.method == Method::OPTIONS && route.auth != Auth::None {
@@ -126,7 +126,7 @@ impl Inner {
         self.listen_to_player(&located, &head.headers);
 
         if route.auth == Auth::None && !matches!(head.method, Method::GET | Method::HEAD) {
-            return self.pass(route, &located, head, body).await;
+            return Box::pin(self.pass(route, &located, head, body)).await;
         }
 
         // Lookup and fetch.

@@ -164,6 +164,7 @@ impl Setting {
         let config = format!(
             "listen = [{{ address = \"{plain}\" }}, {{ address = \"{tls}\", tls = {{ cert = \"{folder}/cert.pem\", key = \"{folder}/key.pem\" }} }}]\n\
              [admin]\nlisten = \"127.0.0.1:0\"\n\
+             [limits]\nexempt = []\nconnections_per_client = 1000000\nrequests_per_client = 1000000\nrequests_burst = 10000000\n\
              [tokens]\naudience = \"lyceum-edge\"\nissuers = [{{ name = \"bench\", jwks = [\"{folder}/jwks.json\"] }}]\n\
              [cors]\norigins = [\"*\"]\n\
              [[pool]]\nname = \"origin\"\norigins = [{{ url = \"http://{}\" }}]\n\

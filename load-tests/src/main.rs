@@ -6,6 +6,7 @@ pub mod cache;
 pub mod faults;
 pub mod hls;
 pub mod report;
+pub mod transcode;
 pub mod uploads;
 pub mod viewers;
 pub mod world;
@@ -28,6 +29,8 @@ enum Command {
     Cache(cache::Args),
     /// What the origin owes: upload throughput beside nginx, memory, playback sessions, cold segments
     Uploads(uploads::Args),
+    /// The transcoder beside Debian's ffmpeg: processor time, wall time, memory, first segment, slides, workers
+    Transcode(transcode::Args),
     /// Answer constants from memory: the floor of `bench`
     #[command(hide = true)]
     Floor(bench::floor::Args),
@@ -41,6 +44,7 @@ fn main() -> ExitCode {
     let command = match Command::parse() {
         Command::Floor(args) => return bench::floor::run(&args),
         Command::Bench(args) => return bench::run(&args),
+        Command::Transcode(args) => return transcode::run(&args),
         command @ (Command::Viewers(_) | Command::Faults(_) | Command::Cache(_) | Command::Uploads(_)) => command,
     };
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
@@ -56,8 +60,8 @@ fn main() -> ExitCode {
             Command::Faults(args) => faults::run(args).await,
             Command::Cache(args) => cache::run(args).await,
             Command::Uploads(args) => uploads::run(args).await,
-            // Both run without this runtime and have returned above.
-            Command::Bench(_) | Command::Floor(_) => ExitCode::FAILURE,
+            // They run without this runtime and have returned above.
+            Command::Bench(_) | Command::Floor(_) | Command::Transcode(_) => ExitCode::FAILURE,
         }
     })
 }

@@ -139,7 +139,7 @@ fn within(width: u32, height: u32, side: u32) -> (u32, u32) {
 
 fn task(info: &MediaInfo, video: &VideoInfo, grid: &Grid, images: Images) -> TaskSpec {
     TaskSpec::Images(ImagesTask {
-        source: SourceStream { stream: video.stream, origin_us: info.start_us },
+        source: SourceStream::new(info, video.stream),
         rotation: video.rotation,
         interlaced: video.interlaced,
         color: video.color,

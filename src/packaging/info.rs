@@ -22,8 +22,22 @@ pub struct MediaInfo {
     pub audio: Vec<AudioInfo>,
     /// Embedded text subtitles, in the order of the file.
     pub subtitles: Vec<SubtitleInfo>,
+    /// Where the file's timestamps start again, by their places; nearly always empty.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub breaks: Vec<TimeBreak>,
     /// Stable codes of what a creator should know, such as `media_truncated`.
     pub warnings: Vec<String>,
+}
+
+/// A place in a file where its timestamps start again, as in transport streams that were joined byte by byte.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TimeBreak {
+    /// The first byte that follows the new timestamps.
+    pub byte: u64,
+    /// What is added to timestamps from there on, in microseconds.
+    pub shift_us: i64,
+    /// When that place is shown, on the clock that goes on.
+    pub start_us: i64,
 }
 
 /// The picture of a recording.

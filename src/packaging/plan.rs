@@ -293,7 +293,7 @@ fn video_tasks(info: &MediaInfo, video: &VideoInfo, fitted: &[Fitted], grid: &Gr
     for (first_segment, segments) in stretches(grid.segments(), video_task_segments(video, grid)) {
         tasks.push(planned(grid, first_segment, segments, |grid| {
             TaskSpec::Video(VideoTask {
-                source: SourceStream { stream: video.stream, origin_us: info.start_us },
+                source: SourceStream::new(info, video.stream),
                 rotation: video.rotation,
                 interlaced: video.interlaced,
                 color: video.color,
@@ -320,7 +320,7 @@ fn audio_tasks(
     for (first_segment, segments) in stretches(grid.segments(), each) {
         tasks.push(planned(grid, first_segment, segments, |grid| {
             TaskSpec::Audio(AudioTask {
-                source: SourceStream { stream: audio.stream, origin_us: info.start_us },
+                source: SourceStream::new(info, audio.stream),
                 track: track.to_owned(),
                 grid,
                 first_segment,

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::grid::Grid;
-use super::info::{ColorInfo, MediaInfo};
+use super::info::{ColorInfo, MediaInfo, TimeBreak};
 use super::images::ImagesTask;
 use super::ladder::VideoCodec;
 use super::protection::Protection;
@@ -45,6 +45,16 @@ pub struct SourceStream {
     pub stream: u32,
     /// The instant of the source that becomes 0, in microseconds ([`MediaInfo::start_us`]).
     pub origin_us: i64,
+    /// Where timestamps start again ([`MediaInfo::breaks`]).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub breaks: Vec<TimeBreak>,
+}
+
+impl SourceStream {
+    /// A stream of the recording that `info` tells of.
+    pub fn new(info: &MediaInfo, stream: u32) -> Self {
+        Self { stream, origin_us: info.start_us, breaks: info.breaks.clone() }
+    }
 }
 
 /// A stretch of segments of the picture.

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use super::grid::Grid;
 use super::handover::{Handover, Kind};
-use super::info::MediaInfo;
+use super::info::{MediaInfo, TimeBreak};
 use super::language;
 use super::plan::{Plan, PlannedTask, TrackKind, TrackPlan, ticks_ms};
 use super::task::TaskSpec;
@@ -52,6 +52,9 @@ pub struct Cue {
 pub struct SubtitlesTask {
     /// The instant of the source that becomes 0, in microseconds.
     pub origin_us: i64,
+    /// Where timestamps start again.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub breaks: Vec<TimeBreak>,
     /// The grid of the lesson.
     pub grid: Grid,
     /// The tracks.
@@ -80,7 +83,8 @@ pub(super) fn plan(info: &MediaInfo, grid: &Grid, tracks: &mut Vec<TrackPlan>, t
     if streams.is_empty() {
         return;
     }
-    let task = SubtitlesTask { origin_us: info.start_us, grid: grid.clone(), tracks: streams };
+    let breaks = info.breaks.clone();
+    let task = SubtitlesTask { origin_us: info.start_us, breaks, grid: grid.clone(), tracks: streams };
     // After the first stretch: they are there when the lesson begins to play.
     let first_ms = grid.frame_time(grid.first_frame(1), 1000);
     tasks.push(PlannedTask { spec: TaskSpec::Subtitles(task), first_ms, duration_ms: 0, priority: 0 });

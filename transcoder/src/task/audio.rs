@@ -18,6 +18,7 @@ use lyceum::packaging::grid::{AAC_FRAME, AUDIO_RATE};
 use lyceum::packaging::task::{AudioTask, SourceStream};
 
 use super::TaskError;
+use super::clock::Clock;
 use super::cut::Cutter;
 use super::input::{self, known};
 use super::output::Output;
@@ -98,6 +99,7 @@ pub(super) struct Decode<'a> {
     decoder: codec::decoder::Audio,
     stream: usize,
     base: ff::Rational,
+    clock: Clock,
     stream_start: i64,
     moved: bool,
 }
@@ -113,7 +115,8 @@ impl<'a> Decode<'a> {
             let decoder = input::decoder(&stream, limits, 1)?.audio().map_err(TaskError::ffmpeg("decoding sound"))?;
             (decoder, stream.time_base(), known(stream.start_time()).unwrap_or(0))
         };
-        Ok(Self { origin_us: track.origin_us, source, input, decoder, stream, base, stream_start, moved: false })
+        let clock = Clock::new(&track.breaks);
+        Ok(Self { origin_us: track.origin_us, source, input, decoder, stream, base, clock, stream_start, moved: false })
     }
 
     /// Fills `sound` with what the track has there.
@@ -122,7 +125,7 @@ impl<'a> Decode<'a> {
         let target = self.origin_us + wanted - RUN_UP_US;
         self.decoder.flush();
         if sound.from > 0 || self.moved {
-            let sought = self.input.seek(target, ..target).or_else(|_| self.input.seek(0, ..));
+            let sought = self.clock.seek(&mut self.input, target).or_else(|_| self.input.seek(0, ..));
             sought.map_err(TaskError::ffmpeg("seeking"))?;
         }
         self.moved = true;
@@ -151,7 +154,10 @@ impl<'a> Decode<'a> {
         loop {
             let mut packet = ff::Packet::empty();
             match packet.read(&mut self.input) {
-                Ok(()) if packet.stream() == self.stream => return Ok(Some(packet)),
+                Ok(()) if packet.stream() == self.stream => {
+                    self.clock.mend(&mut packet, self.base);
+                    return Ok(Some(packet));
+                }
                 Ok(()) => {}
                 Err(ff::Error::InvalidData) if damaged < 10_000 => damaged += 1,
                 Err(_) if self.source.failed() => {

@@ -12,6 +12,7 @@ use lyceum::packaging::images::{Images, ImagesTask, POSTER, STORYBOARD, Storyboa
 use lyceum::packaging::{Handover, Kind};
 
 use super::TaskError;
+use super::clock::Clock;
 use super::input::{self, micros};
 use super::output::Output;
 use super::prepare::{Prepare, Prepared, prepared_color};
@@ -114,6 +115,7 @@ struct KeyFrames<'a> {
     decoder: codec::decoder::Opened,
     stream: usize,
     base: Rational,
+    clock: Clock,
     scaler: Option<(ff::software::scaling::Context, (u32, u32))>,
     /// The last one and its time, in ticks.
     last: Option<(i64, ff::frame::Video)>,
@@ -128,16 +130,19 @@ impl<'a> KeyFrames<'a> {
             let stream = input.stream(stream).ok_or_else(|| TaskError::Machinery("no such stream".to_owned()))?;
             (input::decoder(&stream, limits, 1)?, stream.time_base())
         };
-        Ok(Self { task, source, input, decoder, stream, base, scaler: None, last: None })
+        Ok(Self { task, source, input, decoder, stream, base, clock: Clock::new(&task.source.breaks), scaler: None, last: None })
     }
 
     /// The key frame at or before `ms` of the lesson, or the first one after it.
     fn at(&mut self, ms: u64) -> Result<Option<KeyFrame>, TaskError> {
         let wanted = i64::try_from(ms.saturating_mul(1000)).unwrap_or(i64::MAX);
         let wanted = self.task.source.origin_us.saturating_add(wanted);
-        if self.input.seek(wanted, ..wanted).or_else(|_| self.input.seek(0, ..)).is_err() {
+        if self.clock.seek(&mut self.input, wanted).or_else(|_| self.input.seek(0, ..)).is_err() {
             return self.again();
         }
+        // Where time starts again within the file, key frames are gone through from the stretch's first byte on.
+        let forward = !self.task.source.breaks.is_empty();
+        let mut before: Option<(i64, ff::Packet)> = None;
         for _ in 0..MAX_PACKETS {
             let mut packet = ff::Packet::empty();
             match packet.read(&mut self.input) {
@@ -148,20 +153,38 @@ impl<'a> KeyFrames<'a> {
                 }
                 Err(_) => break,
             }
+            self.clock.mend(&mut packet, self.base);
             let at = packet.pts().or(packet.dts()).unwrap_or(0);
-            if self.last.as_ref().is_some_and(|(last, _)| *last == at) {
-                return self.again();
+            let time = micros(at, self.base);
+            if forward && time <= wanted {
+                before = Some((at, packet));
+                continue;
             }
-            if let Some(frame) = self.decode(&packet)? {
-                self.last = Some((at, raw::share(&frame)?));
-                return Ok(Some(KeyFrame { frame, fresh: true }));
+            let (at, packet) = before.take().unwrap_or((at, packet));
+            if let Some(found) = self.key_frame(at, &packet)? {
+                return Ok(Some(found));
             }
             // Damaged: the next one stands for it, unless it lies far ahead.
-            if micros(at, self.base) > wanted.saturating_add(10_000_000) {
+            if time > wanted.saturating_add(10_000_000) {
                 break;
             }
         }
+        if let Some((at, packet)) = before
+            && let Some(found) = self.key_frame(at, &packet)?
+        {
+            return Ok(Some(found));
+        }
         self.again()
+    }
+
+    /// The key frame in `packet`, unless it is the last one again.
+    fn key_frame(&mut self, at: i64, packet: &ff::Packet) -> Result<Option<KeyFrame>, TaskError> {
+        if self.last.as_ref().is_some_and(|(last, _)| *last == at) {
+            return self.again();
+        }
+        let Some(frame) = self.decode(packet)? else { return Ok(None) };
+        self.last = Some((at, raw::share(&frame)?));
+        Ok(Some(KeyFrame { frame, fresh: true }))
     }
 
     fn again(&self) -> Result<Option<KeyFrame>, TaskError> {

@@ -5,6 +5,7 @@
 //! most system calls ([`sandbox`]). It knows nothing of origins, leases or HTTP.
 
 mod audio;
+mod clock;
 mod cut;
 mod images;
 mod input;

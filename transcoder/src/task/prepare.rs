@@ -25,6 +25,11 @@ const HLG: u16 = 18;
 const BT2020: u16 = 9;
 const BT2020_CONSTANT: u16 = 10;
 
+/// The brightness of white paper in high dynamic range, and of its highlights, in candelas per square metre
+/// (BT.2408). What is darker than white keeps its look; highlights are compressed into what is left.
+const HDR_WHITE: f64 = 203.0;
+const HDR_PEAK: f64 = 1000.0;
+
 /// The colour of what [`Prepare`] makes of `source`.
 pub(super) fn prepared_color(source: &ColorInfo) -> ColorInfo {
     match to_bt709(source) {
@@ -55,8 +60,9 @@ fn to_bt709(color: &ColorInfo) -> Option<String> {
         format!("zscale={from}:p=709:t=709:m=709:r=limited,format=yuv420p")
     } else {
         format!(
-            "zscale={from}:t=linear:npl=100,format=gbrpf32le,zscale=p=709,tonemap=tonemap=hable:desat=0,\
-             zscale=t=709:m=709:r=limited,format=yuv420p"
+            "zscale={from}:p=709:t=linear:m=gbr:npl={HDR_WHITE},format=gbrpf32le,tonemap=tonemap=mobius:desat=0:peak={},\
+             zscale=pin=709:tin=linear:min=gbr:p=709:t=709:m=709:r=limited,format=yuv420p",
+            HDR_PEAK / HDR_WHITE
         )
     })
 }

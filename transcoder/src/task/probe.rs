@@ -8,9 +8,10 @@ use ffmpeg_next as ff;
 use lyceum::packaging::Rate;
 use lyceum::packaging::grid::AUDIO_RATE;
 use lyceum::packaging::task::SourceStream;
-use lyceum::packaging::info::{AudioInfo, MediaInfo, Refusal, RefusalCode, SubtitleInfo, VideoInfo};
+use lyceum::packaging::info::{AudioInfo, MediaInfo, Refusal, RefusalCode, SubtitleInfo, TimeBreak, VideoInfo};
 
 use super::TaskError;
+use super::clock::{self, Clock};
 use super::audio::{Decode, Sound};
 use super::input::{self, known, micros};
 use super::raw::{self, StreamFacts};
@@ -63,13 +64,20 @@ pub(super) fn probe(source: &Source, limits: &Limits) -> Result<MediaInfo, TaskE
     {
         video.key_interval_us = sampled_key_interval(&mut input, index);
     }
-    if spans.longest_end().is_none() {
-        spans.measure(&mut input)?;
+    let streams: Vec<usize> = spans.all().map(|span| span.index).collect();
+    info.breaks = clock::find(&mut input, &streams, source.size());
+    if spans.longest_end().is_none() || !info.breaks.is_empty() {
+        spans.measure(&mut input, &info.breaks)?;
     } else if !info.container.starts_with("mov") && spans.ends_early(&mut input) {
-        spans.measure(&mut input)?;
+        spans.measure(&mut input, &[])?;
         info.warnings.push("media_truncated".to_owned());
     }
     timeline(&mut info, &spans, &input, source.size());
+    let stretches = u64::try_from(info.breaks.len()).unwrap_or(0);
+    if let Some(video) = info.video.as_mut().filter(|_| stretches > 0) {
+        // A task reads a stretch from its first byte: few long tasks are best.
+        video.key_interval_us = video.key_interval_us.max(info.duration_us / (stretches + 1));
+    }
     let longest = u64::try_from(limits.duration.get().as_micros()).unwrap_or(u64::MAX);
     if info.duration_us > longest {
         let detail = format!("The recording is longer than {}, the longest that is taken.", limits.duration);
@@ -90,8 +98,9 @@ fn measure_loudness(info: &mut MediaInfo, source: &Source, limits: &Limits) {
     } else {
         (LOUDNESS_WINDOWS, info.duration_us / LOUDNESS_WINDOWS * second / 1_000_000)
     };
+    let mut track = SourceStream::new(info, 0);
     for audio in info.audio.iter_mut().take(MEASURED_TRACKS) {
-        let track = SourceStream { stream: audio.stream, origin_us: info.start_us };
+        track.stream = audio.stream;
         let Ok(mut decode) = Decode::open(&track, source, limits) else { continue };
         let mut meter = Meter::default();
         for window in 0..windows {
@@ -155,16 +164,23 @@ impl Spans {
     }
 
     /// For files that do not say how long they are, or say it wrongly: reads them to the end.
-    fn measure(&mut self, input: &mut Input) -> Result<(), TaskError> {
-        input.seek(0, ..).map_err(TaskError::ffmpeg("going back to the start"))?;
+    fn measure(&mut self, input: &mut Input, breaks: &[TimeBreak]) -> Result<(), TaskError> {
+        let mut clock = Clock::new(breaks);
+        clock.seek(input, i64::MIN).map_err(TaskError::ffmpeg("going back to the start"))?;
         self.picture.iter_mut().chain(&mut self.sounds).for_each(|span| span.end = None);
-        for (stream, packet) in input.packets() {
+        for (stream, mut packet) in input.packets() {
             let index = stream.index();
             let Some(span) = self.picture.iter_mut().chain(&mut self.sounds).find(|s| s.index == index) else {
                 continue;
             };
+            clock.mend(&mut packet, stream.time_base());
             if let Some(pts) = packet.pts().or(packet.dts()) {
-                let end = micros(pts + packet.duration().max(0), stream.time_base());
+                let end = micros(pts.saturating_add(packet.duration().max(0)), stream.time_base());
+                let start = micros(pts, stream.time_base());
+                if !breaks.is_empty() {
+                    // What the container says of its start took all stretches for one.
+                    span.start = if span.end.is_none() { start } else { span.start.min(start) };
+                }
                 span.end = Some(span.end.map_or(end, |known| known.max(end)));
             }
         }

@@ -151,6 +151,14 @@ pub(super) fn set_scaler_color(scaler: &mut ff::software::scaling::Context, from
     }
 }
 
+/// Goes to a byte of the file.
+pub(super) fn seek_byte(input: &mut ff::format::context::Input, byte: u64) -> Result<(), ff::Error> {
+    let byte = i64::try_from(byte).unwrap_or(i64::MAX);
+    // SAFETY: the context is open and borrowed mutably; stream -1 is the file as a whole.
+    let result = unsafe { ffi::av_seek_frame(input.as_mut_ptr(), -1, byte, ffi::AVSEEK_FLAG_BYTE) };
+    if result < 0 { Err(ff::Error::from(result)) } else { Ok(()) }
+}
+
 /// Has the demuxer leave out every stream but those of `kept`, so that their bytes need not be read.
 pub(super) fn keep_only(input: &mut ff::format::context::Input, kept: &[usize]) {
     for mut stream in input.streams_mut() {

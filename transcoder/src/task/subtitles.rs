@@ -7,6 +7,7 @@ use ffmpeg_next as ff;
 use lyceum::packaging::subtitles::{Packet, SubtitlesTask, objects, packet_cues};
 
 use super::TaskError;
+use super::clock::Clock;
 use super::input::{self, micros};
 use super::output::Output;
 use super::raw;
@@ -24,6 +25,7 @@ pub(super) fn run(task: &SubtitlesTask, source: &Source, limits: &Limits, output
     let mut input = input::open(source, limits)?;
     let kept: Vec<usize> = task.tracks.iter().map(|t| t.stream as usize).collect();
     raw::keep_only(&mut input, &kept);
+    let mut clock = Clock::new(&task.breaks);
     let mut packets: BTreeMap<usize, Vec<Packet>> = BTreeMap::new();
     let mut damaged = 0;
     loop {
@@ -31,6 +33,9 @@ pub(super) fn run(task: &SubtitlesTask, source: &Source, limits: &Limits, output
         match packet.read(&mut input) {
             Ok(()) => {
                 damaged = 0;
+                if let Some(stream) = input.stream(packet.stream()) {
+                    clock.mend(&mut packet, stream.time_base());
+                }
                 if let Some((stream, line)) = line(task, &input, &packet) {
                     let lines = packets.entry(stream).or_default();
                     if lines.len() < MAX_PACKETS {

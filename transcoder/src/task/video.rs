@@ -16,6 +16,7 @@ use lyceum::packaging::info::{Refusal, RefusalCode};
 use lyceum::packaging::task::VideoTask;
 
 use super::TaskError;
+use super::clock::Clock;
 use super::input::{self, known, micros};
 use super::output::Output;
 use super::prepare::{Prepare, Prepared};
@@ -72,6 +73,7 @@ struct Feeder<'a> {
     input: Input,
     decoder: ff::codec::decoder::Opened,
     prepare: Prepare,
+    clock: Clock,
     ready: VecDeque<Prepared>,
     stream: usize,
     base: ff::Rational,
@@ -98,6 +100,7 @@ impl<'a> Feeder<'a> {
             input,
             decoder,
             prepare,
+            clock: Clock::new(&task.source.breaks),
             ready: VecDeque::new(),
             stream,
             base,
@@ -195,7 +198,7 @@ impl<'a> Feeder<'a> {
         self.prepare = Prepare::new(self.task.interlaced, self.task.rotation, &self.task.color, self.base);
         self.ready.clear();
         self.drained = false;
-        let sought = if to <= i64::MIN / 2 { self.input.seek(0, ..) } else { self.input.seek(to, ..to) };
+        let sought = if to <= i64::MIN / 2 { self.clock.seek(&mut self.input, i64::MIN) } else { self.clock.seek(&mut self.input, to) };
         // A container that can't seek there is read from its start.
         sought.or_else(|_| self.input.seek(0, ..)).map_err(TaskError::ffmpeg("seeking"))
     }
@@ -256,7 +259,10 @@ impl<'a> Feeder<'a> {
         loop {
             let mut packet = ff::Packet::empty();
             match packet.read(&mut self.input) {
-                Ok(()) if packet.stream() == self.stream => return Ok(Some(packet)),
+                Ok(()) if packet.stream() == self.stream => {
+                    self.clock.mend(&mut packet, self.base);
+                    return Ok(Some(packet));
+                }
                 Ok(()) => {}
                 Err(ff::Error::InvalidData) if damaged < MAX_DAMAGED => damaged += 1,
                 Err(_) if self.source.failed() => {

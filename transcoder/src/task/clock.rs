@@ -1,0 +1,121 @@
+//! The clock of recordings whose timestamps start again: transport streams and the like that were joined end to end, or
+//! whose encoder was restarted. Where in the file that happens is found once, by the probe; every task then reads the
+//! same continuous time.
+
+use ffmpeg_next as ff;
+use ff::format::context::Input;
+use lyceum::packaging::info::TimeBreak;
+
+use super::input::micros;
+use super::raw;
+
+/// Containers whose clock may start again in the middle: they can be joined byte by byte.
+const JOINABLE: &[&str] = &["mpegts", "mpeg", "flv"];
+/// Files up to this size are read through; of larger ones places are looked at first.
+const READ_THROUGH: u64 = 64 << 20;
+const PLACES: u64 = 64;
+/// Packets that are read at a place to find a timestamp.
+const PACKETS_AT_PLACE: usize = 400;
+/// Time that goes back by more than this, or forward by more than that, started again. In microseconds.
+const BACK_US: i64 = 500_000;
+const FORWARD_US: i64 = 10_000_000;
+/// The most breaks that are kept; a file with more is damaged, and its rest follows the last clock.
+const MAX_BREAKS: usize = 1000;
+
+/// Where each stretch of a file's time lies.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Clock {
+    breaks: Vec<TimeBreak>,
+    /// The place of the last packet that had one: those without lie behind it.
+    place: u64,
+}
+
+impl Clock {
+    /// A clock with these breaks, by their places.
+    pub(super) fn new(breaks: &[TimeBreak]) -> Self {
+        Self { breaks: breaks.to_vec(), place: 0 }
+    }
+
+    /// Goes to the last place from which all that is shown at `at` can be read. Fails where the container can't.
+    pub(super) fn seek(&mut self, input: &mut Input, at: i64) -> Result<(), ff::Error> {
+        if self.breaks.is_empty() {
+            return if at == i64::MIN { input.seek(0, ..) } else { input.seek(at, ..at) };
+        }
+        // Timestamps come more than once: the stretch that holds the instant is read from its first byte.
+        self.place = self.breaks.iter().rev().find(|b| b.start_us <= at).map_or(0, |b| b.byte);
+        raw::seek_byte(input, self.place)
+    }
+
+    /// Puts a packet's times right.
+    pub(super) fn mend(&mut self, packet: &mut ff::Packet, base: ff::Rational) {
+        if self.breaks.is_empty() {
+            return;
+        }
+        if let Ok(place) = u64::try_from(packet.position()) {
+            self.place = place;
+        }
+        let shift = self.breaks.iter().rev().find(|b| b.byte <= self.place).map_or(0, |b| b.shift_us);
+        let (num, den) = (i128::from(base.numerator()).max(1), i128::from(base.denominator()));
+        let ticks = i64::try_from(i128::from(shift) * den / (num * 1_000_000)).unwrap_or(0);
+        packet.set_pts(packet.pts().map(|pts| pts.saturating_add(ticks)));
+        packet.set_dts(packet.dts().map(|dts| dts.saturating_add(ticks)));
+    }
+}
+
+/// Finds where time starts again among the packets of `streams`. Nothing for containers whose index rules.
+pub(super) fn find(input: &mut Input, streams: &[usize], size: u64) -> Vec<TimeBreak> {
+    if !JOINABLE.contains(&input.format().name()) || size > READ_THROUGH && steady(input, streams, size) {
+        return Vec::new();
+    }
+    if raw::seek_byte(input, 0).is_err() {
+        return Vec::new();
+    }
+    let mut found: Vec<TimeBreak> = Vec::new();
+    let mut ends: Vec<(usize, i64)> = Vec::new();
+    let mut clock = Clock::default();
+    for (stream, mut packet) in input.packets() {
+        let index = stream.index();
+        if !streams.contains(&index) {
+            continue;
+        }
+        let base = stream.time_base();
+        clock.mend(&mut packet, base);
+        let place = u64::try_from(packet.position()).unwrap_or(clock.place);
+        let Some(at) = packet.dts().or(packet.pts()).map(|ticks| micros(ticks, base)) else { continue };
+        let length = micros(packet.duration().max(0), base);
+        let known = ends.iter_mut().find(|(stream, _)| *stream == index);
+        let expected = known.as_ref().map_or(at, |(_, end)| *end);
+        let broken = at < expected - BACK_US || at > expected + FORWARD_US;
+        if broken && found.len() < MAX_BREAKS && found.last().is_none_or(|last| last.byte < place) {
+            let start_us = ends.iter().map(|(_, end)| *end).max().unwrap_or(expected);
+            let before = found.last().map_or(0, |last| last.shift_us);
+            found.push(TimeBreak { byte: place, shift_us: before.saturating_add(start_us - at), start_us });
+            clock = Clock { breaks: found.clone(), place };
+            ends.iter_mut().filter(|(stream, _)| *stream == index).for_each(|(_, end)| *end = start_us + length);
+            continue;
+        }
+        match ends.iter_mut().find(|(stream, _)| *stream == index) {
+            Some((_, end)) => *end = (*end).max(at + length),
+            None => ends.push((index, at + length)),
+        }
+    }
+    let _ = raw::seek_byte(input, 0);
+    found
+}
+
+/// Whether time only goes forward, and evenly, over places spread through the file.
+fn steady(input: &mut Input, streams: &[usize], size: u64) -> bool {
+    let mut times = Vec::new();
+    for n in 0..PLACES {
+        if raw::seek_byte(input, size / PLACES * n).is_err() {
+            return true;
+        }
+        let mut packets = input.packets().take(PACKETS_AT_PLACE).filter(|(s, _)| streams.first() == Some(&s.index()));
+        times.extend(packets.find_map(|(s, p)| p.dts().or(p.pts()).map(|ticks| micros(ticks, s.time_base()))));
+    }
+    let mut steps: Vec<i64> = times.windows(2).filter_map(|w| Some(w.get(1)? - w.first()?)).collect();
+    steps.sort_unstable();
+    let usual = steps.get(steps.len() / 2).copied().unwrap_or(0);
+    let (least, most) = (steps.first().copied().unwrap_or(0), steps.last().copied().unwrap_or(0));
+    least >= -BACK_US && most <= usual.saturating_mul(8).max(FORWARD_US)
+}

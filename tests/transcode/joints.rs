@@ -32,7 +32,8 @@ fn sample(dir: &Path, seconds: u32) -> PathBuf {
     path
 }
 
-fn raw(input: &Path, arguments: &[&str]) -> Vec<u8> {
+/// What ffmpeg makes of a recording, as raw bytes.
+pub fn raw(input: &Path, arguments: &[&str]) -> Vec<u8> {
     let output = Command::new("ffmpeg")
         .args(["-v", "error", "-nostdin", "-i"])
         .arg(input)

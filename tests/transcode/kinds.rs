@@ -207,3 +207,59 @@ fn a_turned_recording_is_upright_and_keeps_its_picture() {
     let same = super::joints::ssim(&playlist, &turned);
     assert!(same > 0.98, "{same}");
 }
+
+#[test]
+fn time_that_starts_again_and_a_picture_that_changes_its_size_play_on() {
+    let _alone = heavy();
+    let folder = tempfile::tempdir().expect("a temporary directory");
+    let part = |name: &str, picture: &str, sound: &str| {
+        let inputs = ["-f", "lavfi", "-i", picture, "-f", "lavfi", "-i", sound];
+        std::fs::read(make(folder.path(), name, &[&inputs[..], H264].concat())).expect("a part")
+    };
+    let mut joined = part("one.ts", "testsrc2=s=640x360:r=25:d=5", "sine=d=5");
+    joined.extend(part("two.ts", "testsrc2=s=854x480:r=25:d=4", "sine=f=880:d=4"));
+    let input = folder.path().join("joined.ts");
+    std::fs::write(&input, joined).expect("a file");
+    let out = folder.path().join("out");
+    transcoded(&input, &out);
+    let tracks = tracks(&out);
+    for track in &tracks {
+        let wanted = if track.video { 225 } else { 422 };
+        assert!(track.packets.len().abs_diff(wanted) <= 2, "{} has {} frames", track.name, track.packets.len());
+    }
+    assert_eq!(lesson(&out)["source"]["breaks"].as_array().map(Vec::len), Some(1));
+}
+
+#[test]
+fn high_dynamic_range_becomes_what_every_screen_shows() {
+    let _alone = heavy();
+    let folder = tempfile::tempdir().expect("a temporary directory");
+    let shade = [0xc0u8, 0x40, 0x40];
+    for transfer in ["smpte2084", "arib-std-b67"] {
+        let wide = format!(
+            "format=yuv444p,zscale=pin=709:tin=709:min=170m:rin=limited:p=2020:t=linear:m=gbr:npl=203,format=gbrpf32le,\
+             zscale=pin=2020:tin=linear:min=gbr:p=2020:t={transfer}:m=2020_ncl:r=limited:npl=203,format=yuv420p10le"
+        );
+        let tags = format!("log-level=none:colorprim=bt2020:transfer={transfer}:colormatrix=bt2020nc");
+        let flat = "color=c=0xc04040:s=426x240:r=25:d=1";
+        let source = ["-f", "lavfi", "-i", flat, "-vf", &wide, "-c:v", "libx265", "-preset", "ultrafast"];
+        let input = make(folder.path(), "wide.mp4", &[&source[..], &["-x265-params", &tags, "-tag:v", "hvc1"]].concat());
+        let out = folder.path().join("out");
+        transcoded(&input, &out);
+        assert_eq!(lesson(&out)["source"]["video"]["bit_depth"], 10);
+        let found = super::probe(&out.join("1/v240/index.m3u8"), &["-show_streams"]);
+        for (name, value) in [("color_transfer", "bt709"), ("color_primaries", "bt709"), ("color_space", "bt709"), ("pix_fmt", "yuv420p")] {
+            assert_eq!(found["streams"][0][name], value, "{transfer}: {name}");
+        }
+        let master = std::fs::read_to_string(out.join("master.m3u8")).expect("a master");
+        assert!(master.contains("VIDEO-RANGE=SDR") && !master.contains("VIDEO-RANGE=PQ"), "{master}");
+        // Highlights are compressed, so it is a little darker; without tone mapping it would be far too grey.
+        let shown = super::joints::raw(
+            &out.join("1/v240/index.m3u8"),
+            &["-frames:v", "1", "-vf", "scale=1:1:in_color_matrix=bt709", "-pix_fmt", "rgb24", "-f", "rawvideo"],
+        );
+        let far = shown.iter().zip(shade).map(|(shown, shade)| shown.abs_diff(shade)).max();
+        assert!(shown.len() == 3 && far <= Some(24), "{transfer}: {shade:?} became {shown:?}");
+        std::fs::remove_dir_all(&out).expect("the output goes");
+    }
+}

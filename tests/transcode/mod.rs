@@ -1,6 +1,7 @@
 //! `lyceum-transcoder run` over real encoders' output, judged by ffprobe and by what the pages say.
 
 mod bad_input;
+mod extras;
 mod joints;
 mod kinds;
 mod processes;
@@ -76,8 +77,9 @@ struct Track {
 fn tracks(out: &Path) -> Vec<Track> {
     let lesson = lesson(out);
     let renditions = lesson["renditions"].as_array().expect("renditions").clone();
+    let played = renditions.iter().filter(|rendition| rendition["type"] != "subtitles");
     let tracks: Vec<Track> =
-        renditions.iter().map(|rendition| track(out, rendition["track"].as_str().expect("a name"))).collect();
+        played.map(|rendition| track(out, rendition["track"].as_str().expect("a name"))).collect();
     for track in &tracks {
         assert!((track.packets[0].0).abs() < 0.001, "{} starts at {}", track.name, track.packets[0].0);
         let (end, first) = (track.end, &tracks[0]);

@@ -6,6 +6,7 @@ use super::super::images::{POSTER, STORYBOARD};
 use super::super::index::{Index, TrackIndex};
 use super::super::info::MediaInfo;
 use super::super::plan::TrackKind;
+use super::super::task::TaskSpec;
 
 /// `lesson.json` at `/v/{lesson}/`.
 pub fn lesson_json(index: &Index<'_>, info: &MediaInfo, version: &str) -> String {
@@ -18,7 +19,8 @@ pub fn lesson_json(index: &Index<'_>, info: &MediaInfo, version: &str) -> String
         "segment_duration": plan.grid.frame_time(u64::from(plan.grid.frames_per_segment), 1000) as f64 / 1000.0,
         "frame_rate": plan.grid.rate.fps(),
         "source": info,
-        "renditions": index.tracks().iter().map(track).collect::<Vec<_>>(),
+        "renditions": index.tracks().iter().map(|found| track(index, found)).collect::<Vec<_>>(),
+        "saved_bytes": index.complete().then(|| saved(index)),
         "poster": index.has(POSTER).then(|| format!("{version}/{POSTER}")),
         "storyboard": index.has(STORYBOARD).then(|| format!("{version}/{STORYBOARD}")),
         "warnings": info.warnings,
@@ -26,7 +28,25 @@ pub fn lesson_json(index: &Index<'_>, info: &MediaInfo, version: &str) -> String
     format!("{value:#}\n")
 }
 
-fn track(track: &TrackIndex<'_>) -> Value {
+/// The cap of a rendition in bits per second: what a fixed ladder would always spend.
+fn cap(index: &Index<'_>, track: &str) -> Option<u64> {
+    index.plan().tasks.iter().find_map(|task| match &task.spec {
+        TaskSpec::Video(task) => task.renditions.iter().find(|r| r.track == track).map(|r| r.max_bitrate),
+        _ => None,
+    })
+}
+
+/// How many bytes fewer the picture takes in all renditions than at a constant rate at their caps.
+fn saved(index: &Index<'_>) -> u64 {
+    let pictures = index.tracks().iter().filter(|t| t.plan.is_video());
+    let bits = |t: &TrackIndex<'_>| {
+        let spared = cap(index, &t.plan.name).unwrap_or(0).saturating_sub(t.average_bitrate());
+        u128::from(spared) * u128::from(index.plan().duration_ms)
+    };
+    u64::try_from(pictures.map(bits).sum::<u128>() / 8000).unwrap_or(u64::MAX)
+}
+
+fn track(index: &Index<'_>, track: &TrackIndex<'_>) -> Value {
     let facts = track.facts.clone().unwrap_or_default();
     let mut value = json!({
         "track": track.plan.name,
@@ -37,7 +57,9 @@ fn track(track: &TrackIndex<'_>) -> Value {
     });
     let more = match &track.plan.kind {
         TrackKind::Video { shorter_side, width, height, codec } => {
-            json!({"type": "video", "height": shorter_side, "codec": codec, "size": [width, height]})
+            let range = Some(&facts.video_range).filter(|range| !range.is_empty());
+            json!({"type": "video", "height": shorter_side, "codec": codec, "size": [width, height],
+                "video_range": range, "max_bitrate": cap(index, &track.plan.name)})
         }
         TrackKind::Audio { language, label, default } => {
             json!({"type": "audio", "language": language, "label": label, "default": default, "channels": facts.channels})

@@ -52,11 +52,10 @@ impl Serialize for ContentKey {
 impl<'de> Deserialize<'de> for ContentKey {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         let text = String::deserialize(from)?;
-        let digits: Option<Vec<u8>> =
-            text.chars().map(|c| c.to_digit(16).and_then(|d| u8::try_from(d).ok())).collect();
-        let bytes: Option<Vec<u8>> = digits.filter(|d| d.len() == 32).map(|digits| {
-            digits.chunks(2).map(|pair| pair.iter().fold(0, |byte, digit| byte << 4 | digit)).collect()
-        });
+        let digits: Option<Vec<u8>> = text.chars().map(|c| c.to_digit(16).and_then(|d| u8::try_from(d).ok())).collect();
+        let bytes: Option<Vec<u8>> = digits
+            .filter(|d| d.len() == 32)
+            .map(|digits| digits.chunks(2).map(|pair| pair.iter().fold(0, |byte, digit| byte << 4 | digit)).collect());
         let bytes = bytes.and_then(|bytes| <[u8; 16]>::try_from(bytes).ok());
         bytes.map(Self).ok_or_else(|| D::Error::custom("a key is 32 hexadecimal digits"))
     }
@@ -155,7 +154,8 @@ mod tests {
         assert_eq!(text, "\"30313233343536373839616263646566\"");
         assert_eq!(serde_json::from_str::<ContentKey>(&text).unwrap(), key);
         assert_eq!(format!("{key:?}"), "ContentKey(…)");
-        for wrong in ["\"\"", "\"30\"", "\"3031323334353637383961626364656g\"", "\"303132333435363738396162636465666\""] {
+        for wrong in ["\"\"", "\"30\"", "\"3031323334353637383961626364656g\"", "\"303132333435363738396162636465666\""]
+        {
             assert!(serde_json::from_str::<ContentKey>(wrong).is_err(), "{wrong}");
         }
     }

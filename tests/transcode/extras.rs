@@ -7,7 +7,8 @@ use std::process::Command;
 use super::{contents, lesson, make, probe, tracks, transcode, transcoded};
 use crate::support::{heavy, program, repository};
 
-const SUBTITLES: &str = "1\n00:00:01,000 --> 00:00:02,500\n<i>Hello</i> there\n\n2\n00:00:03,000 --> 00:00:08,500\nStill & here\n";
+const SUBTITLES: &str =
+    "1\n00:00:01,000 --> 00:00:02,500\n<i>Hello</i> there\n\n2\n00:00:03,000 --> 00:00:08,500\nStill & here\n";
 
 /// Nine seconds with sound and subtitles in two languages.
 fn captioned(folder: &Path) -> std::path::PathBuf {
@@ -115,7 +116,8 @@ fn subtitles_pictures_and_keys_come_along() {
     assert!(playlist.contains(tags), "{playlist}");
     assert!(!hidden.join("manifest.mpd").exists() && !hidden.join("1/v360/iframes.m3u8").exists());
     assert!(!text(&hidden.join("master.m3u8")).contains("I-FRAME"));
-    let (clear, sealed) = ("1/v360/00001-4000.m4s", std::fs::read(hidden.join("1/v360/00001-4000.m4s")).expect("a segment"));
+    let (clear, sealed) =
+        ("1/v360/00001-4000.m4s", std::fs::read(hidden.join("1/v360/00001-4000.m4s")).expect("a segment"));
     let clear = std::fs::read(out.join(clear)).expect("a segment");
     assert!(sealed.len() % 16 == 0 && sealed.len() > clear.len() && sealed[..64] != clear[..64]);
     std::fs::create_dir(hidden.join("1/keys")).expect("a directory");

@@ -117,7 +117,8 @@ impl Origin {
     async fn upload(&self, source: &Path) -> Result<String> {
         let course = self.ask(Method::POST, "/v1/courses", &json!({ "title": "Bench" })).await?;
         let course = course["id"].as_str().unwrap_or_default().to_owned();
-        let lesson = self.ask(Method::POST, &format!("/v1/courses/{course}/lessons"), &json!({ "title": "Bench" })).await?;
+        let lesson =
+            self.ask(Method::POST, &format!("/v1/courses/{course}/lessons"), &json!({ "title": "Bench" })).await?;
         let lesson = lesson["id"].as_str().unwrap_or_default().to_owned();
         let url = format!("{}/v1/lessons/{lesson}/media", self.url);
         let wrong = |e: client::Error| TranscodeError(format!("the upload: {e}"));

@@ -39,14 +39,18 @@ impl Report {
         let lines: Vec<_> = self
             .lines
             .iter()
-            .map(|l| json!({ "what": l.what, "value": l.value, "at_most": l.at_most, "held": l.held(), "note": l.note }))
+            .map(
+                |l| json!({ "what": l.what, "value": l.value, "at_most": l.at_most, "held": l.held(), "note": l.note }),
+            )
             .collect();
         let cores = std::thread::available_parallelism().map_or(0, usize::from);
         format!("{:#}\n", json!({ "cores": cores, "figures": lines }))
     }
 
     pub(super) fn markdown(&self) -> String {
-        let mut out = String::from("| transcoder beside ffmpeg | measured | at most | held | ours / ffmpeg's |\n|---|---|---|---|---|\n");
+        let mut out = String::from(
+            "| transcoder beside ffmpeg | measured | at most | held | ours / ffmpeg's |\n|---|---|---|---|---|\n",
+        );
         for line in &self.lines {
             let held = if line.held() { "yes" } else { "**no**" };
             let _ = writeln!(out, "| {} | {:.2} | {} | {held} | {} |", line.what, line.value, line.at_most, line.note);

@@ -35,7 +35,8 @@ impl Rival {
             .arg(source)
             .output()
             .map_err(failed("ffprobe"))?;
-        let found: Value = serde_json::from_slice(&output.stdout).map_err(|e| TranscodeError(format!("ffprobe: {e}")))?;
+        let found: Value =
+            serde_json::from_slice(&output.stdout).map_err(|e| TranscodeError(format!("ffprobe: {e}")))?;
         let streams = found["streams"].as_array().cloned().unwrap_or_default();
         let picture = streams.iter().find(|s| s["codec_type"] == "video");
         let picture = picture.ok_or_else(|| TranscodeError("the recording has no picture".to_owned()))?;
@@ -69,7 +70,12 @@ impl Rival {
         let mut streams = Vec::new();
         for (n, rung) in self.rungs.iter().enumerate() {
             let cap = rung.rung.max_bitrate.0.to_string();
-            let own = [("-map", format!("[v{n}]")), ("-crf", rung.rung.crf().to_string()), ("-maxrate", cap.clone()), ("-bufsize", cap)];
+            let own = [
+                ("-map", format!("[v{n}]")),
+                ("-crf", rung.rung.crf().to_string()),
+                ("-maxrate", cap.clone()),
+                ("-bufsize", cap),
+            ];
             for (name, value) in own {
                 all.push(if name == "-map" { name.to_owned() } else { format!("{name}:v:{n}") });
                 all.push(value);
@@ -89,7 +95,10 @@ impl Rival {
         all.extend(["-var_stream_map".to_owned(), streams.join(" ")]);
         let names = [("-hls_segment_filename", "%v/%05d.m4s"), ("-hls_fmp4_init_filename", "init.mp4")];
         for (name, value) in names {
-            all.extend([name.to_owned(), if name.contains("init") { value.to_owned() } else { format!("{out}/{value}") }]);
+            all.extend([
+                name.to_owned(),
+                if name.contains("init") { value.to_owned() } else { format!("{out}/{value}") },
+            ]);
         }
         all.push(format!("{out}/%v/index.m3u8"));
         all
@@ -133,7 +142,8 @@ fn begun(folder: &Path) -> bool {
     else {
         return false;
     };
-    let tracks: Vec<PathBuf> = std::fs::read_dir(making.join("1")).into_iter().flatten().flatten().map(|e| e.path()).collect();
+    let tracks: Vec<PathBuf> =
+        std::fs::read_dir(making.join("1")).into_iter().flatten().flatten().map(|e| e.path()).collect();
     let tracks: Vec<&PathBuf> = tracks.iter().filter(|path| path.is_dir()).collect();
     !tracks.is_empty() && tracks.iter().all(|t| t.join("00000-0.m4s").metadata().is_ok_and(|m| m.len() > 0))
 }

@@ -104,7 +104,10 @@ fn a_finished_lesson_names_measured_rates_and_every_segment() {
     let lesson: serde_json::Value = serde_json::from_str(&lesson_json(&index, &info(), "1")).unwrap();
     assert_eq!((lesson["complete"].as_bool(), lesson["renditions"].as_array().map(Vec::len)), (Some(true), Some(4)));
     // Three segments of 50,050 bytes in 10.01 s are 120 kbit/s; the caps are 400 and 800.
-    assert_eq!((lesson["renditions"][1]["max_bitrate"].as_u64(), lesson["saved_bytes"].as_u64()), (Some(800_000), Some(1_201_200)));
+    assert_eq!(
+        (lesson["renditions"][1]["max_bitrate"].as_u64(), lesson["saved_bytes"].as_u64()),
+        (Some(800_000), Some(1_201_200))
+    );
 }
 
 #[test]
@@ -182,7 +185,10 @@ fn an_encrypted_lesson_names_its_key_and_has_neither_key_frames_nor_dash() {
     let handovers = all(&plan);
     let index = Index::new(&plan, &handovers);
     let playlist = media_playlist(&index, "v360").unwrap();
-    assert!(playlist.contains("#EXT-X-MAP:URI=\"init.mp4\"\n#EXT-X-KEY:METHOD=AES-128,URI=\"../keys/k1\"\n#EXTINF"), "{playlist}");
+    assert!(
+        playlist.contains("#EXT-X-MAP:URI=\"init.mp4\"\n#EXT-X-KEY:METHOD=AES-128,URI=\"../keys/k1\"\n#EXTINF"),
+        "{playlist}"
+    );
     assert!(event_playlist(&index, "a-en").unwrap().contains("#EXT-X-KEY:"));
     assert!(!media_playlist(&index, "s-en").unwrap().contains("#EXT-X-KEY:"));
     assert!(manifest(&index, "1").is_none() && iframe_playlist(&index, "v360").is_none());

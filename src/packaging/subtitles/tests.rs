@@ -6,7 +6,8 @@ use proptest::prelude::*;
 
 fn lesson() -> Plan {
     let video = VideoInfo { width: 640, height: 360, rate: Rate::new(30_000, 1001), ..VideoInfo::default() };
-    let subtitles = vec![SubtitleInfo { stream: 2, codec: "subrip".into(), language: "eng".into(), ..Default::default() }];
+    let subtitles =
+        vec![SubtitleInfo { stream: 2, codec: "subrip".into(), language: "eng".into(), ..Default::default() }];
     let info = MediaInfo { duration_us: 150_000_000, video: Some(video), subtitles, ..MediaInfo::default() };
     plan(&info, &Ladder::default()).unwrap()
 }
@@ -30,7 +31,11 @@ fn a_cue_stands_in_every_segment_that_it_touches() {
         ["s-pt-br/00000-0.vtt", "s-pt-br/00001-60060.vtt", "s-pt-br/00002-120120.vtt", "s-pt-br/subtitles.vtt"]
     );
     let text = |n: usize| String::from_utf8(objects[n].1.clone()).unwrap();
-    assert!(text(0).starts_with("WEBVTT\nX-TIMESTAMP-MAP=MPEGTS:0,LOCAL:00:00:00.000\n\n00:00:01.000 --> 00:00:02.000\nfirst\n"));
+    assert!(
+        text(0).starts_with(
+            "WEBVTT\nX-TIMESTAMP-MAP=MPEGTS:0,LOCAL:00:00:00.000\n\n00:00:01.000 --> 00:00:02.000\nfirst\n"
+        )
+    );
     assert!(text(0).contains("crosses") && text(1).contains("00:00:59.000 --> 00:01:01.000\ncrosses"), "{}", text(1));
     assert!(!text(1).contains("first") && text(2).contains("to the end"));
     assert!(!text(3).contains("X-TIMESTAMP-MAP") && text(3).matches("-->").count() == 3);
@@ -50,7 +55,10 @@ fn files_in_every_encoding_are_read() {
     let latin: Vec<u8> = srt.chars().map(|c| u8::try_from(u32::from(c)).unwrap()).collect();
     for bytes in [srt.as_bytes(), &utf16, &latin, &[b"\xef\xbb\xbf", srt.as_bytes()].concat()] {
         let cues = parse(bytes).unwrap();
-        assert_eq!(cues, [cue(1000, 2500, "<i>Grüße</i>"), Cue { settings: "line:0".into(), ..cue(3000, 4000, "oben") }]);
+        assert_eq!(
+            cues,
+            [cue(1000, 2500, "<i>Grüße</i>"), Cue { settings: "line:0".into(), ..cue(3000, 4000, "oben") }]
+        );
     }
     let cues = parse(vtt.as_bytes()).unwrap();
     assert_eq!(cues[0], Cue { settings: "align:start".into(), ..cue(1000, 2500, "Grüße") });

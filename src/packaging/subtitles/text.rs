@@ -47,7 +47,8 @@ fn special(tail: &str) -> (usize, String) {
     if known && plain {
         return (end + 1, format!("<{}>", tag.replace(&name, &name.to_ascii_lowercase())));
     }
-    let html = name.eq_ignore_ascii_case("font") || name.eq_ignore_ascii_case("span") || name.eq_ignore_ascii_case("br");
+    let html =
+        name.eq_ignore_ascii_case("font") || name.eq_ignore_ascii_case("span") || name.eq_ignore_ascii_case("br");
     let time = inner.starts_with(|c: char| c.is_ascii_digit()) && inner.contains(':');
     if html || time { (end + 1, String::new()) } else { (1, "&lt;".to_owned()) }
 }

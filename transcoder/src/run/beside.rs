@@ -35,7 +35,9 @@ pub(super) fn subtitles(input: &Path, named: &[String]) -> Result<Vec<Sidecar>, 
         }
         match read(&path, MAX_FILE_BYTES).map(|bytes| subtitles::parse(&bytes)) {
             Ok(Ok(cues)) => found.push(Sidecar { language: language_in(&path), path, cues }),
-            Ok(Err(why)) => tracing::warn!(path = %path.display(), %why, "a subtitle file beside the input is left out"),
+            Ok(Err(why)) => {
+                tracing::warn!(path = %path.display(), %why, "a subtitle file beside the input is left out")
+            }
             Err(why) => tracing::warn!(path = %path.display(), why, "a subtitle file beside the input is left out"),
         }
     }

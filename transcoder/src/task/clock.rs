@@ -2,8 +2,8 @@
 //! whose encoder was restarted. Where in the file that happens is found once, by the probe; every task then reads the
 //! same continuous time.
 
-use ffmpeg_next as ff;
 use ff::format::context::Input;
+use ffmpeg_next as ff;
 use lyceum::packaging::info::TimeBreak;
 
 use super::input::micros;

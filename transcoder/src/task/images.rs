@@ -130,7 +130,17 @@ impl<'a> KeyFrames<'a> {
             let stream = input.stream(stream).ok_or_else(|| TaskError::Machinery("no such stream".to_owned()))?;
             (input::decoder(&stream, limits, 1)?, stream.time_base())
         };
-        Ok(Self { task, source, input, decoder, stream, base, clock: Clock::new(&task.source.breaks), scaler: None, last: None })
+        Ok(Self {
+            task,
+            source,
+            input,
+            decoder,
+            stream,
+            base,
+            clock: Clock::new(&task.source.breaks),
+            scaler: None,
+            last: None,
+        })
     }
 
     /// The key frame at or before `ms` of the lesson, or the first one after it.
@@ -277,8 +287,7 @@ fn paste(sheet: &mut ff::frame::Video, tile: &ff::frame::Video, (x, y): (u32, u3
 
 fn jpeg(picture: &ff::frame::Video, quantiser: u32) -> Result<Vec<u8>, TaskError> {
     let failed = TaskError::ffmpeg("encoding a picture");
-    let found =
-        encoder::find_by_name("mjpeg").ok_or_else(|| TaskError::Machinery("FFmpeg lacks mjpeg".to_owned()))?;
+    let found = encoder::find_by_name("mjpeg").ok_or_else(|| TaskError::Machinery("FFmpeg lacks mjpeg".to_owned()))?;
     let context = codec::Context::new_with_codec(found);
     let mut video = context.encoder().video().map_err(&failed)?;
     video.set_width(picture.width());

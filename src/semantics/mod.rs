@@ -4,6 +4,7 @@
 //! in any other way than by saying so.
 
 pub mod cache_control;
+pub mod carrier;
 pub mod cmcd;
 pub mod conditional;
 pub mod fields;

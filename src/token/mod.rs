@@ -10,6 +10,8 @@ pub mod keys;
 
 mod claims;
 mod container;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod jwe;
 mod jwks;
 mod memory;

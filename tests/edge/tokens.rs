@@ -6,6 +6,9 @@ use http::{Method, StatusCode};
 use lyceum::token::{Algorithm, Claims, Signer, keys};
 
 use super::harness::*;
+use crate::support::until_async;
+
+const PATIENCE: Duration = Duration::from_secs(10);
 
 async fn media() -> Origin {
     Origin::start(|_| Reply::new(200, &[IMMUTABLE, ("content-type", "video/mp4")], "media")).await
@@ -159,13 +162,12 @@ async fn keys_are_followed_at_their_url_and_the_last_good_ones_kept() {
     assert!(edge.edge.ready().is_ok());
 
     // A key that is new is looked for while the request waits.
-    tokio::time::sleep(Duration::from_millis(150)).await;
     keys::generate(Algorithm::Es256, folder.path()).unwrap();
     let second = open();
     let both = second.jwks();
     let jwks = both.to_string();
     issuer.now(move |_| Reply::new(200, &[], &jwks));
-    assert_eq!(get(&second).await.status, StatusCode::OK);
+    until_async("the new key", PATIENCE, async || (get(&second).await.status == StatusCode::OK).then_some(())).await;
 
     // Unknown keys don't make a fetch each.
     let fetches = issuer.seen().len();
@@ -179,11 +181,62 @@ async fn keys_are_followed_at_their_url_and_the_last_good_ones_kept() {
 
     // Nonsense at the URL changes nothing; a key that is withdrawn takes its tokens along.
     issuer.now(|_| Reply::new(200, &[], "nonsense"));
-    tokio::time::sleep(Duration::from_millis(1300)).await;
+    let failed = edge.metric("lyceum_edge_follow_total", &["keys", "failed"]);
+    let refused = async || (edge.metric("lyceum_edge_follow_total", &["keys", "failed"]) > failed).then_some(());
+    until_async("the nonsense", PATIENCE, refused).await;
     assert_eq!(get(&first).await.status, StatusCode::OK);
     let only_new = serde_json::json!({ "keys": [both["keys"][0]] }).to_string();
     issuer.now(move |_| Reply::new(200, &[], &only_new));
-    tokio::time::sleep(Duration::from_millis(1300)).await;
+    until_async("the first key to leave", PATIENCE, async || (get(&first).await.status == StatusCode::FORBIDDEN).then_some(())).await;
     assert_eq!(get(&first).await.code(), "token_unknown_key");
     assert_eq!(get(&second).await.status, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn shared_secrets_count_only_where_they_are_configured_and_never_from_a_url() {
+    let origin = media().await;
+    let folder = tempfile::tempdir().unwrap();
+    let secret = [7_u8; 32];
+    let jwk = serde_json::json!({ "kty": "oct", "alg": "HS256", "kid": "s", "k": base64url(&secret) }).to_string();
+    std::fs::write(folder.path().join("secret.jwk"), &jwk).unwrap();
+    let named = |places: &str, hs256: bool| {
+        paid(&[&origin], "").replace(
+            "{ name = \"lyceum\", jwks = [\"{dir}/jwks.json\"] }",
+            &format!("{{ name = \"lyceum\", jwks = [{places}], hs256 = {hs256} }}"),
+        )
+    };
+    let file = format!("{:?}", folder.path().join("secret.jwk").display().to_string());
+    let token = hs256(&secret, &serde_json::json!({ "iss": "lyceum", "aud": "lyceum-edge", "exp": NOW + 60, "paths": ["/v/a/"] }));
+    let path = format!("/t/{token}/v/a/x.m4s");
+    assert_eq!(TestEdge::start(&named(&file, true)).await.get(&path).await.text(), "media");
+
+    // The same secret behind a URL, with the same word for it, opens nothing; nor does the file without the word.
+    let issuer = Origin::start(move |_| Reply::new(200, &[], &jwk)).await;
+    let url = format!("{:?}, \"{{dir}}/jwks.json\"", format!("{}/jwks.json", issuer.url()));
+    let edge = TestEdge::start(&named(&url, true)).await;
+    assert_eq!(edge.get(&path).await.code(), "token_unknown_key");
+    assert!(!issuer.seen().is_empty());
+    let toml = named(&file, false).replace("{dir}", folder.path().to_str().unwrap());
+    let config = lyceum::config::parse(&format!("listen = []\n{toml}"), std::path::Path::new("edge.toml"), &|_| None).unwrap();
+    let parts = lyceum::edge::Parts {
+        clock: lyceum::time::Clock::system(),
+        registry: prometheus::Registry::new(),
+        shutdown: lyceum::front::Shutdown::new(),
+    };
+    let error = lyceum::edge::Edge::start(config, parts).await.expect_err("a secret without the word for it");
+    assert!(error.to_string().contains("secret.jwk"), "{error}");
+}
+
+fn base64url(bytes: &[u8]) -> String {
+    use base64::Engine as _;
+    base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(bytes)
+}
+
+/// A token signed with a shared secret (RFC 7518, section 3.2).
+fn hs256(secret: &[u8], claims: &serde_json::Value) -> String {
+    let header = serde_json::json!({ "alg": "HS256", "kid": "s" });
+    let signed = format!("{}.{}", base64url(header.to_string().as_bytes()), base64url(claims.to_string().as_bytes()));
+    let key = aws_lc_rs::hmac::Key::new(aws_lc_rs::hmac::HMAC_SHA256, secret);
+    let signature = aws_lc_rs::hmac::sign(&key, signed.as_bytes());
+    format!("{signed}.{}", base64url(signature.as_ref()))
 }

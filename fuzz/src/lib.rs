@@ -1,0 +1,52 @@
+//! The parsers under fuzzing, taken from the product's sources by path: a fuzz build then needs neither its data
+//! stores nor its HTTP stack, and takes a minute.
+#![allow(dead_code, unreachable_pub, missing_docs)]
+
+#[path = "../../src/ids.rs"]
+pub mod ids;
+#[path = "../../src/semantics/mod.rs"]
+pub mod semantics;
+#[path = "../../src/time.rs"]
+pub mod time;
+#[path = "../../src/token/mod.rs"]
+pub mod token;
+
+/// The cutting of playlists, private to the edge.
+pub mod edge {
+    #[path = "../../../src/edge/cut.rs"]
+    mod cut;
+
+    /// Cuts `text` as HLS and as DASH; each twice: what was cut has nothing left to cut.
+    pub fn cut(text: &str, max_height: Option<u32>, preview_ms: Option<u64>) {
+        let limits = cut::Limits { max_height, preview_ms };
+        for kind in [cut::Playlist::Hls, cut::Playlist::Dash] {
+            let once = cut::cut(kind, text, limits);
+            // A preview's end and a manifest's duration are all that is ever added.
+            assert!(once.len() <= text.len() + 64 * (1 + text.len() / 8), "{} from {}", once.len(), text.len());
+            if !limits.any() {
+                assert_eq!(once, text);
+            }
+        }
+    }
+}
+
+/// Splits fuzz input into texts at its zero bytes.
+pub fn texts<const N: usize>(data: &[u8]) -> Option<[&str; N]> {
+    let mut parts = data.splitn(N, |byte| *byte == 0);
+    let mut texts = [""; N];
+    for text in &mut texts {
+        *text = std::str::from_utf8(parts.next()?).ok()?;
+    }
+    Some(texts)
+}
+
+/// Header fields out of `name: value` lines.
+pub fn headers(lines: &str) -> http::HeaderMap {
+    let mut headers = http::HeaderMap::new();
+    for (name, value) in lines.lines().take(64).filter_map(|line| line.split_once(": ")) {
+        if let (Ok(name), Ok(value)) = (http::HeaderName::try_from(name), http::HeaderValue::from_str(value)) {
+            headers.append(name, value);
+        }
+    }
+    headers
+}

@@ -1,0 +1,106 @@
+//! Where a token stands in a request: the path (`/t/{token}/…`), the query (`?token=`), `Authorization: Bearer` (RFC
+//! 6750, section 2.1), the cookie `lyceum_token`. The first that holds one decides.
+//!
+//! Found, not judged: what stands there may be anything.
+
+use http::header::{self, HeaderMap};
+
+use super::fields;
+
+/// The query parameter of a token.
+pub const PARAMETER: &str = "token";
+/// The cookie of a token.
+pub const COOKIE: &str = "lyceum_token";
+/// What a path with a token begins with.
+pub const PATH_PREFIX: &str = "/t/";
+
+/// Where a token stood.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// In front of the path.
+    Path,
+    /// A parameter of the query.
+    Query,
+    /// `Authorization`.
+    Header,
+    /// `Cookie`.
+    Cookie,
+}
+
+/// `/t/{token}/rest` as token and `/rest`. The token's segment routes nothing and goes nowhere.
+pub fn in_path(path: &str) -> Option<(&str, &str)> {
+    let rest = path.strip_prefix(PATH_PREFIX)?;
+    rest.split_at_checked(rest.find('/')?)
+}
+
+/// The first token that stands elsewhere than in the path.
+pub fn elsewhere<'a>(query: Option<&'a str>, headers: &'a HeaderMap) -> Option<(Place, &'a str)> {
+    let in_query = || query?.split('&').find_map(of_parameter).map(|token| (Place::Query, token));
+    in_query()
+        .or_else(|| bearer(headers).map(|token| (Place::Header, token)))
+        .or_else(|| cookie(headers).map(|token| (Place::Cookie, token)))
+}
+
+/// `query` without any token, where anything else is left of it.
+pub fn without_token(query: &str) -> Option<String> {
+    let others: Vec<&str> = query.split('&').filter(|pair| of_parameter(pair).is_none()).collect();
+    let others = others.join("&");
+    (!others.is_empty()).then_some(others)
+}
+
+/// What `Authorization: Bearer` shows.
+pub fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let (scheme, credentials) = fields::single(headers, &header::AUTHORIZATION)?.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| credentials.trim())
+}
+
+/// The token in the cookie: of several the first, which is the one of the longest path (RFC 6265, section 5.4).
+pub fn cookie(headers: &HeaderMap) -> Option<&str> {
+    fields::values(headers, &header::COOKIE)
+        .flat_map(|value| value.split(';'))
+        .find_map(|pair| pair.trim().strip_prefix(COOKIE)?.strip_prefix('='))
+        .map(fields::unquote)
+}
+
+fn of_parameter(pair: &str) -> Option<&str> {
+    pair.strip_prefix(PARAMETER)?.strip_prefix('=')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::semantics::path::CleanPath;
+    use http::HeaderValue;
+    use proptest::prelude::*;
+
+    #[test]
+    fn the_first_place_counts() {
+        let mut headers = HeaderMap::new();
+        assert_eq!(in_path("/t/a.b.c/v/x"), Some(("a.b.c", "/v/x")));
+        assert_eq!((in_path("/t/a.b.c"), in_path("/v/t/a/x"), in_path("/t//v")), (None, None, Some(("", "/v"))));
+        headers.insert("cookie", HeaderValue::from_static("a=1; lyceum_token=\"c1\"; lyceum_token=c2"));
+        assert_eq!(elsewhere(None, &headers), Some((Place::Cookie, "c1")));
+        headers.insert("authorization", HeaderValue::from_static("bearer b"));
+        assert_eq!(elsewhere(Some("x=1"), &headers), Some((Place::Header, "b")));
+        assert_eq!(elsewhere(Some("x=1&token=q&token=r"), &headers), Some((Place::Query, "q")));
+        assert_eq!((without_token("token=q&x=1&token=r&y"), without_token("token=q")), (Some("x=1&y".into()), None));
+        assert_eq!(elsewhere(Some("tokens=q&xtoken=r"), &HeaderMap::new()), None);
+    }
+
+    proptest! {
+        /// Taking a token out of a path leaves the rest as it was, and what is left of a query never holds one.
+        #[test]
+        fn what_is_found_is_what_stood_there(path in "/t?/?[a-z.%/]{0,20}", query in "([tokenx]{1,6}=?[a-z]{0,3}&?){0,5}") {
+            if let Some((token, rest)) = in_path(&path) {
+                prop_assert!(!token.contains('/') && rest.starts_with('/'));
+                prop_assert_eq!(&format!("/t/{token}{rest}"), &path);
+                if let Ok(clean) = CleanPath::check(rest) {
+                    prop_assert!(clean.segments().all(|segment| segment != ".." && segment != "."));
+                }
+            }
+            if let Some(left) = without_token(&query) {
+                prop_assert!(elsewhere(Some(&left), &HeaderMap::new()).is_none());
+            }
+        }
+    }
+}

@@ -5,5 +5,5 @@ use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|data: (Option<u32>, Option<u64>, &str)| {
     let (height, preview, text) = data;
-    lyceum_fuzz::edge::cut(text, height, preview);
+    lyceum_fuzz::cut_playlist(text, height, preview);
 });

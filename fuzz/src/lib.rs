@@ -11,21 +11,18 @@ pub mod time;
 #[path = "../../src/token/mod.rs"]
 pub mod token;
 
-/// The cutting of playlists, private to the edge.
-pub mod edge {
-    #[path = "../../../src/edge/cut.rs"]
-    mod cut;
+#[path = "../../src/edge/cut.rs"]
+mod cut;
 
-    /// Cuts `text` as HLS and as DASH; each twice: what was cut has nothing left to cut.
-    pub fn cut(text: &str, max_height: Option<u32>, preview_ms: Option<u64>) {
-        let limits = cut::Limits { max_height, preview_ms };
-        for kind in [cut::Playlist::Hls, cut::Playlist::Dash] {
-            let once = cut::cut(kind, text, limits);
-            // A preview's end and a manifest's duration are all that is ever added.
-            assert!(once.len() <= text.len() + 64 * (1 + text.len() / 8), "{} from {}", once.len(), text.len());
-            if !limits.any() {
-                assert_eq!(once, text);
-            }
+/// Cuts `text` as HLS and as DASH, as the edge does.
+pub fn cut_playlist(text: &str, max_height: Option<u32>, preview_ms: Option<u64>) {
+    let limits = cut::Limits { max_height, preview_ms };
+    for kind in [cut::Playlist::Hls, cut::Playlist::Dash] {
+        let once = cut::cut(kind, text, limits);
+        // A preview's end and a manifest's figures are all that is ever added.
+        assert!(once.len() <= text.len() + 64 * (1 + text.len() / 8), "{} from {}", once.len(), text.len());
+        if !limits.any() {
+            assert!(once.lines().eq(text.lines()), "{once:?} from {text:?}");
         }
     }
 }

@@ -136,6 +136,7 @@ pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
 mod tests {
     use super::*;
     use http::HeaderValue;
+    use proptest::prelude::*;
 
     #[test]
     fn lists_split_outside_of_quotes() {
@@ -181,5 +182,22 @@ mod tests {
             assert_eq!(date(text), Some(784_111_777), "{text}");
         }
         assert_eq!(date("0"), None);
+    }
+
+    proptest! {
+        /// Members come in their order out of the text, whatever it is; a text of plain members comes back whole.
+        #[test]
+        fn members_stand_in_the_text(text in "[ -~\t]{0,60}", plain in prop::collection::vec("[a-z=0-9]{1,6}", 0..6)) {
+            let mut rest = text.as_str();
+            for member in list(&text) {
+                prop_assert!(!member.is_empty());
+                let at = rest.find(member);
+                prop_assert!(at.is_some(), "{member:?} in {rest:?}");
+                rest = &rest[at.unwrap_or(0) + member.len()..];
+            }
+            let written = plain.join(" ,\t");
+            prop_assert_eq!(list(&written).collect::<Vec<_>>(), plain);
+            let _ = date(&text);
+        }
     }
 }

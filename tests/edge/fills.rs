@@ -71,6 +71,24 @@ async fn a_late_reader_starts_at_the_beginning_while_the_fill_goes_on() {
 }
 
 #[tokio::test]
+async fn a_slow_reader_holds_no_one_up_and_gets_every_byte_still() {
+    let body = Arc::new(pattern(6 << 20));
+    let sent = Arc::clone(&body);
+    let origin = Origin::start(move |_| Reply::new(200, &[IMMUTABLE], &*sent)).await;
+    let edge = TestEdge::paid(&[&origin]).await;
+    let path = format!("/t/{}/v/a/x.m4s", edge.token());
+    let slow = begin(&edge.url, Method::GET, &path, &[], "").await;
+    for _ in 0..3 {
+        assert!(edge.get(&path).await.body.as_deref() == Some(&body));
+    }
+    // What it reads late was purged meanwhile, and is still its own.
+    let admin = edge.admin().await;
+    send(&admin, Method::POST, "/purge", &[("content-type", "application/json")], r#"{"prefix": "/v/"}"#).await;
+    assert!(slow.into_body().collect().await.unwrap().to_bytes() == **body);
+    assert_eq!(origin.seen().len(), 1);
+}
+
+#[tokio::test]
 async fn a_client_that_leaves_ends_nothing() {
     let go = Arc::new(Notify::new());
     let held = Arc::clone(&go);

@@ -164,7 +164,7 @@ fn borrowed(fields: &[(String, String)]) -> Vec<(&str, &str)> {
 
 #[tokio::test]
 async fn every_case_of_the_table() {
-    let answer: Arc<Mutex<(u16, Vec<(String, String)>)>> = Arc::default();
+    let answer = Arc::new(Mutex::new((200, Vec::<(String, String)>::new())));
     let told = Arc::clone(&answer);
     let origin = Origin::start(move |seen: &Seen| {
         let (status, fields) = told.lock().unwrap().clone();

@@ -131,7 +131,7 @@ impl Metrics {
         for result in ["hit", "corrupt", "gone", "failed"] {
             made.reads.with_label_values(&[result]);
         }
-        for result in ["ok", "queue_full", "failed", "resting"] {
+        for result in ["ok", "too_large", "purged", "queue_full", "failed", "resting"] {
             made.writes.with_label_values(&[result]);
         }
         made
@@ -391,7 +391,7 @@ impl Shared {
                 self.metrics.wrote("resting");
             } else {
                 match self.write(&job) {
-                    Ok(()) => self.metrics.wrote("ok"),
+                    Ok(result) => self.metrics.wrote(result),
                     Err(cause) => {
                         self.metrics.wrote("failed");
                         self.rest("an entry can't be written", &cause);
@@ -403,11 +403,12 @@ impl Shared {
         }
     }
 
-    fn write(&self, job: &Job) -> io::Result<()> {
-        let Some(head) = file::head(&job.key, &job.stored) else { return Ok(()) };
+    /// Writes one; what came of it, as the metric has it.
+    fn write(&self, job: &Job) -> io::Result<&'static str> {
+        let Some(head) = file::head(&job.key, &job.stored) else { return Ok("too_large") };
         let size = (head.len() as u64).saturating_add(job.stored.body.len() as u64);
         if index::blocks(size) > self.most {
-            return Ok(());
+            return Ok("too_large");
         }
         self.make_room(index::blocks(size));
         let path = self.path(&job.key);
@@ -426,10 +427,10 @@ impl Shared {
             index.remove(&job.key);
             drop(index);
             self.unlink(&job.key);
-        } else {
-            index.insert(&job.key, size, &job.stored.tags);
+            return Ok("purged");
         }
-        Ok(())
+        index.insert(&job.key, size, &job.stored.tags);
+        Ok("ok")
     }
 
     fn make_room(&self, size: u64) {

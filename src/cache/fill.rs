@@ -13,7 +13,7 @@ use std::task::{Context, Poll, Waker};
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, StatusCode};
 
-use super::stored::Kind;
+use super::stored::{Kind, own};
 use super::{AheadTicket, Cache, Cause, Sliced, Stored, Vary};
 use crate::semantics::freshness::Freshness;
 
@@ -391,8 +391,8 @@ impl<E: Cause> Writer<E> {
             Some(Plan::Store { freshness, tags }) => {
                 let stored = Arc::new(Stored {
                     status: head.status,
-                    headers: head.headers.clone(),
-                    body: join(pieces),
+                    headers: own(&head.headers),
+                    body: join(&pieces),
                     freshness,
                     vary: head.vary.clone(),
                     kind: Kind::Whole,
@@ -421,7 +421,7 @@ impl<E: Cause> Writer<E> {
     pub fn slice(self, head: Head, freshness: Freshness, tags: Vec<Box<str>>, sliced: Sliced) -> Arc<Stored> {
         self.cache.post(&self.primary, &head, &freshness, self.epoch);
         let Head { status, headers, vary, .. } = head;
-        let whole = Stored::whole(status, headers, Bytes::new(), freshness);
+        let whole = Stored::whole(status, own(&headers), Bytes::new(), freshness);
         let stored = Arc::new(Stored { vary, tags, kind: Kind::Sliced(sliced), ..whole });
         self.cache.store(&self.primary, &stored, self.epoch);
         self.hand(Arc::clone(&stored), Came::Fetched);
@@ -509,11 +509,9 @@ impl<E: Cause> Drop for Writer<E> {
     }
 }
 
-/// One piece of all; a copy, once for each fill, for which every hit is spared the pieces.
-fn join(mut pieces: Vec<Bytes>) -> Bytes {
-    if pieces.len() == 1 {
-        return pieces.pop().unwrap_or_default();
-    }
+/// One piece of all: a copy, once for each fill, for which every hit is spared the pieces. A single piece is copied too:
+/// it may be a few bytes of a large buffer, all of which it would keep.
+fn join(pieces: &[Bytes]) -> Bytes {
     let mut whole = BytesMut::with_capacity(pieces.iter().map(Bytes::len).sum());
     pieces.iter().for_each(|piece| whole.extend_from_slice(piece));
     whole.freeze()

@@ -3,13 +3,36 @@
 use std::sync::OnceLock;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use serde::{Deserialize, Serialize};
 
 use super::AheadTicket;
 use crate::semantics::fields;
 use crate::semantics::freshness::Freshness;
 use crate::semantics::range::Span;
+
+/// What an entry takes beside its parts: itself, its place in the table, allocations' own.
+const ENTRY: usize = 900;
+/// What a field takes beside its text.
+const FIELD: usize = 48;
+
+/// What a header map made for `fields` takes: slots in powers of two, three quarters of them used.
+fn table(fields: usize) -> usize {
+    let slots = (fields + fields / 3).next_power_of_two().max(8);
+    slots / 4 * 3 * 104 + slots * 4
+}
+
+/// A copy that shares no memory with anything: what comes from a connection is a small piece of a large buffer, which it
+/// would keep for as long as it is stored.
+pub(super) fn own(headers: &HeaderMap) -> HeaderMap {
+    let mut owned = HeaderMap::with_capacity(headers.len());
+    for (name, value) in headers {
+        if let Ok(copy) = HeaderValue::from_bytes(value.as_bytes()) {
+            owned.append(name.clone(), copy);
+        }
+    }
+    owned
+}
 
 /// What an entry is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -123,11 +146,11 @@ impl Stored {
         }
     }
 
-    /// Bytes that it takes, roughly: body, fields, key and the table's own.
+    /// Bytes that it takes: body, key, fields as they are stored and as they are delivered, and the table's own.
     pub(super) fn weight(&self, key: &str) -> u32 {
-        let fields: usize = self.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 64).sum();
-        // The fields once more for the prepared block.
-        u32::try_from(self.body.len() + fields * 2 + key.len() + 512).unwrap_or(u32::MAX)
+        let fields: usize = self.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + FIELD).sum();
+        let tables = table(self.headers.len()) + table(self.headers.len() + 8);
+        u32::try_from(self.body.len() + fields + tables + key.len() * 2 + ENTRY).unwrap_or(u32::MAX)
     }
 
     /// A copy that counts as stale; the body is shared.
@@ -139,7 +162,7 @@ impl Stored {
     pub fn with(&self, headers: HeaderMap, freshness: Freshness) -> Self {
         Self {
             status: self.status,
-            headers,
+            headers: own(&headers),
             body: self.body.clone(),
             freshness,
             vary: self.vary.clone(),

@@ -242,6 +242,21 @@ async fn memory_stays_within_its_bound() {
     assert!(cache.size().0 <= 1 << 20, "{:?}", cache.size());
 }
 
+#[tokio::test]
+async fn what_is_stored_keeps_nothing_of_the_buffer_that_it_came_in() {
+    let cache = cache();
+    let buffer = Bytes::from(vec![b'x'; 1 << 20]);
+    let (mut writer, _reader) = fill(&cache, "k");
+    let mut head = head(None);
+    head.headers.insert("x-a", http::HeaderValue::from_maybe_shared(buffer.slice(..10)).unwrap());
+    writer.begin(head, store(&[]));
+    writer.push(buffer.slice(..100)).await.unwrap();
+    let stored = writer.finish().unwrap();
+    let within = |bytes: &[u8]| buffer.as_ptr_range().contains(&bytes.as_ptr());
+    assert_eq!(stored.body.len(), 100);
+    assert!(!within(&stored.body) && !within(stored.headers["x-a"].as_bytes()));
+}
+
 fn speaking(language: &str) -> HeaderMap {
     let mut request = HeaderMap::new();
     request.insert(http::header::ACCEPT_LANGUAGE, language.parse().unwrap());

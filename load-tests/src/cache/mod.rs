@@ -51,7 +51,6 @@ const LIMITS: &str = "[limits]\nrequests_per_client = 1000000\nrequests_burst = 
 
 #[derive(Debug, Default, Serialize)]
 struct Report {
-    /// Objects, bytes of them, bytes of memory for them.
     ratio: Ratio,
     collapse: Collapse,
     memory: Memory,
@@ -96,6 +95,9 @@ struct Cost {
     cpu_us_per_hit: f64,
     lowest: f64,
     highest: f64,
+    /// What the cache says it takes, and what this process takes.
+    cache_bytes: f64,
+    resident: u64,
 }
 
 /// Runs the measurements.
@@ -300,6 +302,8 @@ async fn cost(args: &Args) -> Result<Vec<Cost>, WorldError> {
             cpu_us_per_hit: of(rounds.len() / 2),
             lowest: of(0),
             highest: of(rounds.len().saturating_sub(1)),
+            cache_bytes: world.metric("lyceum_edge_cache_bytes", &[]),
+            resident: resident(),
         });
     }
     Ok(costs)
@@ -335,6 +339,10 @@ fn rows(report: &Report) -> Vec<(String, String)> {
     rows.extend(cost.iter().map(|cost| {
         let what = format!("CPU for a hit and its client, {} objects stored", cost.objects);
         (what, format!("{:.0} µs ({:.0} to {:.0})", cost.cpu_us_per_hit, cost.lowest, cost.highest))
+    }));
+    rows.extend(cost.iter().map(|cost| {
+        let what = format!("memory with {} of them: the cache's own count, the process", cost.objects);
+        (what, format!("{}, {}", show_bytes(cost.cache_bytes as u64), show_bytes(cost.resident)))
     }));
     rows
 }

@@ -323,6 +323,13 @@ async fn a_preview_needs_no_purchase_and_says_so_in_its_token() {
     let playback = ask(json!(90)).send().await.expect(201).json();
     let claims = claims_of(playback["token"].as_str().unwrap());
     assert_eq!((&claims["preview"], &claims["max_height"]), (&json!(90.0), &json!(480)));
+    // Bound to where its client comes from.
+    let bound = |ip: &str| world.post("/v1/playback").json(&json!({ "lesson": lesson, "client": { "ip": ip } }));
+    let playback = bound("203.0.113.0/24").send().await.expect(201).json();
+    assert_eq!(claims_of(playback["token"].as_str().unwrap())["cdniip"], "203.0.113.0/24");
+    for wrong in ["", "somewhere", "203.0.113.0/33"] {
+        bound(wrong).send().await.expect(400);
+    }
 }
 
 fn claims_of(token: &str) -> Value {

@@ -1,7 +1,7 @@
 //! What a token opens: path prefixes on whole segments, the height of a rendition, the start of a segment.
 //!
 //! Heights and starts are read from the names of the design's section 4:
-//! `/v/{lesson}/{version}/v{height}[-{codec}]/{n}-{start_ms}.m4s`.
+//! `/v/{lesson}/{version}/v{height}[-{codec}]/{n}-{start_ms}.m4s`, and `.vtt` for subtitles.
 
 use super::claims::Parsed;
 use super::container::{Container, Patterns, Uri};
@@ -64,7 +64,7 @@ impl Named {
                 named.height = named.height.max(Some(height));
             }
         }
-        named.start_ms = path.segments().next_back().and_then(segment_start);
+        named.start_ms = path.segments().next_back().and_then(start_of);
         named
     }
 }
@@ -76,9 +76,13 @@ fn rendition_height(segment: &str) -> Option<u32> {
     number(digits).map(|n| u32::try_from(n).unwrap_or(u32::MAX))
 }
 
-/// `00012-48000.m4s`.
-fn segment_start(file: &str) -> Option<u64> {
-    let (n, start) = file.strip_suffix(".m4s")?.split_once('-')?;
+/// `00012-48000.m4s`, and segments of subtitles (`.vtt`) in the same way. What holds words or pictures up to the end of
+/// the lesson counts as starting there.
+fn start_of(file: &str) -> Option<u64> {
+    if file == "subtitles.vtt" || file.starts_with("storyboard") {
+        return Some(u64::MAX);
+    }
+    let (n, start) = file.rsplit_once('.')?.0.split_once('-')?;
     number(n)?;
     number(start)
 }
@@ -123,10 +127,18 @@ mod tests {
     #[test]
     fn a_preview_ends_before_its_first_late_segment() {
         let scope = scope(&["/v/a/"], None, Some(12_000));
-        for open in ["/v/a/1/v720/00000-0.m4s", "/v/a/1/v720/00005-11999.m4s", "/v/a/1/v720/init.mp4", "/v/a/1/poster.jpg"] {
+        for open in ["/v/a/1/v720/00000-0.m4s", "/v/a/1/v720/00005-11999.m4s", "/v/a/1/v720/init.mp4", "/v/a/1/s-en/00000-0.vtt", "/v/a/1/poster.jpg"] {
             assert!(holds(&scope, open), "{open}");
         }
-        for closed in ["/v/a/1/v720/00006-12000.m4s", "/v/a/1/a-und/00099-198000.m4s", "/v/a/1/v1/1-99999999999999999999.m4s"] {
+        for closed in [
+            "/v/a/1/v720/00006-12000.m4s",
+            "/v/a/1/a-und/00099-198000.m4s",
+            "/v/a/1/s-en/00001-60000.vtt",
+            "/v/a/1/s-en/subtitles.vtt",
+            "/v/a/1/storyboard.vtt",
+            "/v/a/1/storyboard-0.jpg",
+            "/v/a/1/v1/1-99999999999999999999.m4s",
+        ] {
             assert!(!holds(&scope, closed), "{closed}");
         }
     }

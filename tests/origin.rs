@@ -18,8 +18,6 @@ mod limits;
 mod openapi;
 #[path = "origin/services.rs"]
 pub mod services;
-#[path = "origin/subtitles.rs"]
-mod subtitles;
 #[path = "origin/tasks.rs"]
 mod tasks;
 #[path = "origin/tus.rs"]

@@ -168,7 +168,6 @@ ALTER TABLE api_keys ADD COLUMN quota BIGINT;
 ALTER TABLE courses ADD COLUMN encrypt BIGINT;
 ALTER TABLE courses ADD COLUMN deleted BIGINT;
 ALTER TABLE lessons ADD COLUMN encrypt BIGINT NOT NULL DEFAULT 0;
-ALTER TABLE versions ADD COLUMN replanned BIGINT NOT NULL DEFAULT 0;
 CREATE INDEX lessons_by_owner ON lessons (owner);
 CREATE TABLE content_keys (
     id TEXT PRIMARY KEY,

@@ -8,7 +8,6 @@ use http::{HeaderValue, StatusCode, header};
 use super::sealing::SealError;
 use crate::db::DbError;
 use crate::front::problem;
-use crate::packaging::subtitles::FileError;
 use crate::store::StoreError;
 use crate::upload::UploadError;
 use crate::upload::headers::HeaderError;
@@ -42,10 +41,6 @@ pub(super) enum Refusal {
     UploadType(String),
     #[error("{used} of {bytes} bytes are used")]
     QuotaExceeded { bytes: u64, used: u64 },
-    #[error(transparent)]
-    Subtitles(FileError),
-    #[error("nothing is planned of the lesson yet")]
-    NotPlanned,
     #[error("the same upload is under way")]
     UnderWay,
     #[error("an idempotency key was used for another request")]
@@ -118,10 +113,6 @@ impl Refusal {
                 "quota_exceeded",
                 format!("This key may keep {bytes} bytes of recordings and keeps {used}; delete lessons, or ask for more."),
             ),
-            Self::Subtitles(error) => (S::UNPROCESSABLE_ENTITY, error.code(), error.to_string()),
-            Self::NotPlanned => {
-                say(S::CONFLICT, "not_planned", "The recording was not looked into yet; subtitles come after that.")
-            }
             Self::UnderWay => say(S::CONFLICT, "upload_under_way", "The same upload is under way; wait for its end."),
             Self::KeyReused => say(S::UNPROCESSABLE_ENTITY, "idempotency_key_reused", "This Idempotency-Key was used for another request."),
             Self::LeaseLost => say(S::CONFLICT, "lease_lost", "The lease of this task was lost; leave it."),

@@ -21,7 +21,6 @@ mod request;
 mod sealing;
 mod signing;
 mod snapshot;
-mod subtitles;
 mod sweep;
 mod tus;
 mod workers;

@@ -258,7 +258,7 @@ fn every_panel_shows_something_under_real_traffic() {
     // What was counted last is known, and the rules have been evaluated over it, once every part was scraped twice more.
     let scraped = || prometheus.number("min(timestamp(up{job=~\"lyceum-.+\"}))");
     for _ in 0..2 {
-        let last = prometheus.number("time()").expect("Prometheus tells the time");
+        let last = prometheus.number("vector(time())").expect("Prometheus tells the time");
         until("another scrape of every part", Duration::from_secs(60), || scraped().filter(|at| *at > last));
     }
 

@@ -9,6 +9,7 @@ use std::io;
 use std::net::{SocketAddr, UdpSocket};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::time::Duration;
 use std::task::{Context, Poll};
 
 use bytes::{Buf, Bytes};
@@ -185,6 +186,9 @@ fn take<H: Handler>(incoming: Incoming, crowded: bool, handler: &H, shared: &Arc
     });
 }
 
+/// How long a connection that has nothing left to do stays open for what is on its way.
+const LINGER: Duration = Duration::from_secs(2);
+
 type Requests = h3::server::Connection<h3_quinn::Connection, Bytes>;
 
 async fn serve<H: Handler>(
@@ -237,6 +241,11 @@ async fn serve<H: Handler>(
         }
     };
     while ended.is_none() && under_way.join_next().await.is_some() {}
+    if ended.is_none() {
+        // A close throws away what was sent and not acknowledged yet (RFC 9000, section 10.2): the client, who knows that
+        // no more is taken, is given time to end the connection itself.
+        let _ = tokio::time::timeout(LINGER, connection.closed()).await;
+    }
     let code = if ended.is_some() { Code::H3_EXCESSIVE_LOAD } else { Code::H3_NO_ERROR };
     connection.close(VarInt::from_u64(code.value()).unwrap_or(VarInt::from_u32(0)), b"");
     Ok(ended)

@@ -1,8 +1,13 @@
 // Judges the CMCD that a page really sent: version 1 on requests by Montevideo Tech's validator, version 2 event
 // reports by the Common Media Library's.
 
-import validator from "@montevideo-tech/cmcd-validator";
+import { webcrypto } from "node:crypto";
+
 import { validateCmcdEventReport } from "@svta/cml-cmcd";
+
+// Debian 12's Node.js has no global of this name yet, which the validator reads when it is loaded.
+globalThis.crypto ??= webcrypto;
+const { default: validator } = await import("@montevideo-tech/cmcd-validator");
 
 /** The validator's own logging is meant for people. */
 function quietly(work) {

@@ -13,8 +13,8 @@ use http_body_util::BodyExt as _;
 
 use super::{BoxError, RequestBody};
 
-/// Bodies up to this many bytes are read to their end.
-const MOST: u64 = 64 * 1024;
+/// Bodies with up to this many bytes left are read to their end: a refusal sent into a closing connection may be lost.
+const MOST: u64 = 4 * 1024 * 1024;
 /// And for at most this long.
 const PATIENCE: Duration = Duration::from_secs(1);
 

@@ -92,7 +92,8 @@ fn the_file_for_programs_says_what_the_design_names() {
     for list in ["origins", "origin_admins", "edges", "edge_admins"] {
         let urls = json[list].as_array().unwrap_or_else(|| panic!("{list} in {json}"));
         assert_eq!(urls.len(), 2, "{list}");
-        let plain = |url: &serde_json::Value| url.as_str().is_some_and(|url| url.starts_with("http") && !url.ends_with('/'));
+        let plain =
+            |url: &serde_json::Value| url.as_str().is_some_and(|url| url.starts_with("http") && !url.ends_with('/'));
         assert!(urls.iter().all(plain), "{list}: {urls:?}");
     }
     assert_eq!((demo.pids("origins").len(), demo.pids("edges").len()), (2, 2));

@@ -3,14 +3,14 @@
 #[path = "edge/harness.rs"]
 mod harness;
 
-#[path = "edge/cdni.rs"]
-mod cdni;
-#[path = "edge/clients.rs"]
-mod clients;
 #[path = "edge/ahead.rs"]
 mod ahead;
 #[path = "edge/bucket.rs"]
 mod bucket;
+#[path = "edge/cdni.rs"]
+mod cdni;
+#[path = "edge/clients.rs"]
+mod clients;
 #[path = "edge/control.rs"]
 mod control;
 #[path = "edge/delivery.rs"]

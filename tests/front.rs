@@ -46,7 +46,8 @@ impl Handler for Echo {
     }
 
     fn refuse(&self, _request: &http::request::Parts, refused: Refused) -> Response<Full<Bytes>> {
-        let mut response: Response<Full<Bytes>> = problem::response(refused.status(), refused.code(), &refused.to_string());
+        let mut response: Response<Full<Bytes>> =
+            problem::response(refused.status(), refused.code(), &refused.to_string());
         response.headers_mut().insert("retry-after", refused.retry_after().into());
         response
     }
@@ -155,7 +156,8 @@ async fn plain_listeners_speak_http_1_and_2() {
 async fn encrypted_listeners_choose_by_alpn_and_take_new_certificates() {
     let folder = tempfile::tempdir().expect("a temporary directory");
     let files = certificate(folder.path());
-    let front = Front::bind(&[listen(Some(files.clone()))], &Limits::default(), &prometheus::Registry::new()).expect("a free port");
+    let front = Front::bind(&[listen(Some(files.clone()))], &Limits::default(), &prometheus::Registry::new())
+        .expect("a free port");
     let url = front.urls().remove(0).replace("127.0.0.1", "localhost");
     let reload = front.tls();
     tokio::spawn(front.serve(Echo::default(), Shutdown::new()));

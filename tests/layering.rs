@@ -9,10 +9,62 @@ use crate::support::repository;
 /// so that a new module takes its place in the picture.
 const LAYERS: &[(&str, &[&str])] = &[
     ("main", &["app"]),
-    ("app", &["edge", "origin", "demo", "front", "admin", "client", "token", "packaging", "telemetry", "config", "ids", "time", "units"]),
+    (
+        "app",
+        &[
+            "edge",
+            "origin",
+            "demo",
+            "front",
+            "admin",
+            "client",
+            "token",
+            "packaging",
+            "telemetry",
+            "config",
+            "ids",
+            "time",
+            "units",
+        ],
+    ),
     ("demo", &["client", "ids", "time", "units"]),
-    ("edge", &["front", "admin", "client", "token", "cache", "upstream", "telemetry", "semantics", "packaging", "ids", "time", "units"]),
-    ("origin", &["front", "admin", "client", "token", "store", "upload", "catalog", "jobs", "db", "telemetry", "packaging", "semantics", "ids", "time", "units"]),
+    (
+        "edge",
+        &[
+            "front",
+            "admin",
+            "client",
+            "token",
+            "cache",
+            "upstream",
+            "telemetry",
+            "semantics",
+            "packaging",
+            "ids",
+            "time",
+            "units",
+        ],
+    ),
+    (
+        "origin",
+        &[
+            "front",
+            "admin",
+            "client",
+            "token",
+            "store",
+            "upload",
+            "catalog",
+            "jobs",
+            "db",
+            "telemetry",
+            "packaging",
+            "semantics",
+            "ids",
+            "time",
+            "units",
+        ],
+    ),
     ("front", &["telemetry", "semantics", "time", "units"]),
     ("admin", &["front", "telemetry"]),
     ("client", &["semantics", "time", "units"]),
@@ -116,7 +168,9 @@ fn used(text: &str, root: &str) -> BTreeSet<String> {
             names.insert(after.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect());
         }
     }
-    let first = |name: String| name.split("::").next().unwrap_or_default().split_whitespace().next().unwrap_or_default().to_owned();
+    let first = |name: String| {
+        name.split("::").next().unwrap_or_default().split_whitespace().next().unwrap_or_default().to_owned()
+    };
     names.into_iter().map(first).filter(|name| !name.is_empty() && name != "self").collect()
 }
 
@@ -173,7 +227,9 @@ fn pure_modules_do_no_io_and_read_no_clock() {
     for path in rust_files(&src).into_iter().filter(|path| !is_test(path)) {
         if PURE.contains(&module(&path, &src).as_str()) {
             let text = code(&path);
-            wrong.extend(IMPURE.iter().filter(|name| text.contains(**name)).map(|name| format!("{}: {name}", path.display())));
+            wrong.extend(
+                IMPURE.iter().filter(|name| text.contains(**name)).map(|name| format!("{}: {name}", path.display())),
+            );
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));

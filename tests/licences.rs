@@ -6,8 +6,20 @@ use crate::support::repository;
 
 /// Permissive licences (SPDX). An expression needs each of its `AND` parts to have an `OR` part among these.
 const TAKEN: &[&str] = &[
-    "MIT", "Apache-2.0", "Apache-2.0 WITH LLVM-exception", "ISC", "BSD-2-Clause", "BSD-3-Clause", "BSL-1.0", "Zlib", "Unicode-3.0",
-    "Unlicense", "CC0-1.0", "MIT-0", "CDLA-Permissive-2.0", "WTFPL",
+    "MIT",
+    "Apache-2.0",
+    "Apache-2.0 WITH LLVM-exception",
+    "ISC",
+    "BSD-2-Clause",
+    "BSD-3-Clause",
+    "BSL-1.0",
+    "Zlib",
+    "Unicode-3.0",
+    "Unlicense",
+    "CC0-1.0",
+    "MIT-0",
+    "CDLA-Permissive-2.0",
+    "WTFPL",
 ];
 
 /// Whether an SPDX expression without nested brackets can be satisfied from [`TAKEN`].
@@ -31,7 +43,15 @@ fn allowed(expression: &str) -> bool {
 #[test]
 fn every_crate_may_be_used() {
     let output = Command::new(env!("CARGO"))
-        .args(["metadata", "--format-version", "1", "--locked", "--offline", "--filter-platform", "x86_64-unknown-linux-gnu"])
+        .args([
+            "metadata",
+            "--format-version",
+            "1",
+            "--locked",
+            "--offline",
+            "--filter-platform",
+            "x86_64-unknown-linux-gnu",
+        ])
         .current_dir(repository("."))
         .output()
         .expect("cargo runs");

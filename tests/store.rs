@@ -47,7 +47,8 @@ async fn objects_in_a_bucket_come_back_whole_and_in_parts() {
         assert_eq!(whole(&store, "v/a/x.m3u8").await, "0123456789");
         // Larger than a part: it goes in several.
         let large = noise(12_000_000, 1);
-        let pieces: Vec<Result<Bytes, StoreError>> = large.chunks(700_001).map(|p| Ok(Bytes::copy_from_slice(p))).collect();
+        let pieces: Vec<Result<Bytes, StoreError>> =
+            large.chunks(700_001).map(|p| Ok(Bytes::copy_from_slice(p))).collect();
         store.put(&key("v/a/large.mp4"), "video/mp4", futures_util::stream::iter(pieces).boxed()).await.unwrap();
         assert!(whole(&store, "v/a/large.mp4").await == large);
         let broken = vec![Ok(Bytes::from(noise(6_000_000, 2))), Err(StoreError::Source("gone".to_owned()))];
@@ -108,7 +109,10 @@ async fn a_bucket_that_is_not_there_or_a_wrong_secret_is_said_plainly() {
     assert!(matches!(missing.ping().await, Err(StoreError::Refused(_))));
     let wrong = bucket(|text| text.replace("testsecret", "wrongsecret")).await;
     assert!(matches!(wrong.ping().await, Err(StoreError::Refused(_))));
-    let away = bucket(|text| text.replace(S3::shared().endpoint(), "http://127.0.0.1:1").replace("part =", "attempts = 2, part =")).await;
+    let away = bucket(|text| {
+        text.replace(S3::shared().endpoint(), "http://127.0.0.1:1").replace("part =", "attempts = 2, part =")
+    })
+    .await;
     let error = away.ping().await.unwrap_err();
     assert!(error.is_transient(), "{error}");
     assert!(!error.to_string().contains("testsecret"));

@@ -34,8 +34,19 @@ fn a_key_is_made_private_and_a_token_of_it_names_it() {
 
         let key = pem.display().to_string();
         let token = said(&lyceum(&[
-            "token", "--key", &key, "--sub", "ada", "--path", "/v/a1/", "--ttl", "1h", "--claim", "max_height=480",
-            "--claim", "note=plain words",
+            "token",
+            "--key",
+            &key,
+            "--sub",
+            "ada",
+            "--path",
+            "/v/a1/",
+            "--ttl",
+            "1h",
+            "--claim",
+            "max_height=480",
+            "--claim",
+            "note=plain words",
         ]));
         let parts: Vec<Value> = token
             .split('.')
@@ -47,7 +58,10 @@ fn a_key_is_made_private_and_a_token_of_it_names_it() {
         let claims = &parts[1];
         assert_eq!((claims["iss"].as_str(), claims["aud"].as_str()), (Some("lyceum"), Some("lyceum-edge")));
         assert_eq!((claims["sub"].as_str(), &claims["paths"]), (Some("ada"), &serde_json::json!(["/v/a1/"])));
-        assert_eq!((&claims["max_height"], &claims["note"]), (&serde_json::json!(480), &serde_json::json!("plain words")));
+        assert_eq!(
+            (&claims["max_height"], &claims["note"]),
+            (&serde_json::json!(480), &serde_json::json!("plain words"))
+        );
         let lives = claims["exp"].as_i64().expect("exp") - claims["iat"].as_i64().expect("iat");
         assert_eq!(lives, 3600);
     }
@@ -60,7 +74,10 @@ fn usage_is_exit_code_2_and_names_what_is_wrong() {
         (&["token", "--key", "/nowhere.pem", "--sub", "a", "--path", "/v/a/"], "/nowhere.pem"),
         (&["token", "--key", "/nowhere.pem", "--sub", "a", "--path", "/v/a"], "/v/a"),
         (&["token", "--key", "/nowhere.pem", "--sub", "a", "--path", "/v/a/", "--ttl", "6"], "6"),
-        (&["upload", "/nowhere.mp4", "--origin", "http://127.0.0.1:1", "--lesson", "a", "--api-key", "k"], "/nowhere.mp4"),
+        (
+            &["upload", "/nowhere.mp4", "--origin", "http://127.0.0.1:1", "--lesson", "a", "--api-key", "k"],
+            "/nowhere.mp4",
+        ),
         (&["edge", "--config", "/nowhere.toml"], "/nowhere.toml"),
         (&["fly"], "fly"),
     ];

@@ -8,7 +8,8 @@ use lyceum_fuzz::semantics::path::CleanPath;
 use lyceum_fuzz::texts;
 use lyceum_fuzz::token::{Facts, Issuer, KeySet, Trust, Verifier, VerifierConfig, fuzzing};
 
-const JWK: &str = r#"{"kty":"OKP","crv":"Ed25519","kid":"k","alg":"EdDSA","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}"#;
+const JWK: &str =
+    r#"{"kty":"OKP","crv":"Ed25519","kid":"k","alg":"EdDSA","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}"#;
 
 fn verifier() -> &'static Verifier {
     static VERIFIER: OnceLock<Verifier> = OnceLock::new();

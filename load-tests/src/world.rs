@@ -49,7 +49,11 @@ pub fn request(method: Method, url: &str, fields: &[(&str, String)]) -> Result<R
 }
 
 /// Asks, with a limit for the answer's head.
-pub async fn ask(http: &Http, request: Request<Empty<Bytes>>, limit: Duration) -> Result<Response<Incoming>, WorldError> {
+pub async fn ask(
+    http: &Http,
+    request: Request<Empty<Bytes>>,
+    limit: Duration,
+) -> Result<Response<Incoming>, WorldError> {
     match tokio::time::timeout(limit, http.request(request)).await {
         Ok(answer) => answer.map_err(WorldError::new),
         Err(_) => Err(WorldError::new("no answer in time")),
@@ -83,7 +87,8 @@ impl World {
             origins.join(", ")
         )
         .replace("{dir}", &directory.path().display().to_string());
-        let config: Config = lyceum::config::parse(&toml, Path::new("edge.toml"), &|_| None).map_err(WorldError::new)?;
+        let config: Config =
+            lyceum::config::parse(&toml, Path::new("edge.toml"), &|_| None).map_err(WorldError::new)?;
         let (shutdown, registry, clock) = (Shutdown::new(), prometheus::Registry::new(), Clock::system());
         let front = Front::bind(&config.listen, &config.limits, &registry).map_err(WorldError::new)?;
         let url = front.urls().into_iter().next().ok_or_else(|| WorldError::new("the edge has no listener"))?;
@@ -157,7 +162,9 @@ pub struct Content(u64);
 impl Content {
     /// The content of a version of a name.
     pub fn of(name: &str, version: u64) -> Self {
-        let seed = name.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
+        let seed = name
+            .bytes()
+            .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
         Self(mix(seed ^ version.wrapping_mul(0x9e37_79b9_7f4a_7c15)))
     }
 

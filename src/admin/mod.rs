@@ -117,10 +117,10 @@ async fn authorize(State(bearer): State<Arc<Option<String>>>, request: Request, 
         return problem::response(StatusCode::FORBIDDEN, "forbidden", "No page may use this listener.");
     }
     if let (false, Some(wanted)) = (free, bearer.as_deref()) {
-        let shown = request.headers().get(header::AUTHORIZATION).and_then(|value| value.as_bytes().strip_prefix(b"Bearer "));
-        let same = shown.is_some_and(|shown| {
-            aws_lc_rs::constant_time::verify_slices_are_equal(shown, wanted.as_bytes()).is_ok()
-        });
+        let shown =
+            request.headers().get(header::AUTHORIZATION).and_then(|value| value.as_bytes().strip_prefix(b"Bearer "));
+        let same = shown
+            .is_some_and(|shown| aws_lc_rs::constant_time::verify_slices_are_equal(shown, wanted.as_bytes()).is_ok());
         if !same {
             let detail = "This listener's POSTs need its bearer.";
             return problem::response(StatusCode::UNAUTHORIZED, "unauthorized", detail);

@@ -130,7 +130,8 @@ pub(super) async fn check(file: &Path) -> Result<(), Failure> {
 /// The transcoder knows its own configuration.
 async fn check_worker(file: &Path) -> Result<(), Failure> {
     let program = demo::sibling("lyceum-transcoder").map_err(Failure::other)?;
-    let status = tokio::process::Command::new(&program).args(["worker", "--check", "--config"]).arg(file).status().await;
+    let status =
+        tokio::process::Command::new(&program).args(["worker", "--check", "--config"]).arg(file).status().await;
     match status {
         Ok(status) if status.success() => Ok(()),
         Ok(_) => Err(Failure::usage(format!("{}: not a good worker configuration", file.display()))),

@@ -439,7 +439,8 @@ impl<E: Cause> Writer<E> {
         if self.is_apart() {
             return (Some(self), None);
         }
-        let found = self.cache.read_disk(&self.key).await.filter(|found| !self.cache.was_purged(self.epoch, &self.key, found));
+        let found =
+            self.cache.read_disk(&self.key).await.filter(|found| !self.cache.was_purged(self.epoch, &self.key, found));
         match found {
             Some(found) if found.signpost().is_some() => {
                 self.cache.remember(&self.key, found);

@@ -59,7 +59,13 @@ pub struct Config {
 
 impl Default for Config {
     fn default() -> Self {
-        Self { memory: ByteSize::mib(512), object: ByteSize::mib(8), slice: ByteSize::mib(2), window: ByteSize::mib(1), disk: None }
+        Self {
+            memory: ByteSize::mib(512),
+            object: ByteSize::mib(8),
+            slice: ByteSize::mib(2),
+            window: ByteSize::mib(1),
+            disk: None,
+        }
     }
 }
 
@@ -124,7 +130,8 @@ impl<E: Cause> Cache<E> {
     /// A cache, empty but for what an earlier run left on disk.
     pub fn open(config: &Config, clock: Clock, registry: &Registry) -> Result<Arc<Self>, DiskError> {
         let purges = Arc::<PurgeLog>::default();
-        let disk = config.disk.as_ref().map(|disk| Disk::open(disk, Arc::clone(&purges), clock, registry)).transpose()?;
+        let disk =
+            config.disk.as_ref().map(|disk| Disk::open(disk, Arc::clone(&purges), clock, registry)).transpose()?;
         Ok(Self::with(config, purges, disk))
     }
 
@@ -170,12 +177,7 @@ impl<E: Cause> Cache<E> {
     }
 
     /// Looks `key` up for a request with these fields; `usable` judges what is stored.
-    pub fn lookup(
-        self: &Arc<Self>,
-        key: &str,
-        request: &HeaderMap,
-        usable: impl Fn(&Stored) -> bool,
-    ) -> Lookup<E> {
+    pub fn lookup(self: &Arc<Self>, key: &str, request: &HeaderMap, usable: impl Fn(&Stored) -> bool) -> Lookup<E> {
         let primary = self.objects.get(key);
         let variant = primary.as_ref().and_then(|found| self.variant_key(key, found, request));
         let (shared, stored) = match &variant {

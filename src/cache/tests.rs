@@ -14,7 +14,13 @@ use crate::units::ByteSize;
 type Test = Arc<Cache<&'static str>>;
 
 fn cache() -> Test {
-    Cache::new(&Config { memory: ByteSize::mib(64), object: ByteSize::kib(64), slice: ByteSize::kib(16), window: ByteSize::kib(64), disk: None })
+    Cache::new(&Config {
+        memory: ByteSize::mib(64),
+        object: ByteSize::kib(64),
+        slice: ByteSize::kib(16),
+        window: ByteSize::kib(64),
+        disk: None,
+    })
 }
 
 fn head(length: Option<u64>) -> Head {
@@ -150,7 +156,10 @@ async fn what_passes_is_for_the_first_alone_and_waits_for_it() {
     writer.begin(head(Some(1 << 20)), store(&[]));
     assert_eq!(joined.begun().await.unwrap_err(), ReadError::Unshared, "too large to be stored");
     assert!(reader.begun().await.is_ok());
-    assert!(matches!(cache.lookup("k", &HeaderMap::new(), |_| true), Lookup::Fill { .. }), "the next one asks for itself");
+    assert!(
+        matches!(cache.lookup("k", &HeaderMap::new(), |_| true), Lookup::Fill { .. }),
+        "the next one asks for itself"
+    );
     writer.push(Bytes::from(vec![0; 60_000])).await.unwrap();
     {
         let mut stuck = Box::pin(writer.push(Bytes::from(vec![0; 60_000])));
@@ -231,7 +240,13 @@ async fn purges_take_keys_prefixes_and_tags_also_from_fills_under_way() {
 
 #[tokio::test]
 async fn memory_stays_within_its_bound() {
-    let cache: Test = Cache::new(&Config { memory: ByteSize::mib(1), object: ByteSize::kib(64), slice: ByteSize::kib(16), window: ByteSize::kib(64), disk: None });
+    let cache: Test = Cache::new(&Config {
+        memory: ByteSize::mib(1),
+        object: ByteSize::kib(64),
+        slice: ByteSize::kib(16),
+        window: ByteSize::kib(64),
+        disk: None,
+    });
     for n in 0..200 {
         let (mut writer, _reader) = fill(&cache, &format!("k{n}"));
         writer.begin(head(None), store(&[]));

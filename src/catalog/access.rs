@@ -62,9 +62,8 @@ pub async fn withdraw(tx: &mut Tx, viewer: &str, course: &Id) -> Result<(), DbEr
 
 /// When the entitlement ends (`Some(None)`: never), or `None` when there is none now.
 pub async fn is_entitled(tx: &mut Tx, viewer: &str, course: &Id, now: i64) -> Result<Option<Option<i64>>, DbError> {
-    let row = tx
-        .one("SELECT expires FROM entitlements WHERE viewer = $1 AND course = $2", db_args![viewer, course])
-        .await?;
+    let row =
+        tx.one("SELECT expires FROM entitlements WHERE viewer = $1 AND course = $2", db_args![viewer, course]).await?;
     let expires = row.map(|row| row.get::<Option<i64>>("expires")).transpose()?;
     Ok(expires.filter(|expires| expires.is_none_or(|at| at > now)))
 }
@@ -123,9 +122,8 @@ pub async fn session(tx: &mut Tx, id: &Id) -> Result<Option<Session>, DbError> {
 pub async fn revoke_session(tx: &mut Tx, id: &Id, now: i64) -> Result<bool, DbError> {
     let Some(session) = session(tx, id).await? else { return Ok(false) };
     if session.revoked.is_none() {
-        let changed = tx
-            .execute("UPDATE sessions SET revoked = $2 WHERE id = $1 AND revoked IS NULL", db_args![id, now])
-            .await?;
+        let changed =
+            tx.execute("UPDATE sessions SET revoked = $2 WHERE id = $1 AND revoked IS NULL", db_args![id, now]).await?;
         if changed > 0 && session.expires > now {
             add_revocation(tx, &session.id, session.expires).await?;
         }
@@ -175,12 +173,9 @@ async fn add_revocation(tx: &mut Tx, session: &Id, expires: i64) -> Result<(), D
 /// Adds an event to the feed, kept until `until`.
 pub async fn add_event(tx: &mut Tx, json: &str, until: i64) -> Result<(), DbError> {
     let position = next_number(tx, "revocations").await?;
-    tx.execute(
-        "INSERT INTO revocations (position, event, until) VALUES ($1, $2, $3)",
-        db_args![position, json, until],
-    )
-    .await
-    .map(drop)
+    tx.execute("INSERT INTO revocations (position, event, until) VALUES ($1, $2, $3)", db_args![position, json, until])
+        .await
+        .map(drop)
 }
 
 /// Events behind `after` that still matter.
@@ -255,6 +250,7 @@ pub async fn lease_stream(tx: &mut Tx, id: &Id, lease: &StreamLease, now: i64) -
     for row in rows.iter().take(usize::try_from(over).unwrap_or(usize::MAX)) {
         revoke_session(tx, &row.parse("id")?, now).await?;
     }
-    tx.execute("UPDATE sessions SET stream_until = $2 WHERE id = $1", db_args![id, now.saturating_add(lease.span)]).await?;
+    tx.execute("UPDATE sessions SET stream_until = $2 WHERE id = $1", db_args![id, now.saturating_add(lease.span)])
+        .await?;
     Ok(StreamOutcome::Held { ended: over > 0 })
 }

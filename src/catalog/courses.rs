@@ -68,7 +68,8 @@ pub struct Page {
     pub limit: i64,
 }
 
-const LESSON: &str = "SELECT id, course, title, owner, created, revision, newest, serving, uploading, encrypt FROM lessons
+const LESSON: &str =
+    "SELECT id, course, title, owner, created, revision, newest, serving, uploading, encrypt FROM lessons
      WHERE id = $1 AND deleted IS NULL";
 
 fn course_from(row: &Row) -> Result<Course, DbError> {
@@ -108,7 +109,9 @@ pub async fn add_course(tx: &mut Tx, course: &Course) -> Result<(), DbError> {
 
 /// One course, unless it was deleted.
 pub async fn course(tx: &mut Tx, id: &Id) -> Result<Option<Course>, DbError> {
-    let row = tx.one("SELECT id, title, owner, created, encrypt FROM courses WHERE id = $1 AND deleted IS NULL", db_args![id]).await?;
+    let row = tx
+        .one("SELECT id, title, owner, created, encrypt FROM courses WHERE id = $1 AND deleted IS NULL", db_args![id])
+        .await?;
     row.as_ref().map(course_from).transpose()
 }
 

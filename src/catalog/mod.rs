@@ -13,8 +13,9 @@ mod keys;
 mod versions;
 
 pub use access::{
-    Event, NewSession, Session, StreamLease, StreamOutcome, add_event, courses_of_viewer, drop_expired_sessions, entitle, events_after, is_entitled, lease_stream,
-    newest_event, renew_session, revoke_lesson_sessions, revoke_session, revoke_viewer_sessions, session, start_session, withdraw,
+    Event, NewSession, Session, StreamLease, StreamOutcome, add_event, courses_of_viewer, drop_expired_sessions,
+    entitle, events_after, is_entitled, lease_stream, newest_event, renew_session, revoke_lesson_sessions,
+    revoke_session, revoke_viewer_sessions, session, start_session, withdraw,
 };
 pub use answers::{Remembered, forget_answer, forget_answers, keep_answer, remembered};
 pub use audit::{Deed, deeds, note};
@@ -30,8 +31,8 @@ pub use keys::{
 };
 pub use versions::{
     NewVersion, Stored, Version, VersionState, add_objects, add_version, fail_version, finish_version, forget_version,
-    has_object, lessons_by_state, objects_after, plan_of,
-    playing_version, record_plan, set_progress, start_serving, unfinished_versions, version, versions_of, versions_to_retire,
+    has_object, lessons_by_state, objects_after, plan_of, playing_version, record_plan, set_progress, start_serving,
+    unfinished_versions, version, versions_of, versions_to_retire,
 };
 
 #[cfg(test)]

@@ -50,7 +50,13 @@ async fn entitlements_end_and_their_sessions_are_revoked_once_in_order() {
     entitle(&mut tx, "eve", &course, None).await.unwrap();
     assert_eq!(is_entitled(&mut tx, "eve", &course, 1 << 40).await.unwrap(), Some(None));
     for (name, viewer) in [("s1", "eve"), ("s2", "eve"), ("s3", "bob")] {
-        let new = NewSession { id: id(name), viewer: viewer.to_owned(), course: course.clone(), lesson: lesson.clone(), expires: 5_000 };
+        let new = NewSession {
+            id: id(name),
+            viewer: viewer.to_owned(),
+            course: course.clone(),
+            lesson: lesson.clone(),
+            expires: 5_000,
+        };
         start_session(&mut tx, &new, 1).await.unwrap();
     }
     let renewed = |name: &str, viewer: &str| NewSession {
@@ -82,10 +88,28 @@ async fn a_version_serves_only_while_it_is_the_newest() {
     let (_dir, db) = database().await;
     let mut tx = db.begin().await.unwrap();
     let lesson_id = id("l");
-    add_lesson(&mut tx, &NewLesson { id: lesson_id.clone(), course: id("c"), title: "T".to_owned(), owner: "k".to_owned(), encrypt: false }, 1).await.unwrap();
+    add_lesson(
+        &mut tx,
+        &NewLesson {
+            id: lesson_id.clone(),
+            course: id("c"),
+            title: "T".to_owned(),
+            owner: "k".to_owned(),
+            encrypt: false,
+        },
+        1,
+    )
+    .await
+    .unwrap();
     assert_eq!(lessons_by_state(&mut tx).await.unwrap(), [("awaiting_upload".to_owned(), 1)]);
     for name in ["v1", "v2"] {
-        let new = NewVersion { id: id(name), lesson: lesson_id.clone(), source: "uploads/x".to_owned(), source_bytes: 9, filename: String::new() };
+        let new = NewVersion {
+            id: id(name),
+            lesson: lesson_id.clone(),
+            source: "uploads/x".to_owned(),
+            source_bytes: 9,
+            filename: String::new(),
+        };
         add_version(&mut tx, &new, 1).await.unwrap();
         assert!(record_plan(&mut tx, &id(name), "{}", "{}", 1000, "[]", 2).await.unwrap());
         assert!(!record_plan(&mut tx, &id(name), "{}", "{}", 1000, "[]", 2).await.unwrap());

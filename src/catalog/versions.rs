@@ -131,12 +131,9 @@ pub async fn add_version(tx: &mut Tx, new: &NewVersion, now: i64) -> Result<(), 
         db_args![&new.id, &new.lesson, &new.source, new.source_bytes, &new.filename, now],
     )
     .await?;
-    tx.execute(
-        "UPDATE lessons SET newest = $2, revision = revision + 1 WHERE id = $1",
-        db_args![&new.lesson, &new.id],
-    )
-    .await
-    .map(drop)
+    tx.execute("UPDATE lessons SET newest = $2, revision = revision + 1 WHERE id = $1", db_args![&new.lesson, &new.id])
+        .await
+        .map(drop)
 }
 
 /// One version.
@@ -210,7 +207,8 @@ pub async fn record_plan(
 
 /// Commits objects that were handed over; answers the version's revision. One that is there is left as it was.
 pub async fn add_objects(tx: &mut Tx, id: &Id, objects: &[Stored]) -> Result<i64, DbError> {
-    let row = tx.one("UPDATE versions SET revision = revision + 1 WHERE id = $1 RETURNING revision", db_args![id]).await?;
+    let row =
+        tx.one("UPDATE versions SET revision = revision + 1 WHERE id = $1 RETURNING revision", db_args![id]).await?;
     let revision = row.ok_or_else(|| DbError::Corrupt(format!("the version {id} is gone")))?.get("revision")?;
     for object in objects {
         tx.execute(

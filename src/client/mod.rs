@@ -270,9 +270,10 @@ impl Http {
         let collected = tokio::time::timeout(after, Limited::new(response.into_body(), limit).collect()).await;
         match collected {
             Ok(Ok(body)) => Ok(body.to_bytes()),
-            Ok(Err(cause)) if cause.is::<LengthLimitError>() => {
-                Err(Error::Body { host: host.to_owned(), what: format!("it is larger than {}", self.limits.body_bytes) })
-            }
+            Ok(Err(cause)) if cause.is::<LengthLimitError>() => Err(Error::Body {
+                host: host.to_owned(),
+                what: format!("it is larger than {}", self.limits.body_bytes),
+            }),
             Ok(Err(cause)) => Err(Error::Body { host: host.to_owned(), what: cause.to_string() }),
             Err(_) => Err(Error::Timeout { host: host.to_owned(), after }),
         }
@@ -284,7 +285,8 @@ pub fn request(method: Method, url: &str, bearer: &str) -> Result<Request<Body>,
     let mut builder = Request::builder().method(method).uri(url);
     if !bearer.is_empty() {
         let value = HeaderValue::try_from(format!("Bearer {bearer}"));
-        let mut value = value.map_err(|_| Error::Request("the bearer holds characters that no header may".to_owned()))?;
+        let mut value =
+            value.map_err(|_| Error::Request("the bearer holds characters that no header may".to_owned()))?;
         value.set_sensitive(true);
         builder = builder.header(header::AUTHORIZATION, value);
     }

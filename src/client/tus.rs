@@ -114,7 +114,8 @@ impl Upload {
         let headers = request.headers_mut();
         headers.insert(TUS_RESUMABLE, VERSION);
         headers.insert(UPLOAD_LENGTH, HeaderValue::from(length));
-        let metadata = HeaderValue::try_from(metadata).map_err(|_| UploadError::Protocol("the file's name is too odd"))?;
+        let metadata =
+            HeaderValue::try_from(metadata).map_err(|_| UploadError::Protocol("the file's name is too odd"))?;
         headers.insert(UPLOAD_METADATA, metadata);
         let response = http.send_ok(request).await?;
         let location = response.headers().get(header::LOCATION).and_then(|value| value.to_str().ok());
@@ -150,12 +151,13 @@ impl Upload {
         let mut file = File::open(&self.file).await.map_err(|e| self.file_error(e))?;
         file.seek(std::io::SeekFrom::Start(offset)).await.map_err(|e| self.file_error(e))?;
         let (sent, mut heard) = tokio::sync::watch::channel(offset);
-        let pieces = futures_util::stream::try_unfold((file.take(length - offset), sent), |(mut file, sent)| async move {
-            let mut piece = Vec::with_capacity(PIECE);
-            let read = (&mut file).take(PIECE as u64).read_to_end(&mut piece).await?;
-            sent.send_modify(|at| *at += read as u64);
-            Ok::<_, std::io::Error>((read > 0).then(|| (Bytes::from(piece), (file, sent))))
-        });
+        let pieces =
+            futures_util::stream::try_unfold((file.take(length - offset), sent), |(mut file, sent)| async move {
+                let mut piece = Vec::with_capacity(PIECE);
+                let read = (&mut file).take(PIECE as u64).read_to_end(&mut piece).await?;
+                sent.send_modify(|at| *at += read as u64);
+                Ok::<_, std::io::Error>((read > 0).then(|| (Bytes::from(piece), (file, sent))))
+            });
         let mut request = super::request(Method::PATCH, url, &self.api_key)?;
         let headers = request.headers_mut();
         headers.insert(TUS_RESUMABLE, VERSION);
@@ -176,7 +178,8 @@ impl Upload {
                 }
             }
         };
-        number(response.headers(), &UPLOAD_OFFSET).ok_or(UploadError::Protocol("a PATCH answered without Upload-Offset"))
+        number(response.headers(), &UPLOAD_OFFSET)
+            .ok_or(UploadError::Protocol("a PATCH answered without Upload-Offset"))
     }
 
     /// What names this upload in its memory: the same file to the same lesson goes on.

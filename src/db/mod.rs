@@ -106,7 +106,9 @@ pub enum DbError {
     #[error("a stored value can't be read: {0}")]
     Corrupt(String),
     /// The schema was made by a newer program.
-    #[error("the database was made by a newer Lyceum (its schema is {found}, this program knows {known}): update this program")]
+    #[error(
+        "the database was made by a newer Lyceum (its schema is {found}, this program knows {known}): update this program"
+    )]
     TooNew {
         /// The schema's number in the database.
         found: i64,

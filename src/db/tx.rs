@@ -3,7 +3,7 @@
 use sqlx::postgres::{PgArguments, PgRow};
 use sqlx::query::Query;
 use sqlx::sqlite::{SqliteArguments, SqliteRow};
-use sqlx::{Decode, Executor, Postgres, Row as _, Sqlite, SqlSafeStr, Transaction, Type};
+use sqlx::{Decode, Executor, Postgres, Row as _, SqlSafeStr, Sqlite, Transaction, Type};
 
 use super::DbError;
 use super::group::GroupTx;
@@ -60,10 +60,7 @@ macro_rules! db_args {
 }
 
 /// A type that both engines can give: `i64`, `f64`, `String`, `Vec<u8>`, and `Option`s of them.
-pub trait Column:
-    for<'r> Decode<'r, Sqlite> + Type<Sqlite> + for<'r> Decode<'r, Postgres> + Type<Postgres>
-{
-}
+pub trait Column: for<'r> Decode<'r, Sqlite> + Type<Sqlite> + for<'r> Decode<'r, Postgres> + Type<Postgres> {}
 impl<T> Column for T where T: for<'r> Decode<'r, Sqlite> + Type<Sqlite> + for<'r> Decode<'r, Postgres> + Type<Postgres> {}
 
 /// One row of an answer.

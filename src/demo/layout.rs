@@ -188,7 +188,8 @@ address = "{listen}"
         let origins = state.origins.map(|origin| format!("http://{origin}"));
         let jwks = state.origins.map(|origin| format!("http://{origin}/.well-known/jwks.json"));
         let pool: Vec<String> = origins.iter().map(|url| format!("{{ url = {url:?}, weight = 1 }}")).collect();
-        let control = toml_string(&self.directory.join(format!("edge-{}-control.json", index + 1)).display().to_string());
+        let control =
+            toml_string(&self.directory.join(format!("edge-{}-control.json", index + 1)).display().to_string());
         let disk = toml_string(&self.directory.join(format!("edge-{}-cache", index + 1)).display().to_string());
         let text = format!(
             r#"# Written anew at each start of the demo.

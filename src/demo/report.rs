@@ -102,11 +102,8 @@ impl<'a> Report<'a> {
         let mut changed = self.changed.clone();
         loop {
             let mut document = self.document();
-            document.pids = Pids {
-                origins: family.pids("origin-"),
-                edges: family.pids("edge-"),
-                workers: family.pids("worker-"),
-            };
+            document.pids =
+                Pids { origins: family.pids("origin-"), edges: family.pids("edge-"), workers: family.pids("worker-") };
             let text = serde_json::to_vec_pretty(&document).unwrap_or_default();
             if let Err(error) = self.layout.write(FILE, &text) {
                 tracing::error!(%error, "demo.json could not be written");

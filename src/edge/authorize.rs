@@ -63,7 +63,9 @@ impl Inner {
     async fn verify(&self, token: &str, facts: &Facts<'_>) -> Result<Grant, Denied> {
         let Some(verifier) = &self.guard.verifier else { return Err(Denied::WrongIssuer) };
         match verifier.verify(token, facts) {
-            Err(Denied::UnknownKey(want)) if Box::pin(self.guard.follow.look_for_key(want)).await => verifier.verify(token, facts),
+            Err(Denied::UnknownKey(want)) if Box::pin(self.guard.follow.look_for_key(want)).await => {
+                verifier.verify(token, facts)
+            }
             verdict => verdict,
         }
     }
@@ -76,7 +78,9 @@ impl Inner {
 
     fn renewal(&self, grant: &Grant, cookie: Option<&str>, facts: &Facts<'_>) -> Option<Renewed> {
         let held = self.renewed_before(cookie, facts);
-        if grant.spares_renewal_of(grant, facts.now) || held.is_some_and(|held| held.spares_renewal_of(grant, facts.now)) {
+        if grant.spares_renewal_of(grant, facts.now)
+            || held.is_some_and(|held| held.spares_renewal_of(grant, facts.now))
+        {
             return None;
         }
         self.guard.verifier.as_ref()?.renew(grant, facts)

@@ -12,8 +12,9 @@ const REQUEST_FIELDS: HeaderValue = HeaderValue::from_static(
     "authorization, range, if-range, if-none-match, content-type, cmcd-request, cmcd-object, cmcd-status, cmcd-session",
 );
 /// What it may read beside what is always readable.
-const RESPONSE_FIELDS: HeaderValue =
-    HeaderValue::from_static("content-length, content-range, accept-ranges, etag, date, age, cache-status, retry-after");
+const RESPONSE_FIELDS: HeaderValue = HeaderValue::from_static(
+    "content-length, content-range, accept-ranges, etag, date, age, cache-status, retry-after",
+);
 const ANY: HeaderValue = HeaderValue::from_static("*");
 const TIMING_ALLOW_ORIGIN: HeaderName = HeaderName::from_static("timing-allow-origin");
 const REQUEST_METHOD: HeaderName = header::ACCESS_CONTROL_REQUEST_METHOD;

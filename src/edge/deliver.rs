@@ -11,8 +11,8 @@ use super::body::{Body, Live};
 use super::config::Auth;
 use super::cors::Cors;
 use super::cut::{self, Playlist};
-use super::error::Refusal;
 use super::decision::{CacheOutcome, Decision};
+use super::error::Refusal;
 use super::fetch::{Fetcher, Found, Wanted};
 use super::route::Route;
 use super::slices::{Opened, Part, Slices};
@@ -168,9 +168,7 @@ impl Source {
                 };
                 Body::parts(parts.into_iter().map(cut).collect())
             }
-            Self::Sliced(stored) => {
-                Body::sliced(Slices::new(terms.fetcher.clone(), (terms.wanted)(), stored, parts))
-            }
+            Self::Sliced(stored) => Body::sliced(Slices::new(terms.fetcher.clone(), (terms.wanted)(), stored, parts)),
             Self::Live(_) => Body::empty(),
         }
     }
@@ -248,7 +246,9 @@ impl Terms<'_> {
             conditional::Outcome::Failed => Err(Refusal::Precondition),
             conditional::Outcome::NotModified => {
                 answer.status = StatusCode::NOT_MODIFIED;
-                for name in [header::CONTENT_LENGTH, header::CONTENT_TYPE, header::CONTENT_ENCODING, header::ACCEPT_RANGES] {
+                for name in
+                    [header::CONTENT_LENGTH, header::CONTENT_TYPE, header::CONTENT_ENCODING, header::ACCEPT_RANGES]
+                {
                     answer.block.remove(name);
                 }
                 Ok(())

@@ -188,12 +188,7 @@ impl Fetcher {
         }
     }
 
-    async fn begun(
-        &self,
-        reader: Reader<FetchError>,
-        decision: Decision,
-        request: &HeaderMap,
-    ) -> Result<Found, Unfit> {
+    async fn begun(&self, reader: Reader<FetchError>, decision: Decision, request: &HeaderMap) -> Result<Found, Unfit> {
         let Begun { head, freshness, why, stored } = reader.begun().await.map_err(Unfit::Error)?;
         if decision.outcome == CacheOutcome::Collapsed && !head.vary.matches(request) {
             return Err(Unfit::OtherVariant);

@@ -8,8 +8,8 @@ use http::{Method, StatusCode};
 
 use super::fetch::{Fetcher, Wanted};
 use super::sound::{
-    Ask, clean, content_range, ends_with_connection, has_validator, is_coded, is_failure, sound, speaks_of_another, strong_etag,
-    tags, takes_ranges, unsound, vary,
+    Ask, clean, content_range, ends_with_connection, has_validator, is_coded, is_failure, sound, speaks_of_another,
+    strong_etag, tags, takes_ranges, unsound, vary,
 };
 use crate::cache::{Came, Head, Plan, Sliced, Stored, Vary, Writer};
 use crate::semantics::fields;
@@ -44,7 +44,9 @@ impl Fetcher {
             Some(stale) => (writer, Some(stale)),
             None => match writer.recall().await {
                 (None, _) => return,
-                (Some(writer), Some(found)) if found.freshness.standing(self.clock.unix_millis()) == Standing::Fresh => {
+                (Some(writer), Some(found))
+                    if found.freshness.standing(self.clock.unix_millis()) == Standing::Fresh =>
+                {
                     return writer.answer_recalled(found);
                 }
                 (Some(writer), found) => (writer, found),
@@ -301,7 +303,9 @@ impl Fetcher {
                 self.metrics.filled(error.failure.name());
                 writer.fail(error);
             }
-            Ok(answer) if place.fits(&answer, 0) => self.bring_slice(writer, wanted, stored, slice, answer.body, 0).await,
+            Ok(answer) if place.fits(&answer, 0) => {
+                self.bring_slice(writer, wanted, stored, slice, answer.body, 0).await
+            }
             // It takes no ranges after all, but it is the same: what comes before is passed over.
             Ok(answer) if place.is_whole_of_same(&answer) => {
                 self.bring_slice(writer, wanted, stored, slice, answer.body, span.first).await;
@@ -405,7 +409,13 @@ impl Fetcher {
         }
     }
 
-    fn judge(&self, wanted: &Wanted, status: StatusCode, headers: &HeaderMap, requested_ms: i64) -> Result<Freshness, NotStored> {
+    fn judge(
+        &self,
+        wanted: &Wanted,
+        status: StatusCode,
+        headers: &HeaderMap,
+        requested_ms: i64,
+    ) -> Result<Freshness, NotStored> {
         if is_coded(headers) {
             return Err(NotStored::Coding);
         }

@@ -62,8 +62,11 @@ impl AheadMetrics {
             &["result"],
         );
         let of = |result: &str| results.with_label_values(&[result]);
-        let unused =
-            telemetry::gauge(registry, "lyceum_edge_ahead_unused_bytes", "Bytes fetched ahead that no one has asked for yet.");
+        let unused = telemetry::gauge(
+            registry,
+            "lyceum_edge_ahead_unused_bytes",
+            "Bytes fetched ahead that no one has asked for yet.",
+        );
         let tally = AheadTally { useful: of("useful"), wasted: of("wasted"), unused };
         Self { tally, fetched: of("fetched"), busy: of("busy"), budget: of("budget") }
     }

@@ -193,7 +193,12 @@ fn verifier(config: &Config, former: Option<&Verifier>) -> Result<Option<Arc<Ver
         revocations: number(tokens.revocations),
         require_session: config.control.is_some(),
         renewer,
-        claim_keys: tokens.claim_keys.iter().map(|path| ClaimKey::load(path)).collect::<Result<_, _>>().map_err(failed)?,
+        claim_keys: tokens
+            .claim_keys
+            .iter()
+            .map(|path| ClaimKey::load(path))
+            .collect::<Result<_, _>>()
+            .map_err(failed)?,
     };
     Ok(Some(Arc::new(match former {
         Some(former) => Verifier::succeed(config, former),

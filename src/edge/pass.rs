@@ -9,12 +9,12 @@ use url::Url;
 
 use super::Inner;
 use super::body::{Body, Live};
+use super::decision::{CacheOutcome, Decision, Forward};
 use super::deliver::CACHE_STATUS;
 use super::error::Refusal;
 use super::locate::Located;
-use super::decision::{CacheOutcome, Decision, Forward};
-use super::route::Route;
 use super::locate::host;
+use super::route::Route;
 use super::serve::{key_for, key_of};
 use crate::cache::{Head, Plan, Purge, Target, Vary};
 use crate::front::RequestBody;
@@ -67,7 +67,10 @@ impl Inner {
         fields::strip_hop_by_hop(&mut headers);
         let length = fields::single(&headers, &header::CONTENT_LENGTH).and_then(|text| text.parse().ok());
         let (mut writer, reader) = self.fetcher.cache.apart();
-        writer.begin(Head { status, headers: headers.clone(), length, vary: Vary::default() }, Plan::Pass { why: "method" });
+        writer.begin(
+            Head { status, headers: headers.clone(), length, vary: Vary::default() },
+            Plan::Pass { why: "method" },
+        );
         let guard = self.fetcher.shutdown.guard();
         tokio::spawn(async move {
             loop {
@@ -89,7 +92,8 @@ impl Inner {
             }
             drop(guard);
         });
-        headers.insert(CACHE_STATUS, Decision::forwarded(CacheOutcome::Pass, Forward::Method).cache_status(status, None));
+        headers
+            .insert(CACHE_STATUS, Decision::forwarded(CacheOutcome::Pass, Forward::Method).cache_status(status, None));
         let mut response = Response::new(Body::live(Live { reader, skip: 0, left: length }));
         *response.status_mut() = status;
         *response.headers_mut() = headers;

@@ -71,8 +71,16 @@ impl Playback {
                     &[0.1, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 7.5, 10.0, 15.0, 30.0],
                 ),
                 starts: telemetry::counter(registry, "lyceum_playback_starts_total", "Sessions that began to start."),
-                failures: telemetry::counter(registry, "lyceum_playback_failures_total", "Sessions that ended in a fatal error."),
-                rebuffers: telemetry::counter(registry, "lyceum_playback_rebuffers_total", "Times that playback stalled."),
+                failures: telemetry::counter(
+                    registry,
+                    "lyceum_playback_failures_total",
+                    "Sessions that ended in a fatal error.",
+                ),
+                rebuffers: telemetry::counter(
+                    registry,
+                    "lyceum_playback_rebuffers_total",
+                    "Times that playback stalled.",
+                ),
                 rebuffer_seconds: telemetry::fractions(
                     registry,
                     "lyceum_playback_rebuffer_seconds_total",
@@ -248,7 +256,10 @@ mod tests {
         assert_eq!(m.rebuffers.get(), 1);
         assert!((m.rebuffer_seconds.get() - 0.5).abs() < 1e-9, "{}", m.rebuffer_seconds.get());
         assert!((m.played_seconds.get() - 6.0).abs() < 1e-9, "{}", m.played_seconds.get());
-        assert_eq!((m.bitrate.get_sample_count(), m.buffer.get_sample_count(), m.throughput.get_sample_count()), (1, 1, 1));
+        assert_eq!(
+            (m.bitrate.get_sample_count(), m.buffer.get_sample_count(), m.throughput.get_sample_count()),
+            (1, 1, 1)
+        );
         assert_eq!(m.sessions.get(), 1);
     }
 

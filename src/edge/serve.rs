@@ -55,9 +55,7 @@ impl Inner {
                 }
                 (response, outcome)
             }
-            Err(refusal) => {
-                (self.refusal(&head, &refusal), CacheOutcome::None)
-            }
+            Err(refusal) => (self.refusal(&head, &refusal), CacheOutcome::None),
         };
         self.metrics.answered(record.route, outcome, response.status(), start.elapsed());
         let counter = self.metrics.route(record.route).bytes.clone();

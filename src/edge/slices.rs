@@ -134,7 +134,9 @@ impl Slices {
                         return Poll::Ready(Some(Ok(bytes)));
                     }
                     Some(Part::Span(_)) => {
-                        let Some((slice, skip, left)) = self.next_stretch() else { return Poll::Ready(Some(Err(BodyError::Origin))) };
+                        let Some((slice, skip, left)) = self.next_stretch() else {
+                            return Poll::Ready(Some(Err(BodyError::Origin)));
+                        };
                         let opening = self.open(slice);
                         // Kept beside until it is open.
                         self.parts.push_front(Part::Span(Span { first: skip, last: skip.saturating_add(left - 1) }));
@@ -143,7 +145,9 @@ impl Slices {
                 },
                 State::Opening(opening) => {
                     let opened = ready!(opening.as_mut().poll(cx));
-                    let Some(Part::Span(span)) = self.parts.pop_front() else { return Poll::Ready(Some(Err(BodyError::Origin))) };
+                    let Some(Part::Span(span)) = self.parts.pop_front() else {
+                        return Poll::Ready(Some(Err(BodyError::Origin)));
+                    };
                     let Ok((source, _)) = opened else { return Poll::Ready(Some(Err(BodyError::Origin))) };
                     self.state = State::Reading { source, skip: span.first, left: span.length() };
                 }

@@ -61,7 +61,11 @@ pub(super) fn sound(mut answer: Answer, ask: Ask, validated: bool) -> Result<Ans
                 return Ok(answer);
             }
             match ask {
-                Ask::Window(span) if came.first == span.first && came.last == span.last.min(total.saturating_sub(1)) => Ok(answer),
+                Ask::Window(span)
+                    if came.first == span.first && came.last == span.last.min(total.saturating_sub(1)) =>
+                {
+                    Ok(answer)
+                }
                 Ask::Window(_) => Err(unsound(&answer, "another part than was asked for")),
                 Ask::Whole | Ask::AsItCame => Err(unsound(&answer, "a part without a range asked for")),
             }
@@ -86,7 +90,9 @@ pub(super) fn ends_with_connection(version: Version, headers: &HeaderMap) -> boo
 }
 
 pub(super) fn takes_ranges(headers: &HeaderMap) -> bool {
-    fields::values(headers, &header::ACCEPT_RANGES).flat_map(fields::list).any(|unit| unit.eq_ignore_ascii_case("bytes"))
+    fields::values(headers, &header::ACCEPT_RANGES)
+        .flat_map(fields::list)
+        .any(|unit| unit.eq_ignore_ascii_case("bytes"))
 }
 
 /// Whether the body is coded, although nothing but identity was asked for.

@@ -98,7 +98,8 @@ impl Bound {
         };
         let Some(tls) = tls else { return Err(BindError::Http3WithoutTls(listen.address)) };
         let (socket, quic) = both(listen.address, &tls).map_err(failed)?;
-        let port = advertise_port.map_or_else(|| socket.local_addr().map(|address| address.port()), Ok).map_err(failed)?;
+        let port =
+            advertise_port.map_or_else(|| socket.local_addr().map(|address| address.port()), Ok).map_err(failed)?;
         let alt_svc = HeaderValue::try_from(format!("h3=\":{port}\"; ma=86400")).ok();
         Ok(Self { socket, tls: Some(tls), quic: Some(quic), alt_svc, listen: listen.clone() })
     }
@@ -218,10 +219,7 @@ impl Accept {
         }
     }
 
-    async fn next(
-        &self,
-        listener: &TcpListener,
-    ) -> Option<(TcpStream, SocketAddr, tokio::sync::OwnedSemaphorePermit)> {
+    async fn next(&self, listener: &TcpListener) -> Option<(TcpStream, SocketAddr, tokio::sync::OwnedSemaphorePermit)> {
         let place = Arc::clone(&self.places).acquire_owned().await.ok()?;
         match listener.accept().await {
             Ok((stream, address)) => {

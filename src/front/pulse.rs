@@ -123,7 +123,8 @@ impl Pulse {
     }
 
     fn look(&self, seen: &mut Seen, step: Duration, limits: &Limits, windows: bool) -> Option<Reason> {
-        let (moved, written, ended) = (self.moved(), self.written.load(Ordering::Relaxed), self.ended.load(Ordering::Relaxed));
+        let (moved, written, ended) =
+            (self.moved(), self.written.load(Ordering::Relaxed), self.ended.load(Ordering::Relaxed));
         let blocked = self.blocked.load(Ordering::Relaxed);
         let handed = self.handed.load(Ordering::Relaxed);
         let under_way = self.requests.load(Ordering::Relaxed) > 0;

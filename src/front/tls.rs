@@ -12,13 +12,15 @@ use arc_swap::ArcSwap;
 use rustls::ServerConfig;
 use rustls::client::verify_server_name;
 use rustls::crypto::CryptoProvider;
-use rustls::server::{ClientHello, ParsedCertificate, ProducesTickets, ResolvesServerCert, ServerSessionMemoryCache, StoresServerSessions};
+use rustls::server::{
+    ClientHello, ParsedCertificate, ProducesTickets, ResolvesServerCert, ServerSessionMemoryCache, StoresServerSessions,
+};
 use rustls::sign::CertifiedKey;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use serde::Deserialize;
 use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
 use serde::de::{Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
-use serde::Deserialize;
 use tokio::sync::watch;
 
 /// Sessions that can be resumed by an identifier.
@@ -58,7 +60,11 @@ impl<'de> Deserialize<'de> for Certificates {
             }
             fn visit_seq<A: SeqAccess<'de>>(self, list: A) -> Result<Certificates, A::Error> {
                 let files = Vec::deserialize(SeqAccessDeserializer::new(list))?;
-                if files.is_empty() { Err(A::Error::custom("at least one certificate is needed")) } else { Ok(Certificates(files)) }
+                if files.is_empty() {
+                    Err(A::Error::custom("at least one certificate is needed"))
+                } else {
+                    Ok(Certificates(files))
+                }
             }
         }
         from.deserialize_any(OneOrSeveral)

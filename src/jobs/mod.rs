@@ -111,9 +111,7 @@ pub async fn add(tx: &mut Tx, task: &NewTask, now: i64) -> Result<(), DbError> {
     tx.execute(
         "INSERT INTO tasks (id, version, owner, kind, spec, priority, position, state, attempts, not_before, progress,
          weight, cancel, created) VALUES ($1, $2, $3, $4, $5, $6, $7, 'waiting', 0, $8, 0.0, 1.0, 0, $8)",
-        db_args![
-            &task.id, &task.version, &task.owner, task.kind, &task.spec, task.priority, task.position, now
-        ],
+        db_args![&task.id, &task.version, &task.owner, task.kind, &task.spec, task.priority, task.position, now],
     )
     .await
     .map(drop)
@@ -254,14 +252,7 @@ async fn end_attempt(
     tx.execute(
         "UPDATE tasks SET state = $2, not_before = $3, lease = NULL, lease_until = NULL, error_code = $4,
          error_detail = $5, finished = $6 WHERE id = $1",
-        db_args![
-            id,
-            if again { "waiting" } else { "dead" },
-            not_before,
-            code,
-            detail,
-            (!again).then_some(now),
-        ],
+        db_args![id, if again { "waiting" } else { "dead" }, not_before, code, detail, (!again).then_some(now),],
     )
     .await
     .map(drop)

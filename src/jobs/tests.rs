@@ -12,7 +12,15 @@ fn id(text: &str) -> Id {
 }
 
 fn task(name: &str, owner: &str, priority: i64, position: i64) -> NewTask {
-    NewTask { id: id(name), version: id("v"), owner: owner.to_owned(), kind: "video", spec: "{}".to_owned(), priority, position }
+    NewTask {
+        id: id(name),
+        version: id("v"),
+        owner: owner.to_owned(),
+        kind: "video",
+        spec: "{}".to_owned(),
+        priority,
+        position,
+    }
 }
 
 #[tokio::test]
@@ -98,7 +106,10 @@ async fn cancelled_tasks_end_and_do_not_come_back() {
     lease(&mut tx, "x", &config, 0).await.unwrap().unwrap();
     cancel(&mut tx, &id("v"), 1).await.unwrap();
     assert!(heartbeat(&mut tx, &id("t"), "x", 0.1, &config, 2).await.unwrap().unwrap().cancel);
-    assert_eq!(fail(&mut tx, &id("t"), "x", ("cancelled", ""), Retry::Counted, &config, 3).await.unwrap(), Some(Fate::Dead));
+    assert_eq!(
+        fail(&mut tx, &id("t"), "x", ("cancelled", ""), Retry::Counted, &config, 3).await.unwrap(),
+        Some(Fate::Dead)
+    );
     assert!(lease(&mut tx, "y", &config, 100_000).await.unwrap().is_none());
 }
 
@@ -151,6 +162,9 @@ async fn a_clock_that_jumps_holds_no_task_up() {
 #[test]
 fn the_wait_doubles_up_to_its_bound() {
     let config = Config::default();
-    assert_eq!((1..=8).map(|n| config.wait(n)).collect::<Vec<_>>(), [1000, 2000, 4000, 8000, 16000, 32000, 60000, 60000]);
+    assert_eq!(
+        (1..=8).map(|n| config.wait(n)).collect::<Vec<_>>(),
+        [1000, 2000, 4000, 8000, 16000, 32000, 60000, 60000]
+    );
     assert_eq!(config.wait(u64::MAX), 60_000);
 }

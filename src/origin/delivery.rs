@@ -37,7 +37,8 @@ pub(super) async fn serve(
         None => of_lesson(&app, &lesson, &path, &headers).await?,
         Some((version, path)) => of_version(&app, &lesson, &request::id(version)?, path, &headers).await?,
     };
-    let tag = HeaderValue::try_from(format!("lesson-{lesson}")).map_err(|error| Refusal::Internal(error.to_string()))?;
+    let tag =
+        HeaderValue::try_from(format!("lesson-{lesson}")).map_err(|error| Refusal::Internal(error.to_string()))?;
     response.headers_mut().insert(SURROGATE_KEY, tag);
     Ok(response)
 }
@@ -143,7 +144,8 @@ fn playlist(rendered: Rendered, name: &str, cache: HeaderValue, headers: &Header
 /// An object of the store as an answer: whole, a part, or not modified.
 pub(super) async fn object(store: &Store, key: &Key, headers: &HeaderMap, cache: Option<HeaderValue>) -> Answer {
     // One look tells size and tag; the conditions are judged before a body is opened.
-    let conditional = [header::IF_MATCH, header::IF_NONE_MATCH, header::IF_RANGE].iter().any(|h| headers.contains_key(h));
+    let conditional =
+        [header::IF_MATCH, header::IF_NONE_MATCH, header::IF_RANGE].iter().any(|h| headers.contains_key(h));
     let range = if conditional {
         let meta = store.head(key).await?;
         match conditions(headers, &meta.etag)? {
@@ -204,9 +206,10 @@ fn conditions(headers: &HeaderMap, etag: &str) -> Result<Condition, Refusal> {
 /// Whether a list of tags names this one; weak ones only where `weak` comparison is asked for.
 fn names(headers: &HeaderMap, name: &HeaderName, etag: &str, weak: bool) -> bool {
     let fields = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
-    fields.flat_map(|field| field.split(',')).map(str::trim).any(|tag| {
-        tag == "*" || tag == etag || (weak && tag.strip_prefix("W/") == Some(etag))
-    })
+    fields
+        .flat_map(|field| field.split(','))
+        .map(str::trim)
+        .any(|tag| tag == "*" || tag == etag || (weak && tag.strip_prefix("W/") == Some(etag)))
 }
 
 /// One range of bytes. Several, or what is none, are passed over, as section 14.2 allows: the answer is whole.
@@ -258,7 +261,10 @@ mod tests {
         assert!(judge(&[(header::IF_MATCH, "\"b\""), (header::IF_NONE_MATCH, "\"a\"")]).is_err());
         let range = (header::RANGE, "bytes=0-1");
         assert_eq!(judge(&[range.clone(), (header::IF_RANGE, "\"b\"")]).unwrap(), Condition::Whole);
-        assert_eq!(judge(&[range.clone(), (header::IF_RANGE, tag)]).unwrap(), Condition::Range(ByteRange::Between(0, 1)));
+        assert_eq!(
+            judge(&[range.clone(), (header::IF_RANGE, tag)]).unwrap(),
+            Condition::Range(ByteRange::Between(0, 1))
+        );
         assert_eq!(judge(&[range, (header::IF_MATCH, tag)]).unwrap(), Condition::Range(ByteRange::Between(0, 1)));
     }
 }

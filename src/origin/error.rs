@@ -94,34 +94,62 @@ impl Refusal {
         use StatusCode as S;
         let say = |status, code, text: &str| (status, code, text.to_owned());
         match self {
-            Self::Unauthenticated => say(S::UNAUTHORIZED, "unauthenticated", "Show an API key as Authorization: Bearer, or log in."),
+            Self::Unauthenticated => {
+                say(S::UNAUTHORIZED, "unauthenticated", "Show an API key as Authorization: Bearer, or log in.")
+            }
             Self::Forbidden => say(S::FORBIDDEN, "forbidden", "This key's role may not do that."),
-            Self::CrossSite => say(S::FORBIDDEN, "cross_site", "A page of another site can't use this login; it needs an API key of its own."),
+            Self::CrossSite => say(
+                S::FORBIDDEN,
+                "cross_site",
+                "A page of another site can't use this login; it needs an API key of its own.",
+            ),
             Self::NotFound => say(S::NOT_FOUND, "not_found", "There is nothing of that name here."),
             Self::Invalid(what) => (S::BAD_REQUEST, "invalid_request", what.clone()),
             Self::Unprocessable(what) => (S::UNPROCESSABLE_ENTITY, "unprocessable", what.clone()),
             Self::BodyTooLarge => say(S::PAYLOAD_TOO_LARGE, "body_too_large", "The body is larger than is taken here."),
-            Self::UnsupportedType => say(S::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", "The Content-Type is not one that is taken here."),
-            Self::NotReady => say(S::NOT_FOUND, "not_ready", "This has not been made yet; it appears while the lesson is transcoded."),
-            Self::NotEntitled => say(S::FORBIDDEN, "not_entitled", "This user has no entitlement to the lesson's course."),
-            Self::NotPlayable => say(S::CONFLICT, "not_playable", "The lesson can't be played yet."),
-            Self::UploadType(kind) => {
-                (S::UNSUPPORTED_MEDIA_TYPE, "upload_type_refused", format!("A recording is video or sound; {kind} is not taken."))
+            Self::UnsupportedType => say(
+                S::UNSUPPORTED_MEDIA_TYPE,
+                "unsupported_media_type",
+                "The Content-Type is not one that is taken here.",
+            ),
+            Self::NotReady => {
+                say(S::NOT_FOUND, "not_ready", "This has not been made yet; it appears while the lesson is transcoded.")
             }
+            Self::NotEntitled => {
+                say(S::FORBIDDEN, "not_entitled", "This user has no entitlement to the lesson's course.")
+            }
+            Self::NotPlayable => say(S::CONFLICT, "not_playable", "The lesson can't be played yet."),
+            Self::UploadType(kind) => (
+                S::UNSUPPORTED_MEDIA_TYPE,
+                "upload_type_refused",
+                format!("A recording is video or sound; {kind} is not taken."),
+            ),
             Self::QuotaExceeded { bytes, used } => (
                 S::FORBIDDEN,
                 "quota_exceeded",
-                format!("This key may keep {bytes} bytes of recordings and keeps {used}; delete lessons, or ask for more."),
+                format!(
+                    "This key may keep {bytes} bytes of recordings and keeps {used}; delete lessons, or ask for more."
+                ),
             ),
             Self::UnderWay => say(S::CONFLICT, "upload_under_way", "The same upload is under way; wait for its end."),
-            Self::KeyReused => say(S::UNPROCESSABLE_ENTITY, "idempotency_key_reused", "This Idempotency-Key was used for another request."),
+            Self::KeyReused => say(
+                S::UNPROCESSABLE_ENTITY,
+                "idempotency_key_reused",
+                "This Idempotency-Key was used for another request.",
+            ),
             Self::LeaseLost => say(S::CONFLICT, "lease_lost", "The lease of this task was lost; leave it."),
-            Self::TooManyStreams => say(S::CONFLICT, "too_many_streams", "The viewer watches as many streams as allowed."),
+            Self::TooManyStreams => {
+                say(S::CONFLICT, "too_many_streams", "The viewer watches as many streams as allowed.")
+            }
             Self::SessionRevoked => say(S::CONFLICT, "session_revoked", "The session was revoked or is over."),
             Self::Busy => say(S::SERVICE_UNAVAILABLE, "busy", "Too many requests wait here; try again in a moment."),
             Self::TusVersion => say(S::PRECONDITION_FAILED, "tus_version", "Tus-Resumable must be 1.0.0."),
-            Self::PreconditionFailed => say(S::PRECONDITION_FAILED, "precondition_failed", "What is here is not what the request asks for."),
-            Self::Draining => say(S::SERVICE_UNAVAILABLE, "draining", "This origin is ending; ask another or try again."),
+            Self::PreconditionFailed => {
+                say(S::PRECONDITION_FAILED, "precondition_failed", "What is here is not what the request asks for.")
+            }
+            Self::Draining => {
+                say(S::SERVICE_UNAVAILABLE, "draining", "This origin is ending; ask another or try again.")
+            }
             Self::Header(error) => (S::BAD_REQUEST, "invalid_header", format!("{error}.")),
             Self::Upload(error) => describe_upload(error),
             Self::Store(StoreError::NotFound) => say(S::NOT_FOUND, "not_found", "There is nothing of that name here."),
@@ -130,17 +158,23 @@ impl Refusal {
             }
             Self::Store(StoreError::Source(_)) => say(S::BAD_REQUEST, "body_incomplete", "The body broke off."),
             Self::Store(StoreError::Full(_)) => say(S::INSUFFICIENT_STORAGE, "store_full", "The object store is full."),
-            Self::Store(StoreError::Unavailable(_) | StoreError::Held) => {
-                say(S::SERVICE_UNAVAILABLE, "store_unavailable", "The object store does not answer; try again in a moment.")
-            }
+            Self::Store(StoreError::Unavailable(_) | StoreError::Held) => say(
+                S::SERVICE_UNAVAILABLE,
+                "store_unavailable",
+                "The object store does not answer; try again in a moment.",
+            ),
             Self::Store(StoreError::Refused(_)) | Self::Internal(_) | Self::Seal(_) => {
                 say(S::INTERNAL_SERVER_ERROR, "internal", "Something is wrong with this origin; its log says what.")
             }
-            Self::Db(DbError::Unavailable(_)) => {
-                say(S::SERVICE_UNAVAILABLE, "database_unavailable", "The database does not answer; try again in a moment.")
-            }
+            Self::Db(DbError::Unavailable(_)) => say(
+                S::SERVICE_UNAVAILABLE,
+                "database_unavailable",
+                "The database does not answer; try again in a moment.",
+            ),
             Self::Db(DbError::Duplicate(_)) => say(S::CONFLICT, "conflict", "This is there already."),
-            Self::Db(_) => say(S::INTERNAL_SERVER_ERROR, "internal", "Something is wrong with this origin; its log says what."),
+            Self::Db(_) => {
+                say(S::INTERNAL_SERVER_ERROR, "internal", "Something is wrong with this origin; its log says what.")
+            }
         }
     }
 }

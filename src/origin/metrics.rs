@@ -36,10 +36,13 @@ impl Metrics {
             &["result"],
         )?;
         let tasks = IntGaugeVec::new(Opts::new("lyceum_origin_tasks", "Tasks of the queue, by state."), &["state"])?;
-        let delivered = IntCounter::new("lyceum_origin_delivered_bytes_total", "Bytes of media bodies offered to edges.")?;
-        let content_keys = IntCounter::new("lyceum_origin_content_keys_total", "Keys of encrypted lessons given to edges.")?;
+        let delivered =
+            IntCounter::new("lyceum_origin_delivered_bytes_total", "Bytes of media bodies offered to edges.")?;
+        let content_keys =
+            IntCounter::new("lyceum_origin_content_keys_total", "Keys of encrypted lessons given to edges.")?;
         registry.register(Box::new(content_keys.clone()))?;
-        let lessons = IntGaugeVec::new(Opts::new("lyceum_origin_lessons", "Lessons of the catalogue, by state."), &["state"])?;
+        let lessons =
+            IntGaugeVec::new(Opts::new("lyceum_origin_lessons", "Lessons of the catalogue, by state."), &["state"])?;
         let playable = Histogram::with_opts(
             HistogramOpts::new("lyceum_origin_playable_seconds", "Time from a complete upload to a lesson that plays.")
                 .buckets(vec![1.0, 2.0, 4.0, 6.0, 9.0, 14.0, 20.0, 30.0, 60.0, 120.0, 300.0, 900.0, 3600.0]),

@@ -89,7 +89,16 @@ type Live = Arc<ArcSwap<Config>>;
 
 /// Keys of `origin.toml` that take a restart: what they name is bound, opened or started once.
 pub const FIXED: [&str; 10] = [
-    "admin", "admin_key", "database", "database_pool", "encryption", "limits", "listen", "store", "uploads", "workers",
+    "admin",
+    "admin_key",
+    "database",
+    "database_pool",
+    "encryption",
+    "limits",
+    "listen",
+    "store",
+    "uploads",
+    "workers",
 ];
 
 /// What requests work with.

@@ -38,7 +38,8 @@ pub(super) async fn of(app: &App, tx: &mut Tx, caller: &Caller) -> Result<Option
 }
 
 /// Types that say nothing of what is in a file: browsers and clients send them when they don't know.
-const SAYS_NOTHING: &[&str] = &["", "application/octet-stream", "binary/octet-stream", "application/x-www-form-urlencoded"];
+const SAYS_NOTHING: &[&str] =
+    &["", "application/octet-stream", "binary/octet-stream", "application/x-www-form-urlencoded"];
 
 /// The media type of a file by what its sender says, else by its name's extension; `None` where neither tells.
 fn media_type(said: &str, filename: &str) -> Option<String> {
@@ -67,15 +68,28 @@ mod tests {
     fn a_type_is_known_by_word_or_by_name() {
         let allowed = upload::Config::default().types;
         for (said, name) in [
-            ("video/mp4", "a.mp4"), ("video/quicktime", ""), ("VIDEO/WEBM; codecs=\"vp9\"", ""), ("", "lecture.MKV"),
-            ("application/octet-stream", "a.mov"), ("", "a.ts"), ("", "a.mxf"), ("", "a.wav"), ("", "recording"),
-            ("", "a.odd"), ("audio/mpeg", "a.pdf"),
+            ("video/mp4", "a.mp4"),
+            ("video/quicktime", ""),
+            ("VIDEO/WEBM; codecs=\"vp9\"", ""),
+            ("", "lecture.MKV"),
+            ("application/octet-stream", "a.mov"),
+            ("", "a.ts"),
+            ("", "a.mxf"),
+            ("", "a.wav"),
+            ("", "recording"),
+            ("", "a.odd"),
+            ("audio/mpeg", "a.pdf"),
         ] {
             assert!(check_type(&allowed, said, name).is_ok(), "{said} {name}");
         }
-        for (said, name) in
-            [("application/pdf", "a.pdf"), ("", "a.pdf"), ("", "notes.docx"), ("image/png", "a.mp4"), ("", "a.zip"), ("text/html", "")]
-        {
+        for (said, name) in [
+            ("application/pdf", "a.pdf"),
+            ("", "a.pdf"),
+            ("", "notes.docx"),
+            ("image/png", "a.mp4"),
+            ("", "a.zip"),
+            ("text/html", ""),
+        ] {
             assert!(check_type(&allowed, said, name).is_err(), "{said} {name}");
         }
     }

@@ -89,7 +89,13 @@ impl Sealer {
             .seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), bound(id, lesson, version), &mut bytes)
             .map_err(|_| SealError::Broken)?;
         let sealed = nonce.iter().copied().chain(bytes).collect();
-        Ok(SealedKey { id: id.clone(), lesson: lesson.clone(), version: version.clone(), sealed, sealed_by: name.clone() })
+        Ok(SealedKey {
+            id: id.clone(),
+            lesson: lesson.clone(),
+            version: version.clone(),
+            sealed,
+            sealed_by: name.clone(),
+        })
     }
 
     /// The key itself, 16 bytes.
@@ -159,7 +165,8 @@ fn hex(bytes: &[u8]) -> String {
 fn unhex(text: &str) -> Option<Vec<u8>> {
     let digits: Vec<u8> =
         text.chars().map(|c| c.to_digit(16).and_then(|digit| u8::try_from(digit).ok())).collect::<Option<_>>()?;
-    (digits.len() == 64).then(|| digits.chunks(2).map(|pair| pair.iter().fold(0, |byte, digit| byte << 4 | digit)).collect())
+    (digits.len() == 64)
+        .then(|| digits.chunks(2).map(|pair| pair.iter().fold(0, |byte, digit| byte << 4 | digit)).collect())
 }
 
 #[cfg(test)]

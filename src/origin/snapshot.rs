@@ -37,11 +37,7 @@ impl Snapshot {
     }
 
     /// Renders `name` once; `None` when there is nothing to tell yet.
-    pub(super) fn render(
-        &self,
-        name: &str,
-        render: impl FnOnce(&Index<'_>) -> Option<String>,
-    ) -> Option<Rendered> {
+    pub(super) fn render(&self, name: &str, render: impl FnOnce(&Index<'_>) -> Option<String>) -> Option<Rendered> {
         let known = self.rendered.lock().unwrap_or_else(PoisonError::into_inner).get(name).cloned();
         if known.is_some() {
             return known;

@@ -74,7 +74,10 @@ impl Steady {
         let passed = i64::try_from(now.duration_since(self.since).as_millis()).unwrap_or(i64::MAX);
         let jumped = wall.saturating_sub(self.wall).saturating_sub(passed);
         if jumped.saturating_abs() > JUMP {
-            tracing::warn!(milliseconds = jumped, "the clock jumped; nothing is removed for its age in the next {SUSPICION:?}");
+            tracing::warn!(
+                milliseconds = jumped,
+                "the clock jumped; nothing is removed for its age in the next {SUSPICION:?}"
+            );
             self.suspicious = Some(now);
         }
         (self.wall, self.since) = (wall, now);

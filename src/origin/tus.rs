@@ -459,7 +459,9 @@ pub(super) async fn whole_file(
     let repeat = Repeat::of(&head, &format!("POST /v1/lessons/{lesson}/media {:?}", new.length))?;
     let upload = match begin(&app, &caller, &new, &repeat).await? {
         Begun::New(upload) => upload,
-        Begun::Before(upload) if upload.state == UploadState::Complete => return accepted(&app, &caller, &lesson).await,
+        Begun::Before(upload) if upload.state == UploadState::Complete => {
+            return accepted(&app, &caller, &lesson).await;
+        }
         Begun::Before(_) => return Err(Refusal::UnderWay),
     };
     let request = Request {

@@ -9,7 +9,8 @@ fn units(mut stream: &[u8]) -> impl Iterator<Item = (u8, &[u8])> {
         let head = *stream.first()?;
         let extended = usize::from(head >> 2 & 1);
         // An OBU without a size goes on to the end.
-        let (size, length) = if head & 2 == 0 { (stream.len() - 1 - extended, 0) } else { leb128(stream.get(1 + extended..)?)? };
+        let (size, length) =
+            if head & 2 == 0 { (stream.len() - 1 - extended, 0) } else { leb128(stream.get(1 + extended..)?)? };
         let whole = stream.get(..1 + extended + length + size)?;
         stream = stream.get(whole.len()..)?;
         Some((head >> 3 & 0xf, whole))

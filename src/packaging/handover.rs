@@ -105,7 +105,10 @@ impl Handover {
                     }
                     return if self.path == track.init_path() { Ok(()) } else { Err(wrong("another path")) };
                 }
-                if self.kind != Kind::Segment || self.n >= track.segments || self.path != track.segment_path(&plan.grid, self.n) {
+                if self.kind != Kind::Segment
+                    || self.n >= track.segments
+                    || self.path != track.segment_path(&plan.grid, self.n)
+                {
                     return Err(wrong("another path or number"));
                 }
                 if (self.start, self.duration) != track.segment(&plan.grid, self.n) {

@@ -119,9 +119,7 @@ impl<'a> Index<'a> {
                 task.renditions.iter().find_map(|r| of_track(&r.track, task.first_segment, task.segments))
             }
             TaskSpec::Audio(task) => of_track(&task.track, task.first_segment, task.segments),
-            TaskSpec::Subtitles(task) => {
-                task.tracks.iter().find_map(|t| of_track(&t.track.name, 0, t.track.segments))
-            }
+            TaskSpec::Subtitles(task) => task.tracks.iter().find_map(|t| of_track(&t.track.name, 0, t.track.segments)),
         }
     }
 

@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::grid::Grid;
-use super::info::{ColorInfo, MediaInfo, TimeBreak};
 use super::images::ImagesTask;
+use super::info::{ColorInfo, MediaInfo, TimeBreak};
 use super::ladder::VideoCodec;
 use super::protection::Protection;
 use super::subtitles::SubtitlesTask;

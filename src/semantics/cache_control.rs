@@ -58,9 +58,10 @@ impl Directives {
     /// Reads all `CDN-Cache-Control` fields, if there are any and they are well formed.
     pub fn targeted(headers: &HeaderMap) -> Option<Self> {
         headers.get(&CDN_CACHE_CONTROL)?;
-        let well_formed = headers.get_all(&CDN_CACHE_CONTROL).iter().all(|value| {
-            value.to_str().is_ok_and(|text| fields::list(text).all(is_dictionary_member))
-        });
+        let well_formed = headers
+            .get_all(&CDN_CACHE_CONTROL)
+            .iter()
+            .all(|value| value.to_str().is_ok_and(|text| fields::list(text).all(is_dictionary_member)));
         // One that is empty or can't be read is passed over (RFC 9213, section 2.1).
         let says_something = fields::values(headers, &CDN_CACHE_CONTROL).flat_map(fields::list).next().is_some();
         (well_formed && says_something).then(|| Self::read(headers, &CDN_CACHE_CONTROL))

@@ -175,7 +175,8 @@ mod tests {
     fn a_range_counts_only_for_what_is_stored() {
         let stored = map(&[("etag", "\"a\""), ("last-modified", OLD), ("date", NEW)]);
         let weak = map(&[("etag", "W/\"a\""), ("last-modified", OLD), ("date", OLD)]);
-        let applies = |request: &[(&str, &str)], stored: &HeaderMap| range_applies(&map(request), &Validators::of(stored));
+        let applies =
+            |request: &[(&str, &str)], stored: &HeaderMap| range_applies(&map(request), &Validators::of(stored));
         assert!(applies(&[], &stored));
         assert!(applies(&[("if-range", "\"a\"")], &stored));
         assert!(applies(&[("if-range", OLD)], &stored));

@@ -125,7 +125,9 @@ pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
         .flat_map(list)
         .filter_map(|name| HeaderName::from_bytes(name.as_bytes()).ok())
         // What frames and guards the message is never up to Connection.
-        .filter(|name| !matches!(*name, header::HOST | header::CONTENT_LENGTH | header::AUTHORIZATION | header::CACHE_CONTROL))
+        .filter(|name| {
+            !matches!(*name, header::HOST | header::CONTENT_LENGTH | header::AUTHORIZATION | header::CACHE_CONTROL)
+        })
         .collect();
     for name in named.iter().chain(&HOP_BY_HOP) {
         headers.remove(name);

@@ -121,7 +121,10 @@ mod tests {
         assert_eq!(asked("192.0.2.1", &hops), ("192.0.2.1".into(), None), "a stranger speaks for itself");
         let hidden = forwarded(&headers(&[("forwarded", "for=6.6.6.6, for=unknown")]));
         assert_eq!(asked("10.0.0.1", &hidden), ("10.0.0.1".into(), None));
-        let old = x_forwarded_for(&headers(&[("x-forwarded-for", "6.6.6.6, 192.0.2.7:80, 10.1.1.1"), ("x-forwarded-proto", "https")]));
+        let old = x_forwarded_for(&headers(&[
+            ("x-forwarded-for", "6.6.6.6, 192.0.2.7:80, 10.1.1.1"),
+            ("x-forwarded-proto", "https"),
+        ]));
         assert_eq!(asked("::1", &old), ("192.0.2.7".into(), Some(true)));
         assert_eq!(asked("10.0.0.1", &[]), ("10.0.0.1".into(), None));
     }

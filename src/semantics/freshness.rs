@@ -184,9 +184,7 @@ impl Freshness {
         match self.standing(now_ms) {
             Standing::Fresh => true,
             Standing::Stale => false,
-            Standing::StaleWhileRevalidate | Standing::StaleIfError => {
-                -self.left(now_ms) < i64::from(self.if_error)
-            }
+            Standing::StaleWhileRevalidate | Standing::StaleIfError => -self.left(now_ms) < i64::from(self.if_error),
         }
     }
 

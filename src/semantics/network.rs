@@ -58,7 +58,9 @@ impl FromStr for Network {
         let bits = match bits {
             None => most,
             // Digits alone, and no leading zero: "+8" and "08" would parse as well.
-            Some(digits) if digits.bytes().all(|b| b.is_ascii_digit()) && (digits == "0" || !digits.starts_with('0')) => {
+            Some(digits)
+                if digits.bytes().all(|b| b.is_ascii_digit()) && (digits == "0" || !digits.starts_with('0')) =>
+            {
                 digits.parse().ok().filter(|bits| *bits <= most).ok_or(NotANetwork)?
             }
             Some(_) => return Err(NotANetwork),
@@ -125,7 +127,18 @@ mod tests {
 
     #[test]
     fn what_reads_in_two_ways_is_no_network() {
-        for bad in ["", "a", "192.0.2", "192.0.2.0/33", "::/129", "192.0.2.0/", "192.0.2.0/+8", "192.0.2.0/08", "1.2.3.4/8/8", " 1.2.3.4"] {
+        for bad in [
+            "",
+            "a",
+            "192.0.2",
+            "192.0.2.0/33",
+            "::/129",
+            "192.0.2.0/",
+            "192.0.2.0/+8",
+            "192.0.2.0/08",
+            "1.2.3.4/8/8",
+            " 1.2.3.4",
+        ] {
             assert_eq!(bad.parse::<Network>(), Err(NotANetwork), "{bad}");
         }
     }

@@ -55,8 +55,12 @@ fn version_1(line: &[u8]) -> Result<Parsed, NotProxy> {
     let words: Vec<&str> = line.split(' ').collect();
     let (source, _target, ports) = match words.as_slice() {
         ["PROXY", "UNKNOWN", ..] => return Ok(Parsed::Whole { client: None }),
-        ["PROXY", "TCP4", source, target, ports @ ..] => (address::<Ipv4Addr>(source)?, address::<Ipv4Addr>(target)?, ports),
-        ["PROXY", "TCP6", source, target, ports @ ..] => (address::<Ipv6Addr>(source)?, address::<Ipv6Addr>(target)?, ports),
+        ["PROXY", "TCP4", source, target, ports @ ..] => {
+            (address::<Ipv4Addr>(source)?, address::<Ipv4Addr>(target)?, ports)
+        }
+        ["PROXY", "TCP6", source, target, ports @ ..] => {
+            (address::<Ipv6Addr>(source)?, address::<Ipv6Addr>(target)?, ports)
+        }
         _ => return Err(NotProxy),
     };
     let [from, to] = ports else { return Err(NotProxy) };
@@ -74,7 +78,9 @@ fn port(text: &str) -> Result<u16, NotProxy> {
 }
 
 fn version_2(bytes: &[u8]) -> Result<Parsed, NotProxy> {
-    let (Some(&[command, family, high, low]), Some(block)) = (bytes.get(12..16), bytes.get(16..)) else { return Err(NotProxy) };
+    let (Some(&[command, family, high, low]), Some(block)) = (bytes.get(12..16), bytes.get(16..)) else {
+        return Err(NotProxy);
+    };
     let length = usize::from(u16::from_be_bytes([high, low]));
     if length > MAX_BLOCK || command >> 4 != 2 {
         return Err(NotProxy);

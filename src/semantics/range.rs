@@ -176,7 +176,16 @@ mod tests {
     #[test]
     fn what_a_part_says_of_itself() {
         assert_eq!(content_range("bytes 0-9/100"), Some((Span { first: 0, last: 9 }, 100)));
-        for bad in ["bytes 0-9/*", "bytes */100", "bytes 9-0/100", "bytes 0-100/100", "items 0-9/100", "bytes 0-9", "bytes +0-9/100", ""] {
+        for bad in [
+            "bytes 0-9/*",
+            "bytes */100",
+            "bytes 9-0/100",
+            "bytes 0-100/100",
+            "items 0-9/100",
+            "bytes 0-9",
+            "bytes +0-9/100",
+            "",
+        ] {
             assert_eq!(content_range(bad), None, "{bad}");
         }
         for (field, first) in [

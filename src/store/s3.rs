@@ -146,9 +146,7 @@ impl S3 {
             Checksums::Supported => {
                 (RequestChecksumCalculation::WhenSupported, ResponseChecksumValidation::WhenSupported)
             }
-            Checksums::Required => {
-                (RequestChecksumCalculation::WhenRequired, ResponseChecksumValidation::WhenRequired)
-            }
+            Checksums::Required => (RequestChecksumCalculation::WhenRequired, ResponseChecksumValidation::WhenRequired),
         };
         let sdk = aws_sdk_s3::Config::builder()
             .behavior_version(BehaviorVersion::latest())
@@ -179,7 +177,9 @@ impl S3 {
             bucket: config.bucket.clone(),
             prefix: if config.prefix.is_empty() { String::new() } else { format!("{}/", config.prefix) },
             part: config.part.0,
-            buffers: Arc::new(Semaphore::new(usize::try_from(config.buffers.0 / UNIT).unwrap_or(Semaphore::MAX_PERMITS))),
+            buffers: Arc::new(Semaphore::new(
+                usize::try_from(config.buffers.0 / UNIT).unwrap_or(Semaphore::MAX_PERMITS),
+            )),
         })
     }
 
@@ -307,7 +307,8 @@ impl S3 {
         parts: &[(i32, String)],
         only_new: bool,
     ) -> Result<bool, StoreError> {
-        let parts = parts.iter().map(|(number, etag)| CompletedPart::builder().part_number(*number).e_tag(etag).build());
+        let parts =
+            parts.iter().map(|(number, etag)| CompletedPart::builder().part_number(*number).e_tag(etag).build());
         let parts = CompletedMultipartUpload::builder().set_parts(Some(parts.collect())).build();
         let request = self.client.complete_multipart_upload().bucket(&self.bucket).key(self.name(key));
         let request = request.upload_id(upload).multipart_upload(parts);

@@ -127,7 +127,9 @@ impl Grower {
     pub(super) async fn checkpoint(&mut self, last: bool) -> Result<(u64, Multipart), StoreError> {
         let number = self.multipart.number;
         if number > LAST_NUMBER {
-            return Err(StoreError::Refused("the upload was broken off too often: no part numbers are left".to_owned()));
+            return Err(StoreError::Refused(
+                "the upload was broken off too often: no part numbers are left".to_owned(),
+            ));
         }
         let part = usize::try_from(self.multipart.part).unwrap_or(usize::MAX);
         if self.buffer.len() >= part {

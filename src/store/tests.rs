@@ -32,7 +32,9 @@ fn ranges_stay_within_the_object() {
     assert_eq!(ByteRange::Between(2, u64::MAX).within(10).unwrap(), 2..10);
     assert_eq!(ByteRange::From(9).within(10).unwrap(), 9..10);
     assert_eq!(ByteRange::Last(99).within(10).unwrap(), 0..10);
-    for (range, size) in [(ByteRange::From(10), 10), (ByteRange::Between(4, 2), 10), (ByteRange::Last(0), 10), (ByteRange::Last(5), 0)] {
+    for (range, size) in
+        [(ByteRange::From(10), 10), (ByteRange::Between(4, 2), 10), (ByteRange::Last(0), 10), (ByteRange::Last(5), 0)]
+    {
         assert!(matches!(range.within(size), Err(StoreError::RangeNotSatisfiable { .. })), "{range:?}");
     }
 }

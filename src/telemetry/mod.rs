@@ -7,8 +7,8 @@ pub mod logs;
 
 use prometheus::core::Collector;
 use prometheus::{
-    Encoder, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
-    IntGaugeVec, Opts, Registry, TextEncoder,
+    Encoder, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
+    Opts, Registry, TextEncoder,
 };
 
 /// The media type of [`render`] (Prometheus text format 0.0.4).
@@ -25,7 +25,11 @@ pub fn render(registry: &Registry) -> Vec<u8> {
 
 /// Registers a collector. A name that is taken or malformed is a fault of the program: it is logged, the
 /// metric counts unseen, and nothing else suffers.
-fn register<C: Collector + Clone + 'static>(registry: &Registry, made: prometheus::Result<C>, fallback: fn() -> C) -> C {
+fn register<C: Collector + Clone + 'static>(
+    registry: &Registry,
+    made: prometheus::Result<C>,
+    fallback: fn() -> C,
+) -> C {
     let registered = made.and_then(|collector| registry.register(Box::new(collector.clone())).map(|()| collector));
     registered.unwrap_or_else(|cause| {
         tracing::error!(%cause, "a metric could not be registered");

@@ -103,7 +103,8 @@ pub(super) struct RenewalTerms {
 
 /// Claims that RFC 9246 defines or takes over; `cdnicrit` may not name them.
 const OF_THE_RFC: &[&str] = &[
-    "iss", "sub", "aud", "exp", "nbf", "iat", "jti", "cdniv", "cdnicrit", "cdniip", "cdniuc", "cdniets", "cdnistt", "cdnistd",
+    "iss", "sub", "aud", "exp", "nbf", "iat", "jti", "cdniv", "cdnicrit", "cdniip", "cdniuc", "cdniets", "cdnistt",
+    "cdnistd",
 ];
 
 /// Lyceum's own claims: the extensions that are understood.

@@ -171,7 +171,9 @@ fn reads_as_posix(pattern: &str) -> bool {
                 Some(tail) => rest = tail,
                 None => return false,
             },
-            b'*' | b'+' | b'?' | b'{' if matches!(before, b'(' | b'|' | b'*' | b'+' | b'?' | b'}' | b'^') => return false,
+            b'*' | b'+' | b'?' | b'{' if matches!(before, b'(' | b'|' | b'*' | b'+' | b'?' | b'}' | b'^') => {
+                return false;
+            }
             _ => {}
         }
         before = match byte {
@@ -194,7 +196,8 @@ fn bracket(inside: &[u8]) -> Option<&[u8]> {
                 let end = tail.windows(2).position(|pair| pair == b":]")?;
                 let (name, behind) = tail.split_at_checked(end)?;
                 let known = [
-                    "alnum", "alpha", "blank", "cntrl", "digit", "graph", "lower", "print", "punct", "space", "upper", "xdigit",
+                    "alnum", "alpha", "blank", "cntrl", "digit", "graph", "lower", "print", "punct", "space", "upper",
+                    "xdigit",
                 ];
                 if !known.iter().any(|class| class.as_bytes() == name) {
                     return None;
@@ -234,7 +237,10 @@ mod tests {
         assert!(holds(pattern, true, "H.example:443", "/v/a/x", None), "the normal form is what counts");
         assert!(!holds(pattern, false, "h.example", "/v/a/x", None));
         assert!(!holds(pattern, true, "h.example", "/v/b/x", Some("u=https://h.example/v/a/")));
-        assert!(!holds(r"regex:https://h\.example/v/a/x|z", true, "h.example", "/v/a/xz", None), "alternatives are whole too");
+        assert!(
+            !holds(r"regex:https://h\.example/v/a/x|z", true, "h.example", "/v/a/xz", None),
+            "alternatives are whole too"
+        );
         assert!(holds("regex:.*/caf%C3%A9~.*", true, "h", "/caf%c3%a9~", Some("%7e=%2f")));
     }
 
@@ -272,7 +278,9 @@ mod tests {
             assert_eq!(Container::read(container), Err(why), "{container}");
         }
         assert_eq!(Container::read(&format!("regex:{}", "a".repeat(MAX_PATTERN + 1))), Err(Malformed));
-        for good in ["regex:[]a]", "regex:[^]a]", "regex:[[:alnum:]_-]+", r"regex:a\.b\*", "regex:a{2,3}", "regex:(a|b)*c"] {
+        for good in
+            ["regex:[]a]", "regex:[^]a]", "regex:[[:alnum:]_-]+", r"regex:a\.b\*", "regex:a{2,3}", "regex:(a|b)*c"]
+        {
             assert!(Container::read(good).is_ok(), "{good}");
         }
     }

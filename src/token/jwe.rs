@@ -10,10 +10,10 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::Value;
 
+use super::KeyError;
 use super::claims::{self, StrictMap};
 use super::jwks::MAX_DOCUMENT;
 use super::verify::Denied;
-use super::KeyError;
 
 /// A claim that is still encrypted.
 #[derive(Debug)]
@@ -86,7 +86,9 @@ impl ClaimKey {
         if member("kty") != Some("oct") {
             return Err(wrong("it is no JWK with kty \"oct\""));
         }
-        let bytes = member("k").and_then(|k| URL_SAFE_NO_PAD.decode(k).ok()).ok_or_else(|| wrong("it has no `k` in base64url"))?;
+        let bytes = member("k")
+            .and_then(|k| URL_SAFE_NO_PAD.decode(k).ok())
+            .ok_or_else(|| wrong("it has no `k` in base64url"))?;
         let (encryption, algorithm) = match bytes.len() {
             16 => (Encryption::A128Gcm, &AES_128_GCM),
             32 => (Encryption::A256Gcm, &AES_256_GCM),
@@ -99,7 +101,8 @@ impl ClaimKey {
 
 /// Opens `sealed` with the one of `keys` that fits. Without such a key the claim is not supported here.
 pub(super) fn open(sealed: &Sealed, keys: &[ClaimKey]) -> Result<String, Denied> {
-    let fits = |key: &&ClaimKey| key.encryption == sealed.encryption && (sealed.key_id.is_none() || sealed.key_id == key.id);
+    let fits =
+        |key: &&ClaimKey| key.encryption == sealed.encryption && (sealed.key_id.is_none() || sealed.key_id == key.id);
     let mut any = false;
     for key in keys.iter().filter(fits) {
         any = true;

@@ -110,7 +110,9 @@ mod tests {
     #[test]
     fn heights_above_the_most_are_closed() {
         let scope = scope(&["/v/a/"], Some(480), None);
-        for open in ["/v/a/master.m3u8", "/v/a/1/v480/00000-0.m4s", "/v/a/1/v240-hevc/init.mp4", "/v/a/1/a-und/index.m3u8"] {
+        for open in
+            ["/v/a/master.m3u8", "/v/a/1/v480/00000-0.m4s", "/v/a/1/v240-hevc/init.mp4", "/v/a/1/a-und/index.m3u8"]
+        {
             assert!(holds(&scope, open), "{open}");
         }
         for closed in [
@@ -127,7 +129,13 @@ mod tests {
     #[test]
     fn a_preview_ends_before_its_first_late_segment() {
         let scope = scope(&["/v/a/"], None, Some(12_000));
-        for open in ["/v/a/1/v720/00000-0.m4s", "/v/a/1/v720/00005-11999.m4s", "/v/a/1/v720/init.mp4", "/v/a/1/s-en/00000-0.vtt", "/v/a/1/poster.jpg"] {
+        for open in [
+            "/v/a/1/v720/00000-0.m4s",
+            "/v/a/1/v720/00005-11999.m4s",
+            "/v/a/1/v720/init.mp4",
+            "/v/a/1/s-en/00000-0.vtt",
+            "/v/a/1/poster.jpg",
+        ] {
             assert!(holds(&scope, open), "{open}");
         }
         for closed in [

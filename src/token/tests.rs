@@ -89,8 +89,7 @@ fn code(verifier: &Verifier, token: &str) -> &'static str {
 fn forge(dir: &Path, header: &Value, payload: &Value) -> String {
     let key = &keys::PrivateKey::load_all(dir).unwrap()[0];
     let signed = format!("{}.{}", B64.encode(header.to_string()), B64.encode(payload.to_string()));
-    let signature =
-        jsonwebtoken::crypto::sign(signed.as_bytes(), &key.encoding, key.algorithm.for_library()).unwrap();
+    let signature = jsonwebtoken::crypto::sign(signed.as_bytes(), &key.encoding, key.algorithm.for_library()).unwrap();
     format!("{signed}.{signature}")
 }
 
@@ -109,8 +108,7 @@ fn key_files_are_private_whole_and_read_back() {
         let kid = keys::generate(algorithm, &out).unwrap();
         let private = out.join(format!("{kid}.pem"));
         assert_eq!(std::fs::metadata(&private).unwrap().permissions().mode() & 0o777, 0o600);
-        let public: Value =
-            serde_json::from_slice(&std::fs::read(out.join(format!("{kid}.jwk"))).unwrap()).unwrap();
+        let public: Value = serde_json::from_slice(&std::fs::read(out.join(format!("{kid}.jwk"))).unwrap()).unwrap();
         assert_eq!(public["alg"], algorithm.name());
         assert!(public.get("d").is_none());
         let signer = Signer::from_key_file(&private, "lyceum", "lyceum-edge").unwrap();

@@ -362,7 +362,10 @@ impl Verifier {
             return Err(Denied::BadSignature);
         }
         let payload = payload?;
-        let renewed = self.renewer.as_ref().is_some_and(|renewer| payload.get("iss").and_then(Value::as_str) == Some(renewer.issuer()));
+        let renewed = self
+            .renewer
+            .as_ref()
+            .is_some_and(|renewer| payload.get("iss").and_then(Value::as_str) == Some(renewer.issuer()));
         let kept = payload.contains_key("cdnistt").then(|| payload.clone());
         let mut parsed = Parsed::read(payload)?;
         if let Some(claim) = header.unsupported.or(parsed.unsupported) {

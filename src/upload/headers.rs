@@ -7,7 +7,8 @@ use base64::engine::general_purpose::STANDARD;
 /// The one version of the protocol that is spoken.
 pub const VERSION: &str = "1.0.0";
 /// The extensions that are spoken.
-pub const EXTENSIONS: &str = "creation,creation-with-upload,creation-defer-length,termination,checksum,expiration,concatenation";
+pub const EXTENSIONS: &str =
+    "creation,creation-with-upload,creation-defer-length,termination,checksum,expiration,concatenation";
 /// The algorithms of `Upload-Checksum`.
 pub const ALGORITHMS: &str = "sha1,sha256,crc32";
 /// Bytes of an upload, as a PATCH sends them.

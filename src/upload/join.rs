@@ -51,15 +51,24 @@ impl Uploads {
             skip = 0;
         }
         let store = self.store.clone();
-        let body = futures_util::stream::iter(pieces)
-            .then(move |(key, skip)| {
-                let store = store.clone();
-                async move { store.get(&key, (skip > 0).then_some(ByteRange::From(skip))).await.map(|object| object.body) }
-            })
-            .try_flatten()
-            .map_err(|error| error.to_string());
-        let request =
-            Request { offset: upload.received, content_length: None, length: None, most: None, checksum: None, body: body.boxed() };
+        let body =
+            futures_util::stream::iter(pieces)
+                .then(move |(key, skip)| {
+                    let store = store.clone();
+                    async move {
+                        store.get(&key, (skip > 0).then_some(ByteRange::From(skip))).await.map(|object| object.body)
+                    }
+                })
+                .try_flatten()
+                .map_err(|error| error.to_string());
+        let request = Request {
+            offset: upload.received,
+            content_length: None,
+            length: None,
+            most: None,
+            checksum: None,
+            body: body.boxed(),
+        };
         Ok(self.append(id, request).await?.upload)
     }
 

@@ -162,9 +162,8 @@ pub(super) async fn get(tx: &mut Tx, id: &Id) -> Result<Option<Upload>, DbError>
 
 /// How many unfinished uploads an owner has.
 pub(super) async fn open_of(tx: &mut Tx, owner: &str) -> Result<u64, DbError> {
-    let row = tx
-        .one("SELECT COUNT(*) AS open FROM uploads WHERE owner = $1 AND state = 'open'", db_args![owner])
-        .await?;
+    let row =
+        tx.one("SELECT COUNT(*) AS open FROM uploads WHERE owner = $1 AND state = 'open'", db_args![owner]).await?;
     row.map_or(Ok(0), |row| row.unsigned("open"))
 }
 

@@ -92,7 +92,10 @@ fn chunks(parts: Vec<Result<&'static str, &'static str>>) -> Incoming {
 async fn an_upload_in_pieces_becomes_an_object() {
     let world = world(Config::default()).await;
     world.create("u", Some(11)).await.unwrap();
-    assert_eq!(world.append(0, chunks(vec![Ok("hello "), Err("reset")])).await.unwrap_err().to_string(), "the body broke off: reset");
+    assert_eq!(
+        world.append(0, chunks(vec![Ok("hello "), Err("reset")])).await.unwrap_err().to_string(),
+        "the body broke off: reset"
+    );
     assert_eq!(world.received().await, 6);
     let wrong = world.append(0, chunks(vec![Ok("hello ")])).await;
     assert!(matches!(wrong, Err(UploadError::WrongOffset { expected: 6 })));
@@ -166,7 +169,14 @@ async fn a_length_may_come_later_and_only_once() {
     let world = world(Config::default()).await;
     world.create("u", None).await.unwrap();
     world.append(0, chunks(vec![Ok("hello")])).await.unwrap();
-    let say = |length| Request { offset: 5, content_length: Some(0), length: Some(length), most: None, checksum: None, body: chunks(vec![]) };
+    let say = |length| Request {
+        offset: 5,
+        content_length: Some(0),
+        length: Some(length),
+        most: None,
+        checksum: None,
+        body: chunks(vec![]),
+    };
     assert!(matches!(world.append_with(say(4)).await, Err(UploadError::WrongLength)));
     assert!(world.append_with(say(5)).await.unwrap().is_whole());
     assert!(matches!(world.append_with(say(6)).await, Err(UploadError::WrongLength)));

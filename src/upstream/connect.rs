@@ -24,10 +24,14 @@ pub enum UpstreamError {
     #[error("the origin \"{0}\" is no http or https URL of a scheme, a host and a port alone")]
     Url(String),
     /// What stands before paths.
-    #[error("the origin's prefix \"{0}\" begins with a slash, ends without one, and holds letters, digits and -._~ alone")]
+    #[error(
+        "the origin's prefix \"{0}\" begins with a slash, ends without one, and holds letters, digits and -._~ alone"
+    )]
     Prefix(String),
     /// The keys of a bucket.
-    #[error("the pool's auth.s3 needs region, access_key and secret_key, without blanks, slashes and commas in the first two")]
+    #[error(
+        "the pool's auth.s3 needs region, access_key and secret_key, without blanks, slashes and commas in the first two"
+    )]
     S3,
     /// The bearer.
     #[error("the pool's auth is one of bearer and s3, and a bearer holds no characters that a header may not")]

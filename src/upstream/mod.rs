@@ -162,7 +162,12 @@ impl Metrics {
                 "Requests to origins by what came of them.",
                 &["pool", "origin", "result"],
             ),
-            up: telemetry::gauges(registry, "lyceum_upstream_origin_up", "Whether an origin is used (1) or out (0).", origin),
+            up: telemetry::gauges(
+                registry,
+                "lyceum_upstream_origin_up",
+                "Whether an origin is used (1) or out (0).",
+                origin,
+            ),
             in_flight: telemetry::gauges(
                 registry,
                 "lyceum_upstream_in_flight_requests",

@@ -51,7 +51,9 @@ impl S3 {
     /// Signs a request as of `now`, seconds since the epoch. What can't be signed goes as it is and is refused there.
     pub(super) fn sign<B>(&self, request: &mut Request<B>, now: i64) {
         let (day, time) = stamp(now);
-        let Some(host) = request.uri().authority().and_then(|authority| host_of(request.uri(), authority)) else { return };
+        let Some(host) = request.uri().authority().and_then(|authority| host_of(request.uri(), authority)) else {
+            return;
+        };
         let Ok(date) = HeaderValue::try_from(format!("{day}T{time}Z")) else { return };
         let payload = hex(digest(&SHA256, b"").as_ref());
         let Ok(content) = HeaderValue::try_from(payload.as_str()) else { return };
@@ -62,17 +64,23 @@ impl S3 {
         headers.insert(DATE, date);
         headers.insert(CONTENT, content);
         let (names, fields) = signed_fields(headers);
-        let (path, query) = target.as_ref().map_or(("/", ""), |target| (target.path(), PathAndQuery::query(target).unwrap_or("")));
+        let (path, query) =
+            target.as_ref().map_or(("/", ""), |target| (target.path(), PathAndQuery::query(target).unwrap_or("")));
         let canonical =
             format!("{method}\n{}\n{}\n{fields}\n{names}\n{payload}", canonical_path(path), canonical_query(query));
         let scope = format!("{day}/{}/s3/aws4_request", self.region);
-        let text = format!("AWS4-HMAC-SHA256\n{day}T{time}Z\n{scope}\n{}", hex(digest(&SHA256, canonical.as_bytes()).as_ref()));
+        let text = format!(
+            "AWS4-HMAC-SHA256\n{day}T{time}Z\n{scope}\n{}",
+            hex(digest(&SHA256, canonical.as_bytes()).as_ref())
+        );
         let key = [day.as_str(), &self.region, "s3", "aws4_request"]
             .iter()
             .fold(format!("AWS4{}", self.secret_key).into_bytes(), |key, part| mac(&key, part));
         let signature = hex(&mac(&key, &text));
-        let authorization =
-            format!("AWS4-HMAC-SHA256 Credential={}/{scope},SignedHeaders={names},Signature={signature}", self.access_key);
+        let authorization = format!(
+            "AWS4-HMAC-SHA256 Credential={}/{scope},SignedHeaders={names},Signature={signature}",
+            self.access_key
+        );
         if let Ok(mut value) = HeaderValue::try_from(authorization) {
             value.set_sensitive(true);
             headers.insert(header::AUTHORIZATION, value);
@@ -168,7 +176,10 @@ mod tests {
             secret_key: "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY".into(),
         };
         key.check().unwrap();
-        let mut request = Request::get("https://examplebucket.s3.amazonaws.com/test.txt").header("range", "bytes=0-9").body(()).unwrap();
+        let mut request = Request::get("https://examplebucket.s3.amazonaws.com/test.txt")
+            .header("range", "bytes=0-9")
+            .body(())
+            .unwrap();
         // 24 May 2013, 00:00:00 GMT.
         key.sign(&mut request, 1_369_353_600);
         let value = request.headers()[header::AUTHORIZATION].to_str().unwrap().to_owned();

@@ -27,7 +27,10 @@ fn asked(origin: &Origin) -> Vec<usize> {
 }
 
 async fn until_asked(origin: &Origin, count: usize) {
-    until_async("segments to be asked for", Duration::from_secs(5), async || (asked(origin).len() >= count).then_some(())).await;
+    until_async("segments to be asked for", Duration::from_secs(5), async || {
+        (asked(origin).len() >= count).then_some(())
+    })
+    .await;
 }
 
 async fn until_metric(edge: &TestEdge, name: &str, label: &str, value: f64) {
@@ -54,8 +57,14 @@ async fn the_next_segments_of_a_rendition_are_there_before_they_are_asked_for() 
         until_metric(&edge, "lyceum_edge_ahead_total", "fetched", 1.0 + n as f64).await;
         until_asked(&origin, 3 + n).await;
         let answer = edge.get(&segment(&edge, n)).await;
-        assert!(answer.status == StatusCode::OK && answer.body.unwrap().starts_with(format!("/v/a/1/v720/{n:05}").as_bytes()));
-        assert!(!answer.headers["cache-status"].to_str().unwrap().contains("fwd=uri-miss; fwd-status"), "fetched or on its way");
+        assert!(
+            answer.status == StatusCode::OK
+                && answer.body.unwrap().starts_with(format!("/v/a/1/v720/{n:05}").as_bytes())
+        );
+        assert!(
+            !answer.headers["cache-status"].to_str().unwrap().contains("fwd=uri-miss; fwd-status"),
+            "fetched or on its way"
+        );
     }
     until_metric(&edge, "lyceum_edge_ahead_total", "useful", 3.0).await;
     let mut seen = asked(&origin);
@@ -85,7 +94,8 @@ async fn a_budget_a_busy_origin_and_a_switch_bound_it() {
         .await;
         let edge = TestEdge::start(&paid(&[&origin], &format!("[ahead]\n{ahead}\n"))).await;
         edge.get(&format!("/t/{}/v/a/1/v720/index.m3u8", edge.token())).await;
-        let busy = begin(&edge.url, http::Method::GET, &format!("/t/{}/v/a/1/v720/busy.m4s", edge.token()), &[], "").await;
+        let busy =
+            begin(&edge.url, http::Method::GET, &format!("/t/{}/v/a/1/v720/busy.m4s", edge.token()), &[], "").await;
         edge.get(&segment(&edge, 0)).await;
         match result {
             Some(result) => until_metric(&edge, "lyceum_edge_ahead_total", result, 2.0).await,

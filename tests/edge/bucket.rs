@@ -20,7 +20,8 @@ async fn a_bucket_is_an_origin_whole_in_slices_and_with_no_other_key() {
     let parsed: Parsed = toml::from_str(&text).unwrap();
     let store = Store::open(&parsed.store, &Clock::system()).await.unwrap();
     let put = async |name: &str, body: &[u8]| {
-        let pieces: Vec<Result<Bytes, StoreError>> = body.chunks(700_001).map(|piece| Ok(Bytes::copy_from_slice(piece))).collect();
+        let pieces: Vec<Result<Bytes, StoreError>> =
+            body.chunks(700_001).map(|piece| Ok(Bytes::copy_from_slice(piece))).collect();
         store.put(&Key::parse(name).unwrap(), "video/mp4", futures_util::stream::iter(pieces).boxed()).await.unwrap();
     };
     let large = pattern(9 << 20);
@@ -44,12 +45,19 @@ async fn a_bucket_is_an_origin_whole_in_slices_and_with_no_other_key() {
     let path = |name: &str| format!("/t/{}/v/a/1/{name}", edge.token());
     for status in ["fwd=uri-miss; fwd-status=200; stored", "lyceum; hit"] {
         let answer = edge.get(&path("v720/00000-0.m4s")).await;
-        assert_eq!((answer.status, answer.text().as_str(), answer.field("content-type")), (StatusCode::OK, "a segment", "video/mp4"));
+        assert_eq!(
+            (answer.status, answer.text().as_str(), answer.field("content-type")),
+            (StatusCode::OK, "a segment", "video/mp4")
+        );
         assert!(answer.field("cache-status").contains(status), "{}", answer.field("cache-status"));
     }
     let last = large.len() - 1000;
     let answer = edge.send(Method::GET, &path("whole.mp4"), &[("range", &format!("bytes={last}-"))]).await;
-    assert!(answer.status == StatusCode::PARTIAL_CONTENT && answer.body.as_deref() == Some(&large[last..]), "{:?}", answer.headers);
+    assert!(
+        answer.status == StatusCode::PARTIAL_CONTENT && answer.body.as_deref() == Some(&large[last..]),
+        "{:?}",
+        answer.headers
+    );
     let fetched = edge.metric("lyceum_upstream_requests_total", &[]);
     assert!(fetched <= 3.0, "{fetched}: its slice, and no more");
     assert!(edge.get(&path("whole.mp4")).await.body.as_deref() == Some(&large));

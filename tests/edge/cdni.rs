@@ -26,7 +26,8 @@ async fn a_token_bound_to_a_client_opens_nothing_for_another() {
         assert_eq!((answer.status, answer.code().as_str()), (StatusCode::FORBIDDEN, "token_wrong_client"));
     }
     // Nobody says who they are but the listener: a field of the client's own changes nothing.
-    let answer = edge.send(Method::GET, &other, &[("x-forwarded-for", "192.0.2.1"), ("forwarded", "for=192.0.2.1")]).await;
+    let answer =
+        edge.send(Method::GET, &other, &[("x-forwarded-for", "192.0.2.1"), ("forwarded", "for=192.0.2.1")]).await;
     assert_eq!(answer.code(), "token_wrong_client");
     let reports = edge.send(Method::POST, &format!("/t/{}/cmcd", bound("192.0.2.0/24")), &[]).await;
     assert_eq!(reports.code(), "token_wrong_client");
@@ -54,7 +55,10 @@ async fn a_container_is_compared_with_the_uri_without_its_token() {
     }
     assert_eq!(edge.get(&format!("/t/{token}/v/a/7.m4s?a=c")).await.code(), "token_out_of_scope");
     assert_eq!(edge.get(&format!("/t/{token}/v/a/x.m4s")).await.code(), "token_out_of_scope");
-    assert_eq!(edge.send(Method::GET, &format!("/t/{token}/v/a/7.m4s"), &[("host", "other")]).await.code(), "token_out_of_scope");
+    assert_eq!(
+        edge.send(Method::GET, &format!("/t/{token}/v/a/7.m4s"), &[("host", "other")]).await.code(),
+        "token_out_of_scope"
+    );
 }
 
 /// What a browser would send back of a `Set-Cookie`.
@@ -67,14 +71,19 @@ fn cookie(answer: &Answer) -> Option<(String, String)> {
 #[tokio::test]
 async fn a_short_token_is_renewed_while_it_is_used() {
     let origin = media().await;
-    let toml = paid(&[&origin], "").replace("[cors]", "renewal = { key = \"{dir}/own/edge1.pem\", issuer = \"edge\" }\n[cors]");
+    let toml = paid(&[&origin], "")
+        .replace("[cors]", "renewal = { key = \"{dir}/own/edge1.pem\", issuer = \"edge\" }\n[cors]");
     let made = tempfile::tempdir().unwrap();
     let kid = keys::generate(Algorithm::EdDsa, made.path()).unwrap();
     let key = made.path().join(format!("{kid}.pem"));
     let edge = TestEdge::start(&toml.replace("{dir}/own/edge1.pem", key.to_str().unwrap())).await;
     let token = edge.sign(|claims| {
         claims.exp = NOW + 60;
-        claims.extra.extend([("cdnistt".to_owned(), json!(1)), ("cdniets".to_owned(), json!(60)), ("cdnistd".to_owned(), json!(2))]);
+        claims.extra.extend([
+            ("cdnistt".to_owned(), json!(1)),
+            ("cdniets".to_owned(), json!(60)),
+            ("cdnistd".to_owned(), json!(2)),
+        ]);
     });
     let path = format!("/t/{token}/v/a/1/x.m4s");
     let first = edge.get(&path).await;
@@ -95,7 +104,10 @@ async fn a_short_token_is_renewed_while_it_is_used() {
     assert!(cookie(&answer).is_some());
     assert_eq!(edge.send(Method::GET, "/v/a/1/x.m4s", &[("cookie", &second)]).await.text(), "media");
     // It opens no more than the first did, and no other fault of the first is looked past.
-    assert_eq!(edge.send(Method::GET, &format!("/t/{token}/v/b/x.m4s"), &[("cookie", &second)]).await.code(), "token_expired");
+    assert_eq!(
+        edge.send(Method::GET, &format!("/t/{token}/v/b/x.m4s"), &[("cookie", &second)]).await.code(),
+        "token_expired"
+    );
     assert_eq!(edge.send(Method::GET, "/t/bad/v/a/x.m4s", &[("cookie", &second)]).await.code(), "token_malformed");
     edge.clock.advance(Duration::from_secs(100));
     assert_eq!(with(&second).await.code(), "token_expired");
@@ -105,6 +117,7 @@ async fn a_short_token_is_renewed_while_it_is_used() {
 async fn without_a_key_for_it_a_token_to_be_renewed_is_refused_at_the_start() {
     let origin = media().await;
     let edge = TestEdge::paid(&[&origin]).await;
-    let token = edge.sign(|claims| claims.extra.extend([("cdnistt".to_owned(), json!(1)), ("cdniets".to_owned(), json!(60))]));
+    let token =
+        edge.sign(|claims| claims.extra.extend([("cdnistt".to_owned(), json!(1)), ("cdniets".to_owned(), json!(60))]));
     assert_eq!(edge.get(&format!("/t/{token}/v/a/x.m4s")).await.code(), "token_unsupported_claim");
 }

@@ -50,7 +50,11 @@ async fn http_3_is_served_as_the_other_versions_are() {
     let first = http3::ask(port, &files.cert, json!([{ "path": big }])).await.remove(0);
     let whole = pattern(LENGTH);
     let hash = |bytes: &[u8]| Sha256::digest(bytes).iter().map(|b| format!("{b:02x}")).collect::<String>();
-    assert_eq!((&first["status"], &first["length"], &first["sha256"]), (&json!(200), &json!(LENGTH), &json!(hash(&whole))), "{first}");
+    assert_eq!(
+        (&first["status"], &first["length"], &first["sha256"]),
+        (&json!(200), &json!(LENGTH), &json!(hash(&whole))),
+        "{first}"
+    );
     assert_eq!(first["headers"]["cache-control"], "private, max-age=31536000, immutable");
 
     let report = "{\"e\":\"ps\",\"sta\":\"p\",\"sid\":\"s\",\"ts\":1,\"v\":2}\n";
@@ -72,13 +76,18 @@ async fn http_3_is_served_as_the_other_versions_are() {
         ]),
     )
     .await;
-    let code = |n: usize| serde_json::from_str::<serde_json::Value>(answers[n]["text"].as_str().unwrap()).unwrap()["code"].clone();
+    let code = |n: usize| {
+        serde_json::from_str::<serde_json::Value>(answers[n]["text"].as_str().unwrap()).unwrap()["code"].clone()
+    };
     let statuses: Vec<u64> = answers.iter().map(|answer| answer["status"].as_u64().unwrap_or(0)).collect();
     assert_eq!(statuses, [200, 206, 416, 304, 200, 204, 401, 403, 400, 405, 204], "{answers:#?}");
     assert_eq!(answers[0]["sha256"], json!(hash(&whole)));
     assert_eq!(answers[1]["sha256"], json!(hash(&whole[1_000_000..2_000_000])));
     assert_eq!(answers[1]["headers"]["content-range"], format!("bytes 1000000-1999999/{LENGTH}"));
-    assert_eq!((code(6), code(7), code(8)), (json!("token_missing"), json!("token_wrong_client"), json!("ambiguous_path")));
+    assert_eq!(
+        (code(6), code(7), code(8)),
+        (json!("token_missing"), json!("token_wrong_client"), json!("ambiguous_path"))
+    );
     assert_eq!(origin.count("/v/a/big.m4s"), 1, "one cache for all versions");
 }
 
@@ -147,7 +156,9 @@ async fn an_expectation_is_met_before_the_body_comes() {
     let origin = media().await;
     let edge = TestEdge::paid(&[&origin]).await;
     let token = edge.token();
-    let head = format!("POST /t/{token}/cmcd HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\nExpect: 100-continue\r\nConnection: close\r\n\r\n");
+    let head = format!(
+        "POST /t/{token}/cmcd HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\nExpect: 100-continue\r\nConnection: close\r\n\r\n"
+    );
     let address = edge.url.trim_start_matches("http://").to_owned();
     let heard = tokio::task::spawn_blocking(move || {
         let mut stream = TcpStream::connect(address).unwrap();
@@ -164,7 +175,12 @@ async fn an_expectation_is_met_before_the_body_comes() {
     .unwrap();
     assert!(heard.starts_with("HTTP/1.1 204"), "{heard}");
     // A refusal comes without asking for the body.
-    let refused = raw(&edge, "POST /cmcd HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\nExpect: 100-continue\r\nConnection: close\r\n\r\n".to_owned()).await;
+    let refused = raw(
+        &edge,
+        "POST /cmcd HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\nExpect: 100-continue\r\nConnection: close\r\n\r\n"
+            .to_owned(),
+    )
+    .await;
     assert!(refused.starts_with("HTTP/1.1 401"), "{refused}");
 }
 

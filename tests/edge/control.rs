@@ -28,7 +28,10 @@ fn control(seen: &Seen, events: &str, lease: u16) -> Reply {
 
 fn follows(origins: &[&Origin], more: &str) -> String {
     let urls: Vec<String> = origins.iter().map(|origin| format!("\"{}\"", origin.url())).collect();
-    let control = format!("[control]\norigins = [{}]\nbearer = \"secret\"\nstate = \"{{dir}}/control.json\"\n{more}\n", urls.join(", "));
+    let control = format!(
+        "[control]\norigins = [{}]\nbearer = \"secret\"\nstate = \"{{dir}}/control.json\"\n{more}\n",
+        urls.join(", ")
+    );
     paid(origins, &control)
 }
 
@@ -51,12 +54,16 @@ async fn revoked_sessions_end_within_two_seconds_and_stay_so_over_a_restart() {
     assert_eq!(edge.get(&path).await.code(), "token_revoked");
     let kept = std::fs::read_to_string(edge.dir.path().join("control.json")).unwrap();
     assert!(kept.contains("session1"));
-    assert_eq!(edge.get(&format!("/t/{}/v/a/x.m4s", edge.sign(|c| c.jti = Some("other".into())))).await.status, StatusCode::OK);
+    assert_eq!(
+        edge.get(&format!("/t/{}/v/a/x.m4s", edge.sign(|c| c.jti = Some("other".into())))).await.status,
+        StatusCode::OK
+    );
     assert_eq!(edge.get(&format!("/t/{}/v/a/x.m4s", edge.sign(|c| c.jti = None))).await.code(), "token_malformed");
 
     // While all origins are away, what was seen is still known.
     origin.kill();
-    let state = format!("{}\n", follows(&[&origin], "")).replace("{dir}/control.json", edge.dir.path().join("control.json").to_str().unwrap());
+    let state = format!("{}\n", follows(&[&origin], ""))
+        .replace("{dir}/control.json", edge.dir.path().join("control.json").to_str().unwrap());
     let restarted = TestEdge::start(&state).await;
     let path = format!("/t/{}/v/a/x.m4s", restarted.token());
     assert_eq!(restarted.get(&path).await.code(), "token_revoked");
@@ -123,7 +130,8 @@ async fn purges_by_url_prefix_and_tag() {
     let edge = TestEdge::paid(&[&origin]).await;
     let admin = edge.admin().await;
     let path = format!("/t/{}/v/a/x.m4s", edge.token());
-    let purge = async |order: &str| send(&admin, Method::POST, "/purge", &[("content-type", "application/json")], order).await;
+    let purge =
+        async |order: &str| send(&admin, Method::POST, "/purge", &[("content-type", "application/json")], order).await;
     for (order, then) in [
         (r#"{"url": "/v/a/x.m4s"}"#, "lyceum; fwd=uri-miss; fwd-status=200; stored; ttl=31536000"),
         (r#"{"url": "https://edge.example/v/a/x.m4s"}"#, "lyceum; fwd=uri-miss; fwd-status=200; stored; ttl=31536000"),

@@ -9,7 +9,11 @@ use super::harness::*;
 #[tokio::test]
 async fn ranges_conditions_and_head() {
     let origin = Origin::start(|_| {
-        Reply::new(200, &[IMMUTABLE, ("etag", "\"tag\""), ("content-type", "video/mp4"), ("x-own", "kept")], "0123456789")
+        Reply::new(
+            200,
+            &[IMMUTABLE, ("etag", "\"tag\""), ("content-type", "video/mp4"), ("x-own", "kept")],
+            "0123456789",
+        )
     })
     .await;
     let edge = TestEdge::paid(&[&origin]).await;
@@ -31,10 +35,16 @@ async fn ranges_conditions_and_head() {
     assert_eq!(get(&[("range", "bytes=0-1"), ("if-range", "\"old\"")]).await.text(), "0123456789");
     let answer = get(&[("if-none-match", "\"tag\"")]).await;
     assert_eq!((answer.status, answer.body.as_ref().unwrap().len()), (StatusCode::NOT_MODIFIED, 0));
-    assert_eq!((answer.field("etag"), answer.field("cache-control")), ("\"tag\"", "private, max-age=31536000, immutable"));
+    assert_eq!(
+        (answer.field("etag"), answer.field("cache-control")),
+        ("\"tag\"", "private, max-age=31536000, immutable")
+    );
     assert_eq!(get(&[("if-match", "\"other\"")]).await.status, StatusCode::PRECONDITION_FAILED);
     let answer = edge.send(Method::HEAD, &path, &[]).await;
-    assert_eq!((answer.status, answer.field("content-length"), answer.body.as_ref().unwrap().len()), (StatusCode::OK, "10", 0));
+    assert_eq!(
+        (answer.status, answer.field("content-length"), answer.body.as_ref().unwrap().len()),
+        (StatusCode::OK, "10", 0)
+    );
     let answer = get(&[]).await;
     assert_eq!((answer.field("accept-ranges"), answer.field("age"), answer.field("x-own")), ("bytes", "0", "kept"));
     assert_eq!(answer.field("content-type"), "video/mp4");
@@ -44,7 +54,8 @@ async fn ranges_conditions_and_head() {
 
 #[tokio::test]
 async fn pages_of_other_origins_may_play() {
-    let origin = Origin::start(|_| Reply::new(200, &[IMMUTABLE, ("access-control-allow-origin", "https://origin")], "x")).await;
+    let origin =
+        Origin::start(|_| Reply::new(200, &[IMMUTABLE, ("access-control-allow-origin", "https://origin")], "x")).await;
     let edge = TestEdge::paid(&[&origin]).await;
     let answer = edge
         .send(
@@ -94,12 +105,16 @@ async fn http_1_and_2_over_tls_and_in_the_clear() {
     std::fs::write(folder.path().join("cert.pem"), certified.cert.pem()).unwrap();
     std::fs::write(folder.path().join("key.pem"), certified.signing_key.serialize_pem()).unwrap();
     let files = folder.path().display();
-    let listener = format!("address = \"127.0.0.1:0\", tls = {{ cert = \"{files}/cert.pem\", key = \"{files}/key.pem\" }}");
+    let listener =
+        format!("address = \"127.0.0.1:0\", tls = {{ cert = \"{files}/cert.pem\", key = \"{files}/key.pem\" }}");
     let secure = TestEdge::with_listener(&listener, &paid(&[&origin], "")).await;
     let plain = TestEdge::paid(&[&origin]).await;
-    for (edge, protocol, version) in
-        [(&secure, "--http1.1", "1.1"), (&secure, "--http2", "2"), (&plain, "--http1.1", "1.1"), (&plain, "--http2-prior-knowledge", "2")]
-    {
+    for (edge, protocol, version) in [
+        (&secure, "--http1.1", "1.1"),
+        (&secure, "--http2", "2"),
+        (&plain, "--http1.1", "1.1"),
+        (&plain, "--http2-prior-knowledge", "2"),
+    ] {
         let url = format!("{}/t/{}/v/a/x.m4s", edge.url, edge.token()).replace("127.0.0.1", "localhost");
         let out = folder.path().join("out");
         let output = tokio::process::Command::new("curl")
@@ -125,7 +140,10 @@ async fn a_route_with_a_bearer_and_one_without_anything() {
     );
     let edge = TestEdge::start(&toml).await;
     assert_eq!(edge.get("/v/a").await.code(), "unauthorized");
-    assert_eq!(edge.send(Method::GET, "/v/a", &[("authorization", "Bearer wrong")]).await.status, StatusCode::UNAUTHORIZED);
+    assert_eq!(
+        edge.send(Method::GET, "/v/a", &[("authorization", "Bearer wrong")]).await.status,
+        StatusCode::UNAUTHORIZED
+    );
     assert_eq!(edge.send(Method::GET, "/v/a", &[("authorization", "Bearer secret")]).await.text(), "/v/a");
     assert_eq!(edge.get("/open?q=1").await.text(), "/open?q=1");
     assert_eq!(edge.get("/open?q=2").await.text(), "/open?q=2", "the query is part of the key");

@@ -217,7 +217,10 @@ async fn stale_is_served_while_revalidated_and_on_errors_and_then_an_error() {
 #[tokio::test]
 async fn an_origin_that_stands_still_is_given_up() {
     let origin = Origin::start(|_| Reply(vec![Step::Wait(Duration::from_secs(60))])).await;
-    let toml = paid(&[&origin], "").replace("name = \"origin\"", "name = \"origin\"\nfirst_byte = \"200ms\"\nconnect = \"100ms\"\nidle = \"200ms\"");
+    let toml = paid(&[&origin], "").replace(
+        "name = \"origin\"",
+        "name = \"origin\"\nfirst_byte = \"200ms\"\nconnect = \"100ms\"\nidle = \"200ms\"",
+    );
     let edge = TestEdge::start(&toml).await;
     let path = format!("/t/{}/v/a/x.m4s", edge.token());
     let start = monotonic();

@@ -230,7 +230,8 @@ impl TestEdge {
 
     /// As a plain shared cache before everything.
     pub async fn open(origins: &[&Origin]) -> Self {
-        Self::start(&format!("{}\n[[route]]\nprefix = \"/\"\npool = \"origin\"\nauth = \"none\"\n", pool(origins, ""))).await
+        Self::start(&format!("{}\n[[route]]\nprefix = \"/\"\npool = \"origin\"\nauth = \"none\"\n", pool(origins, "")))
+            .await
     }
 
     /// The operators' listener.
@@ -333,7 +334,13 @@ pub fn client() -> Client<HttpConnector, Full<Bytes>> {
 }
 
 /// The answer's head, its body still to come.
-pub async fn begin(base: &str, method: Method, path: &str, fields: &[(&str, &str)], body: &str) -> Response<hyper::body::Incoming> {
+pub async fn begin(
+    base: &str,
+    method: Method,
+    path: &str,
+    fields: &[(&str, &str)],
+    body: &str,
+) -> Response<hyper::body::Incoming> {
     let mut request = Request::builder().method(method).uri(format!("{base}{path}"));
     for (name, value) in fields {
         request = request.header(*name, *value);

@@ -36,7 +36,11 @@ async fn one_valid_host_or_none_at_all() {
         assert_eq!(out.matches("HTTP/1.1 ").count(), 1, "{what}: the connection ends there: {out}");
     }
     assert!(origin.seen().is_empty());
-    let good = raw(&edge, "GET http://a/x HTTP/1.1\r\nHost: a\r\n\r\nGET /x HTTP/1.1\r\nHost: a:80\r\nConnection: close\r\n\r\n").await;
+    let good = raw(
+        &edge,
+        "GET http://a/x HTTP/1.1\r\nHost: a\r\n\r\nGET /x HTTP/1.1\r\nHost: a:80\r\nConnection: close\r\n\r\n",
+    )
+    .await;
     assert_eq!(good.matches("HTTP/1.1 200 ").count(), 2, "{good}");
 }
 
@@ -46,14 +50,42 @@ async fn never_a_second_request_out_of_one() {
     let edge = TestEdge::open(&[&origin]).await;
     let smuggled = "GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n";
     for (what, message) in [
-        ("two lengths", format!("POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\nContent-Length: {}\r\n\r\n{smuggled}", smuggled.len())),
-        ("length with chunked", format!("POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n{smuggled}")),
-        ("chunked twice", format!("POST /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked, chunked\r\n\r\n0\r\n\r\n{smuggled}")),
-        ("chunked not last", format!("POST /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked, gzip\r\n\r\n0\r\n\r\n{smuggled}")),
-        ("a blank before the colon", format!("POST /x HTTP/1.1\r\nHost: a\r\nContent-Length : {}\r\n\r\n{smuggled}", smuggled.len())),
-        ("a folded field", format!("POST /x HTTP/1.1\r\nHost: a\r\nX: a\r\n Content-Length: {}\r\n\r\n{smuggled}", smuggled.len())),
+        (
+            "two lengths",
+            format!(
+                "POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\nContent-Length: {}\r\n\r\n{smuggled}",
+                smuggled.len()
+            ),
+        ),
+        (
+            "length with chunked",
+            format!(
+                "POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n{smuggled}"
+            ),
+        ),
+        (
+            "chunked twice",
+            format!("POST /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked, chunked\r\n\r\n0\r\n\r\n{smuggled}"),
+        ),
+        (
+            "chunked not last",
+            format!("POST /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked, gzip\r\n\r\n0\r\n\r\n{smuggled}"),
+        ),
+        (
+            "a blank before the colon",
+            format!("POST /x HTTP/1.1\r\nHost: a\r\nContent-Length : {}\r\n\r\n{smuggled}", smuggled.len()),
+        ),
+        (
+            "a folded field",
+            format!("POST /x HTTP/1.1\r\nHost: a\r\nX: a\r\n Content-Length: {}\r\n\r\n{smuggled}", smuggled.len()),
+        ),
         ("a bare CR", "GET /x HTTP/1.1\r\nHost: a\r\nX: a\rY: b\r\n\r\n".to_owned()),
-        ("a bad chunk size", format!("POST /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0x5\r\nhello\r\n0\r\n\r\n{smuggled}")),
+        (
+            "a bad chunk size",
+            format!(
+                "POST /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0x5\r\nhello\r\n0\r\n\r\n{smuggled}"
+            ),
+        ),
         ("a negative length", format!("POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: -1\r\n\r\n{smuggled}")),
         ("a length with a plus", format!("POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: +0\r\n\r\n{smuggled}")),
     ] {

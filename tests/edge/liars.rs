@@ -27,7 +27,10 @@ async fn what_is_no_sound_answer_is_a_502_and_what_breaks_off_breaks_off() {
         ("no HTTP", "SSH-2.0-OpenSSH\n\n".to_owned()),
         ("more fields than are taken", format!("HTTP/1.1 200 OK\n{FRESH}\n{many}content-length: 5\n\nhello")),
         ("304 without a condition", format!("HTTP/1.1 304 X\n{FRESH}\netag: \"a\"\n\n")),
-        ("206 without a range", format!("HTTP/1.1 206 X\n{FRESH}\ncontent-range: bytes 0-4/10\ncontent-length: 5\n\nhello")),
+        (
+            "206 without a range",
+            format!("HTTP/1.1 206 X\n{FRESH}\ncontent-range: bytes 0-4/10\ncontent-length: 5\n\nhello"),
+        ),
     ];
     for (n, (what, text)) in heads.into_iter().enumerate() {
         origin.now(move |_| raw(&text));
@@ -40,8 +43,14 @@ async fn what_is_no_sound_answer_is_a_502_and_what_breaks_off_breaks_off() {
         ("shorter than its length", format!("HTTP/1.1 200 OK\n{FRESH}\ncontent-length: 10\n\nhello")),
         ("chunks without their end", format!("HTTP/1.1 200 OK\n{FRESH}\ntransfer-encoding: chunked\n\n5\nhello\n")),
         ("a chunk cut short", format!("HTTP/1.1 200 OK\n{FRESH}\ntransfer-encoding: chunked\n\nff\nhello")),
-        ("a chunk's length that is none", format!("HTTP/1.1 200 OK\n{FRESH}\ntransfer-encoding: chunked\n\n5\nhello\nxyz\n")),
-        ("another rest than the one begun", format!("HTTP/1.1 200 OK\n{FRESH}\netag: \"a\"\ncontent-length: 10\n\nhello")),
+        (
+            "a chunk's length that is none",
+            format!("HTTP/1.1 200 OK\n{FRESH}\ntransfer-encoding: chunked\n\n5\nhello\nxyz\n"),
+        ),
+        (
+            "another rest than the one begun",
+            format!("HTTP/1.1 200 OK\n{FRESH}\netag: \"a\"\ncontent-length: 10\n\nhello"),
+        ),
     ];
     for (n, (what, text)) in bodies.into_iter().enumerate() {
         origin.now(move |seen: &Seen| match seen.field("range") {

@@ -11,7 +11,11 @@ const MEDIA: &str = "#EXTM3U\n#EXTINF:4.000,\n00000-0.m4s\n#EXTINF:4.000,\n00001
 async fn playlists() -> Origin {
     Origin::start(|seen: &Seen| {
         let fields = [("cache-control", "public, max-age=60"), ("etag", "\"whole\"")];
-        if seen.target.ends_with("master.m3u8") { Reply::new(200, &fields, MASTER) } else { Reply::new(200, &fields, MEDIA) }
+        if seen.target.ends_with("master.m3u8") {
+            Reply::new(200, &fields, MASTER)
+        } else {
+            Reply::new(200, &fields, MEDIA)
+        }
     })
     .await
 }
@@ -28,7 +32,8 @@ async fn each_token_sees_its_own_cut_of_one_stored_playlist() {
         assert!(cut.text().contains("v240") && !cut.text().contains("v720"));
         assert_eq!(cut.field("content-length"), cut.text().len().to_string());
         assert_ne!(cut.field("etag"), "\"whole\"");
-        let again = edge.send(Method::GET, &format!("/t/{low}/{master}"), &[("if-none-match", cut.field("etag"))]).await;
+        let again =
+            edge.send(Method::GET, &format!("/t/{low}/{master}"), &[("if-none-match", cut.field("etag"))]).await;
         assert_eq!(again.status, StatusCode::NOT_MODIFIED);
         assert_eq!(edge.get(&format!("/t/{whole_token}/{master}")).await.text(), MASTER);
         let cut = edge.get(&format!("/t/{taste}/{media}")).await.text();
@@ -58,7 +63,8 @@ async fn what_players_say_becomes_metrics() {
 
     let events = "e=ps,sid=\"s1\",sta=s,ts=1000,v=2\ne=ps,sid=\"s1\",sta=p,ts=1900,v=2\n\
         e=ps,sid=\"s1\",sta=r,ts=3900,v=2\ne=ps,sid=\"s1\",sta=p,ts=4400,v=2\n";
-    let post = async |path: &str| send(&edge.url, Method::POST, path, &[("content-type", "application/cmcd")], events).await;
+    let post =
+        async |path: &str| send(&edge.url, Method::POST, path, &[("content-type", "application/cmcd")], events).await;
     let answer = post(&format!("/t/{token}/cmcd")).await;
     assert_eq!((answer.status, answer.field("access-control-allow-origin")), (StatusCode::NO_CONTENT, "*"));
     assert_eq!(edge.metric("lyceum_playback_startup_seconds_count", &[]), 1.0);

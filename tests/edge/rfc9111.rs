@@ -169,7 +169,11 @@ async fn every_case_of_the_table() {
     let origin = Origin::start(move |seen: &Seen| {
         let (status, fields) = told.lock().unwrap().clone();
         let conditional = seen.field("if-none-match").is_some() || seen.field("if-modified-since").is_some();
-        if conditional { Reply::new(304, &borrowed(&fields), "") } else { Reply::new(status, &borrowed(&fields), "body") }
+        if conditional {
+            Reply::new(304, &borrowed(&fields), "")
+        } else {
+            Reply::new(status, &borrowed(&fields), "body")
+        }
     })
     .await;
     let edge = TestEdge::open(&[&origin]).await;
@@ -212,8 +216,16 @@ async fn age_is_told_and_dates_are_made() {
 #[tokio::test]
 async fn a_304_updates_fields_and_freshness() {
     let origin = Origin::start(|seen: &Seen| match seen.field("if-none-match") {
-        None => Reply::new(200, &[("cache-control", "max-age=10"), ("etag", "\"1\""), ("x-a", "old"), ("x-b", "kept")], "body"),
-        Some(_) => Reply::new(304, &[("cache-control", "max-age=100"), ("etag", "\"1\""), ("x-a", "new"), ("content-length", "9")], ""),
+        None => Reply::new(
+            200,
+            &[("cache-control", "max-age=10"), ("etag", "\"1\""), ("x-a", "old"), ("x-b", "kept")],
+            "body",
+        ),
+        Some(_) => Reply::new(
+            304,
+            &[("cache-control", "max-age=100"), ("etag", "\"1\""), ("x-a", "new"), ("content-length", "9")],
+            "",
+        ),
     })
     .await;
     let edge = TestEdge::open(&[&origin]).await;
@@ -232,7 +244,11 @@ async fn a_304_updates_fields_and_freshness() {
 async fn a_changed_representation_replaces_the_stored_one() {
     let origin = Origin::start(|seen: &Seen| {
         let fields = |tag| [("cache-control", "max-age=10"), ("etag", tag)];
-        if seen.field("if-none-match").is_none() { Reply::new(200, &fields("\"1\""), "one") } else { Reply::new(200, &fields("\"2\""), "two") }
+        if seen.field("if-none-match").is_none() {
+            Reply::new(200, &fields("\"1\""), "one")
+        } else {
+            Reply::new(200, &fields("\"2\""), "two")
+        }
     })
     .await;
     let edge = TestEdge::open(&[&origin]).await;
@@ -370,7 +386,8 @@ async fn interim_answers_and_old_warnings_end_here() {
 
 #[tokio::test]
 async fn errors_live_as_long_as_is_configured() {
-    let origin = Origin::start(|seen: &Seen| Reply::new(if seen.target == "/found" { 200 } else { 404 }, &[], "x")).await;
+    let origin =
+        Origin::start(|seen: &Seen| Reply::new(if seen.target == "/found" { 200 } else { 404 }, &[], "x")).await;
     let route = "[[route]]\nprefix = \"/\"\npool = \"origin\"\nauth = \"none\"\nerror_freshness = \"3s\"\n";
     let edge = TestEdge::start(&format!("{}\n{route}", pool(&[&origin], ""))).await;
     for path in ["/missing", "/missing", "/found", "/found"] {
@@ -385,7 +402,17 @@ async fn errors_live_as_long_as_is_configured() {
 #[tokio::test]
 async fn hop_by_hop_fields_end_here_both_ways() {
     let origin = Origin::start(|_| {
-        Reply::new(200, &[("cache-control", "max-age=60"), ("connection", "x-hop"), ("x-hop", "1"), ("keep-alive", "5"), ("x-end", "1")], "x")
+        Reply::new(
+            200,
+            &[
+                ("cache-control", "max-age=60"),
+                ("connection", "x-hop"),
+                ("x-hop", "1"),
+                ("keep-alive", "5"),
+                ("x-end", "1"),
+            ],
+            "x",
+        )
     })
     .await;
     let edge = TestEdge::open(&[&origin]).await;
@@ -404,7 +431,11 @@ async fn hop_by_hop_fields_end_here_both_ways() {
 async fn variants_several_ranges_and_only_if_cached() {
     let origin = Origin::start(|seen: &Seen| {
         let language = seen.field("accept-language").unwrap_or("none").to_owned();
-        Reply::new(200, &[("cache-control", "max-age=60"), ("vary", "Accept-Language"), ("content-type", "text/plain")], language)
+        Reply::new(
+            200,
+            &[("cache-control", "max-age=60"), ("vary", "Accept-Language"), ("content-type", "text/plain")],
+            language,
+        )
     })
     .await;
     let edge = TestEdge::open(&[&origin]).await;
@@ -432,8 +463,12 @@ async fn variants_several_ranges_and_only_if_cached() {
 
 #[tokio::test]
 async fn nothing_without_freshness_is_stored_unless_configured() {
-    let origin = Origin::start(|seen: &Seen| Reply::new(if seen.target == "/gone" { 403 } else { 404 }, &[], "x")).await;
-    let toml = format!("{}\n[[route]]\nprefix = \"/\"\npool = \"origin\"\nauth = \"none\"\ndefault_freshness = \"5s\"\n", pool(&[&origin], ""));
+    let origin =
+        Origin::start(|seen: &Seen| Reply::new(if seen.target == "/gone" { 403 } else { 404 }, &[], "x")).await;
+    let toml = format!(
+        "{}\n[[route]]\nprefix = \"/\"\npool = \"origin\"\nauth = \"none\"\ndefault_freshness = \"5s\"\n",
+        pool(&[&origin], "")
+    );
     let edge = TestEdge::start(&toml).await;
     for path in ["/missing", "/missing", "/gone", "/gone"] {
         edge.get(path).await;

@@ -14,7 +14,13 @@ const KIB: usize = 1 << 10;
 
 /// An origin of one representation that does ranges and conditions as it should.
 fn ranged(seen: &Seen, body: &[u8], etag: &str) -> Reply {
-    let fields = [IMMUTABLE, ("etag", etag), ("accept-ranges", "bytes"), ("content-type", "video/mp4"), ("surrogate-key", "lesson-a")];
+    let fields = [
+        IMMUTABLE,
+        ("etag", etag),
+        ("accept-ranges", "bytes"),
+        ("content-type", "video/mp4"),
+        ("surrogate-key", "lesson-a"),
+    ];
     if seen.field("if-match").is_some_and(|tag| tag != etag) {
         return Reply::new(412, &[], "");
     }
@@ -67,7 +73,10 @@ async fn a_range_of_what_is_not_known_costs_its_slices() {
     // The slice that holds byte 512,000 is the eighth.
     assert_eq!(ranges(&origin), [format!("bytes={}-{}", 7 * 64 * KIB, 8 * 64 * KIB - 1)]);
     let again = range(&edge, &path, &format!("bytes={}-{}", first + 5, first + 9)).await;
-    assert_eq!((again.body.as_deref(), again.field("cache-status")), (Some(&body[first + 5..first + 10]), "lyceum; hit"));
+    assert_eq!(
+        (again.body.as_deref(), again.field("cache-status")),
+        (Some(&body[first + 5..first + 10]), "lyceum; hit")
+    );
     assert_eq!(origin.seen().len(), 1);
     let suffix = range(&edge, &path, "bytes=-10").await;
     assert_eq!(suffix.body.as_deref(), Some(&body[body.len() - 10..]));
@@ -89,14 +98,18 @@ async fn a_large_response_is_shared_in_slices_and_whole_again() {
     assert_eq!(origin.seen().len(), 16, "one request a slice: {:?}", ranges(&origin));
     let head = edge.send(Method::HEAD, &path, &[]).await;
     assert_eq!((head.status.as_u16(), head.field("content-length")), (200, body.len().to_string().as_str()));
-    for (field, status) in [(("if-none-match", "\"one\""), 304), (("if-match", "\"two\""), 412), (("range", "bytes=9999999-"), 416)] {
+    for (field, status) in
+        [(("if-none-match", "\"one\""), 304), (("if-match", "\"two\""), 412), (("range", "bytes=9999999-"), 416)]
+    {
         assert_eq!(edge.send(Method::GET, &path, &[field]).await.status.as_u16(), status, "{field:?}");
     }
     let stale = edge.send(Method::GET, &path, &[("range", "bytes=0-1"), ("if-range", "\"old\"")]).await;
     assert!(stale.status == StatusCode::OK && stale.body.as_deref() == Some(&body));
     let several = range(&edge, &path, &format!("bytes=0-1,{}-{}", 64 * KIB - 1, 64 * KIB)).await;
     let boundary = several.field("content-type").split("boundary=").nth(1).unwrap().to_owned();
-    let mut expected = format!("--{boundary}\r\nContent-Type: video/mp4\r\nContent-Range: bytes 0-1/{}\r\n\r\n", body.len()).into_bytes();
+    let mut expected =
+        format!("--{boundary}\r\nContent-Type: video/mp4\r\nContent-Range: bytes 0-1/{}\r\n\r\n", body.len())
+            .into_bytes();
     expected.extend_from_slice(&body[..2]);
     let second = format!("bytes {}-{}/{}", 64 * KIB - 1, 64 * KIB, body.len());
     expected.extend(format!("\r\n--{boundary}\r\nContent-Type: video/mp4\r\nContent-Range: {second}\r\n\r\n").bytes());
@@ -113,11 +126,18 @@ async fn a_range_of_a_small_object_brings_it_whole_and_a_range_beyond_it_is_told
     let answer = range(&edge, &path, "bytes=10-19").await;
     assert_eq!((answer.status.as_u16(), answer.body.as_deref()), (206, Some(&body[10..20])));
     let whole = edge.get(&path).await;
-    assert!(whole.status == StatusCode::OK && whole.body.as_deref() == Some(&body) && whole.field("cache-status") == "lyceum; hit");
+    assert!(
+        whole.status == StatusCode::OK
+            && whole.body.as_deref() == Some(&body)
+            && whole.field("cache-status") == "lyceum; hit"
+    );
     assert_eq!(origin.seen().len(), 1);
     let other = path.replace("whole", "other");
     let answer = range(&edge, &other, "bytes=999999-").await;
-    assert_eq!((answer.status.as_u16(), answer.field("content-range")), (416, format!("bytes */{}", body.len()).as_str()));
+    assert_eq!(
+        (answer.status.as_u16(), answer.field("content-range")),
+        (416, format!("bytes */{}", body.len()).as_str())
+    );
     assert_eq!(edge.get(&other).await.field("cache-status"), "lyceum; hit");
 }
 
@@ -130,7 +150,10 @@ async fn slices_of_two_representations_are_never_mixed() {
     origin.now(move |seen: &Seen| ranged(seen, &sent, "\"two\""));
     // The next slice shows that it has changed before a byte has gone out: the new one is served, from its beginning on.
     let last = 64 * KIB + 9;
-    assert_eq!(range(&edge, &path, &format!("bytes={}-{last}", 64 * KIB)).await.body.as_deref(), Some(&two[64 * KIB..=last]));
+    assert_eq!(
+        range(&edge, &path, &format!("bytes={}-{last}", 64 * KIB)).await.body.as_deref(),
+        Some(&two[64 * KIB..=last])
+    );
     assert_eq!(range(&edge, &path, "bytes=0-9").await.body.as_deref(), Some(&two[..10]));
     assert!(edge.get(&path).await.body.as_deref() == Some(&two));
     assert_eq!(edge.metric("lyceum_edge_fills_total", &["changed"]), 1.0);
@@ -158,7 +181,9 @@ async fn a_part_that_lies_is_not_believed() {
     ];
     for (n, (what, content_range, length)) in lies.into_iter().enumerate() {
         let sent = Arc::clone(&body);
-        origin.now(move |_| Reply::new(206, &[IMMUTABLE, ("etag", "\"one\""), ("content-range", content_range)], &sent[..length]));
+        origin.now(move |_| {
+            Reply::new(206, &[IMMUTABLE, ("etag", "\"one\""), ("content-range", content_range)], &sent[..length])
+        });
         let path = format!("/t/{token}/v/a/{n}.mp4");
         assert_eq!(range(&edge, &path, "bytes=0-9").await.code(), "origin_failed", "{what}");
         assert_eq!(edge.get(&path).await.code(), "origin_failed", "{what}, and no range was asked for");
@@ -172,7 +197,10 @@ async fn a_part_that_lies_is_not_believed() {
     assert_eq!(range(&edge, &format!("/t/{token}/v/a/short.mp4"), "bytes=0-9999").await.body, None);
     let sent = Arc::clone(&body);
     origin.now(move |seen: &Seen| ranged(seen, &sent, "\"one\""));
-    assert_eq!(range(&edge, &format!("/t/{token}/v/a/short.mp4"), "bytes=0-9999").await.body.as_deref(), Some(&body[..10_000]));
+    assert_eq!(
+        range(&edge, &format!("/t/{token}/v/a/short.mp4"), "bytes=0-9999").await.body.as_deref(),
+        Some(&body[..10_000])
+    );
 }
 
 #[tokio::test]
@@ -224,7 +252,8 @@ async fn any_range_put_together_from_slices_is_the_original() {
     let runtime = tokio::runtime::Handle::current();
     let length = body.len();
     // Places around the joints of slices are the ones that matter.
-    let near_joint = (0..6_usize, 0..5_usize).prop_map(move |(slice, off)| (slice * 64 * KIB + off).saturating_sub(2).min(length - 1));
+    let near_joint = (0..6_usize, 0..5_usize)
+        .prop_map(move |(slice, off)| (slice * 64 * KIB + off).saturating_sub(2).min(length - 1));
     let place = prop_oneof![near_joint, 0..length];
     tokio::task::block_in_place(|| {
         proptest!(ProptestConfig::with_cases(96), |(a in place.clone(), b in place, form in 0..3_u8)| {

@@ -47,7 +47,8 @@ impl Disk {
     }
 
     fn files(&self) -> Vec<PathBuf> {
-        let list = |path: &Path| std::fs::read_dir(path).unwrap().flatten().map(|entry| entry.path()).collect::<Vec<_>>();
+        let list =
+            |path: &Path| std::fs::read_dir(path).unwrap().flatten().map(|entry| entry.path()).collect::<Vec<_>>();
         let folders = list(&self.root()).into_iter().filter(|path| path.file_name().unwrap().len() == 2);
         folders.flat_map(|folder| list(&folder)).collect()
     }
@@ -66,7 +67,8 @@ const FROM_DISK: &str = "lyceum; hit; detail=disk";
 async fn what_was_fetched_is_served_after_a_restart_without_any_origin() {
     let body = Arc::new(pattern(300_000));
     let sent = Arc::clone(&body);
-    let origin = Origin::start(move |_| Reply::new(200, &[IMMUTABLE, ("etag", "\"one\""), ("x-own", "kept")], &*sent)).await;
+    let origin =
+        Origin::start(move |_| Reply::new(200, &[IMMUTABLE, ("etag", "\"one\""), ("x-own", "kept")], &*sent)).await;
     let disk = Disk::new();
     let edge = disk.paid(&origin, "").await;
     let path = |edge: &TestEdge| format!("/t/{}/v/a/x.m4s", edge.token());
@@ -77,11 +79,18 @@ async fn what_was_fetched_is_served_after_a_restart_without_any_origin() {
     for status in [FROM_DISK, "lyceum; hit"] {
         let answer = edge.get(&path(&edge)).await;
         assert!(answer.body.as_deref() == Some(&body));
-        assert_eq!((answer.field("cache-status"), answer.field("x-own"), answer.field("etag")), (status, "kept", "\"one\""));
+        assert_eq!(
+            (answer.field("cache-status"), answer.field("x-own"), answer.field("etag")),
+            (status, "kept", "\"one\"")
+        );
         assert_eq!(answer.field("cache-control"), "private, max-age=31536000, immutable");
     }
     assert_eq!(edge.metric("lyceum_edge_disk_reads_total", &["hit"]), 1.0);
-    assert_eq!(edge.send(Method::GET, "/v/a/x.m4s", &[]).await.code(), "token_missing", "and to no one without a token");
+    assert_eq!(
+        edge.send(Method::GET, "/v/a/x.m4s", &[]).await.code(),
+        "token_missing",
+        "and to no one without a token"
+    );
 }
 
 #[tokio::test]
@@ -133,12 +142,17 @@ async fn freshness_validators_variants_and_slices_are_kept() {
     assert_eq!(origin.seen().len(), before, "nothing was fetched again");
     edge.clock.advance(Duration::from_secs(60));
     let answer = edge.get("/small").await;
-    assert_eq!((answer.text().as_str(), answer.field("cache-status")), ("small", "lyceum; fwd=stale; fwd-status=304; ttl=100"));
+    assert_eq!(
+        (answer.text().as_str(), answer.field("cache-status")),
+        ("small", "lyceum; fwd=stale; fwd-status=304; ttl=100")
+    );
 }
 
 #[tokio::test]
 async fn what_memory_has_no_room_for_is_promoted_from_disk() {
-    let origin = Origin::start(|seen: &Seen| Reply::new(200, &[IMMUTABLE], [seen.target.as_bytes(), &[7; 100_000]].concat())).await;
+    let origin =
+        Origin::start(|seen: &Seen| Reply::new(200, &[IMMUTABLE], [seen.target.as_bytes(), &[7; 100_000]].concat()))
+            .await;
     let disk = Disk::new();
     let edge = disk.paid(&origin, "memory = \"1MiB\"").await;
     let path = |n: usize| format!("/t/{}/v/a/{n}.m4s", edge.token());
@@ -184,9 +198,15 @@ async fn purges_reach_what_an_earlier_run_left() {
     purge(r#"{"prefix": "/v/a/prefix/"}"#).await;
     purge(r#"{"tag": "soft", "soft": true}"#).await;
     let before = origin.seen().len();
-    for (name, status) in [("url", "uri-miss"), ("tag", "uri-miss"), ("prefix", "uri-miss"), ("soft", "stale"), ("kept", "hit")] {
+    for (name, status) in
+        [("url", "uri-miss"), ("tag", "uri-miss"), ("prefix", "uri-miss"), ("soft", "stale"), ("kept", "hit")]
+    {
         let answer = edge.get(&format!("/t/{}/v/a/{name}/{name}", edge.token())).await;
-        assert!(answer.field("cache-status").contains(status) || name == "soft", "{name}: {}", answer.field("cache-status"));
+        assert!(
+            answer.field("cache-status").contains(status) || name == "soft",
+            "{name}: {}",
+            answer.field("cache-status")
+        );
     }
     assert_eq!(origin.seen().len(), before + 4);
     let soft = origin.seen().into_iter().rfind(|seen| seen.target == "/v/a/soft/soft").unwrap();

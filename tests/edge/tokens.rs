@@ -39,7 +39,11 @@ async fn a_token_is_taken_from_four_places_and_never_sent_on() {
     assert_eq!(seen.len(), 1);
     assert_eq!(seen[0].target, path);
     let signature = token.rsplit('.').next().unwrap();
-    assert!(!seen[0].head.contains(signature) && seen[0].field("authorization").is_none() && seen[0].field("cookie").is_none());
+    assert!(
+        !seen[0].head.contains(signature)
+            && seen[0].field("authorization").is_none()
+            && seen[0].field("cookie").is_none()
+    );
 }
 
 #[tokio::test]
@@ -78,9 +82,8 @@ async fn each_refusal_has_its_status_and_code_and_no_byte_of_media() {
     let sign_as = |issuer: &str, audience: &str| {
         Signer::open(&edge.dir.path().join("keys"), issuer, audience).unwrap().sign(&claims()).unwrap()
     };
-    let extra = |name: &str, value: serde_json::Value| {
-        edge.sign(|claims| drop(claims.extra.insert(name.to_owned(), value)))
-    };
+    let extra =
+        |name: &str, value: serde_json::Value| edge.sign(|claims| drop(claims.extra.insert(name.to_owned(), value)));
     let good = edge.token();
     let (signed, signature) = good.rsplit_once('.').unwrap();
     let flipped: String = signature.chars().map(|c| if c == 'A' { 'B' } else { 'A' }).collect();
@@ -120,8 +123,20 @@ async fn ambiguous_paths_are_refused_not_repaired() {
     let edge = TestEdge::paid(&[&origin]).await;
     let token = edge.token();
     for path in [
-        "/v/a/../b/x", "/v/a/./x", "/v/a//x", "/v/a/%2e%2e/b/x", "/v/a/%2E%2E/b/x", "/v/a%2f..%2fb/x", "/v/a/%252e%252e/b/x",
-        "/v/a/%5c../x", "/v/%61/x", "/v/a/%00", "/v/a/%zz", "//v/a/x", "/x/../v/a/x", "/v/a/..",
+        "/v/a/../b/x",
+        "/v/a/./x",
+        "/v/a//x",
+        "/v/a/%2e%2e/b/x",
+        "/v/a/%2E%2E/b/x",
+        "/v/a%2f..%2fb/x",
+        "/v/a/%252e%252e/b/x",
+        "/v/a/%5c../x",
+        "/v/%61/x",
+        "/v/a/%00",
+        "/v/a/%zz",
+        "//v/a/x",
+        "/x/../v/a/x",
+        "/v/a/..",
     ] {
         for path in [format!("/t/{token}{path}"), format!("{path}?token={token}")] {
             let answer = edge.get(&path).await;
@@ -187,7 +202,10 @@ async fn keys_are_followed_at_their_url_and_the_last_good_ones_kept() {
     assert_eq!(get(&first).await.status, StatusCode::OK);
     let only_new = serde_json::json!({ "keys": [both["keys"][0]] }).to_string();
     issuer.now(move |_| Reply::new(200, &[], &only_new));
-    until_async("the first key to leave", PATIENCE, async || (get(&first).await.status == StatusCode::FORBIDDEN).then_some(())).await;
+    until_async("the first key to leave", PATIENCE, async || {
+        (get(&first).await.status == StatusCode::FORBIDDEN).then_some(())
+    })
+    .await;
     assert_eq!(get(&first).await.code(), "token_unknown_key");
     assert_eq!(get(&second).await.status, StatusCode::OK);
 }
@@ -206,7 +224,10 @@ async fn shared_secrets_count_only_where_they_are_configured_and_never_from_a_ur
         )
     };
     let file = format!("{:?}", folder.path().join("secret.jwk").display().to_string());
-    let token = hs256(&secret, &serde_json::json!({ "iss": "lyceum", "aud": "lyceum-edge", "exp": NOW + 60, "paths": ["/v/a/"] }));
+    let token = hs256(
+        &secret,
+        &serde_json::json!({ "iss": "lyceum", "aud": "lyceum-edge", "exp": NOW + 60, "paths": ["/v/a/"] }),
+    );
     let path = format!("/t/{token}/v/a/x.m4s");
     assert_eq!(TestEdge::start(&named(&file, true)).await.get(&path).await.text(), "media");
 
@@ -217,7 +238,8 @@ async fn shared_secrets_count_only_where_they_are_configured_and_never_from_a_ur
     assert_eq!(edge.get(&path).await.code(), "token_unknown_key");
     assert!(!issuer.seen().is_empty());
     let toml = named(&file, false).replace("{dir}", folder.path().to_str().unwrap());
-    let config = lyceum::config::parse(&format!("listen = []\n{toml}"), std::path::Path::new("edge.toml"), &|_| None).unwrap();
+    let config =
+        lyceum::config::parse(&format!("listen = []\n{toml}"), std::path::Path::new("edge.toml"), &|_| None).unwrap();
     let parts = lyceum::edge::Parts {
         clock: lyceum::time::Clock::system(),
         registry: prometheus::Registry::new(),

@@ -117,11 +117,13 @@ async fn a_handshake_that_never_ends_is_not_waited_for() {
     let served = serve(strict(), Some(certificate(folder.path())));
     assert!(client(&served, |mut stream| closed_while(&mut stream, hear)).await);
     served.counted("handshake").await;
-    assert!(client(&served, |mut stream| {
-        stream.write_all(b"GET / HTTP/1.1\r\n\r\n").expect("a write");
-        closed_while(&mut stream, hear)
-    })
-    .await);
+    assert!(
+        client(&served, |mut stream| {
+            stream.write_all(b"GET / HTTP/1.1\r\n\r\n").expect("a write");
+            closed_while(&mut stream, hear)
+        })
+        .await
+    );
     served.counted("tls").await;
 }
 
@@ -243,7 +245,29 @@ async fn one_client_has_so_many_connections_and_another_its_own() {
 async fn who_asks_too_often_is_told_when_to_ask_again() {
     let served = serve(Limits { requests_per_client: 1, requests_burst: 3, ..patient() }, None);
     let url = [served.url.as_str(); 6];
-    let codes = curl(&[&["-o", "/dev/null", "-o", "/dev/null", "-o", "/dev/null", "-o", "/dev/null", "-o", "/dev/null", "-o", "/dev/null", "-w", "%{http_code} "][..], &url].concat()).await;
+    let codes = curl(
+        &[
+            &[
+                "-o",
+                "/dev/null",
+                "-o",
+                "/dev/null",
+                "-o",
+                "/dev/null",
+                "-o",
+                "/dev/null",
+                "-o",
+                "/dev/null",
+                "-o",
+                "/dev/null",
+                "-w",
+                "%{http_code} ",
+            ][..],
+            &url,
+        ]
+        .concat(),
+    )
+    .await;
     assert!(codes.starts_with("200 200 200 429 429"), "{codes}");
     let refused = curl(&["-i", &served.url]).await;
     assert!(refused.contains("retry-after: 1\r\n") && refused.contains("\"code\":\"too_many_requests\""), "{refused}");

@@ -70,10 +70,19 @@ async fn large_bodies_many_streams_and_clients_that_give_up() {
     let folder = tempfile::tempdir().expect("a temporary directory");
     let files = certificate(folder.path());
     let served = serve_as(listen(&files, json!(true)), Limits::default());
-    let mut requests = vec![json!({ "path": "/big" }), json!({ "path": "/big", "cancel": 1 }), json!({ "path": "/big", "method": "HEAD" })];
+    let mut requests = vec![
+        json!({ "path": "/big" }),
+        json!({ "path": "/big", "cancel": 1 }),
+        json!({ "path": "/big", "method": "HEAD" }),
+    ];
     requests.extend((0..100).map(|n| json!({ "path": format!("/{n}") })));
     let answers = ask(served.address.port(), &files.cert, json!(requests)).await;
-    assert_eq!((answers[0]["status"].as_u64(), answers[0]["length"].as_u64()), (Some(200), Some(BIG as u64)), "{}", answers[0]);
+    assert_eq!(
+        (answers[0]["status"].as_u64(), answers[0]["length"].as_u64()),
+        (Some(200), Some(BIG as u64)),
+        "{}",
+        answers[0]
+    );
     assert_eq!(answers[1], json!({ "cancelled": true }));
     assert_eq!((answers[2]["status"].as_u64(), answers[2]["length"].as_u64()), (Some(200), Some(0)));
     for (n, answer) in answers[3..].iter().enumerate() {
@@ -86,7 +95,13 @@ async fn large_bodies_many_streams_and_clients_that_give_up() {
 async fn what_http_3_forbids_or_a_limit_refuses_is_not_handed_on() {
     let folder = tempfile::tempdir().expect("a temporary directory");
     let files = certificate(folder.path());
-    let limits = Limits { requests_per_client: 1, requests_burst: 3, header_fields: 20, exempt: Vec::new(), ..Limits::default() };
+    let limits = Limits {
+        requests_per_client: 1,
+        requests_burst: 3,
+        header_fields: 20,
+        exempt: Vec::new(),
+        ..Limits::default()
+    };
     let served = serve_as(listen(&files, json!(true)), limits);
     let fields: serde_json::Map<String, Value> = (0..30).map(|n| (format!("x-{n}"), "a".into())).collect();
     let requests = json!([

@@ -12,7 +12,8 @@ use super::{Echo, curl, named_certificate, serve_as};
 async fn the_name_that_is_asked_for_chooses_the_certificate() {
     let folders = [(); 3].map(|()| tempfile::tempdir().expect("a temporary directory"));
     let names = ["one.example", "*.two.example", "three.example"];
-    let files: Vec<_> = names.iter().zip(&folders).map(|(name, folder)| named_certificate(folder.path(), name)).collect();
+    let files: Vec<_> =
+        names.iter().zip(&folders).map(|(name, folder)| named_certificate(folder.path(), name)).collect();
     let tls: Vec<Value> = files.iter().map(|files| json!({ "cert": files.cert, "key": files.key })).collect();
     let served = serve_as(json!({ "address": "127.0.0.1:0", "tls": tls }), Limits::default());
     let port = served.address.port();
@@ -20,7 +21,10 @@ async fn the_name_that_is_asked_for_chooses_the_certificate() {
         let (ca, resolve) = (files.cert.display().to_string(), format!("{name}:{port}:127.0.0.1"));
         let url = format!("https://{name}:{port}/");
         assert_eq!(curl(&["--cacert", &ca, "--resolve", &resolve, &url]).await, "HTTP/2.0 tls=true 127.0.0.1 /\n");
-        assert_eq!(curl(&["--tls-max", "1.2", "--cacert", &ca, "--resolve", &resolve, &url]).await, "HTTP/2.0 tls=true 127.0.0.1 /\n");
+        assert_eq!(
+            curl(&["--tls-max", "1.2", "--cacert", &ca, "--resolve", &resolve, &url]).await,
+            "HTTP/2.0 tls=true 127.0.0.1 /\n"
+        );
     }
     // A name that none is for gets the first.
     let ca = files[0].cert.display().to_string();
@@ -31,7 +35,10 @@ async fn the_name_that_is_asked_for_chooses_the_certificate() {
         .await
         .expect("openssl runs");
     let told = String::from_utf8_lossy(&unknown.stdout);
-    assert!(told.contains("one.example") || told.contains("Verification: OK") || told.contains("Verify return code: 0"), "{told}");
+    assert!(
+        told.contains("one.example") || told.contains("Verification: OK") || told.contains("Verify return code: 0"),
+        "{told}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -39,7 +46,8 @@ async fn a_session_is_resumed_also_after_new_certificates() {
     let folder = tempfile::tempdir().expect("a temporary directory");
     let files = named_certificate(folder.path(), "localhost");
     let listen: Listen =
-        serde_json::from_value(json!({ "address": "127.0.0.1:0", "tls": { "cert": files.cert, "key": files.key } })).expect("a listener");
+        serde_json::from_value(json!({ "address": "127.0.0.1:0", "tls": { "cert": files.cert, "key": files.key } }))
+            .expect("a listener");
     let front = Front::bind(&[listen], &Limits::default(), &prometheus::Registry::new()).expect("a free port");
     let address = front.urls().remove(0).replace("https://", "");
     let reload = front.tls();
@@ -57,7 +65,9 @@ async fn a_session_is_resumed_also_after_new_certificates() {
                 .expect("openssl runs");
             // The answer comes behind the tickets.
             let mut stdin = client.stdin.take().expect("a pipe");
-            tokio::io::AsyncWriteExt::write_all(&mut stdin, b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await.expect("a write");
+            tokio::io::AsyncWriteExt::write_all(&mut stdin, b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+                .await
+                .expect("a write");
             let output = client.wait_with_output().await.expect("openssl ends");
             drop(stdin);
             String::from_utf8_lossy(&output.stdout).into_owned()
@@ -98,7 +108,17 @@ async fn a_load_balancer_says_whose_connection_it_is() {
     // Others are served as who they are, and their header is no HTTP.
     assert_eq!(curl(&["--interface", "127.0.0.2", &served.url]).await, "HTTP/1.1 tls=false 127.0.0.2 /\n");
     let strange = tokio::process::Command::new("curl")
-        .args(["-s", "-o", "/dev/null", "-w", "%{http_code}", "--interface", "127.0.0.2", "--haproxy-protocol", &served.url])
+        .args([
+            "-s",
+            "-o",
+            "/dev/null",
+            "-w",
+            "%{http_code}",
+            "--interface",
+            "127.0.0.2",
+            "--haproxy-protocol",
+            &served.url,
+        ])
         .output()
         .await
         .expect("curl runs");
@@ -107,15 +127,22 @@ async fn a_load_balancer_says_whose_connection_it_is() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_trusted_proxys_word_on_its_clients_counts_also_for_limits() {
-    for (field, header) in [("forwarded", "Forwarded: for=6.6.6.6, for=192.0.2.7;proto=https"), ("x-forwarded-for", "X-Forwarded-For: 6.6.6.6, 192.0.2.7")] {
+    for (field, header) in [
+        ("forwarded", "Forwarded: for=6.6.6.6, for=192.0.2.7;proto=https"),
+        ("x-forwarded-for", "X-Forwarded-For: 6.6.6.6, 192.0.2.7"),
+    ] {
         let listen = json!({ "address": "127.0.0.1:0", "forwarded": { "from": ["127.0.0.1"], "field": field } });
-        let limits = Limits { requests_per_client: 1, requests_burst: 2, connections_per_client: 1, ..Limits::default() };
+        let limits =
+            Limits { requests_per_client: 1, requests_burst: 2, connections_per_client: 1, ..Limits::default() };
         let served = serve_as(listen, limits);
         let told = curl(&["-H", header, &served.url]).await;
         let tls = field == "forwarded";
         assert_eq!(told, format!("HTTP/1.1 tls={tls} 192.0.2.7 /\n"));
         assert_eq!(curl(&[&served.url]).await, "HTTP/1.1 tls=false 127.0.0.1 /\n");
-        assert_eq!(curl(&["--interface", "127.0.0.2", "-H", header, &served.url]).await, "HTTP/1.1 tls=false 127.0.0.2 /\n");
+        assert_eq!(
+            curl(&["--interface", "127.0.0.2", "-H", header, &served.url]).await,
+            "HTTP/1.1 tls=false 127.0.0.2 /\n"
+        );
         // The proxy asks for many; each of them has its own bucket.
         let status = ["-o", "/dev/null", "-w", "%{http_code}"];
         let ask = async |header: &str| curl(&[&status[..], &["-H", header, &served.url]].concat()).await;

@@ -13,7 +13,8 @@ async fn each_role_does_its_own_and_no_more() {
     let (course, lesson) = world.lesson().await;
     let (creator, other, shop, worker) =
         (world.key("creator").await, world.key("creator").await, world.key("shop").await, world.key("worker").await);
-    let mine = world.post("/v1/courses").key(&creator).json(&json!({ "title": "Mine" })).send().await.expect(201).json();
+    let mine =
+        world.post("/v1/courses").key(&creator).json(&json!({ "title": "Mine" })).send().await.expect(201).json();
     let mine = format!("/v1/courses/{}", mine["id"].as_str().unwrap());
     let listed = world.get("/v1/courses").key(&creator).send().await.expect(200).json();
     assert_eq!(listed["items"].as_array().unwrap().len(), 1, "a creator sees only their own");
@@ -61,7 +62,9 @@ async fn each_role_does_its_own_and_no_more() {
     let mut after = String::new();
     loop {
         let page = world.get(&format!("/v1/courses/{course}/lessons?limit=2{after}")).send().await.expect(200).json();
-        seen.extend(page["items"].as_array().unwrap().iter().map(|lesson| lesson["title"].as_str().unwrap().to_owned()));
+        seen.extend(
+            page["items"].as_array().unwrap().iter().map(|lesson| lesson["title"].as_str().unwrap().to_owned()),
+        );
         let Some(next) = page["next"].as_str() else { break };
         after = format!("&after={next}");
     }
@@ -75,7 +78,9 @@ async fn playback_needs_an_entitlement_and_something_to_play() {
     let shop = world.key("shop").await;
     let ask = || world.post("/v1/playback").key(&shop).json(&json!({ "user": "eve", "lesson": lesson }));
     assert_eq!(ask().send().await.expect(403).code(), "not_entitled");
-    let grant = |expires: Value| world.put("/v1/entitlements").key(&shop).json(&json!({ "user": "eve", "course": course, "expires": expires }));
+    let grant = |expires: Value| {
+        world.put("/v1/entitlements").key(&shop).json(&json!({ "user": "eve", "course": course, "expires": expires }))
+    };
     grant(json!("2001-01-01T00:00:00Z")).send().await.expect(204);
     assert_eq!(ask().send().await.expect(403).code(), "not_entitled", "it is over");
     grant(json!("yesterday")).send().await.expect(400);
@@ -91,7 +96,10 @@ async fn playback_needs_an_entitlement_and_something_to_play() {
     let payload = token.split('.').nth(1).unwrap();
     let claims = base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(payload).unwrap();
     let claims: Value = serde_json::from_slice(&claims).unwrap();
-    assert_eq!((&claims["sub"], &claims["iss"], &claims["aud"]), (&json!("eve"), &json!("lyceum"), &json!("lyceum-edge")));
+    assert_eq!(
+        (&claims["sub"], &claims["iss"], &claims["aud"]),
+        (&json!("eve"), &json!("lyceum"), &json!("lyceum-edge"))
+    );
     assert_eq!((&claims["jti"], &claims["paths"]), (&playback["session"], &json!([format!("/v/{lesson}/")])));
     let life = claims["exp"].as_i64().unwrap() - claims["iat"].as_i64().unwrap();
     assert_eq!(life, 4 * 36_000, "four times a lesson of ten hours is longer than twelve hours");
@@ -153,7 +161,11 @@ async fn a_revocation_reaches_whoever_waits_at_another_origin() {
     let all = world.get("/v1/revocations?after=0").at(1).key(EDGE).send().await.json();
     assert_eq!(all["events"].as_array().unwrap().len(), 2, "revoked twice, told once");
     let ahead = world.get("/v1/revocations?after=99&wait=20s").key(EDGE).send().await.json();
-    assert_eq!((&ahead["next"], ahead["events"].as_array().unwrap().len()), (&json!(2), 2), "from a database that is gone");
+    assert_eq!(
+        (&ahead["next"], ahead["events"].as_array().unwrap().len()),
+        (&json!(2), 2),
+        "from a database that is gone"
+    );
     world.delete(&format!("/v1/lessons/{lesson}")).send().await.expect(204);
     let purge = world.get("/v1/revocations?after=2").key(EDGE).send().await.json();
     assert_eq!(purge["events"], json!([{ "purge": { "soft": false, "tag": format!("lesson-{lesson}") } }]));
@@ -195,7 +207,8 @@ async fn a_viewer_has_as_many_streams_as_allowed() {
 async fn a_page_logs_in_with_a_cookie_that_other_sites_cannot_use() {
     let world = World::one(Engines::Files);
     let own = world.url(0);
-    let login = |origin: &str, key: &str| world.post("/v1/login").key("").header("origin", origin).json(&json!({ "key": key }));
+    let login =
+        |origin: &str, key: &str| world.post("/v1/login").key("").header("origin", origin).json(&json!({ "key": key }));
     login(&own, "wrong").send().await.expect(401);
     assert_eq!(login("https://evil.example", ADMIN).send().await.expect(403).code(), "cross_site");
     let answer = login(&own, ADMIN).send().await.expect(200);
@@ -209,7 +222,9 @@ async fn a_page_logs_in_with_a_cookie_that_other_sites_cannot_use() {
     assert_eq!(me["role"], "admin");
     let create = |origin: Option<&str>| {
         let ask = world.post("/v1/courses").key("").header("cookie", &cookie).json(&json!({ "title": "x" }));
-        origin.map_or(world.post("/v1/courses").key("").header("cookie", &cookie).json(&json!({ "title": "x" })), |o| ask.header("origin", o))
+        origin.map_or(world.post("/v1/courses").key("").header("cookie", &cookie).json(&json!({ "title": "x" })), |o| {
+            ask.header("origin", o)
+        })
     };
     create(Some(&own)).send().await.expect(201);
     create(Some("https://evil.example")).send().await.expect(403);
@@ -252,12 +267,18 @@ fn what_cannot_start_says_so_in_one_sentence() {
             "public_url = \"http://127.0.0.1:1\"\nedges = [\"http://127.0.0.1:1\"]\ndatabase = \"sqlite:{}\"\n\
              edge_bearer = \"{EDGE}\"\nstore = {{ directory = \"{}\" }}\ntokens = {{ keys = \"{}\" }}\n\
              [[listen]]\naddress = \"127.0.0.1:0\"\n",
-            at("x.db"), at("objects"), at("keys"),
+            at("x.db"),
+            at("objects"),
+            at("keys"),
         );
         let path = dir.path().join("origin.toml");
         std::fs::write(&path, change(good)).unwrap();
         let done = std::process::Command::new(crate::support::program("lyceum"))
-            .args(["origin", "--config"]).arg(&path).stdin(std::process::Stdio::null()).output().unwrap();
+            .args(["origin", "--config"])
+            .arg(&path)
+            .stdin(std::process::Stdio::null())
+            .output()
+            .unwrap();
         (done.status.code(), String::from_utf8_lossy(&done.stderr).into_owned())
     };
     std::fs::write(dir.path().join("file"), "").unwrap();
@@ -269,7 +290,12 @@ fn what_cannot_start_says_so_in_one_sentence() {
         ("[[listen]]", "streams = { limit = 0 }\n[[listen]]", 2, "from 1 to 1000"),
         ("[[listen]]", "workers = { count = 99 }\n[[listen]]", 2, "from 0 to 64"),
         (&*dir.path().join("objects").display().to_string(), &*blocked, 1, "`store`"),
-        (&*format!("sqlite:{}", dir.path().join("x.db").display()), &*format!("sqlite:{}/x.db", dir.path().join("file").display()), 1, "`database`"),
+        (
+            &*format!("sqlite:{}", dir.path().join("x.db").display()),
+            &*format!("sqlite:{}/x.db", dir.path().join("file").display()),
+            1,
+            "`database`",
+        ),
         (&*format!("sqlite:{}", dir.path().join("x.db").display()), "postgres://x@127.0.0.1:1/x", 1, "`database`"),
     ] {
         let (status, said) = run(&|good| good.replace(from, to));
@@ -289,7 +315,8 @@ async fn a_request_that_comes_twice_is_done_once_and_noted() {
         let (first, second) = tokio::join!(once(0, "A").send(), once(1, "A").send());
         let (first, second) = (first.expect(201), second.expect(201));
         assert_eq!(first.json(), second.json());
-        let replayed = [&first, &second].iter().filter(|answer| answer.header("idempotency-replayed") == "true").count();
+        let replayed =
+            [&first, &second].iter().filter(|answer| answer.header("idempotency-replayed") == "true").count();
         assert_eq!(replayed, 1, "one of the two did it");
         assert_eq!(once(0, "B").send().await.expect(422).code(), "idempotency_key_reused");
         let another = world.key("admin").await;
@@ -297,12 +324,14 @@ async fn a_request_that_comes_twice_is_done_once_and_noted() {
         assert_ne!(theirs.json(), first.json(), "a key is its caller's own");
         let courses = world.get("/v1/courses").send().await.json();
         assert_eq!(courses["items"].as_array().unwrap().len(), 2);
-        let key = || world.post("/v1/keys").header("idempotency-key", "k2").json(&json!({ "role": "shop", "name": "s" }));
+        let key =
+            || world.post("/v1/keys").header("idempotency-key", "k2").json(&json!({ "role": "shop", "name": "s" }));
         let (made, again) = (key().send().await.expect(201).json(), key().send().await.expect(201).json());
         assert!(made["key"].as_str().is_some_and(|key| key.len() > 20));
         assert_eq!((&again["id"], &again["key"]), (&made["id"], &Value::Null), "a secret is shown once");
         let audit = world.get("/v1/audit").send().await.expect(200).json();
-        let deeds: Vec<_> = audit["items"].as_array().unwrap().iter().map(|deed| deed["action"].as_str().unwrap()).collect();
+        let deeds: Vec<_> =
+            audit["items"].as_array().unwrap().iter().map(|deed| deed["action"].as_str().unwrap()).collect();
         assert_eq!(deeds, ["key.create", "course.create", "key.create", "course.create"], "the newest first");
         assert_eq!(audit["items"][3]["actor"], "admin");
         let shop = made["key"].as_str().unwrap();
@@ -315,7 +344,11 @@ async fn a_preview_needs_no_purchase_and_says_so_in_its_token() {
     let world = World::one(Engines::Files);
     let (_, lesson) = world.lesson().await;
     ready(&world, &lesson);
-    let ask = |preview: Value| world.post("/v1/playback").json(&json!({ "user": "eve", "lesson": lesson, "preview": preview, "max_height": 480 }));
+    let ask = |preview: Value| {
+        world
+            .post("/v1/playback")
+            .json(&json!({ "user": "eve", "lesson": lesson, "preview": preview, "max_height": 480 }))
+    };
     ask(Value::Null).send().await.expect(403);
     for wrong in [json!(0), json!(-5), json!(4000)] {
         ask(wrong).send().await.expect(400);
@@ -348,7 +381,8 @@ async fn a_new_key_is_published_then_signs_and_the_old_one_stays_published() {
     let kid = async || {
         let playback = world.post("/v1/playback").json(&json!({ "lesson": lesson })).send().await.expect(201).json();
         let head = playback["token"].as_str().unwrap().split('.').next().unwrap().to_owned();
-        let head: Value = serde_json::from_slice(&base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(head).unwrap()).unwrap();
+        let head: Value =
+            serde_json::from_slice(&base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(head).unwrap()).unwrap();
         head["kid"].as_str().unwrap().to_owned()
     };
     let published = async || {
@@ -357,7 +391,10 @@ async fn a_new_key_is_published_then_signs_and_the_old_one_stays_published() {
     };
     let old = kid().await;
     let made = std::process::Command::new(crate::support::program("lyceum"))
-        .args(["keys", "new", "--out"]).arg(world.dir.path().join("keys")).output().unwrap();
+        .args(["keys", "new", "--out"])
+        .arg(world.dir.path().join("keys"))
+        .output()
+        .unwrap();
     assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
     let start = lyceum::time::monotonic();
     loop {

@@ -10,11 +10,14 @@ async fn what_has_not_changed_is_not_told_again_and_what_has_is_not_overwritten(
     let (course, lesson) = world.lesson().await;
     let key = world.post("/v1/keys").json(&json!({ "role": "shop", "name": "s" })).send().await.expect(201).json();
     let key = key["id"].as_str().unwrap().to_owned();
-    for path in ["/v1/courses".to_owned(), format!("/v1/courses/{course}/lessons"), "/v1/keys".to_owned(), "/v1/me".to_owned()] {
+    for path in
+        ["/v1/courses".to_owned(), format!("/v1/courses/{course}/lessons"), "/v1/keys".to_owned(), "/v1/me".to_owned()]
+    {
         let first = world.get(&path).send().await.expect(200);
         let tag = first.header("etag").to_owned();
         assert!(tag.starts_with('"'), "{path}: {tag}");
-        let again = world.get(&path).at(1).header("if-none-match", format!("\"other\", W/{tag}")).send().await.expect(304);
+        let again =
+            world.get(&path).at(1).header("if-none-match", format!("\"other\", W/{tag}")).send().await.expect(304);
         assert!(again.body.is_empty() && again.header("etag") == tag, "{path}");
     }
     for (path, change) in [
@@ -29,7 +32,10 @@ async fn what_has_not_changed_is_not_told_again_and_what_has_is_not_overwritten(
         assert_ne!(before, after, "{path}");
         assert_eq!(change().header("if-match", &before).send().await.expect(412).code(), "precondition_failed");
         world.delete(&path).header("if-match", &before).send().await.expect(412);
-        assert_eq!(world.get(&path).at(1).header("if-none-match", &before).send().await.expect(200).header("etag"), after);
+        assert_eq!(
+            world.get(&path).at(1).header("if-none-match", &before).send().await.expect(200).header("etag"),
+            after
+        );
         world.get(&path).header("if-none-match", &after).send().await.expect(304);
     }
     for path in [format!("/v1/keys/{key}"), format!("/v1/lessons/{lesson}"), format!("/v1/courses/{course}")] {
@@ -58,7 +64,9 @@ async fn an_upload_that_is_begun_twice_under_one_key_is_one() {
         let anew = begin(0, 5).send().await.expect(201);
         assert_ne!(anew.header("location"), upload);
 
-        let media = |origin| world.post(&format!("/v1/lessons/{lesson}/media")).at(origin).header("idempotency-key", "m1").body("hello");
+        let media = |origin| {
+            world.post(&format!("/v1/lessons/{lesson}/media")).at(origin).header("idempotency-key", "m1").body("hello")
+        };
         let first = media(0).send().await.expect(202).json();
         let second = media(1).send().await.expect(202).json();
         assert_eq!(first["version"], second["version"], "no second version");
@@ -95,5 +103,9 @@ c.executemany(\"insert into lessons (id, course, title, owner, created, revision
         assert!(start.elapsed() < std::time::Duration::from_secs(60), "{} lessons are left", count("lessons"));
         tokio::time::sleep(std::time::Duration::from_millis(200)).await;
     }
-    assert_eq!(std::fs::read_dir(world.dir.path().join("objects/uploads")).unwrap().count(), 0, "the recording is gone too");
+    assert_eq!(
+        std::fs::read_dir(world.dir.path().join("objects/uploads")).unwrap().count(),
+        0,
+        "the recording is gone too"
+    );
 }

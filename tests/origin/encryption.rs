@@ -25,7 +25,8 @@ fn an_encrypted_lesson_plays_through_an_edge_and_its_key_wants_the_token() {
     let words = String::from_utf8_lossy(&played.stderr).into_owned();
     assert!(played.status.success() && words.trim().is_empty(), "{words}");
     let frames = String::from_utf8_lossy(&played.stdout);
-    let frames: u32 = frames.lines().filter_map(|line| line.strip_prefix("frame=")?.trim().parse().ok()).next_back().unwrap();
+    let frames: u32 =
+        frames.lines().filter_map(|line| line.strip_prefix("frame=")?.trim().parse().ok()).next_back().unwrap();
     assert!(frames > 60, "{frames} frames");
 
     let text = |url: &str| String::from_utf8(curl(&[url]).body).unwrap();
@@ -76,22 +77,37 @@ fn hex(bytes: &[u8]) -> String {
 async fn a_key_is_made_for_a_version_kept_sealed_and_given_to_workers_and_edges_alone() {
     for engines in [Engines::Files, Engines::Servers] {
         let world = World::new(engines, 2, "");
-        let course = world.post("/v1/courses").json(&json!({ "title": "C", "encrypt": true })).send().await.expect(201).json();
+        let course =
+            world.post("/v1/courses").json(&json!({ "title": "C", "encrypt": true })).send().await.expect(201).json();
         let lessons = format!("/v1/courses/{}/lessons", course["id"].as_str().unwrap());
         let lesson = world.post(&lessons).json(&json!({ "title": "L" })).send().await.expect(201).json();
         assert_eq!(lesson["encrypt"], true, "as its course");
         let lesson = lesson["id"].as_str().unwrap().to_owned();
         world.post(&format!("/v1/lessons/{lesson}/media")).body("a recording").send().await.expect(202);
-        let lease = async |origin| world.post("/v1/tasks/lease").at(origin).json(&json!({ "wait": 10 })).send().await.expect(200).json();
+        let lease = async |origin| {
+            world.post("/v1/tasks/lease").at(origin).json(&json!({ "wait": 10 })).send().await.expect(200).json()
+        };
         let probe = lease(0).await;
         let done = json!({ "lease": probe["lease"], "segments": [], "report": media_info() });
-        world.post(&format!("/v1/tasks/{}/complete", probe["id"].as_str().unwrap())).json(&done).send().await.expect(204);
+        world
+            .post(&format!("/v1/tasks/{}/complete", probe["id"].as_str().unwrap()))
+            .json(&done)
+            .send()
+            .await
+            .expect(204);
         // Sealed by the one origin, opened by the other.
         let task = lease(1).await;
         let key = task["spec"]["protection"]["key"].as_str().unwrap_or_else(|| panic!("no key: {task}")).to_owned();
         let audit = world.get("/v1/audit").send().await.json();
-        let deed = audit["items"].as_array().unwrap().iter().find(|deed| deed["action"] == "content_key.create").unwrap().clone();
-        let version = world.get(&format!("/v1/lessons/{lesson}")).send().await.json()["version"].as_str().unwrap().to_owned();
+        let deed = audit["items"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .find(|deed| deed["action"] == "content_key.create")
+            .unwrap()
+            .clone();
+        let version =
+            world.get(&format!("/v1/lessons/{lesson}")).send().await.json()["version"].as_str().unwrap().to_owned();
         let path = format!("/v/{lesson}/{version}/keys/{}", deed["subject"].as_str().unwrap());
         let given = world.get(&path).key(EDGE).send().await.expect(200);
         assert_eq!((hex(&given.body), given.header("cache-control")), (key.clone(), "no-store"));

@@ -2,7 +2,7 @@
 //! lost, what failed says that a retry may help, and after it all the lesson is where it should be.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use axum::body::Body;

@@ -11,7 +11,13 @@ fn base64(text: &str) -> String {
 
 /// A creator's key of that quota, and a lesson of theirs.
 async fn creator(world: &World, quota: Value) -> (String, String, String) {
-    let made = world.post("/v1/keys").json(&json!({ "role": "creator", "name": "c", "quota": quota })).send().await.expect(201).json();
+    let made = world
+        .post("/v1/keys")
+        .json(&json!({ "role": "creator", "name": "c", "quota": quota }))
+        .send()
+        .await
+        .expect(201)
+        .json();
     let key = made["key"].as_str().unwrap().to_owned();
     let course = world.post("/v1/courses").key(&key).json(&json!({ "title": "C" })).send().await.expect(201).json();
     let lessons = format!("/v1/courses/{}/lessons", course["id"].as_str().unwrap());
@@ -21,7 +27,8 @@ async fn creator(world: &World, quota: Value) -> (String, String, String) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_no_recording_is_refused_before_it_is_sent() {
-    let world = World::new(Engines::Files, 1, "uploads = { size = \"2MiB\", types = [\"video/*\", \"application/mxf\"] }");
+    let world =
+        World::new(Engines::Files, 1, "uploads = { size = \"2MiB\", types = [\"video/*\", \"application/mxf\"] }");
     let (_, lesson) = world.lesson().await;
     let begin = |metadata: String| {
         let ask = world.post("/v1/uploads").header("tus-resumable", "1.0.0").header("upload-length", 5);
@@ -49,7 +56,10 @@ async fn what_is_no_recording_is_refused_before_it_is_sent() {
     let large = world.create(&lesson, 3 << 20).send().await.expect(413);
     assert_eq!(large.code(), "upload_too_large");
     let me = world.get("/v1/me").send().await.expect(200).json();
-    assert_eq!((&me["uploads"]["size"], &me["uploads"]["types"]), (&json!(2 << 20), &json!(["video/*", "application/mxf"])));
+    assert_eq!(
+        (&me["uploads"]["size"], &me["uploads"]["types"]),
+        (&json!(2 << 20), &json!(["video/*", "application/mxf"]))
+    );
 }
 
 async fn a_quota_is_held(engines: Engines) {
@@ -67,7 +77,10 @@ async fn a_quota_is_held(engines: Engines) {
     world.delete(&upload).key(&key).header("tus-resumable", "1.0.0").send().await.expect(204);
     assert_eq!(used().await, (10_000, 0));
     // Two at the same moment, at two origins: one of them finds no room.
-    let (one, two) = tokio::join!(world.create(&lesson, 6_000).key(&key).send(), world.create(&lesson, 6_000).key(&key).at(1).send());
+    let (one, two) = tokio::join!(
+        world.create(&lesson, 6_000).key(&key).send(),
+        world.create(&lesson, 6_000).key(&key).at(1).send()
+    );
     let mut both = [one.status, two.status];
     both.sort_unstable();
     assert_eq!(both, [201, 403]);
@@ -76,15 +89,30 @@ async fn a_quota_is_held(engines: Engines) {
     assert_eq!(used().await, (10_000, 6_000), "what is kept counts");
     // Of unknown length: as far as the room goes.
     let later = world.post("/v1/uploads").key(&key).header("tus-resumable", "1.0.0").header("upload-defer-length", 1);
-    let later = later.header("upload-metadata", super::world::metadata(&lesson)).send().await.expect(201).header("location").to_owned();
+    let later = later
+        .header("upload-metadata", super::world::metadata(&lesson))
+        .send()
+        .await
+        .expect(201)
+        .header("location")
+        .to_owned();
     world.patch(&later, 0, &[1; 3_000]).key(&key).send().await.expect(204);
     assert_eq!(world.patch(&later, 3_000, &[1; 1_001]).key(&key).send().await.expect(403).code(), "quota_exceeded");
-    assert_eq!(world.patch(&later, 3_000, b"").header("upload-length", 4_001).key(&key).send().await.expect(403).code(), "quota_exceeded");
+    assert_eq!(
+        world.patch(&later, 3_000, b"").header("upload-length", 4_001).key(&key).send().await.expect(403).code(),
+        "quota_exceeded"
+    );
     world.patch(&later, 3_000, &[1; 1_000]).header("upload-length", 4_000).key(&key).send().await.expect(204);
     let media = || world.post(&format!("/v1/lessons/{lesson}/media")).key(&key).body(vec![1; 100]);
     assert_eq!(media().send().await.expect(403).code(), "quota_exceeded");
     // An admin gives more; a deleted lesson gives its bytes back.
-    let more = world.other("PATCH", &format!("/v1/keys/{id}")).json(&json!({ "quota": 10_100 })).send().await.expect(200).json();
+    let more = world
+        .other("PATCH", &format!("/v1/keys/{id}"))
+        .json(&json!({ "quota": 10_100 }))
+        .send()
+        .await
+        .expect(200)
+        .json();
     assert_eq!(more["quota"], 10_100);
     media().send().await.expect(202);
     world.delete(&format!("/v1/lessons/{lesson}")).key(&key).send().await.expect(204);

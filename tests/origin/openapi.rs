@@ -88,7 +88,12 @@ async fn the_description_is_what_the_server_does() {
         ("get", "/v1/courses".into(), "/v1/courses?limit=1".into(), None),
         ("get", "/v1/courses/{id}".into(), format!("/v1/courses/{course}"), None),
         ("patch", "/v1/courses/{id}".into(), format!("/v1/courses/{course}"), Some(json!({ "title": "y" }))),
-        ("post", "/v1/courses/{id}/lessons".into(), format!("/v1/courses/{course}/lessons"), Some(json!({ "title": "z" }))),
+        (
+            "post",
+            "/v1/courses/{id}/lessons".into(),
+            format!("/v1/courses/{course}/lessons"),
+            Some(json!({ "title": "z" })),
+        ),
         ("get", "/v1/courses/{id}/lessons".into(), format!("/v1/courses/{course}/lessons"), None),
         ("get", "/v1/lessons/{id}".into(), format!("/v1/lessons/{lesson}"), None),
         ("patch", "/v1/lessons/{id}".into(), format!("/v1/lessons/{lesson}"), Some(json!({ "title": "t" }))),
@@ -101,7 +106,8 @@ async fn the_description_is_what_the_server_does() {
     ];
     for (method, template, path, body) in calls {
         let operation = &document["paths"][&template][method];
-        if let (Some(body), Some(schema)) = (&body, operation.pointer("/requestBody/content/application~1json/schema")) {
+        if let (Some(body), Some(schema)) = (&body, operation.pointer("/requestBody/content/application~1json/schema"))
+        {
             assert_eq!(fault(&document, schema, body), None, "{method} {template}: what is sent");
         }
         let upper: &'static str = Box::leak(method.to_uppercase().into_boxed_str());

@@ -76,7 +76,8 @@ impl S3 {
         let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
         let mut command = Process::leashed(&weed, &arguments);
         command.current_dir(dir.path()).env("TMPDIR", dir.path()).stderr(Stdio::null());
-        let server = Self { endpoint: format!("http://127.0.0.1:{s3}"), _process: Process::start(&mut command), _dir: dir };
+        let server =
+            Self { endpoint: format!("http://127.0.0.1:{s3}"), _process: Process::start(&mut command), _dir: dir };
         server.make_bucket();
         server
     }

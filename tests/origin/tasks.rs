@@ -84,7 +84,8 @@ async fn a_lesson_is_made_segment_by_segment(engines: Engines) {
             continue;
         }
         let rate = 25 * u64::from(lyceum_timescale(&task));
-        let (first, count) = (task["spec"]["first_segment"].as_u64().unwrap(), task["spec"]["segments"].as_u64().unwrap());
+        let (first, count) =
+            (task["spec"]["first_segment"].as_u64().unwrap(), task["spec"]["segments"].as_u64().unwrap());
         assert_eq!(first, made, "the earliest stretch first");
         put(&world, &task, "v240/init.mp4", "init").await.expect(201);
         let mut handed = vec![scaled(init(), rate)];
@@ -181,7 +182,11 @@ async fn a_silent_workers_task_goes_to_another_and_it_is_told() {
         assert_eq!(none.status, 204, "a task has one worker");
         let second = lease(&world).await;
         assert_eq!(first["id"], second["id"]);
-        for (what, body) in [("heartbeat", json!({})), ("complete", json!({ "report": media_info() })), ("fail", json!({ "code": "x" }))] {
+        for (what, body) in [
+            ("heartbeat", json!({})),
+            ("complete", json!({ "report": media_info() })),
+            ("fail", json!({ "code": "x" })),
+        ] {
             assert_eq!(say(&world, &first, what, body).await.expect(409).code(), "lease_lost", "{what}");
         }
         assert_eq!(put(&world, &first, "v240/init.mp4", "init").await.expect(409).code(), "lease_lost");
@@ -205,7 +210,9 @@ async fn refused_media_fails_the_lesson_at_once_and_other_failures_after_their_t
     world.post(&format!("/v1/lessons/{lesson}/media")).body("another").send().await.expect(202);
     for _ in 0..2 {
         let probe = lease(&world).await;
-        say(&world, &probe, "fail", json!({ "code": "media_crashed", "detail": "gone", "retry": true })).await.expect(204);
+        say(&world, &probe, "fail", json!({ "code": "media_crashed", "detail": "gone", "retry": true }))
+            .await
+            .expect(204);
     }
     let failed = world.get(&format!("/v1/lessons/{lesson}")).send().await.json();
     assert_eq!((&failed["state"], &failed["error"]["code"]), (&json!("failed"), &json!("media_crashed")));

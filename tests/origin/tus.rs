@@ -20,7 +20,15 @@ async fn the_protocols_table() {
     let (_, lesson) = world.lesson().await;
     let options = world.other("OPTIONS", "/v1/uploads").key("").send().await.expect(204);
     assert_eq!(options.header("tus-version"), "1.0.0");
-    for extension in ["creation", "creation-with-upload", "creation-defer-length", "termination", "checksum", "expiration", "concatenation"] {
+    for extension in [
+        "creation",
+        "creation-with-upload",
+        "creation-defer-length",
+        "termination",
+        "checksum",
+        "expiration",
+        "concatenation",
+    ] {
         assert!(options.header("tus-extension").split(',').any(|known| known == extension), "{extension}");
     }
     assert!(options.header("tus-max-size").parse::<u64>().unwrap() > 0);
@@ -36,13 +44,43 @@ async fn the_protocols_table() {
         (vec![("tus-resumable", "0.2.2"), ("upload-length", "5")], 412, "tus_version"),
         (vec![("tus-resumable", "1.0.0"), ("upload-metadata", &good)], 400, "invalid_header"),
         (vec![("tus-resumable", "1.0.0"), ("upload-length", "-5"), ("upload-metadata", &good)], 400, "invalid_header"),
-        (vec![("tus-resumable", "1.0.0"), ("upload-length", "5"), ("upload-length", "6"), ("upload-metadata", &good)], 400, "invalid_header"),
-        (vec![("tus-resumable", "1.0.0"), ("upload-length", "5"), ("upload-defer-length", "1"), ("upload-metadata", &good)], 400, "invalid_header"),
-        (vec![("tus-resumable", "1.0.0"), ("upload-length", "5"), ("upload-metadata", "lesson ***")], 400, "invalid_header"),
+        (
+            vec![
+                ("tus-resumable", "1.0.0"),
+                ("upload-length", "5"),
+                ("upload-length", "6"),
+                ("upload-metadata", &good),
+            ],
+            400,
+            "invalid_header",
+        ),
+        (
+            vec![
+                ("tus-resumable", "1.0.0"),
+                ("upload-length", "5"),
+                ("upload-defer-length", "1"),
+                ("upload-metadata", &good),
+            ],
+            400,
+            "invalid_header",
+        ),
+        (
+            vec![("tus-resumable", "1.0.0"), ("upload-length", "5"), ("upload-metadata", "lesson ***")],
+            400,
+            "invalid_header",
+        ),
         (vec![("tus-resumable", "1.0.0"), ("upload-length", "5"), ("upload-metadata", &long)], 400, "invalid_header"),
         (vec![("tus-resumable", "1.0.0"), ("upload-length", "5")], 400, "invalid_request"),
-        (vec![("tus-resumable", "1.0.0"), ("upload-length", "5"), ("upload-metadata", "lesson bm9uZQ==")], 404, "not_found"),
-        (vec![("tus-resumable", "1.0.0"), ("upload-length", "9000000000000000000"), ("upload-metadata", &good)], 413, "upload_too_large"),
+        (
+            vec![("tus-resumable", "1.0.0"), ("upload-length", "5"), ("upload-metadata", "lesson bm9uZQ==")],
+            404,
+            "not_found",
+        ),
+        (
+            vec![("tus-resumable", "1.0.0"), ("upload-length", "9000000000000000000"), ("upload-metadata", &good)],
+            413,
+            "upload_too_large",
+        ),
     ] {
         let answer = creation(&headers).send().await;
         assert_eq!((answer.status, answer.code().as_str()), (status, code), "{headers:?}");
@@ -64,14 +102,24 @@ async fn the_protocols_table() {
     let answer = world.patch(&upload, 0, bytes).header("upload-checksum", wrong).send().await.expect(460);
     assert_eq!(answer.code(), "checksum_mismatch");
     assert_eq!(world.head(&upload).send().await.header("upload-offset"), "0");
-    world.other("PATCH", &upload).header("tus-resumable", "1.0.0").header("upload-offset", 0).body(bytes).send().await.expect(415);
+    world
+        .other("PATCH", &upload)
+        .header("tus-resumable", "1.0.0")
+        .header("upload-offset", 0)
+        .body(bytes)
+        .send()
+        .await
+        .expect(415);
     let answer = world.patch(&upload, 3, bytes).send().await.expect(409);
     assert_eq!((answer.code().as_str(), answer.header("upload-offset")), ("offset_mismatch", "0"));
     world.patch(&upload, 0, b"hello world and more").send().await.expect(413);
     let first = world.patch(&upload, 0, &bytes[..6]).send().await.expect(204);
     assert_eq!(first.header("upload-offset"), "6");
     let override_ = world.post(&upload).header("x-http-method-override", "PATCH").header("tus-resumable", "1.0.0");
-    let second = override_.header("upload-offset", 6).header("content-type", "application/offset+octet-stream").body(&bytes[6..]);
+    let second = override_
+        .header("upload-offset", 6)
+        .header("content-type", "application/offset+octet-stream")
+        .body(&bytes[6..]);
     assert_eq!(second.send().await.expect(204).header("upload-offset"), "11");
     assert_eq!(recording(&world, 0).await, bytes);
     world.patch(&upload, 11, b"").send().await.expect(403);
@@ -94,7 +142,8 @@ async fn bytes_may_come_with_the_creation_and_the_length_at_the_end() {
     assert_eq!(with_bytes.send().await.expect(201).header("upload-offset"), "5");
     assert_eq!(recording(&world, 0).await, b"hello");
     let later = world.post("/v1/uploads").header("tus-resumable", "1.0.0").header("upload-defer-length", 1);
-    let upload = later.header("upload-metadata", metadata(&lesson)).send().await.expect(201).header("location").to_owned();
+    let upload =
+        later.header("upload-metadata", metadata(&lesson)).send().await.expect(201).header("location").to_owned();
     let head = world.head(&upload).send().await;
     assert_eq!((head.header("upload-defer-length"), head.header("upload-length")), ("1", ""));
     world.patch(&upload, 0, b"good").send().await.expect(204);
@@ -111,7 +160,9 @@ async fn a_whole_file_in_one_body_and_what_breaks_off_leaves_nothing() {
     assert_eq!(world.post(&media).body(&*bytes).send().await.expect(202).json()["state"], "queued");
     assert_eq!(recording(&world, 0).await, bytes);
     let mut stream = std::net::TcpStream::connect(world.url(0).trim_start_matches("http://")).unwrap();
-    let head = format!("POST {media} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {ADMIN}\r\nContent-Length: 1000\r\n\r\nhalf");
+    let head = format!(
+        "POST {media} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {ADMIN}\r\nContent-Length: 1000\r\n\r\nhalf"
+    );
     std::io::Write::write_all(&mut stream, head.as_bytes()).unwrap();
     world.until_lesson(&lesson, "the upload to be seen", |lesson| lesson["state"] == "uploading").await;
     drop(stream);
@@ -163,7 +214,8 @@ async fn kills_lose_nothing_acknowledged(engines: Engines, length: usize) {
     for round in 0..3 {
         let (victim, other) = (round % 2, (round + 1) % 2);
         let to = (acknowledged + length / 4 + 100_000).min(length - 1);
-        let ghost = world.ghost(victim, &upload, acknowledged as u64, (length - acknowledged) as u64, &bytes[acknowledged..to]);
+        let ghost =
+            world.ghost(victim, &upload, acknowledged as u64, (length - acknowledged) as u64, &bytes[acknowledged..to]);
         let floor = acknowledged as f64 / length as f64;
         let moved = |lesson: &serde_json::Value| lesson["progress"].as_f64().unwrap() > floor;
         // Asked of the one that stays, which must see what the other has acknowledged.
@@ -262,7 +314,8 @@ async fn parts_become_one_file(engines: Engines) {
     let head = world.head(&parts[1]).at(1).send().await.expect(200);
     assert_eq!(head.header("upload-concat"), "partial");
     let joined = |urls: &str| {
-        let ask = world.post("/v1/uploads").header("tus-resumable", "1.0.0").header("upload-metadata", metadata(&lesson));
+        let ask =
+            world.post("/v1/uploads").header("tus-resumable", "1.0.0").header("upload-metadata", metadata(&lesson));
         ask.header("upload-concat", format!("final;{urls}"))
     };
     let open = world.post("/v1/uploads").header("tus-resumable", "1.0.0").header("upload-concat", "partial");
@@ -309,7 +362,13 @@ async fn tus_js_client_uploads_parts_side_by_side() {
     let url = world.url(0);
     let told = lesson.clone();
     let ran = tokio::task::spawn_blocking(move || {
-        std::process::Command::new("node").args(["-e", script]).arg(library).args([&url, ADMIN, &told]).arg(&file).output().unwrap()
+        std::process::Command::new("node")
+            .args(["-e", script])
+            .arg(library)
+            .args([&url, ADMIN, &told])
+            .arg(&file)
+            .output()
+            .unwrap()
     });
     let ran = ran.await.unwrap();
     assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));

@@ -66,7 +66,10 @@ impl Answer {
 
     /// The problem's code, or "".
     pub fn code(&self) -> String {
-        serde_json::from_slice::<Value>(&self.body).ok().and_then(|v| Some(v["code"].as_str()?.to_owned())).unwrap_or_default()
+        serde_json::from_slice::<Value>(&self.body)
+            .ok()
+            .and_then(|v| Some(v["code"].as_str()?.to_owned()))
+            .unwrap_or_default()
     }
 
     /// Fails the story unless the status is this.
@@ -120,13 +123,18 @@ impl Ask<'_> {
 
     /// The answer.
     pub async fn send(self) -> Answer {
-        let url = if self.path.starts_with("http") { self.path.clone() } else { format!("{}{}", self.world.url(self.origin), self.path) };
+        let url = if self.path.starts_with("http") {
+            self.path.clone()
+        } else {
+            format!("{}{}", self.world.url(self.origin), self.path)
+        };
         let mut request = client::request(self.method.parse().unwrap(), &url, &self.key).unwrap();
         for (name, value) in &self.headers {
             request.headers_mut().append(name.parse::<http::HeaderName>().unwrap(), value.parse().unwrap());
         }
         *request.body_mut() = client::full(self.body);
-        let response = self.world.http.send(request).await.unwrap_or_else(|error| panic!("{} {url}: {error}", self.method));
+        let response =
+            self.world.http.send(request).await.unwrap_or_else(|error| panic!("{} {url}: {error}", self.method));
         let (head, body) = response.into_parts();
         let body = body.collect().await.expect("a whole body").to_bytes().to_vec();
         Answer { status: head.status.as_u16(), headers: head.headers, body }
@@ -166,7 +174,8 @@ impl World {
         };
         // At the same moment: what a first start makes must be safe against the other's.
         let starting: Vec<_> = (0..count).map(|n| world.config(n)).collect();
-        let started: Vec<_> = starting.into_iter().map(|path| std::thread::spawn(move || Role::start("origin", &path, &[]))).collect();
+        let started: Vec<_> =
+            starting.into_iter().map(|path| std::thread::spawn(move || Role::start("origin", &path, &[]))).collect();
         for (slot, role) in world.origins.iter_mut().zip(started) {
             *slot = Some(role.join().expect("the origin starts"));
         }
@@ -232,7 +241,15 @@ impl World {
     }
 
     fn ask(&self, method: &'static str, path: &str) -> Ask<'_> {
-        Ask { world: self, origin: 0, method, path: path.to_owned(), key: ADMIN.to_owned(), headers: Vec::new(), body: Vec::new() }
+        Ask {
+            world: self,
+            origin: 0,
+            method,
+            path: path.to_owned(),
+            key: ADMIN.to_owned(),
+            headers: Vec::new(),
+            body: Vec::new(),
+        }
     }
 
     /// A GET.

@@ -139,7 +139,9 @@ impl Role {
         std::fs::create_dir_all(folder).expect("a folder");
         let mut command = Command::new("unshare");
         command.args(["--mount", "--map-root-user", "sh", "-c"]);
-        command.arg(format!("mount -t tmpfs -o size={mebibytes}m tmpfs \"$1\" && exec \"$2\" origin --exit-with-stdin --config \"$3\""));
+        command.arg(format!(
+            "mount -t tmpfs -o size={mebibytes}m tmpfs \"$1\" && exec \"$2\" origin --exit-with-stdin --config \"$3\""
+        ));
         command.arg("sh").arg(folder).arg(program("lyceum")).arg(config);
         Self::begin("origin", &mut command)
     }
@@ -150,10 +152,7 @@ impl Role {
         let ready: serde_json::Value = serde_json::from_str(&line).expect("the ready line is JSON");
         let ready = &ready["ready"];
         let listen = ready["listen"].as_array().expect("listen is a list");
-        Self {
-            process,
-            listen: listen.iter().filter_map(|url| url.as_str().map(str::to_owned)).collect(),
-        }
+        Self { process, listen: listen.iter().filter_map(|url| url.as_str().map(str::to_owned)).collect() }
     }
 
     /// The first listener.

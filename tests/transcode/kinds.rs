@@ -243,12 +243,18 @@ fn high_dynamic_range_becomes_what_every_screen_shows() {
         let tags = format!("log-level=none:colorprim=bt2020:transfer={transfer}:colormatrix=bt2020nc");
         let flat = "color=c=0xc04040:s=426x240:r=25:d=1";
         let source = ["-f", "lavfi", "-i", flat, "-vf", &wide, "-c:v", "libx265", "-preset", "ultrafast"];
-        let input = make(folder.path(), "wide.mp4", &[&source[..], &["-x265-params", &tags, "-tag:v", "hvc1"]].concat());
+        let input =
+            make(folder.path(), "wide.mp4", &[&source[..], &["-x265-params", &tags, "-tag:v", "hvc1"]].concat());
         let out = folder.path().join("out");
         transcoded(&input, &out);
         assert_eq!(lesson(&out)["source"]["video"]["bit_depth"], 10);
         let found = super::probe(&out.join("1/v240/index.m3u8"), &["-show_streams"]);
-        for (name, value) in [("color_transfer", "bt709"), ("color_primaries", "bt709"), ("color_space", "bt709"), ("pix_fmt", "yuv420p")] {
+        for (name, value) in [
+            ("color_transfer", "bt709"),
+            ("color_primaries", "bt709"),
+            ("color_space", "bt709"),
+            ("pix_fmt", "yuv420p"),
+        ] {
             assert_eq!(found["streams"][0][name], value, "{transfer}: {name}");
         }
         let master = std::fs::read_to_string(out.join("master.m3u8")).expect("a master");

@@ -78,8 +78,7 @@ fn tracks(out: &Path) -> Vec<Track> {
     let lesson = lesson(out);
     let renditions = lesson["renditions"].as_array().expect("renditions").clone();
     let played = renditions.iter().filter(|rendition| rendition["type"] != "subtitles");
-    let tracks: Vec<Track> =
-        played.map(|rendition| track(out, rendition["track"].as_str().expect("a name"))).collect();
+    let tracks: Vec<Track> = played.map(|rendition| track(out, rendition["track"].as_str().expect("a name"))).collect();
     for track in &tracks {
         assert!((track.packets[0].0).abs() < 0.001, "{} starts at {}", track.name, track.packets[0].0);
         let (end, first) = (track.end, &tracks[0]);

@@ -71,7 +71,12 @@ fn hevc_and_av1_stand_beside_h264() {
                  [[video]]\nheight = 240\ncodec = \"av1\"\nmax_bitrate = \"400kbps\"\n";
     std::fs::write(&ladder, rungs).expect("a file");
     let out = folder.path().join("out");
-    let run = Command::new(program("lyceum-transcoder")).arg("run").args([&input, &out]).arg("--ladder").arg(&ladder).output();
+    let run = Command::new(program("lyceum-transcoder"))
+        .arg("run")
+        .args([&input, &out])
+        .arg("--ladder")
+        .arg(&ladder)
+        .output();
     let run = run.expect("it starts");
     assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
     let tracks = tracks(&out);

@@ -40,7 +40,13 @@ const LOAD_CORE: &str = "1";
 
 /// Installs the Debian packages that are missing, where that can be done, and says so.
 pub(super) fn have_programs(servers: &[String]) -> Result<(), BenchError> {
-    let mut wanted = vec![("wrk", "wrk"), ("h2load", "nghttp2-client"), ("curl", "curl"), ("taskset", "util-linux"), ("openssl", "openssl")];
+    let mut wanted = vec![
+        ("wrk", "wrk"),
+        ("h2load", "nghttp2-client"),
+        ("curl", "curl"),
+        ("taskset", "util-linux"),
+        ("openssl", "openssl"),
+    ];
     let of_servers = [("nginx", "nginx-light"), ("varnishd", "varnish")];
     let runs = |program: &str| servers.iter().any(|name| program.starts_with(name.as_str()));
     wanted.extend(of_servers.into_iter().filter(|(program, _)| runs(program)));
@@ -54,12 +60,23 @@ pub(super) fn have_programs(servers: &[String]) -> Result<(), BenchError> {
     eprintln!("bench: installing from Debian: {}", packages.join(" "));
     // Services of the machine's own are not wanted: the bench starts its servers itself.
     let mut install = if is_root() { Command::new("env") } else { Command::new("sudo") };
-    install.args(["DEBIAN_FRONTEND=noninteractive", "RUNLEVEL=1", "apt-get", "install", "-y", "-qq", "--no-install-recommends"]);
+    install.args([
+        "DEBIAN_FRONTEND=noninteractive",
+        "RUNLEVEL=1",
+        "apt-get",
+        "install",
+        "-y",
+        "-qq",
+        "--no-install-recommends",
+    ]);
     let done = install.args(&packages).stdout(std::process::Stdio::null()).status();
     if done.is_ok_and(|status| status.success()) && missing().is_empty() {
         return Ok(());
     }
-    Err(BenchError::new(format!("programs are missing: apt-get install --no-install-recommends {}", missing().join(" "))))
+    Err(BenchError::new(format!(
+        "programs are missing: apt-get install --no-install-recommends {}",
+        missing().join(" ")
+    )))
 }
 
 fn is_root() -> bool {
@@ -86,7 +103,11 @@ pub(super) fn check_answer(protocol: Protocol, url: &str, size: usize) -> Result
     let told = "%{http_code} %{size_download} %{http_version}";
     let text = output(Command::new("curl").args(["-sSk", version, "-o", "/dev/null", "-w", told, url]))?;
     let expected = format!("200 {size} {}", if protocol == Protocol::Http2 { "2" } else { "1.1" });
-    if text == expected { Ok(()) } else { Err(BenchError::new(format!("{url}: \"{text}\" in place of \"{expected}\""))) }
+    if text == expected {
+        Ok(())
+    } else {
+        Err(BenchError::new(format!("{url}: \"{text}\" in place of \"{expected}\"")))
+    }
 }
 
 /// Asks for `span`; says how many whole answers came.

@@ -66,7 +66,9 @@ pub fn run(args: &Args) -> ExitCode {
                 .iter()
                 .map(|path| (path, report.json()))
                 .chain(args.markdown.iter().map(|path| (path, report.markdown())))
-                .try_for_each(|(path, text)| std::fs::write(path, text).map_err(|e| format!("{}: {e}", path.display())));
+                .try_for_each(|(path, text)| {
+                    std::fs::write(path, text).map_err(|e| format!("{}: {e}", path.display()))
+                });
             match written {
                 Ok(()) => ExitCode::SUCCESS,
                 Err(error) => {

@@ -108,9 +108,7 @@ impl Setting {
         let folder = tempfile::tempdir().map_err(failed("a temporary directory"))?;
         let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned(), "127.0.0.1".to_owned()])
             .map_err(BenchError::new)?;
-        let write = |name: &str, text: &str| {
-            std::fs::write(folder.path().join(name), text).map_err(failed(name))
-        };
+        let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).map_err(failed(name));
         write("cert.pem", &made.cert.pem())?;
         write("key.pem", &made.signing_key.serialize_pem())?;
         let signer = Signer::open(&folder.path().join("keys"), "bench", "lyceum-edge").map_err(BenchError::new)?;
@@ -217,8 +215,20 @@ impl Setting {
         wait(tls)?;
         let mut pids = account::children(child.0.id());
         pids.push(child.0.id());
-        let suffixes = self.sizes.iter().map(|size| Ok((*size, secure_link(&object(*size))?))).collect::<Result<_, BenchError>>()?;
-        Ok(Server { name: "nginx".into(), plain, tls: Some(tls), prefix: String::new(), suffixes, pids, _running: vec![child] })
+        let suffixes = self
+            .sizes
+            .iter()
+            .map(|size| Ok((*size, secure_link(&object(*size))?)))
+            .collect::<Result<_, BenchError>>()?;
+        Ok(Server {
+            name: "nginx".into(),
+            plain,
+            tls: Some(tls),
+            prefix: String::new(),
+            suffixes,
+            pids,
+            _running: vec![child],
+        })
     }
 }
 

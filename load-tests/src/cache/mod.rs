@@ -322,7 +322,12 @@ fn rows(report: &Report) -> Vec<(String, String)> {
     let bytes = |n: usize| show_bytes(n as u64);
     let mut rows = vec![
         (
-            format!("hit ratio, {} objects of {} by Zipf (0.9), {} of memory", ratio.objects, bytes(ratio.object_bytes), bytes(ratio.memory_bytes)),
+            format!(
+                "hit ratio, {} objects of {} by Zipf (0.9), {} of memory",
+                ratio.objects,
+                bytes(ratio.object_bytes),
+                bytes(ratio.memory_bytes)
+            ),
             format!("{:.1} % (ideal: {:.1} %)", ratio.ratio * 100.0, ratio.ideal * 100.0),
         ),
         (format!("fetches for {} askers of one cold object", collapse.askers), collapse.origin_requests.to_string()),
@@ -356,6 +361,8 @@ fn table(report: &Report) -> Table {
 }
 
 fn markdown(report: &Report) -> String {
-    let head = "# The cache\n\n`lyceum-load cache`: edge, origin and clients in one process.\n\n| what | |\n|---|--:|\n".to_owned();
+    let head =
+        "# The cache\n\n`lyceum-load cache`: edge, origin and clients in one process.\n\n| what | |\n|---|--:|\n"
+            .to_owned();
     rows(report).iter().fold(head, |text, (what, found)| format!("{text}| {what} | {found} |\n"))
 }

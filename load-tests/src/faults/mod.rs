@@ -88,7 +88,10 @@ pub async fn run(args: Args) -> ExitCode {
             print!("{}", table(&report).render());
             let holds = report.checks.iter().all(|check| check.holds);
             let json = args.json.iter().try_for_each(|path| report::write_json(path, &report));
-            let markdown = args.markdown.iter().try_for_each(|path| std::fs::write(path, markdown(&report)).map_err(|error| error.to_string()));
+            let markdown = args
+                .markdown
+                .iter()
+                .try_for_each(|path| std::fs::write(path, markdown(&report)).map_err(|error| error.to_string()));
             if let Err(error) = json.and(markdown) {
                 eprintln!("lyceum-load: {error}");
                 return ExitCode::FAILURE;
@@ -108,7 +111,8 @@ async fn soak(args: &Args) -> Result<Report, WorldError> {
     for _ in 0..2 {
         origins.push(format!("http://{}", origin::start(Arc::clone(&deeds)).await?));
     }
-    let pool = format!("idle = \"{}ms\"\nfirst_byte = \"1s\"\neject_for = \"200ms\"\neject_after = 5", IDLE.as_millis());
+    let pool =
+        format!("idle = \"{}ms\"\nfirst_byte = \"1s\"\neject_for = \"200ms\"\neject_after = 5", IDLE.as_millis());
     let more = "[cache]\nmemory = \"48MiB\"\ndisk = { path = \"{dir}/disk\", size = \"256MiB\" }\n\
                 [limits]\nrequests_per_client = 1000000\nrequests_burst = 10000000\nconnections_per_client = 100000\n";
     let world = Arc::new(World::start(&origins, &pool, more).await?);
@@ -171,7 +175,12 @@ async fn checks(world: &World, seen: &Seen) -> Vec<Check> {
         let expected = if least == most { format!("{least}") } else { format!("{least} to {most}") };
         checks.push(Check { what, expected, found: found.to_string(), holds: (least..=most).contains(&found) });
     };
-    between("requests that the edge counted by outcome, beside answers that clients got", answered, answered + unanswered, counted);
+    between(
+        "requests that the edge counted by outcome, beside answers that clients got",
+        answered,
+        answered + unanswered,
+        counted,
+    );
     between("requests counted and requests timed", counted, counted, observed);
     let (bytes, missing) = (read(&seen.bytes) as f64, read(&seen.missing) as f64);
     let out = world.metric("lyceum_edge_response_bytes_total", &[]);
@@ -196,7 +205,10 @@ fn rows(report: &Report) -> Vec<(String, String)> {
         ("left by the client".into(), report.left_by_client.to_string()),
         ("refused (4xx, 5xx)".into(), report.refused.to_string()),
         ("requests to origins".into(), report.origin_requests.to_string()),
-        ("memory before and after".into(), format!("{} {}", show_bytes(report.resident_before), show_bytes(report.resident_after))),
+        (
+            "memory before and after".into(),
+            format!("{} {}", show_bytes(report.resident_before), show_bytes(report.resident_after)),
+        ),
     ];
     rows.extend(report.faults.iter().map(|(name, count)| (format!("fault: {name}"), count.to_string())));
     rows.extend(report.outcomes.iter().map(|(name, count)| (format!("outcome: {name}"), count.to_string())));
@@ -226,7 +238,13 @@ fn markdown(report: &Report) -> String {
     }
     text.push_str("\n| check | expected | found | holds |\n|---|--:|--:|---|\n");
     for check in &report.checks {
-        text.push_str(&format!("| {} | {} | {} | {} |\n", check.what, check.expected, check.found, if check.holds { "yes" } else { "**no**" }));
+        text.push_str(&format!(
+            "| {} | {} | {} | {} |\n",
+            check.what,
+            check.expected,
+            check.found,
+            if check.holds { "yes" } else { "**no**" }
+        ));
     }
     text
 }

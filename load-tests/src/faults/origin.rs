@@ -58,8 +58,14 @@ pub(super) fn object(name: &str) -> Option<Object> {
     let number: u64 = number.split('.').next()?.parse().ok()?;
     let sized = |least: u64, most: u64| least + Dice::new(7, number).below(most - least);
     Some(match kind {
-        "segment" => Object { length: sized(2 << 10, 300 << 10), changes: None, control: "public, max-age=31536000, immutable" },
-        "large" => Object { length: sized(9 << 20, 14 << 20), changes: Some(Duration::from_secs(20)), control: "public, max-age=5" },
+        "segment" => {
+            Object { length: sized(2 << 10, 300 << 10), changes: None, control: "public, max-age=31536000, immutable" }
+        }
+        "large" => Object {
+            length: sized(9 << 20, 14 << 20),
+            changes: Some(Duration::from_secs(20)),
+            control: "public, max-age=5",
+        },
         "live" => Object {
             length: sized(200, 20 << 10),
             changes: Some(Duration::from_secs(3)),
@@ -187,7 +193,10 @@ async fn answer(stream: &mut TcpStream, deeds: &Deeds, asked: &Asked, dice: &mut
         version += 1000;
     }
     let etag = format!("\"{version}\"");
-    let common = format!("cache-control: {}\r\netag: {etag}\r\naccept-ranges: bytes\r\nx-object: {}\r\n", object.control, asked.name);
+    let common = format!(
+        "cache-control: {}\r\netag: {etag}\r\naccept-ranges: bytes\r\nx-object: {}\r\n",
+        object.control, asked.name
+    );
     match fault {
         Some(Fault::Refuse) => return Ok(false),
         Some(Fault::Garbage) => {
@@ -211,7 +220,8 @@ async fn answer(stream: &mut TcpStream, deeds: &Deeds, asked: &Asked, dice: &mut
     let (mut first, mut last, mut status) = (0, object.length - 1, 200);
     if let Some((from, to)) = asked.range {
         if from >= object.length {
-            let head = format!("HTTP/1.1 416 X\r\ncontent-range: bytes */{}\r\ncontent-length: 0\r\n\r\n", object.length);
+            let head =
+                format!("HTTP/1.1 416 X\r\ncontent-range: bytes */{}\r\ncontent-length: 0\r\n\r\n", object.length);
             stream.write_all(head.as_bytes()).await?;
             return Ok(true);
         }

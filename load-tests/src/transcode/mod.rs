@@ -172,7 +172,12 @@ impl Bench<'_> {
         let first = measured::median(&mut firsts);
         let whole = minute.wall * 60.0;
         report.ratio("first playable segment of an hour, seconds", first, 8.0, format!("{first:.2} s"));
-        report.ratio("the same, of the whole run", first / whole, 0.02, format!("{first:.2} s / {whole:.0} s (60 × a minute's)"));
+        report.ratio(
+            "the same, of the whole run",
+            first / whole,
+            0.02,
+            format!("{first:.2} s / {whole:.0} s (60 × a minute's)"),
+        );
         Ok(())
     }
 
@@ -185,10 +190,16 @@ impl Bench<'_> {
         );
         let sound = format!("sine=f=300:d={length}");
         let inputs = ["-f", "lavfi", "-i", &picture, "-f", "lavfi", "-i", &sound];
-        let codecs = ["-t", &length.to_string(), "-c:v", "libx264", "-preset", "medium", "-crf", "16", "-c:a", "aac", to];
+        let codecs =
+            ["-t", &length.to_string(), "-c:v", "libx264", "-preset", "medium", "-crf", "16", "-c:a", "aac", to];
         rival::ffmpeg(&[&inputs[..], &codecs].concat())?;
         let (ours, theirs, our_out, their_out) = self.beside(&source)?;
-        report.ratio("slides: processor time", ours.cpu / theirs.cpu, 0.5, format!("{:.1} s / {:.1} s", ours.cpu, theirs.cpu));
+        report.ratio(
+            "slides: processor time",
+            ours.cpu / theirs.cpu,
+            0.5,
+            format!("{:.1} s / {:.1} s", ours.cpu, theirs.cpu),
+        );
         let (our_bytes, their_bytes) = (rival::bytes(&our_out.join("1/v720")), rival::bytes(&their_out.join("v720")));
         let note = format!("{our_bytes} / {their_bytes} bytes in 720p");
         report.ratio("slides: bytes", our_bytes as f64 / their_bytes.max(1) as f64, 1.0, note);

@@ -32,7 +32,9 @@ fn write(folder: &Path, segments: usize) -> Result<Vec<PathBuf>, LoadError> {
 fn cool(files: &[PathBuf]) -> Result<(), LoadError> {
     for file in files {
         let of = format!("of={}", file.display());
-        let done = Command::new("dd").args([&of, "oflag=nocache", "conv=notrunc,fdatasync", "count=0", "status=none"]).status();
+        let done = Command::new("dd")
+            .args([&of, "oflag=nocache", "conv=notrunc,fdatasync", "count=0", "status=none"])
+            .status();
         if !done.map_err(failed("dd"))?.success() {
             return Err(LoadError::new("dd could not cool a file"));
         }
@@ -65,7 +67,8 @@ pub(super) async fn measure(args: &Args) -> Result<Figure, LoadError> {
     let before = setting.origin.cpu()?;
     for file in &files {
         let name = file.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        let request = client::request(Method::GET, &format!("{}/{track}/{name}", setting.url), EDGE).map_err(LoadError::new)?;
+        let request =
+            client::request(Method::GET, &format!("{}/{track}/{name}", setting.url), EDGE).map_err(LoadError::new)?;
         let answer = setting.http.send_ok(request).await.map_err(LoadError::new)?;
         let body = answer.into_body().collect().await.map_err(LoadError::new)?.to_bytes();
         if body.len() != SEGMENT {

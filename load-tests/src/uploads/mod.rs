@@ -105,7 +105,8 @@ fn markdown(figures: &[Figure]) -> String {
     for figure in figures {
         let reached = if figure.reached { "yes" } else { "no" };
         let (value, bound, unit) = (figure.value, figure.bound, figure.unit);
-        text += &format!("| {} | {value:.3} {unit} | {bound} {unit} | {reached} | `{}` |\n", figure.name, figure.details);
+        text +=
+            &format!("| {} | {value:.3} {unit} | {bound} {unit} | {reached} | `{}` |\n", figure.name, figure.details);
     }
     text
 }
@@ -119,7 +120,9 @@ pub async fn run(args: Args) -> ExitCode {
             "memory" => memory::measure(&args).await,
             "playback" => playback::measure(&args).await,
             "delivery" => delivery::measure(&args).await,
-            other => Err(LoadError::new(format!("no figure is called \"{other}\": throughput, memory, playback, delivery"))),
+            other => {
+                Err(LoadError::new(format!("no figure is called \"{other}\": throughput, memory, playback, delivery")))
+            }
         };
         match figure {
             Ok(figure) => figures.push(figure),
@@ -132,7 +135,9 @@ pub async fn run(args: Args) -> ExitCode {
     let text = markdown(&figures);
     println!("{text}");
     let written = args.json.iter().try_for_each(|path| write_json(path, &figures)).and_then(|()| {
-        args.markdown.iter().try_for_each(|path| std::fs::write(path, &text).map_err(|e| format!("{}: {e}", path.display())))
+        args.markdown
+            .iter()
+            .try_for_each(|path| std::fs::write(path, &text).map_err(|e| format!("{}: {e}", path.display())))
     });
     if let Err(error) = written {
         eprintln!("lyceum-load uploads: {error}");

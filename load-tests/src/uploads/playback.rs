@@ -31,7 +31,8 @@ pub(super) async fn measure(args: &Args) -> Result<Figure, LoadError> {
         let wanted = json!({ "user": format!("user-{}", number % USERS), "lesson": lesson });
         while began.elapsed() < span {
             let asked = monotonic();
-            let answer = setting.http.json::<Value>(Method::POST, &url, ADMIN, Some(&wanted)).await.map_err(LoadError::new)?;
+            let answer =
+                setting.http.json::<Value>(Method::POST, &url, ADMIN, Some(&wanted)).await.map_err(LoadError::new)?;
             if answer.and_then(|answer| answer.get("token").cloned()).is_none() {
                 return Err(LoadError::new("a session without a token"));
             }

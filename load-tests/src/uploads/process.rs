@@ -31,7 +31,9 @@ impl Running {
     pub(super) fn peak(&self) -> Result<f64, LoadError> {
         let path = format!("/proc/{}/status", self.0.id());
         let text = std::fs::read_to_string(&path).map_err(failed(&path))?;
-        let kib = text.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix("kB")?.trim().parse::<f64>().ok());
+        let kib = text
+            .lines()
+            .find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix("kB")?.trim().parse::<f64>().ok());
         kib.map(|kib| kib / 1024.0).ok_or_else(|| LoadError::new(format!("{path} does not read as expected")))
     }
 }

@@ -43,7 +43,11 @@ pub(super) fn folder(within: Option<&Path>) -> Result<tempfile::TempDir, LoadErr
 
 /// A client that waits for large bodies.
 pub(super) fn client() -> Http {
-    Http::new(client::Limits { response: Span(Duration::from_secs(3600)), idle_connections: 1000, ..client::Limits::default() })
+    Http::new(client::Limits {
+        response: Span(Duration::from_secs(3600)),
+        idle_connections: 1000,
+        ..client::Limits::default()
+    })
 }
 
 /// Bytes that no file system folds together.
@@ -70,7 +74,11 @@ pub(super) fn body(piece: &Bytes, length: u64) -> Body {
 
 impl Setting {
     /// Starts an origin, held to `core` where given.
-    pub(super) async fn start(within: Option<&Path>, store: Option<&str>, core: Option<&str>) -> Result<Self, LoadError> {
+    pub(super) async fn start(
+        within: Option<&Path>,
+        store: Option<&str>,
+        core: Option<&str>,
+    ) -> Result<Self, LoadError> {
         let folder = folder(within)?;
         let address = free_address()?;
         let at = |name: &str| folder.path().join(name).display().to_string();
@@ -152,7 +160,13 @@ impl Setting {
         let now = Clock::system().unix_millis();
         let work = async {
             let mut tx = db.begin().await?;
-            let new = NewVersion { id: id.clone(), lesson: lesson.clone(), source: "uploads/none".into(), source_bytes: 1, filename: String::new() };
+            let new = NewVersion {
+                id: id.clone(),
+                lesson: lesson.clone(),
+                source: "uploads/none".into(),
+                source_bytes: 1,
+                filename: String::new(),
+            };
             catalog::add_version(&mut tx, &new, now).await?;
             catalog::record_plan(&mut tx, &id, "{}", "{}", 3_600_000, "[]", now).await?;
             catalog::finish_version(&mut tx, &id, "[]", now).await?;

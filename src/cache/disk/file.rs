@@ -131,7 +131,8 @@ fn open(path: &Path) -> Result<(File, Header, bool, u64), Unreadable> {
     if magic != MAGIC {
         return Err(Unreadable::Corrupt("no cache entry"));
     }
-    let length = length.try_into().map_or(usize::MAX, |bytes| usize::try_from(u32::from_le_bytes(bytes)).unwrap_or(usize::MAX));
+    let length =
+        length.try_into().map_or(usize::MAX, |bytes| usize::try_from(u32::from_le_bytes(bytes)).unwrap_or(usize::MAX));
     if length > MAX_HEADER {
         return Err(Unreadable::Corrupt("the header is too long"));
     }

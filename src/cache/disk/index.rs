@@ -82,6 +82,10 @@ impl Index {
         if let Target::Key(key) = target {
             return self.entries.get_key_value(&**key).map(|(key, _)| Arc::clone(key)).into_iter().collect();
         }
-        self.entries.iter().filter(|(key, entry)| target.holds(key, &entry.tags)).map(|(key, _)| Arc::clone(key)).collect()
+        self.entries
+            .iter()
+            .filter(|(key, entry)| target.holds(key, &entry.tags))
+            .map(|(key, _)| Arc::clone(key))
+            .collect()
     }
 }

@@ -140,11 +140,7 @@ pub(super) async fn change(
     tx.lock("key", &id).await?;
     let key = catalog::key(&mut tx, &request::id(&id)?).await?.ok_or(Refusal::NotFound)?;
     request::unchanged(&headers, &shown(&key))?;
-    let key = ApiKey {
-        name: name.unwrap_or(key.name),
-        quota: new.quota.map_or(Ok(key.quota), quota)?,
-        ..key
-    };
+    let key = ApiKey { name: name.unwrap_or(key.name), quota: new.quota.map_or(Ok(key.quota), quota)?, ..key };
     catalog::change_key(&mut tx, &key).await?;
     let detail = key.quota.map_or_else(|| "no quota".to_owned(), |bytes| format!("quota {bytes}"));
     catalog::note(&mut tx, app.clock.unix_millis(), caller.key.id.as_str(), "key.change", &id, &detail).await?;

@@ -39,7 +39,12 @@ pub(super) fn router(app: Arc<App>) -> Router {
         .route("/v1/uploads", post(tus::create).options(tus::options))
         .route(
             "/v1/uploads/{id}",
-            get(tus::head).head(tus::head).patch(tus::append).delete(tus::terminate).post(tus::overridden).options(tus::options),
+            get(tus::head)
+                .head(tus::head)
+                .patch(tus::append)
+                .delete(tus::terminate)
+                .post(tus::overridden)
+                .options(tus::options),
         )
         .route("/v1/entitlements", put(access::entitle))
         .route("/v1/entitlements/{user}", get(access::list))
@@ -62,7 +67,11 @@ pub(super) fn router(app: Arc<App>) -> Router {
 }
 
 async fn wrong_method() -> Response {
-    crate::front::problem::response(http::StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "This is not done here.")
+    crate::front::problem::response(
+        http::StatusCode::METHOD_NOT_ALLOWED,
+        "method_not_allowed",
+        "This is not done here.",
+    )
 }
 
 async fn jwks(State(app): State<Arc<App>>) -> Response {

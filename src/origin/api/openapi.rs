@@ -80,12 +80,17 @@ impl Operation {
             .map(|name| json!({ "name": name, "in": "path", "required": true, "schema": { "type": "string" } }))
             .collect();
         let header = |name: &str, what: &str| json!({ "name": name, "in": "header", "schema": { "type": "string" }, "description": what });
-        let begins = matches!(self.body, Some("NewKey" | "Titled" | "NewPlayback")) || self.path.ends_with("/media") || self.path == "/v1/uploads";
+        let begins = matches!(self.body, Some("NewKey" | "Titled" | "NewPlayback"))
+            || self.path.ends_with("/media")
+            || self.path == "/v1/uploads";
         if begins && self.method == "post" {
-            all.push(json!({ "name": "Idempotency-Key", "in": "header", "schema": { "type": "string", "maxLength": 200 } }));
+            all.push(
+                json!({ "name": "Idempotency-Key", "in": "header", "schema": { "type": "string", "maxLength": 200 } }),
+            );
         }
         let of_one = ["/v1/keys/{id}", "/v1/courses/{id}", "/v1/lessons/{id}"].contains(&self.path);
-        let tagged = self.answer.1.is_some_and(|schema| matches!(schema, "Me" | "KeyPage" | "CoursePage" | "LessonPage"));
+        let tagged =
+            self.answer.1.is_some_and(|schema| matches!(schema, "Me" | "KeyPage" | "CoursePage" | "LessonPage"));
         if self.method == "get" && (of_one || tagged) {
             all.push(header("If-None-Match", "The `ETag` of an earlier answer: 304 when nothing has changed."));
         }
@@ -105,44 +110,121 @@ fn operations() -> Vec<Operation> {
     use Who::{Anybody, Edge, Key};
     vec![
         op("get", "/healthz", "Whether the origin serves.", Anybody, None, (200, None)),
-        op("get", "/.well-known/jwks.json", "The keys that tokens are signed with (RFC 7517).", Anybody, None, (200, Some("Jwks"))),
+        op(
+            "get",
+            "/.well-known/jwks.json",
+            "The keys that tokens are signed with (RFC 7517).",
+            Anybody,
+            None,
+            (200, Some("Jwks")),
+        ),
         op("post", "/v1/login", "Exchange an API key for a page's cookie.", Anybody, Some("Login"), (200, Some("Me"))),
         op("post", "/v1/logout", "End a page's login.", Anybody, None, (204, None)),
         op("get", "/v1/me", "Whose key this is.", Key, None, (200, Some("Me"))),
         op("get", "/v1/keys", "API keys, without their secrets.", Key, None, (200, Some("KeyPage"))),
-        op("post", "/v1/keys", "Make an API key; its secret is shown this once.", Key, Some("NewKey"), (201, Some("Key"))),
+        op(
+            "post",
+            "/v1/keys",
+            "Make an API key; its secret is shown this once.",
+            Key,
+            Some("NewKey"),
+            (201, Some("Key")),
+        ),
         op("get", "/v1/keys/{id}", "One API key.", Key, None, (200, Some("KeyShown"))),
-        op("patch", "/v1/keys/{id}", "Rename a key, or give it another quota.", Key, Some("KeyChange"), (200, Some("KeyShown"))),
+        op(
+            "patch",
+            "/v1/keys/{id}",
+            "Rename a key, or give it another quota.",
+            Key,
+            Some("KeyChange"),
+            (200, Some("KeyShown")),
+        ),
         op("delete", "/v1/keys/{id}", "Remove an API key and its logins.", Key, None, (204, None)),
         op("get", "/v1/courses", "Courses; a creator's own.", Key, None, (200, Some("CoursePage"))),
         op("post", "/v1/courses", "Make a course.", Key, Some("Titled"), (201, Some("Course"))),
         op("get", "/v1/courses/{id}", "One course.", Key, None, (200, Some("Course"))),
-        op("patch", "/v1/courses/{id}", "Rename a course, or say whether its new lessons are encrypted.", Key, Some("Change"), (200, Some("Course"))),
+        op(
+            "patch",
+            "/v1/courses/{id}",
+            "Rename a course, or say whether its new lessons are encrypted.",
+            Key,
+            Some("Change"),
+            (200, Some("Course")),
+        ),
         op("delete", "/v1/courses/{id}", "Remove a course with its lessons.", Key, None, (204, None)),
         op("get", "/v1/courses/{id}/lessons", "A course's lessons.", Key, None, (200, Some("LessonPage"))),
         op("post", "/v1/courses/{id}/lessons", "Make a lesson.", Key, Some("Titled"), (201, Some("Lesson"))),
         op("get", "/v1/lessons/{id}", "One lesson.", Key, None, (200, Some("Lesson"))),
-        op("patch", "/v1/lessons/{id}", "Rename a lesson, or say whether later uploads are encrypted.", Key, Some("Change"), (200, Some("Lesson"))),
+        op(
+            "patch",
+            "/v1/lessons/{id}",
+            "Rename a lesson, or say whether later uploads are encrypted.",
+            Key,
+            Some("Change"),
+            (200, Some("Lesson")),
+        ),
         op("delete", "/v1/lessons/{id}", "Remove a lesson: its playback ends at once.", Key, None, (204, None)),
-        op("get", "/v1/lessons/{id}/events", "The lesson whenever it changes: server-sent events `lesson`.", Key, None, (200, None)),
+        op(
+            "get",
+            "/v1/lessons/{id}/events",
+            "The lesson whenever it changes: server-sent events `lesson`.",
+            Key,
+            None,
+            (200, None),
+        ),
         op("post", "/v1/lessons/{id}/media", "Upload a whole file in one body.", Key, None, (202, Some("Lesson"))),
         op("options", "/v1/uploads", "What of tus is spoken.", Anybody, None, (204, None)),
-        op("post", "/v1/uploads", "Begin an upload after tus 1.0; metadata `lesson`, `filename` and `filetype`.", Key, None, (201, None)),
+        op(
+            "post",
+            "/v1/uploads",
+            "Begin an upload after tus 1.0; metadata `lesson`, `filename` and `filetype`.",
+            Key,
+            None,
+            (201, None),
+        ),
         op("head", "/v1/uploads/{id}", "Where to go on.", Key, None, (200, None)),
         op("patch", "/v1/uploads/{id}", "Bytes at an offset.", Key, None, (204, None)),
         op("delete", "/v1/uploads/{id}", "Give an upload up.", Key, None, (204, None)),
         op("put", "/v1/entitlements", "Let a user watch a course.", Key, Some("Entitlement"), (204, None)),
         op("get", "/v1/entitlements/{user}", "The courses that a user may watch.", Key, None, (200, Some("IdPage"))),
-        op("delete", "/v1/entitlements/{user}/{course}", "Take an entitlement away; running sessions end.", Key, None, (204, None)),
-        op("post", "/v1/playback", "A token for an entitled user, and where to begin.", Key, Some("NewPlayback"), (201, Some("Playback"))),
+        op(
+            "delete",
+            "/v1/entitlements/{user}/{course}",
+            "Take an entitlement away; running sessions end.",
+            Key,
+            None,
+            (204, None),
+        ),
+        op(
+            "post",
+            "/v1/playback",
+            "A token for an entitled user, and where to begin.",
+            Key,
+            Some("NewPlayback"),
+            (201, Some("Playback")),
+        ),
         op("delete", "/v1/sessions/{id}", "Revoke a session.", Key, None, (204, None)),
         op("post", "/v1/sessions/{id}/lease", "Hold a viewer's stream.", Edge, None, (204, None)),
-        op("get", "/v1/revocations", "What was revoked or is to be purged, behind `after`, waiting at most `wait`.", Edge, None, (200, Some("Revocations"))),
+        op(
+            "get",
+            "/v1/revocations",
+            "What was revoked or is to be purged, behind `after`, waiting at most `wait`.",
+            Edge,
+            None,
+            (200, Some("Revocations")),
+        ),
         op("get", "/v1/audit", "Who did what, the newest first.", Key, None, (200, Some("AuditPage"))),
         op("post", "/v1/tasks/lease", "Lease a task; 204 when there is none.", Key, Some("Wish"), (200, Some("Task"))),
         op("get", "/v1/tasks/{id}/source", "The recording, by ranges.", Key, None, (200, None)),
         op("put", "/v1/tasks/{id}/objects/{path}", "Hand an object over.", Key, None, (201, None)),
-        op("post", "/v1/tasks/{id}/heartbeat", "The worker lives; what it made since is committed.", Key, Some("Heartbeat"), (200, Some("Cancel"))),
+        op(
+            "post",
+            "/v1/tasks/{id}/heartbeat",
+            "The worker lives; what it made since is committed.",
+            Key,
+            Some("Heartbeat"),
+            (200, Some("Cancel")),
+        ),
         op("post", "/v1/tasks/{id}/complete", "The task is done.", Key, Some("Completion"), (204, None)),
         op("post", "/v1/tasks/{id}/fail", "The task failed.", Key, Some("Failure"), (204, None)),
         op("get", "/v/{lesson}/{path}", "Media, for edges.", Edge, None, (200, None)),
@@ -158,11 +240,15 @@ fn object(properties: &[(&str, Value)]) -> Value {
 }
 
 fn page(schema: Value) -> Value {
-    object(&[("items", json!({ "type": "array", "items": schema })), ("next", json!({ "type": ["string", "integer", "null"] }))])
+    object(&[
+        ("items", json!({ "type": "array", "items": schema })),
+        ("next", json!({ "type": ["string", "integer", "null"] })),
+    ])
 }
 
 fn schemas() -> Value {
-    let (text, whole, number) = (json!({ "type": "string" }), json!({ "type": "integer" }), json!({ "type": "number" }));
+    let (text, whole, number) =
+        (json!({ "type": "string" }), json!({ "type": "integer" }), json!({ "type": "number" }));
     let (truth, any) = (json!({ "type": "boolean" }), json!({}));
     let id = json!({ "type": "string", "pattern": "^[a-z0-9]{1,32}$" });
     let role = json!({ "type": "string", "enum": ["admin", "creator", "shop", "worker"] });
@@ -172,7 +258,8 @@ fn schemas() -> Value {
     let bytes = json!({ "type": ["integer", "null"], "minimum": 0 });
     let me = [("id", id.clone()), ("role", role.clone()), ("name", text.clone())];
     let key = [("id", id.clone()), ("role", role.clone()), ("name", text.clone()), ("quota", bytes.clone())];
-    let uploads = object(&[("size", whole.clone()), ("types", list(&text)), ("quota", bytes.clone()), ("used", bytes.clone())]);
+    let uploads =
+        object(&[("size", whole.clone()), ("types", list(&text)), ("quota", bytes.clone()), ("used", bytes.clone())]);
     let rendition = object(&[("height", whole.clone()), ("codec", text.clone()), ("bandwidth", whole.clone())]);
     let title = json!({ "type": "string", "minLength": 1, "maxLength": 200 });
     let error = json!({ "type": ["object", "null"], "required": ["code", "detail"], "properties": { "code": text, "detail": text } });

@@ -92,7 +92,8 @@ async fn begin(app: &App, caller: &Caller, wanted: Wanted, repeat: &Repeat) -> A
         return Err(Refusal::Invalid("A preview has 1 to 3600 seconds.".to_owned()));
     }
     let client = wanted.client.as_ref().map(|client| network(&client.ip).ok_or(&client.ip)).transpose();
-    let client = client.map_err(|_| Refusal::Invalid("`client.ip` is an address, or a network such as 203.0.113.0/24.".to_owned()))?;
+    let client = client
+        .map_err(|_| Refusal::Invalid("`client.ip` is an address, or a network such as 203.0.113.0/24.".to_owned()))?;
     let viewer = match (&wanted.user, wanted.preview) {
         // The shop decides who may look in; nothing was bought that could be looked up.
         (Some(user), Some(_)) => request::viewer(user)?,
@@ -184,7 +185,16 @@ mod tests {
         for good in ["203.0.113.7", "203.0.113.0/24", "2001:db8::1", "2001:db8::/48", "0.0.0.0/0"] {
             assert_eq!(network(good), Some(good));
         }
-        for bad in ["", "example.com", "203.0.113.7/33", "2001:db8::/129", "203.0.113.0/", "203.0.113.0/+8", "1.2.3", "203.0.113.7/24/8"] {
+        for bad in [
+            "",
+            "example.com",
+            "203.0.113.7/33",
+            "2001:db8::/129",
+            "203.0.113.0/",
+            "203.0.113.0/+8",
+            "1.2.3",
+            "203.0.113.7/24/8",
+        ] {
             assert_eq!(network(bad), None, "{bad}");
         }
     }

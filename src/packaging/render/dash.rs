@@ -14,8 +14,12 @@ pub fn manifest(index: &Index<'_>, version: &str) -> Option<String> {
         return None;
     }
     let duration = seconds(index.plan().duration_ms);
-    let longest =
-        index.tracks().iter().filter(|t| !t.plan.is_text()).flat_map(|t| t.contiguous().map(|s| ticks_ms(s.duration, t.plan.timescale))).max()?;
+    let longest = index
+        .tracks()
+        .iter()
+        .filter(|t| !t.plan.is_text())
+        .flat_map(|t| t.contiguous().map(|s| ticks_ms(s.duration, t.plan.timescale)))
+        .max()?;
     let mut out = String::from("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n");
     let _ = writeln!(
         out,

@@ -22,7 +22,8 @@ fn asked(verifier: &Verifier, token: &str, facts: &Facts<'_>) -> &'static str {
 fn a_token_bound_to_a_client_is_for_that_client_at_each_use() {
     let dir = tempfile::tempdir().unwrap();
     let verifier = verifier(&signer(dir.path()));
-    let from = |client: Option<&str>| Facts { client: client.map(|c| c.parse::<IpAddr>().unwrap()), ..facts(PATH, NOW) };
+    let from =
+        |client: Option<&str>| Facts { client: client.map(|c| c.parse::<IpAddr>().unwrap()), ..facts(PATH, NOW) };
     for (claim, good, bad) in [
         ("192.0.2.7", "192.0.2.7", "192.0.2.8"),
         ("192.0.2.0/24", "::ffff:192.0.2.99", "192.0.3.1"),
@@ -101,7 +102,8 @@ fn critical_extensions_are_understood_or_refuse() {
 fn a_renewed_token_says_what_the_one_before_it_said() {
     let (dir, own) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let kid = keys::generate(Algorithm::Es256, own.path()).unwrap();
-    let renewer = |longest| Renewer::open(&own.path().join(format!("{kid}.pem")), "edge", "lyceum-edge", longest).unwrap();
+    let renewer =
+        |longest| Renewer::open(&own.path().join(format!("{kid}.pem")), "edge", "lyceum-edge", longest).unwrap();
     let renewing = verifier_with(&signer(dir.path()), Some(renewer(300)), Vec::new());
     let short = |change: &dyn Fn(&mut serde_json::Map<String, Value>)| {
         with(dir.path(), |map| {
@@ -117,7 +119,11 @@ fn a_renewed_token_says_what_the_one_before_it_said() {
     assert_eq!((renewed.seconds, renewed.depth), (120, 0));
     let second = renewing.verify(&renewed.token, &facts(PATH, NOW + 100)).unwrap();
     assert_eq!((second.expires(), second.session(), second.max_height()), (NOW + 140, Some("session1"), Some(720)));
-    assert!(second.is_renewed() && second.spares_renewal_of(&first, NOW + 79) && !second.spares_renewal_of(&first, NOW + 80));
+    assert!(
+        second.is_renewed()
+            && second.spares_renewal_of(&first, NOW + 79)
+            && !second.spares_renewal_of(&first, NOW + 80)
+    );
     let third = renewing.renew(&second, &facts(PATH, NOW + 139)).unwrap();
     assert_eq!(renewing.verify(&third.token, &facts(PATH, NOW + 250)).unwrap().expires(), NOW + 259);
 
@@ -145,5 +151,9 @@ fn a_renewed_token_says_what_the_one_before_it_said() {
     }
     let without = short(&|map| drop(map.remove("cdniets")));
     assert_eq!(asked(&renewing, &without, &facts(PATH, NOW)), "token_malformed");
-    assert_eq!(asked(&verifier(&signer(dir.path())), &token, &facts(PATH, NOW)), "token_unsupported_claim", "without a renewer");
+    assert_eq!(
+        asked(&verifier(&signer(dir.path())), &token, &facts(PATH, NOW)),
+        "token_unsupported_claim",
+        "without a renewer"
+    );
 }

@@ -22,8 +22,8 @@ use super::clock::Clock;
 use super::cut::Cutter;
 use super::input::{self, known};
 use super::output::Output;
-use super::{level, raw};
 use super::source::Source;
+use super::{level, raw};
 use crate::limits::Limits;
 use crate::wire::Message;
 

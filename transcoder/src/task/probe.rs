@@ -7,15 +7,15 @@ use ff::{Stream, media};
 use ffmpeg_next as ff;
 use lyceum::packaging::Rate;
 use lyceum::packaging::grid::AUDIO_RATE;
-use lyceum::packaging::task::SourceStream;
 use lyceum::packaging::info::{AudioInfo, MediaInfo, Refusal, RefusalCode, SubtitleInfo, TimeBreak, VideoInfo};
+use lyceum::packaging::task::SourceStream;
 
 use super::TaskError;
-use super::clock::{self, Clock};
 use super::audio::{Decode, Sound};
+use super::clock::{self, Clock};
 use super::input::{self, known, micros};
-use super::raw::{self, StreamFacts};
 use super::level::Meter;
+use super::raw::{self, StreamFacts};
 use super::source::Source;
 use crate::limits::Limits;
 

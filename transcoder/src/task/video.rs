@@ -198,7 +198,11 @@ impl<'a> Feeder<'a> {
         self.prepare = Prepare::new(self.task.interlaced, self.task.rotation, &self.task.color, self.base);
         self.ready.clear();
         self.drained = false;
-        let sought = if to <= i64::MIN / 2 { self.clock.seek(&mut self.input, i64::MIN) } else { self.clock.seek(&mut self.input, to) };
+        let sought = if to <= i64::MIN / 2 {
+            self.clock.seek(&mut self.input, i64::MIN)
+        } else {
+            self.clock.seek(&mut self.input, to)
+        };
         // A container that can't seek there is read from its start.
         sought.or_else(|_| self.input.seek(0, ..)).map_err(TaskError::ffmpeg("seeking"))
     }

@@ -8,8 +8,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::Full;
-use lyceum::front::{Front, Handler, Limits, Listen, Peer, Refused, RequestBody, Shutdown, TlsFiles, problem};
-use lyceum::time::monotonic;
+use lyceum::front::{Answer, Front, Handler, Limits, Listen, Peer, Refused, RequestBody, Shutdown, TlsFiles, problem};
+use lyceum::time::{Instant, monotonic};
 use lyceum::units::Span;
 use tokio::sync::Notify;
 
@@ -33,16 +33,21 @@ struct Echo {
 impl Handler for Echo {
     type Body = Full<Bytes>;
 
-    async fn call(&self, peer: Peer, request: Request<RequestBody>) -> Response<Full<Bytes>> {
-        if request.uri().path() == "/slow" {
-            self.asked.notify_one();
-            self.go.notified().await;
-        }
+    fn call(&self, peer: Peer, request: Request<RequestBody>, _began: Instant) -> Answer<Full<Bytes>> {
         if request.uri().path() == "/big" {
-            return Response::new(Full::new(Bytes::from(vec![b'x'; BIG])));
+            return Answer::Now(Response::new(Full::new(Bytes::from(vec![b'x'; BIG]))));
         }
         let text = format!("{:?} tls={} {} {}\n", request.version(), peer.tls, peer.address.ip(), request.uri().path());
-        Response::new(Full::new(Bytes::from(text)))
+        let answer = Response::new(Full::new(Bytes::from(text)));
+        if request.uri().path() != "/slow" {
+            return Answer::Now(answer);
+        }
+        let echo = self.clone();
+        Answer::later(async move {
+            echo.asked.notify_one();
+            echo.go.notified().await;
+            answer
+        })
     }
 
     fn refuse(&self, _request: &http::request::Parts, refused: Refused) -> Response<Full<Bytes>> {

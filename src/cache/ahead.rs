@@ -38,6 +38,10 @@ impl AheadTicket {
         }
     }
 
+    pub(super) fn is_unused(&self) -> bool {
+        !self.used.load(Ordering::Relaxed)
+    }
+
     /// Someone asks for it. Whether this is the first time.
     pub(super) fn take(&self) -> bool {
         // Most looks come after the first: they write nothing.

@@ -131,6 +131,11 @@ impl Stored {
         self.ahead.as_ref().is_some_and(AheadTicket::take)
     }
 
+    /// Whether it was fetched ahead and nobody has asked for it yet.
+    pub fn awaits_first_use(&self) -> bool {
+        self.ahead.as_ref().is_some_and(AheadTicket::is_unused)
+    }
+
     /// How the body lies in slices, where it does; `body` is empty then.
     pub fn sliced(&self) -> Option<&Sliced> {
         match &self.kind {

@@ -61,7 +61,8 @@ pub(super) async fn deliver(terms: &Terms<'_>, found: Found) -> Result<(Response
                 let text = if stored.sliced().is_none() { &stored.body } else { return Err(Refusal::TooLarge.into()) };
                 Ok((deliver_cut(terms, kind, &stored.headers, text, decision)?, decision.outcome))
             }
-            _ => deliver_stored(terms, &stored, decision).await,
+            _ if stored.sliced().is_none() => Ok((deliver_whole(terms, &stored, decision)?, decision.outcome)),
+            _ => Box::pin(deliver_sliced(terms, &stored, decision)).await,
         },
         Found::Live { head, freshness, reader, decision } => {
             refuse_coding(terms, &head.headers)?;
@@ -85,35 +86,25 @@ pub(super) async fn deliver(terms: &Terms<'_>, found: Found) -> Result<(Response
     }
 }
 
-async fn deliver_stored(
+/// The answer with a response that lies in memory as a whole.
+pub(super) fn deliver_whole(terms: &Terms<'_>, stored: &Stored, decision: Decision) -> Result<Response<Body>, Refusal> {
+    let source = Source::Stored(stored.body.clone());
+    terms.answer(terms.prepared(stored, decision), stored.status, Some(stored.length()), None, source)
+}
+
+/// The answer with a response whose slices are opened one by one.
+async fn deliver_sliced(
     terms: &Terms<'_>,
     stored: &Arc<Stored>,
     decision: Decision,
 ) -> Result<(Response<Body>, CacheOutcome), Undelivered> {
-    let length = stored.length();
-    let mut block = stored
-        .prepared
-        .get_or_init(|| {
-            let mut block = terms.block(&stored.headers, Some(length));
-            block.insert(CACHE_STATUS, Decision::HIT.cache_status(stored.status, None));
-            block
-        })
-        .clone();
-    let explain = |decision: Decision| decision.cache_status(stored.status, Some(stored.freshness.left(terms.now_ms)));
-    if decision.outcome != CacheOutcome::Hit {
-        block.insert(CACHE_STATUS, explain(decision));
-    }
-    let age = Some(stored.freshness.age(terms.now_ms));
-    let status = stored.status;
-    if stored.sliced().is_none() {
-        let source = Source::Stored(stored.body.clone());
-        return Ok((terms.answer(block, status, Some(length), age, source)?, decision.outcome));
-    }
-    let mut response = terms.answer(block, status, Some(length), age, Source::Sliced(Arc::clone(stored)))?;
-    match Box::pin(response.body_mut().prime()).await {
+    let source = Source::Sliced(Arc::clone(stored));
+    let block = terms.prepared(stored, decision);
+    let mut response = terms.answer(block, stored.status, Some(stored.length()), None, source)?;
+    match response.body_mut().prime().await {
         Ok(Some(Opened::Fetched)) if decision.outcome == CacheOutcome::Hit => {
             let decision = Decision { outcome: CacheOutcome::Partial, ..decision };
-            response.headers_mut().insert(CACHE_STATUS, explain(decision));
+            response.headers_mut().insert(CACHE_STATUS, terms.explain(stored, decision));
             Ok((response, decision.outcome))
         }
         Ok(_) => Ok((response, decision.outcome)),
@@ -175,6 +166,29 @@ impl Source {
 }
 
 impl Terms<'_> {
+    /// The header block of a stored response, made once and copied for each answer.
+    fn prepared(&self, stored: &Stored, decision: Decision) -> HeaderMap {
+        let make = || {
+            let mut block = self.block(&stored.headers, Some(stored.length()));
+            block.insert(CACHE_STATUS, Decision::HIT.cache_status(stored.status, None));
+            // A place for what differs: a copy has no room to grow.
+            block.insert(header::AGE, HeaderValue::from_static("0"));
+            block
+        };
+        let mut block = stored.prepared.get_or_init(make).clone();
+        if let (Some(age), seconds @ 1..) = (block.get_mut(header::AGE), stored.freshness.age(self.now_ms)) {
+            *age = decimal(seconds);
+        }
+        if decision.outcome != CacheOutcome::Hit {
+            block.insert(CACHE_STATUS, self.explain(stored, decision));
+        }
+        block
+    }
+
+    fn explain(&self, stored: &Stored, decision: Decision) -> HeaderValue {
+        decision.cache_status(stored.status, Some(stored.freshness.left(self.now_ms)))
+    }
+
     /// The header block of a whole answer, but for its age and what goes by the page that asks.
     fn block(&self, stored: &HeaderMap, length: Option<u64>) -> HeaderMap {
         // Room for what is added, here and for each answer, so that no block grows when it is copied.
@@ -210,8 +224,7 @@ impl Terms<'_> {
         source: Source,
     ) -> Result<Response<Body>, Refusal> {
         if let Some(age) = age {
-            let age = if age == 0 { HeaderValue::from_static("0") } else { HeaderValue::from(age) };
-            block.insert(header::AGE, age);
+            block.insert(header::AGE, decimal(age));
         }
         if !self.cors.is_uniform() && self.marks_cors() {
             self.cors.mark(self.request, &mut block);
@@ -322,6 +335,12 @@ fn slice(bytes: &Bytes, span: range::Span) -> Bytes {
     let end = usize::try_from(span.last).map_or(bytes.len(), |last| last.saturating_add(1)).min(bytes.len());
     let start = usize::try_from(span.first).unwrap_or(end).min(end);
     bytes.slice(start..end)
+}
+
+/// The value of a field that is a number, in one small allocation.
+fn decimal(number: u32) -> HeaderValue {
+    let mut digits = itoa::Buffer::new();
+    HeaderValue::from_str(digits.format(number)).unwrap_or(HeaderValue::from_static("0"))
 }
 
 /// `Cache-Control` for a client that had to show a token: its own cache alone may keep it.

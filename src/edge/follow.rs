@@ -362,6 +362,13 @@ impl Follow {
         }
     }
 
+    /// Whether the grant's session is known to stream by right at `now`, with nothing to be asked or renewed.
+    pub(super) fn has_lease(&self, grant: &Grant, now: Instant) -> bool {
+        let (Some(control), Some(session)) = (&self.control, grant.session()) else { return true };
+        let leases = control.leases.read().unwrap_or_else(PoisonError::into_inner);
+        leases.get(session).is_some_and(|lease| now < lease.renew && lease.verdict.is_ok())
+    }
+
     /// Sees that the grant's session may stream.
     pub(super) async fn lease(self: &Arc<Self>, grant: &Grant) -> Result<(), Denied> {
         let (Some(control), Some(session)) = (&self.control, grant.session()) else { return Ok(()) };

@@ -16,6 +16,7 @@ mod error;
 mod fetch;
 mod fill;
 mod follow;
+mod hit;
 mod locate;
 mod metrics;
 mod pass;
@@ -26,16 +27,16 @@ mod slices;
 mod sound;
 
 use std::collections::HashMap;
-use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, Guard as Guarded};
 use http::{Request, Response};
+use http_body::Body as _;
 
 use crate::cache::{Cache, DiskError};
-use crate::front::{Handler, Peer, Refused, RequestBody, Shutdown};
-use crate::time::{Clock, monotonic};
+use crate::front::{Answer, Handler, Peer, Refused, RequestBody, Shutdown};
+use crate::time::{Clock, Instant, monotonic};
 use crate::token::{ClaimKey, Issuer, KeyError, Renewer, Verifier, VerifierConfig};
 use crate::upstream::{self, FetchError, Pool, UpstreamError};
 
@@ -341,9 +342,16 @@ async fn housekeeping(edge: Edge, shutdown: Shutdown) {
 impl Handler for Edge {
     type Body = Body;
 
-    fn call(&self, peer: Peer, request: Request<RequestBody>) -> impl Future<Output = Response<Body>> + Send {
-        let inner = self.0.load_full();
-        async move { inner.serve(peer, request).await }
+    fn call(&self, peer: Peer, request: Request<RequestBody>, began: Instant) -> Answer<Body> {
+        let inner = self.0.load();
+        let (head, body) = request.into_parts();
+        if body.is_end_stream()
+            && let Some(response) = inner.at_once(peer, &head, began)
+        {
+            return Answer::Now(response);
+        }
+        let inner = Guarded::into_inner(inner);
+        Answer::later(async move { inner.serve(peer, head, body, began).await })
     }
 
     fn refuse(&self, request: &http::request::Parts, refused: Refused) -> Response<Body> {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::{self, HeaderMap, HeaderValue};
-use http::{Method, Request, Response, StatusCode, Version};
+use http::{Method, Response, StatusCode, Version};
 use http_body_util::{BodyExt as _, Limited};
 
 use super::Inner;
@@ -22,7 +22,7 @@ use crate::cache::ReadError;
 use crate::front::{Peer, Refused, RequestBody};
 use crate::semantics::cache_control::Directives;
 use crate::semantics::cmcd;
-use crate::time::monotonic;
+use crate::time::{Instant, monotonic};
 use crate::token::Grant;
 
 /// How often a large response is looked for again that changed at the origin between two of its slices.
@@ -33,22 +33,26 @@ const REPORT_TIME: Duration = Duration::from_secs(10);
 
 /// What is known of a request when its answer begins.
 #[derive(Debug, Default)]
-struct Record {
-    route: Option<usize>,
-    grant: Option<Grant>,
+pub(super) struct Record {
+    pub(super) route: Option<usize>,
+    pub(super) grant: Option<Grant>,
     /// The revocations as they were before the grant was made.
-    seen: u64,
+    pub(super) seen: u64,
     /// The cookie with the token that follows the one shown.
-    cookie: Option<HeaderValue>,
+    pub(super) cookie: Option<HeaderValue>,
 }
 
 impl Inner {
-    /// Answers one request.
-    pub(super) async fn serve(self: &Arc<Self>, peer: Peer, request: Request<RequestBody>) -> Response<Body> {
-        let start = monotonic();
-        let (head, body) = request.into_parts();
+    /// Answers one request that came at `began`.
+    pub(super) async fn serve(
+        self: &Arc<Self>,
+        peer: Peer,
+        head: http::request::Parts,
+        body: RequestBody,
+        began: Instant,
+    ) -> Response<Body> {
         let mut record = Record::default();
-        let (mut response, outcome) = match self.answer(peer, &head, body, &mut record).await {
+        let (response, outcome) = match self.answer(peer, &head, body, &mut record).await {
             Ok((mut response, outcome)) => {
                 if let Some(cookie) = record.cookie.take() {
                     response.headers_mut().append(header::SET_COOKIE, cookie);
@@ -57,12 +61,21 @@ impl Inner {
             }
             Err(refusal) => (self.refusal(&head, &refusal), CacheOutcome::None),
         };
-        self.metrics.answered(record.route, outcome, response.status(), start.elapsed());
+        self.recorded(record, response, outcome, began)
+    }
+
+    /// Counts an answer, and has its body watched.
+    pub(super) fn recorded(
+        &self,
+        record: Record,
+        response: Response<Body>,
+        outcome: CacheOutcome,
+        began: Instant,
+    ) -> Response<Body> {
+        self.metrics.answered(record.route, outcome, response.status(), began.elapsed());
         let counter = self.metrics.route(record.route).bytes.clone();
         let watch = record.grant.and_then(|grant| self.watch(grant, record.seen));
-        let body = std::mem::replace(response.body_mut(), Body::empty());
-        *response.body_mut() = body.watched(counter, watch);
-        response
+        response.map(|body| body.watched(counter, watch))
     }
 
     /// Answers one request that a limit refused.
@@ -121,7 +134,7 @@ impl Inner {
             preview_ms: grant.as_ref().and_then(Grant::preview_ms),
         };
         record.grant = grant;
-        self.listen_to_player(&located, &head.headers);
+        self.listen_to_player(&located, &head.headers, monotonic());
 
         if route.auth == Auth::None && !matches!(head.method, Method::GET | Method::HEAD) {
             return Box::pin(self.pass(route, &located, head, body)).await;
@@ -187,9 +200,9 @@ impl Inner {
         Some(Watch { grant, verifier, clock: self.clock.clone(), seen })
     }
 
-    fn listen_to_player(&self, located: &Located<'_>, headers: &HeaderMap) {
+    pub(super) fn listen_to_player(&self, located: &Located<'_>, headers: &HeaderMap, at: Instant) {
         if let Some(report) = cmcd::Report::of_request(located.query, headers) {
-            self.playback.heard(&report, monotonic());
+            self.playback.heard(&report, at);
         }
     }
 
@@ -231,7 +244,7 @@ fn of_search(error: NotFound) -> Refusal {
 }
 
 /// RFC 9112, section 3.2: one valid host, and the same one where it stands twice.
-fn check_host(head: &http::request::Parts) -> Result<(), Refusal> {
+pub(super) fn check_host(head: &http::request::Parts) -> Result<(), Refusal> {
     let mut hosts = head.headers.get_all(header::HOST).iter();
     let (first, second) = (hosts.next(), hosts.next());
     let in_field = match first {
@@ -251,7 +264,7 @@ fn check_host(head: &http::request::Parts) -> Result<(), Refusal> {
 
 /// hyper takes any list of transfer codings that ends in `chunked`; one that says it twice is read in two ways (RFC
 /// 9112, section 6.1).
-fn check_framing(request: &HeaderMap) -> Result<(), Refusal> {
+pub(super) fn check_framing(request: &HeaderMap) -> Result<(), Refusal> {
     let mut codings = request.get_all(header::TRANSFER_ENCODING).iter();
     let plain = match (codings.next(), codings.next()) {
         (None, _) => true,
@@ -273,7 +286,7 @@ fn is_authority(text: &[u8]) -> bool {
             None => (text, Some(b"".as_slice())),
         },
     };
-    let in_host = |b: &u8| b.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=[]:".contains(b);
+    let in_host = |b: &u8| b.is_ascii_alphanumeric() || *b == b'.' || b"-_~%!$&'()*+,;=[]:".contains(b);
     !host.is_empty() && host.iter().all(in_host) && port.is_some_and(|port| port.iter().all(u8::is_ascii_digit))
 }
 
@@ -328,7 +341,7 @@ pub(super) fn key_for<'a>(route: &Route, path: &'a str, query: Option<&str>, hos
 }
 
 /// What the cache fetches when it has to.
-fn wanted(route: &Arc<Route>, located: &Located<'_>, head: &http::request::Parts, key: String) -> Wanted {
+pub(super) fn wanted(route: &Arc<Route>, located: &Located<'_>, head: &http::request::Parts, key: String) -> Wanted {
     let mut target = located.path.as_str().to_owned();
     if let Some(query) = route.key_query(located.query) {
         target.push('?');

@@ -63,11 +63,11 @@ impl Body for RequestBody {
 /// take what it was handed before there is more.
 pub(super) struct Held<B> {
     body: B,
-    busy: Busy,
+    busy: Option<Busy>,
 }
 
 impl<B> Held<B> {
-    pub(super) fn new(body: B, busy: Busy) -> Self {
+    pub(super) fn new(body: B, busy: Option<Busy>) -> Self {
         Self { body, busy }
     }
 }
@@ -80,11 +80,12 @@ impl<B: Body + Unpin> Body for Held<B> {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
-        self.busy.taken();
+        if let Some(busy) = &mut self.busy {
+            busy.taken();
+        }
         let polled = Pin::new(&mut self.body).poll_frame(cx);
-        if let Poll::Ready(Some(Ok(frame))) = &polled {
-            let bytes = frame.data_ref().map_or(0, Buf::remaining);
-            self.busy.handed(bytes);
+        if let (Poll::Ready(Some(Ok(frame))), Some(busy)) = (&polled, &mut self.busy) {
+            busy.handed(frame.data_ref().map_or(0, Buf::remaining));
         }
         polled
     }

@@ -93,7 +93,7 @@ impl Clients {
             return Some(Arc::clone(client));
         }
         if shard.len() >= self.per_shard {
-            let now = self.now();
+            let now = self.since_start(monotonic());
             let is_held = |client: &Arc<Client>| Arc::strong_count(client) > 1;
             shard.retain(|_, client| is_held(client) || client.paid.load(Ordering::Relaxed) > now);
             if shard.len() >= self.per_shard {
@@ -106,13 +106,13 @@ impl Clients {
         Some(client)
     }
 
-    fn now(&self) -> u64 {
-        u64::try_from(self.start.elapsed().as_nanos()).unwrap_or(u64::MAX)
+    fn since_start(&self, at: Instant) -> u64 {
+        u64::try_from(at.saturating_duration_since(self.start).as_nanos()).unwrap_or(u64::MAX)
     }
 
-    /// Counts one request, or says how long to wait.
-    pub(super) fn ask(&self, client: &Client) -> Result<(), Duration> {
-        let now = self.now();
+    /// Counts one request that came at `at`, or says how long to wait.
+    pub(super) fn ask(&self, client: &Client, at: Instant) -> Result<(), Duration> {
+        let now = self.since_start(at);
         let mut paid = client.paid.load(Ordering::Relaxed);
         loop {
             let next = paid.max(now).saturating_add(self.cost);
@@ -166,15 +166,19 @@ mod tests {
         let clients = Clients::new(&limits());
         let client = clients.of("192.0.2.1".parse().unwrap()).unwrap();
         for _ in 0..5 {
-            assert!(clients.ask(&client).is_ok());
+            assert!(clients.ask(&client, monotonic()).is_ok());
         }
-        assert_eq!(clients.ask(&client), Err(Duration::from_millis(100)));
+        assert_eq!(clients.ask(&client, monotonic()), Err(Duration::from_millis(100)));
         tokio::time::advance(Duration::from_millis(100)).await;
-        assert!(clients.ask(&client).is_ok() && clients.ask(&client).is_err());
+        assert!(clients.ask(&client, monotonic()).is_ok() && clients.ask(&client, monotonic()).is_err());
         tokio::time::advance(Duration::from_secs(60)).await;
-        assert_eq!((0..20).filter(|_| clients.ask(&client).is_ok()).count(), 5, "rest saves up no more than the burst");
+        assert_eq!(
+            (0..20).filter(|_| clients.ask(&client, monotonic()).is_ok()).count(),
+            5,
+            "rest saves up no more than the burst"
+        );
         let other = clients.of("192.0.2.2".parse().unwrap()).unwrap();
-        assert!(clients.ask(&other).is_ok());
+        assert!(clients.ask(&other, monotonic()).is_ok());
     }
 
     #[tokio::test(start_paused = true)]
@@ -197,7 +201,7 @@ mod tests {
         let held = clients.enter("192.0.2.1".parse().unwrap()).unwrap();
         for n in 0..5000_u32 {
             let client = clients.of(IpAddr::from(std::net::Ipv4Addr::from_bits(n << 8))).unwrap();
-            let _ = clients.ask(&client);
+            let _ = clients.ask(&client, monotonic());
         }
         assert!(clients.len() <= 160 + 1, "{}", clients.len());
         let again = clients.of("192.0.2.1".parse().unwrap()).unwrap();

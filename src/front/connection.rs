@@ -3,16 +3,16 @@
 use std::convert::Infallible;
 use std::future::Future;
 use std::net::SocketAddr;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use futures_util::future::{BoxFuture, FutureExt as _};
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use http::header::{self, HeaderValue};
-use http::{Request, Response, StatusCode};
-use http_body::Body;
+use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
@@ -23,56 +23,12 @@ use tokio_rustls::TlsAcceptor;
 
 use super::body::Held;
 use super::clients::{Client, Clients};
+use super::handler::{Answer, Handler, Refused};
 use super::metrics::{Metrics, Reason};
 use super::peer::{self, Forwarded, Peer, ProxyProtocol};
-use super::pulse::{Pulse, Watched};
+use super::pulse::{Busy, Pulse, Watched};
 use super::{BoxError, Limits, RequestBody, Shutdown, Unread};
-
-/// Answers requests: a role.
-pub trait Handler: Clone + Send + Sync + 'static {
-    /// The body of its responses.
-    type Body: Body<Data = Bytes, Error: Into<BoxError>> + Send + Unpin + 'static;
-
-    /// Answers one request. Dropped midway when the client goes.
-    fn call(&self, peer: Peer, request: Request<RequestBody>) -> impl Future<Output = Response<Self::Body>> + Send;
-
-    /// Answers a request that a limit refused before it was asked for.
-    fn refuse(&self, request: &http::request::Parts, refused: Refused) -> Response<Self::Body>;
-}
-
-/// A request that is not answered, whatever it asks for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Refused {
-    /// The client asks more often than `requests_per_client`.
-    #[error("this address asks too often")]
-    TooManyRequests {
-        /// When to ask again, in seconds.
-        retry_after: u64,
-    },
-}
-
-impl Refused {
-    /// Stable: for clients, logs and metrics.
-    pub fn code(self) -> &'static str {
-        match self {
-            Self::TooManyRequests { .. } => "too_many_requests",
-        }
-    }
-
-    /// The status of its answer.
-    pub fn status(self) -> StatusCode {
-        match self {
-            Self::TooManyRequests { .. } => StatusCode::TOO_MANY_REQUESTS,
-        }
-    }
-
-    /// `Retry-After`, in seconds.
-    pub fn retry_after(self) -> u64 {
-        match self {
-            Self::TooManyRequests { retry_after } => retry_after,
-        }
-    }
-}
+use crate::time::monotonic;
 
 /// What all connections of a listener share.
 #[derive(Debug)]
@@ -89,14 +45,15 @@ pub(super) struct Shared {
 
 impl Shared {
     /// Asks `handler` for an answer, unless a limit refuses the request.
-    pub(super) async fn answer<H: Handler>(
+    pub(super) fn answer<H: Handler>(
         &self,
         handler: &H,
         peer: Peer,
         client: Option<&Arc<Client>>,
         request: Request<RequestBody>,
-    ) -> Response<H::Body> {
-        let mut found = None;
+    ) -> Answer<H::Body> {
+        let began = monotonic();
+        let found;
         let (peer, client) = match &self.forwarded {
             Some(forwarded) if forwarded.trusts(peer) => {
                 let named = forwarded.client(peer, request.headers());
@@ -105,16 +62,14 @@ impl Shared {
             }
             _ => (peer, client),
         };
-        if let Some(wait) = client.and_then(|client| self.clients.ask(client).err()) {
+        if let Some(wait) = client.and_then(|client| self.clients.ask(client, began).err()) {
             self.metrics.ended(Reason::RequestsPerClient);
             let (head, body) = request.into_parts();
             drop(Unread::new(body));
             let retry_after = wait.max(Duration::from_secs(1)).as_secs();
-            return handler.refuse(&head, Refused::TooManyRequests { retry_after });
+            return Answer::Now(handler.refuse(&head, Refused::TooManyRequests { retry_after }));
         }
-        let response = handler.call(peer, request).await;
-        drop(found);
-        response
+        handler.call(peer, request, began)
     }
 }
 
@@ -240,22 +195,17 @@ impl<H: Handler> Under<H> {
         let serving = Arc::clone(&shared);
         let watched = Arc::clone(&pulse);
         let service = service_fn(move |request: Request<Incoming>| {
-            let (handler, shared, client, busy) = (handler.clone(), Arc::clone(&serving), client.clone(), pulse.busy());
-            async move {
-                let mut response = shared.answer(&handler, peer, client.as_ref(), request.map(RequestBody::from)).await;
-                if let Some(alt_svc) = &shared.alt_svc {
-                    response.headers_mut().insert(header::ALT_SVC, alt_svc.clone());
-                }
-                Ok::<_, Infallible>(response.map(|body| Held::new(body, busy)))
-            }
+            let busy = pulse.busy();
+            let answer = serving.answer(&handler, peer, client.as_ref(), request.map(RequestBody::from));
+            Answering { answer, busy: Some(busy), alt_svc: serving.alt_svc.clone() }
         });
         let io = TokioIo::new(socket);
         let limits = &*shared.limits;
         match protocol {
             Protocol::Http1 => {
                 let connection = http1::Builder::new()
-                    .timer(TokioTimer::new())
-                    .header_read_timeout(limits.header.get())
+                    // The pulse watches the time that headers take.
+                    .header_read_timeout(None)
                     .max_headers(usize::try_from(limits.header_fields).unwrap_or(usize::MAX))
                     .max_buf_size(limits.header_bytes.as_usize())
                     .half_close(false)
@@ -264,13 +214,13 @@ impl<H: Handler> Under<H> {
                 let mut beside = beside(&watched, &shared, false);
                 tokio::select! {
                     biased;
-                    done = connection.as_mut() => return ended(done),
+                    done = connection.as_mut() => return done.map(|()| None).map_err(Into::into),
                     Some(told) = beside.next() => match told {
                         Told::Overstayed(reason) => return Ok(Some(reason)),
                         Told::Drain => connection.as_mut().graceful_shutdown(),
                     }
                 }
-                ended(connection.await)
+                connection.await.map(|()| None).map_err(Into::into)
             }
             Protocol::Http2 => {
                 let connection = http2::Builder::new(TokioExecutor::new())
@@ -282,15 +232,36 @@ impl<H: Handler> Under<H> {
                 let mut beside = beside(&watched, &shared, true);
                 tokio::select! {
                     biased;
-                    done = connection.as_mut() => return ended(done),
+                    done = connection.as_mut() => return done.map(|()| None).map_err(Into::into),
                     Some(told) = beside.next() => match told {
                         Told::Overstayed(reason) => return Ok(Some(reason)),
                         Told::Drain => connection.as_mut().graceful_shutdown(),
                     }
                 }
-                ended(connection.await)
+                connection.await.map(|()| None).map_err(Into::into)
             }
         }
+    }
+}
+
+/// A request under way.
+struct Answering<B> {
+    answer: Answer<B>,
+    /// Taken with the answer.
+    busy: Option<Busy>,
+    alt_svc: Option<HeaderValue>,
+}
+
+impl<B: Unpin> Future for Answering<B> {
+    type Output = Result<Response<Held<B>>, Infallible>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut response = ready!(Pin::new(&mut self.answer).poll(cx));
+        if let Some(alt_svc) = self.alt_svc.take() {
+            response.headers_mut().insert(header::ALT_SVC, alt_svc);
+        }
+        let busy = self.busy.take();
+        Poll::Ready(Ok(response.map(|body| Held::new(body, busy))))
     }
 }
 
@@ -308,13 +279,4 @@ fn beside<'a>(pulse: &'a Pulse, shared: &'a Shared, windows: bool) -> FuturesUno
         Told::Drain
     };
     [overstayed.boxed(), drain.boxed()].into_iter().collect()
-}
-
-/// hyper's own limit is the header's time.
-fn ended(done: Result<(), hyper::Error>) -> Result<Option<Reason>, BoxError> {
-    match done {
-        Ok(()) => Ok(None),
-        Err(error) if error.is_timeout() => Ok(Some(Reason::Header)),
-        Err(error) => Err(error.into()),
-    }
 }

@@ -28,7 +28,8 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use super::clients::Client;
-use super::connection::{Handler, Shared};
+use super::connection::Shared;
+use super::handler::Handler;
 use super::metrics::{Open, Reason};
 use super::peer::Peer;
 use super::pulse::{Busy, Pulse};

@@ -10,7 +10,8 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::Semaphore;
 
 use super::clients::Clients;
-use super::connection::{self, Handler, Shared};
+use super::connection::{self, Shared};
+use super::handler::Handler;
 use super::http3::{Http3, Quic};
 use super::metrics::{Metrics, Open};
 use super::peer::{Forwarded, ProxyProtocol};

@@ -9,6 +9,7 @@ mod body;
 mod clients;
 mod connection;
 mod crew;
+mod handler;
 mod http3;
 mod limits;
 mod listen;
@@ -21,8 +22,8 @@ mod tls;
 mod unread;
 
 pub use body::RequestBody;
-pub use connection::{Handler, Refused};
 pub use crew::Crew;
+pub use handler::{Answer, Handler, Refused};
 pub use http3::Http3;
 pub use limits::Limits;
 pub use listen::{BindError, Front, Listen, TlsReload};

@@ -1,8 +1,8 @@
 //! Watches a connection for life: bytes that move, requests under way, and responses that their client does not take.
 //!
-//! hyper's own header timeout begins with a request's first byte, so a connection that never speaks, a reader that
-//! stops or trickles, and an HTTP/2 window that stays shut are noticed here. The watch wakes a few times in the
-//! shortest of its limits and reads counters; a request pays for it with a few relaxed atomic steps.
+//! A connection that never speaks, a header that does not end, a reader that stops or trickles, and an HTTP/2 window
+//! that stays shut are noticed here. The watch wakes a few times in the shortest of its limits and reads counters; a
+//! request pays for it with a few relaxed atomic steps, where a timer of its own would cost as much as its token.
 
 use std::io;
 use std::pin::Pin;
@@ -24,6 +24,8 @@ const AGES: usize = 8;
 #[derive(Debug, Default)]
 pub(crate) struct Pulse {
     read: AtomicU64,
+    /// What `read` was when a request last began or ended: bytes beyond are of the next one's header.
+    settled: AtomicU64,
     written: AtomicU64,
     requests: AtomicUsize,
     ended: AtomicU64,
@@ -66,6 +68,7 @@ impl Busy {
 impl Drop for Busy {
     fn drop(&mut self) {
         self.taken();
+        self.pulse.settle();
         self.pulse.requests.fetch_sub(1, Ordering::Relaxed);
         self.pulse.ended.fetch_add(1, Ordering::Relaxed);
     }
@@ -82,6 +85,7 @@ struct Seen {
     written_before: u64,
     ended: u64,
     idle: Duration,
+    heading: Duration,
     still: Duration,
     slow: Duration,
     aged: Duration,
@@ -89,8 +93,13 @@ struct Seen {
 
 impl Pulse {
     pub(crate) fn busy(self: &Arc<Self>) -> Busy {
+        self.settle();
         self.requests.fetch_add(1, Ordering::Relaxed);
         Busy { pulse: Arc::clone(self), owed: None }
+    }
+
+    fn settle(&self) {
+        self.settled.store(self.read.load(Ordering::Relaxed), Ordering::Relaxed);
     }
 
     /// Bytes came that no [`Watched`] socket saw.
@@ -108,9 +117,11 @@ impl Pulse {
     }
 
     /// Returns once the connection costs more than `limits` allow, and says which of them. `windows`: whether streams
-    /// have windows of their own, which their client may keep shut.
+    /// have windows of their own, which their client may keep shut; without, all that is read between two requests is
+    /// the next one's header.
     pub(crate) async fn overstayed(&self, limits: &Limits, windows: bool) -> Reason {
-        let shortest = [limits.idle, limits.stall, limits.throughput_time, limits.window].map(|span| span.get());
+        let shortest =
+            [limits.idle, limits.header, limits.stall, limits.throughput_time, limits.window].map(|span| span.get());
         let shortest = shortest.into_iter().min().unwrap_or_default();
         let step = (shortest / 4).max(Duration::from_millis(50));
         let mut seen = Seen { moved: self.moved(), ..Seen::default() };
@@ -136,6 +147,11 @@ impl Pulse {
         }
         // Bytes that are no request, such as pings, do not keep a connection.
         seen.idle = if busy || ended != seen.ended { Duration::ZERO } else { seen.idle + step };
+        let heading = !windows && !busy && self.settled.load(Ordering::Relaxed) != self.read.load(Ordering::Relaxed);
+        seen.heading = if heading { seen.heading + step } else { Duration::ZERO };
+        if seen.heading >= limits.header.get() {
+            return Some(Reason::Header);
+        }
         seen.still = if !busy || moved != seen.moved { Duration::ZERO } else { seen.still + step };
         (seen.moved, seen.ended) = (moved, ended);
         if seen.idle >= limits.idle.get() {
@@ -191,6 +207,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
             let n = self.first.len().min(buf.remaining());
             buf.put_slice(self.first.get(..n).unwrap_or_default());
             self.first.advance(n);
+            self.pulse.heard(n);
             return Poll::Ready(Ok(()));
         }
         let before = buf.filled().len();
@@ -300,6 +317,27 @@ mod tests {
         let pulse = Arc::new(Pulse::default());
         let end = meanwhile(&pulse, true, || _ = pulse.read.fetch_add(17, Ordering::Relaxed)).await;
         assert!(matches!(end, (Reason::Idle, 4..=5)), "{end:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_header_that_trickles_in_ends_the_connection() {
+        let pulse = Arc::new(Pulse::default());
+        let limits = Limits { header: Span::secs(2), ..limits() };
+        pulse.heard(40);
+        drop(pulse.busy());
+        let trickle = async {
+            loop {
+                tokio::time::sleep(Duration::from_millis(700)).await;
+                pulse.heard(1);
+            }
+        };
+        let start = monotonic();
+        let reason = tokio::select! {
+            reason = pulse.overstayed(&limits, false) => reason,
+            () = trickle => unreachable!(),
+        };
+        let took = start.elapsed();
+        assert!(matches!(reason, Reason::Header) && (2..=4).contains(&took.as_secs()), "{reason:?} after {took:?}");
     }
 
     #[tokio::test(start_paused = true)]

@@ -38,9 +38,9 @@ pub use config::{Api, Config, Cors, Encryption, Secret, Streams, Tokens, WhenFul
 pub use sealing::SealError;
 
 use crate::db::{Db, DbError};
-use crate::front::{Handler, Peer, Refused, RequestBody, Shutdown, Unread, problem};
+use crate::front::{Answer, Handler, Peer, Refused, RequestBody, Shutdown, Unread, problem};
 use crate::store::{Store, StoreError};
-use crate::time::Clock;
+use crate::time::{Clock, Instant};
 use crate::token::KeyError;
 use crate::upload::Uploads;
 
@@ -199,16 +199,11 @@ impl Origin {
             Err("the database or the object store does not answer".to_owned())
         }
     }
-}
 
-impl Handler for Origin {
-    type Body = Body;
-
-    async fn call(&self, peer: Peer, request: Request<RequestBody>) -> Response<Body> {
+    async fn answer(&self, peer: Peer, request: Request<RequestBody>, began: Instant) -> Response<Body> {
         let (parts, body) = request.into_parts();
         let mut request = Request::from_parts(parts, Body::new(Unread::new(body)));
         request.extensions_mut().insert(peer);
-        let started = crate::time::monotonic();
         let mut response = match cors::preflight(&self.app.config().cors, &request) {
             Some(response) => response,
             None => {
@@ -220,10 +215,20 @@ impl Handler for Origin {
                 response
             }
         };
-        self.app.metrics.answered(response.status(), started.elapsed());
+        self.app.metrics.answered(response.status(), began.elapsed());
         response.headers_mut().entry("x-content-type-options").or_insert(http::HeaderValue::from_static("nosniff"));
         response
     }
+}
+
+impl Handler for Origin {
+    type Body = Body;
+
+    fn call(&self, peer: Peer, request: Request<RequestBody>, began: Instant) -> Answer<Body> {
+        let origin = self.clone();
+        Answer::later(async move { origin.answer(peer, request, began).await })
+    }
+
     fn refuse(&self, request: &http::request::Parts, refused: Refused) -> Response<Body> {
         let mut response = problem::response(refused.status(), refused.code(), &refused.to_string());
         response.headers_mut().insert(http::header::RETRY_AFTER, refused.retry_after().into());

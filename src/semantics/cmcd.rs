@@ -132,7 +132,7 @@ impl Report {
         if let Some(value) = query.and_then(parameter) {
             return Self::parse(&value);
         }
-        if !HEADERS.iter().any(|name| headers.contains_key(name)) {
+        if !headers.keys().any(|name| name.as_str().starts_with("cmcd-") && HEADERS.contains(name)) {
             return None;
         }
         let mut report = Self::default();

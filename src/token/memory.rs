@@ -5,7 +5,7 @@
 //! the map is keyed by its last bytes, which are signature and differ between tokens.
 
 use std::collections::HashMap;
-use std::hash::{BuildHasher as _, RandomState};
+use std::hash::BuildHasher as _;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -19,13 +19,14 @@ const KEYED: usize = 48;
 #[derive(Debug)]
 pub(super) struct Memory {
     shards: Vec<RwLock<Shard>>,
-    hasher: RandomState,
+    /// Seeded for each process. What is in the map was verified, so nobody else chooses its keys.
+    hasher: foldhash::quality::RandomState,
     per_shard: usize,
 }
 
 #[derive(Debug, Default)]
 struct Shard {
-    by_hash: HashMap<u64, usize>,
+    by_hash: HashMap<u64, usize, foldhash::quality::RandomState>,
     slots: Vec<Slot>,
     hand: usize,
 }
@@ -43,7 +44,7 @@ impl Memory {
     pub(super) fn new(most: usize) -> Self {
         Self {
             shards: (0..SHARDS).map(|_| RwLock::default()).collect(),
-            hasher: RandomState::new(),
+            hasher: foldhash::quality::RandomState::default(),
             per_shard: most.div_ceil(SHARDS),
         }
     }

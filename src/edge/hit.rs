@@ -1,0 +1,82 @@
+//! The short way of most requests: a token that was verified before, a fresh response in memory. Nothing waits, so
+//! there is no future to make and to move.
+//!
+//! It takes the steps of `serve.rs` through the same functions, and leaves to it whatever is not plain: then nothing was
+//! counted or changed, and all is looked at again from the start.
+
+use http::{Method, Response};
+
+use super::Inner;
+use super::body::Body;
+use super::config::Auth;
+use super::cut::{Limits, Playlist};
+use super::decision::Decision;
+use super::deliver::{Terms, deliver_whole};
+use super::locate::{self, Located, Place, What};
+use super::serve::{Record, check_framing, check_host, key_of, wanted};
+use crate::front::Peer;
+use crate::semantics::freshness::Standing;
+use crate::time::Instant;
+use crate::token::{Facts, Uri};
+
+impl Inner {
+    /// The answer to a request that takes no waiting and no second thought; `None` for all others.
+    pub(super) fn at_once(&self, peer: Peer, head: &http::request::Parts, began: Instant) -> Option<Response<Body>> {
+        // Admit.
+        if !matches!(head.method, Method::GET | Method::HEAD) {
+            return None;
+        }
+        check_host(head).ok()?;
+        check_framing(&head.headers).ok()?;
+        let located = Located::find(&head.uri, &head.headers, &self.routes).ok()?;
+        let What::Resource(route) = located.what else { return None };
+        let (_, token) = located.token.filter(|(place, _)| route.auth == Auth::Token && *place != Place::Query)?;
+
+        // Authorize.
+        let verifier = self.guard.verifier.as_ref()?;
+        let now_ms = self.clock.unix_millis();
+        let facts = Facts {
+            path: Some(located.path),
+            uri: Uri { secure: peer.tls, host: locate::host(head), query: located.query },
+            client: Some(peer.address.ip()),
+            now: now_ms.div_euclid(1000),
+        };
+        let seen = verifier.revocations().generation();
+        let grant = verifier.recall(token, &facts).filter(|grant| !grant.is_renewable())?;
+        if !self.guard.follow.has_lease(&grant, began) {
+            return None;
+        }
+        let limits = Limits { max_height: grant.max_height(), preview_ms: grant.preview_ms() };
+        if limits.any() && Playlist::of(located.path.as_str()).is_some() {
+            return None;
+        }
+
+        // Lookup.
+        let key = key_of(route, &located, head);
+        let stored = self.fetcher.cache.get(&key, &head.headers)?;
+        let is_plain = stored.sliced().is_none() && !stored.awaits_first_use();
+        if !is_plain || stored.freshness.standing(now_ms) != Standing::Fresh {
+            return None;
+        }
+
+        // Deliver.
+        let wanted = || wanted(route, &located, head, key.to_string());
+        let terms = Terms {
+            method: &head.method,
+            request: &head.headers,
+            route,
+            cors: &self.cors,
+            path: located.path.as_str(),
+            limits,
+            now_ms,
+            fetcher: &self.fetcher,
+            wanted: &wanted,
+        };
+        let response = deliver_whole(&terms, &stored, Decision::HIT).ok()?;
+
+        // Record.
+        self.listen_to_player(&located, &head.headers, began);
+        let record = Record { route: Some(route.index), grant: Some(grant), seen, cookie: None };
+        Some(self.recorded(record, response, Decision::HIT.outcome, began))
+    }
+}

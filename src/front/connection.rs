@@ -1,7 +1,7 @@
 //! One connection: TLS handshake, protocol, requests, end.
 
 use std::convert::Infallible;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -16,14 +16,16 @@ use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 
 use super::body::Held;
 use super::clients::{Client, Clients};
+use super::cork::{Cork, Corked, Gathered};
 use super::handler::{Answer, Handler, Refused};
+use super::inline::Inline;
 use super::metrics::{Metrics, Reason};
 use super::peer::{self, Forwarded, Peer, ProxyProtocol};
 use super::pulse::{Busy, Pulse, Watched};
@@ -142,7 +144,8 @@ impl Connection {
 
 impl<H: Handler> Under<H> {
     async fn serve_tls(self, acceptor: TlsAcceptor, stream: TcpStream) -> Result<Option<Reason>, BoxError> {
-        let handshake = acceptor.accept(stream);
+        let cork = Cork::default();
+        let handshake = acceptor.accept(Corked::new(stream, cork.clone()));
         let stream = tokio::select! {
             done = tokio::time::timeout(self.shared.limits.handshake.get(), handshake) => match done {
                 Ok(Ok(stream)) => stream,
@@ -156,7 +159,7 @@ impl<H: Handler> Under<H> {
             _ => Protocol::Http1,
         };
         let socket = Watched::new(stream, Bytes::new(), Arc::clone(&self.pulse));
-        self.requests(protocol, socket).await
+        self.requests(protocol, socket, cork).await
     }
 
     async fn serve_plain(self, mut stream: TcpStream) -> Result<Option<Reason>, BoxError> {
@@ -183,13 +186,15 @@ impl<H: Handler> Under<H> {
         };
         let Some(protocol) = protocol else { return Ok(None) };
         let socket = Watched::new(stream, first.freeze(), Arc::clone(&self.pulse));
-        self.requests(protocol, socket).await
+        self.requests(protocol, socket, Cork::default()).await
     }
 
+    /// Serves `socket`; `cork` is below its TLS, where it has that.
     async fn requests<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
         self,
         protocol: Protocol,
         socket: S,
+        cork: Cork,
     ) -> Result<Option<Reason>, BoxError> {
         let Self { handler, peer, client, pulse, shared } = self;
         let serving = Arc::clone(&shared);
@@ -199,7 +204,6 @@ impl<H: Handler> Under<H> {
             let answer = serving.answer(&handler, peer, client.as_ref(), request.map(RequestBody::from));
             Answering { answer, busy: Some(busy), alt_svc: serving.alt_svc.clone() }
         });
-        let io = TokioIo::new(socket);
         let limits = &*shared.limits;
         match protocol {
             Protocol::Http1 => {
@@ -209,7 +213,7 @@ impl<H: Handler> Under<H> {
                     .max_headers(usize::try_from(limits.header_fields).unwrap_or(usize::MAX))
                     .max_buf_size(limits.header_bytes.as_usize())
                     .half_close(false)
-                    .serve_connection(io, service);
+                    .serve_connection(TokioIo::new(socket), service);
                 let mut connection = pin!(connection);
                 let mut beside = beside(&watched, &shared, false);
                 tokio::select! {
@@ -223,22 +227,23 @@ impl<H: Handler> Under<H> {
                 connection.await.map(|()| None).map_err(Into::into)
             }
             Protocol::Http2 => {
-                let connection = http2::Builder::new(TokioExecutor::new())
+                let socket = Gathered::new(socket, cork);
+                let connection = http2::Builder::new(Inline)
                     .timer(TokioTimer::new())
                     .max_concurrent_streams(u32::try_from(limits.streams).unwrap_or(u32::MAX))
                     .max_header_list_size(u32::try_from(limits.header_bytes.0).unwrap_or(u32::MAX))
-                    .serve_connection(io, service);
+                    .serve_connection(TokioIo::new(socket.clone()), service);
                 let mut connection = pin!(connection);
                 let mut beside = beside(&watched, &shared, true);
                 tokio::select! {
                     biased;
-                    done = connection.as_mut() => return done.map(|()| None).map_err(Into::into),
+                    done = poll_fn(|cx| socket.poll(connection.as_mut(), cx)) => return ended(done),
                     Some(told) = beside.next() => match told {
                         Told::Overstayed(reason) => return Ok(Some(reason)),
                         Told::Drain => connection.as_mut().graceful_shutdown(),
                     }
                 }
-                connection.await.map(|()| None).map_err(Into::into)
+                ended(poll_fn(|cx| socket.poll(connection.as_mut(), cx)).await)
             }
         }
     }
@@ -279,4 +284,10 @@ fn beside<'a>(pulse: &'a Pulse, shared: &'a Shared, windows: bool) -> FuturesUno
         Told::Drain
     };
     [overstayed.boxed(), drain.boxed()].into_iter().collect()
+}
+
+/// A connection's own end, or its socket's.
+fn ended(done: std::io::Result<Result<(), hyper::Error>>) -> Result<Option<Reason>, BoxError> {
+    done??;
+    Ok(None)
 }

@@ -8,9 +8,11 @@
 mod body;
 mod clients;
 mod connection;
+mod cork;
 mod crew;
 mod handler;
 mod http3;
+mod inline;
 mod limits;
 mod listen;
 mod metrics;

@@ -1,0 +1,182 @@
+//! Fewer writes for HTTP/2 over TLS: what a connection writes while it is polled goes out together when it has been.
+//!
+//! An HTTP/2 implementation flushes each frame by itself, which costs a system call a frame. Held up by a cork below
+//! TLS, records gather where TLS keeps them anyway, without being copied and within its own limit; they leave in one
+//! vectored write at the end of the poll, or whenever that limit is reached.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// Whether writes are held up. One task sets, sees and lifts it.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Cork(Arc<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    set: AtomicBool,
+    /// Whether a write was held up since it was set.
+    held_up: AtomicBool,
+}
+
+impl Cork {
+    fn set(&self) {
+        self.0.held_up.store(false, Ordering::Relaxed);
+        self.0.set.store(true, Ordering::Relaxed);
+    }
+
+    fn lift(&self) {
+        self.0.set.store(false, Ordering::Relaxed);
+    }
+
+    fn is_set(&self) -> bool {
+        self.0.set.load(Ordering::Relaxed)
+    }
+}
+
+/// A socket below TLS whose writes the cork holds up.
+#[derive(Debug)]
+pub(super) struct Corked<S> {
+    socket: S,
+    cork: Cork,
+}
+
+impl<S> Corked<S> {
+    pub(super) fn new(socket: S, cork: Cork) -> Self {
+        Self { socket, cork }
+    }
+
+    /// Nobody is to be woken: who set the cork writes on when it is lifted.
+    fn holds_up(&self) -> bool {
+        let holds_up = self.cork.is_set();
+        if holds_up {
+            self.cork.0.held_up.store(true, Ordering::Relaxed);
+        }
+        holds_up
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Corked<S> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket).poll_read(cx, buf)
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Corked<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        if self.holds_up() {
+            return Poll::Pending;
+        }
+        Pin::new(&mut self.socket).poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        if self.holds_up() {
+            return Poll::Pending;
+        }
+        Pin::new(&mut self.socket).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.socket.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket).poll_shutdown(cx)
+    }
+}
+
+/// A stream above TLS that a connection writes to and that is flushed from beside it. Both happen in one task, so its
+/// lock is never waited for.
+#[derive(Debug)]
+pub(super) struct Gathered<S> {
+    stream: Arc<Mutex<S>>,
+    cork: Cork,
+}
+
+impl<S> Clone for Gathered<S> {
+    fn clone(&self) -> Self {
+        Self { stream: Arc::clone(&self.stream), cork: self.cork.clone() }
+    }
+}
+
+impl<S: AsyncWrite + Unpin> Gathered<S> {
+    /// `cork` is the one below `stream`.
+    pub(super) fn new(stream: S, cork: Cork) -> Self {
+        Self { stream: Arc::new(Mutex::new(stream)), cork }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, S> {
+        self.stream.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Polls the connection that writes to this stream, and sends what it wrote.
+    pub(super) fn poll<F: Future>(
+        &self,
+        mut connection: Pin<&mut F>,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<F::Output>> {
+        loop {
+            self.cork.set();
+            let polled = connection.as_mut().poll(cx);
+            self.cork.lift();
+            let flushed = Pin::new(&mut *self.lock()).poll_flush(cx);
+            match (polled, flushed) {
+                (Poll::Ready(done), _) => return Poll::Ready(Ok(done)),
+                (Poll::Pending, Poll::Ready(Err(cause))) => return Poll::Ready(Err(cause)),
+                // It stopped at the limit alone, and there is room again.
+                (Poll::Pending, Poll::Ready(Ok(()))) if self.cork.0.held_up.load(Ordering::Relaxed) => {}
+                (Poll::Pending, _) => return Poll::Pending,
+            }
+        }
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Gathered<S> {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut *self.lock()).poll_read(cx, buf)
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Gathered<S> {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut *self.lock()).poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut *self.lock()).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.lock().is_write_vectored()
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.cork.is_set() {
+            return Poll::Ready(Ok(()));
+        }
+        Pin::new(&mut *self.lock()).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // The last that is written, and nobody is left to flush it.
+        self.cork.lift();
+        Pin::new(&mut *self.lock()).poll_shutdown(cx)
+    }
+}

@@ -50,42 +50,7 @@ pub(super) fn have_programs(servers: &[String]) -> Result<(), BenchError> {
     let of_servers = [("nginx", "nginx-light"), ("varnishd", "varnish")];
     let runs = |program: &str| servers.iter().any(|name| program.starts_with(name.as_str()));
     wanted.extend(of_servers.into_iter().filter(|(program, _)| runs(program)));
-    let missing = || -> Vec<&str> {
-        wanted.iter().filter(|(program, _)| !is_there(program)).map(|(_, package)| *package).collect()
-    };
-    let packages = missing();
-    if packages.is_empty() {
-        return Ok(());
-    }
-    eprintln!("bench: installing from Debian: {}", packages.join(" "));
-    // Services of the machine's own are not wanted: the bench starts its servers itself.
-    let mut install = if is_root() { Command::new("env") } else { Command::new("sudo") };
-    install.args([
-        "DEBIAN_FRONTEND=noninteractive",
-        "RUNLEVEL=1",
-        "apt-get",
-        "install",
-        "-y",
-        "-qq",
-        "--no-install-recommends",
-    ]);
-    let done = install.args(&packages).stdout(std::process::Stdio::null()).status();
-    if done.is_ok_and(|status| status.success()) && missing().is_empty() {
-        return Ok(());
-    }
-    Err(BenchError::new(format!(
-        "programs are missing: apt-get install --no-install-recommends {}",
-        missing().join(" ")
-    )))
-}
-
-fn is_root() -> bool {
-    Command::new("id").arg("-u").output().is_ok_and(|output| output.stdout.starts_with(b"0\n"))
-}
-
-fn is_there(program: &str) -> bool {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path).chain(["/usr/sbin".into()]).any(|folder| folder.join(program).is_file())
+    crate::programs::have("bench", &wanted).map_err(BenchError::new)
 }
 
 fn output(command: &mut Command) -> Result<String, BenchError> {

@@ -86,7 +86,7 @@ impl Setting {
         let config = format!(
             "public_url = \"http://{address}\"\nedges = [\"http://127.0.0.1:1\"]\ndatabase = \"sqlite:{}\"\n\
              admin_key = \"{ADMIN}\"\nedge_bearer = \"{EDGE}\"\nstore = {store}\ntokens = {{ keys = \"{}\" }}\n\
-             [[listen]]\naddress = \"{address}\"\n",
+             workers = {{ count = 0 }}\n[[listen]]\naddress = \"{address}\"\n",
             at("lyceum.db"),
             at("keys"),
         );

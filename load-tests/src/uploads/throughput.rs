@@ -14,6 +14,7 @@ fn median(values: &mut [f64]) -> f64 {
 
 #[allow(clippy::cast_precision_loss)]
 pub(super) async fn measure(args: &Args) -> Result<Figure, LoadError> {
+    crate::programs::have("uploads", &[("nginx", "nginx-light")]).map_err(LoadError::new)?;
     let within = args.folder.as_deref();
     let setting = Setting::start(within, None, None).await?;
     let nginx = Nginx::start(within).await?;

@@ -11,6 +11,7 @@ mod key;
 mod s3;
 mod s3_grow;
 
+use std::ops::Range;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -101,7 +102,7 @@ pub struct Object {
     /// Of the whole object.
     pub meta: Meta,
     /// The part that `body` gives: first byte and the one after the last.
-    pub range: std::ops::Range<u64>,
+    pub range: Range<u64>,
     /// The bytes of `range`.
     pub body: Body,
 }
@@ -119,7 +120,7 @@ pub enum ByteRange {
 
 impl ByteRange {
     /// First byte and the one after the last, within `size`.
-    pub fn within(self, size: u64) -> Result<std::ops::Range<u64>, StoreError> {
+    pub fn within(self, size: u64) -> Result<Range<u64>, StoreError> {
         let (start, end) = match self {
             Self::Between(first, last) => (first, last.saturating_add(1).min(size)),
             Self::From(first) => (first, size),
@@ -186,6 +187,22 @@ impl Grower {
 }
 
 impl Grower {
+    /// Takes the next stretch of another object's `range` as its next bytes, without their passing through this process,
+    /// and makes them durable. Answers how far in that object it came and what [`Self::checkpoint`] answers; `None`
+    /// where the bytes have to be written: in a directory, where the server can't, or where parts are too small. `last`
+    /// says that nothing follows the range.
+    pub async fn copy(
+        &mut self,
+        from: &Key,
+        range: Range<u64>,
+        last: bool,
+    ) -> Result<Option<(u64, u64, Growth)>, StoreError> {
+        let Self::S3(grower) = self else { return Ok(None) };
+        let end = grower.copied_to(range.start, range.end);
+        let copied = grower.copy(from, range.start..end, last && end == range.end).await?;
+        Ok(copied.map(|(length, multipart)| (end, length, Growth::S3(multipart))))
+    }
+
     /// Says that the caller has kept what the last checkpoint gave: what that replaced may go.
     pub async fn kept(&mut self) {
         if let Self::S3(grower) = self {

@@ -2,6 +2,7 @@
 //! Every wait has an end, failures that may pass are tried again a few times, and a body is sent from memory in parts,
 //! so that a failed part can be sent again and the memory in use is `part` times the writers that `buffers` allows.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -58,6 +59,10 @@ pub struct S3Config {
     /// "supported" or "required". Default "supported".
     #[serde(default)]
     pub checksums: Checksums,
+    /// Whether parts that were uploaded side by side are joined by the server (`UploadPartCopy`); false for look-alikes
+    /// that can't or that want all parts of one size, and the origin copies them. Default true.
+    #[serde(default = "yes")]
+    pub copy: bool,
     /// The size of a part of a multipart upload. From 5MiB to 64MiB, default 8MiB.
     #[serde(default = "default_part", deserialize_with = "units::size::<_, 5_242_880, 67_108_864>")]
     pub part: ByteSize,
@@ -133,6 +138,7 @@ pub(super) struct S3 {
     pub(super) bucket: String,
     prefix: String,
     pub(super) part: u64,
+    pub(super) copy: bool,
     buffers: Arc<Semaphore>,
 }
 
@@ -177,6 +183,7 @@ impl S3 {
             bucket: config.bucket.clone(),
             prefix: if config.prefix.is_empty() { String::new() } else { format!("{}/", config.prefix) },
             part: config.part.0,
+            copy: config.copy,
             buffers: Arc::new(Semaphore::new(
                 usize::try_from(config.buffers.0 / UNIT).unwrap_or(Semaphore::MAX_PERMITS),
             )),
@@ -284,6 +291,24 @@ impl S3 {
         let request = self.client.create_multipart_upload().bucket(&self.bucket).key(self.name(key));
         let answer = request.content_type(content_type).send().await.map_err(|error| failure(&error))?;
         answer.upload_id.ok_or_else(|| StoreError::Refused("the server named no multipart upload".to_owned()))
+    }
+
+    /// Has the server take a stretch of another object as a part.
+    pub(super) async fn copy_part(
+        &self,
+        key: &Key,
+        upload: &str,
+        number: i32,
+        from: &Key,
+        range: &Range<u64>,
+    ) -> Result<String, StoreError> {
+        let request = self.client.upload_part_copy().bucket(&self.bucket).key(self.name(key)).upload_id(upload);
+        let source = format!("{}/{}", self.bucket, self.name(from));
+        let stretch = format!("bytes={}-{}", range.start, range.end.saturating_sub(1));
+        let request = request.part_number(number).copy_source(source).copy_source_range(stretch);
+        let answer = request.send().await.map_err(|error| failure(&error))?;
+        let tag = answer.copy_part_result.and_then(|result| result.e_tag);
+        tag.ok_or_else(|| StoreError::Refused("the server gave a copied part no ETag".to_owned()))
     }
 
     pub(super) async fn upload_part(

@@ -2,6 +2,8 @@
 //! a part is an object of its own until more comes. Part numbers are reserved before they are used, in the transaction that
 //! raises the fence, so that a writer that lost its upload can only write numbers that nobody will complete.
 
+use std::ops::Range;
+
 use bytes::{Buf, Bytes, BytesMut};
 use serde::{Deserialize, Serialize};
 use tokio::sync::OwnedSemaphorePermit;
@@ -9,6 +11,10 @@ use tokio::sync::OwnedSemaphorePermit;
 use super::s3::S3;
 use super::{Key, StoreError, read_all};
 
+/// S3's smallest part that is not the last.
+const LEAST: u64 = 5 << 20;
+/// The longest stretch that one request copies, so that the request ends in time.
+const COPIED: u64 = 256 << 20;
 /// S3's limit of parts is 10,000; some of the numbers are spent by writers that were broken off.
 const PARTS: u64 = 2_000;
 const LAST_NUMBER: i32 = 10_000;
@@ -157,6 +163,42 @@ impl Grower {
 }
 
 impl Grower {
+    /// Takes a stretch of another object as a part of its own, if what came before ends with a part; answers what
+    /// [`Self::checkpoint`] does. `None` where the bytes have to be written.
+    pub(super) async fn copy(
+        &mut self,
+        from: &Key,
+        range: Range<u64>,
+        last: bool,
+    ) -> Result<Option<(u64, Multipart)>, StoreError> {
+        let bytes = range.end.saturating_sub(range.start);
+        let apart = self.buffer.is_empty() && self.multipart.tail.is_none();
+        let number = self.multipart.number;
+        if !self.store.copy || !apart || bytes == 0 || (bytes < LEAST && !last) || number > LAST_NUMBER {
+            return Ok(None);
+        }
+        let etag = match self.store.copy_part(&self.key, &self.multipart.id, number, from, &range).await {
+            Ok(etag) => etag,
+            Err(StoreError::Refused(reason)) => {
+                tracing::warn!(object = %self.key, reason, "the store does not copy; the bytes go through here");
+                return Ok(None);
+            }
+            Err(error) => return Err(error),
+        };
+        self.multipart.parts.push(Part { number, etag });
+        self.multipart.reserve();
+        self.length += bytes;
+        self.durable = self.length;
+        Ok(Some((self.durable, self.multipart.clone())))
+    }
+
+    /// Where a stretch that begins at `start` of an object of `end` bytes ends: all stretches of about one length.
+    pub(super) fn copied_to(&self, start: u64, end: u64) -> u64 {
+        let most = COPIED.max(end.div_ceil(PARTS));
+        let left = end.saturating_sub(start);
+        start + left.div_ceil(left.div_ceil(most).max(1))
+    }
+
     pub(super) async fn kept(&mut self) {
         for old in std::mem::take(&mut self.stale) {
             if let Ok(key) = tail_key(&self.key, old.number) {

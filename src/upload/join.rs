@@ -1,12 +1,11 @@
-//! Concatenation: parts that were uploaded side by side become one file. The joining is a writer like any other, so it
-//! goes on at the acknowledged offset after a crash, on this origin or another, and a deletion ends it.
+//! Concatenation: parts that were uploaded side by side become one file, copied by the store itself where it can. The
+//! joining is a writer like any other, so it goes on at the acknowledged offset after a crash, on this origin or another,
+//! and a deletion ends it.
 
-use futures_util::{StreamExt, TryStreamExt};
-
-use super::{Kind, Request, State, Upload, UploadError, Uploads, record, source_key};
+use super::writer::Piece;
+use super::{Kind, State, Upload, UploadError, Uploads, record, source_key};
 use crate::db::Tx;
 use crate::ids::Id;
-use crate::store::ByteRange;
 
 /// Parts that one upload may have.
 pub(super) const PARTS: usize = 1000;
@@ -47,29 +46,10 @@ impl Uploads {
                 skip -= part.received;
                 continue;
             }
-            pieces.push((key, skip));
+            pieces.push(Piece { key, range: skip..part.received });
             skip = 0;
         }
-        let store = self.store.clone();
-        let body =
-            futures_util::stream::iter(pieces)
-                .then(move |(key, skip)| {
-                    let store = store.clone();
-                    async move {
-                        store.get(&key, (skip > 0).then_some(ByteRange::From(skip))).await.map(|object| object.body)
-                    }
-                })
-                .try_flatten()
-                .map_err(|error| error.to_string());
-        let request = Request {
-            offset: upload.received,
-            content_length: None,
-            length: None,
-            most: None,
-            checksum: None,
-            body: body.boxed(),
-        };
-        Ok(self.append(id, request).await?.upload)
+        Ok(self.append_objects(id, upload.received, pieces).await?.upload)
     }
 
     /// Final uploads that are still to be joined and that nobody is joining now.

@@ -4,17 +4,18 @@
 //! left, or takes over when that one stays silent: from then on nothing of the older one can be acknowledged. The
 //! writing runs in a task of its own, so that a client that hangs up still gets acknowledged what came.
 
+use std::ops::Range;
 use std::pin::Pin;
 
 use bytes::Bytes;
-use futures_util::{Stream, StreamExt};
+use futures_util::{Stream, StreamExt, TryStreamExt};
 use tokio::time::{MissedTickBehavior, interval, sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::headers::{Checksum, Digesting};
 use super::{Active, State, Upload, UploadError, Uploads, record, source_key};
 use crate::ids::Id;
-use crate::store::{Grower, Growth, StoreError};
+use crate::store::{ByteRange, Grower, Growth, Key, StoreError};
 use crate::time::monotonic;
 
 /// The bytes of a request; the error is what the connection said.
@@ -34,6 +35,13 @@ pub struct Request {
     pub checksum: Option<Checksum>,
     /// The bytes.
     pub body: Incoming,
+}
+
+/// A stretch of an object, to be joined with others.
+#[derive(Clone, Debug)]
+pub(super) struct Piece {
+    pub(super) key: Key,
+    pub(super) range: Range<u64>,
 }
 
 /// What became of a request.
@@ -82,19 +90,35 @@ impl Uploads {
         if upload.state != State::Open {
             return Err(UploadError::NotWritable);
         }
-        let work = self.clone().write(id.clone(), request);
+        self.append_work(id, request, Vec::new()).await
+    }
+
+    /// Appends stretches of objects behind each other, under the rules of [`Self::append`].
+    pub(super) async fn append_objects(
+        &self,
+        id: &Id,
+        offset: u64,
+        pieces: Vec<Piece>,
+    ) -> Result<Appended, UploadError> {
+        let body = futures_util::stream::empty().boxed();
+        let request = Request { offset, content_length: None, length: None, most: None, checksum: None, body };
+        self.append_work(id, request, pieces).await
+    }
+
+    async fn append_work(&self, id: &Id, request: Request, pieces: Vec<Piece>) -> Result<Appended, UploadError> {
+        let work = self.clone().write(id.clone(), request, pieces);
         match tokio::spawn(work).await {
             Ok(result) => result,
             Err(_) => Err(StoreError::Unavailable("the program is ending".to_owned()).into()),
         }
     }
 
-    async fn write(self, id: Id, request: Request) -> Result<Appended, UploadError> {
+    async fn write(self, id: Id, request: Request, pieces: Vec<Piece>) -> Result<Appended, UploadError> {
         let ticket = self.take_ticket(&id).await?;
         let leave = CancellationToken::new();
         let _active = Registered::new(&self, &id, ticket, leave.clone());
         let upload = self.take_over(&id, ticket, true).await?;
-        match self.receive(&upload, ticket, &leave, request).await {
+        match self.receive(&upload, ticket, &leave, (request, pieces)).await {
             Ok(upload) => Ok(Appended { upload }),
             Err(error) => {
                 self.leave(&id, ticket).await;
@@ -123,7 +147,7 @@ impl Uploads {
         upload: &Upload,
         ticket: i64,
         leave: &CancellationToken,
-        request: Request,
+        (request, pieces): (Request, Vec<Piece>),
     ) -> Result<Upload, UploadError> {
         let length = self.check(upload, request.offset, request.length, request.most).await?;
         let open_end = request.most.unwrap_or(u64::MAX).min(self.config.size.0);
@@ -146,7 +170,10 @@ impl Uploads {
             room,
             beyond: over,
         };
-        let end = writing.pump(request.body, leave).await;
+        let end = match writing.take(pieces, leave).await {
+            Ok(()) => writing.pump(request.body, leave).await,
+            Err(error) => Err(error),
+        };
         writing.finish(end).await
     }
 
@@ -208,6 +235,29 @@ struct Writing<'a> {
 }
 
 impl Writing<'_> {
+    /// Takes stretches of objects: copied by the store where it can, else byte by byte.
+    async fn take(&mut self, pieces: Vec<Piece>, leave: &CancellationToken) -> Result<(), UploadError> {
+        let mut left = pieces.len();
+        for Piece { key, mut range } in pieces {
+            left = left.saturating_sub(1);
+            while range.start < range.end {
+                let Some((upto, length, growth)) = self.grower.copy(&key, range.clone(), left == 0).await? else {
+                    let rest = ByteRange::Between(range.start, range.end - 1);
+                    let object = self.uploads.store.get(&key, Some(rest)).await?;
+                    self.pump(object.body.map_err(|error| error.to_string()).boxed(), leave).await?;
+                    break;
+                };
+                self.room = self.room.saturating_sub(upto - range.start);
+                self.acknowledge(length, growth, false).await?;
+                range.start = upto;
+                if leave.is_cancelled() {
+                    return Err(UploadError::Superseded);
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Takes bytes until they end, or something ends them.
     async fn pump(&mut self, mut body: Incoming, leave: &CancellationToken) -> Result<(), UploadError> {
         let config = self.uploads.config.clone();

@@ -1,4 +1,4 @@
-//! Bad days: a store that answers 500 and 503, is slow, or breaks off in the middle of a body. Nothing acknowledged is
+//! Bad days: a store that answers 500 and 503, does not answer at all, or breaks off in the middle of a body. Nothing acknowledged is
 //! lost, what failed says that a retry may help, and after it all the lesson is where it should be.
 
 use std::sync::Arc;
@@ -24,6 +24,38 @@ struct Spoiler {
     asked: Arc<AtomicU64>,
     spoiled: Arc<AtomicU64>,
     spoiling: Arc<AtomicBool>,
+    /// Nothing that is written gets an answer.
+    hanging: Arc<AtomicBool>,
+    /// Parts that the server was told to copy by itself.
+    copied: Arc<AtomicU64>,
+    /// Bytes of recordings that were sent back.
+    given: Arc<AtomicU64>,
+}
+
+impl Spoiler {
+    /// One before the run's server, and an origin that knows no other. `s3` goes into the store's table.
+    async fn start(s3: &str) -> (Self, World) {
+        let spoiler = Self {
+            upstream: S3::shared().endpoint().to_owned(),
+            http: Http::new(client::Limits::default()),
+            asked: Arc::default(),
+            spoiled: Arc::default(),
+            spoiling: Arc::default(),
+            hanging: Arc::default(),
+            copied: Arc::default(),
+            given: Arc::default(),
+        };
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let proxy = format!("http://{}", listener.local_addr().unwrap());
+        let app = axum::Router::new().fallback(spoil).with_state(spoiler.clone());
+        tokio::spawn(async move { axum::serve(listener, app).await });
+        let store = S3::shared().store().replace(S3::shared().endpoint(), &proxy);
+        let store = store.replace("part =", &format!("{s3}, part ="));
+        let world = tokio::task::spawn_blocking(|| {
+            World::over(tempfile::tempdir().unwrap(), Postgres::shared().database(), store, 1, "")
+        });
+        (spoiler, world.await.unwrap())
+    }
 }
 
 async fn forward(spoiler: &Spoiler, request: Request) -> Response {
@@ -33,13 +65,33 @@ async fn forward(spoiler: &Spoiler, request: Request) -> Response {
     head.version = http::Version::HTTP_11;
     let body = body.collect().await.map(|body| body.to_bytes()).unwrap_or_default();
     // The signature covers Host, which stays as it was.
+    if head.headers.contains_key("x-amz-copy-source") {
+        spoiler.copied.fetch_add(1, Ordering::SeqCst);
+    }
+    let gives = head.method == http::Method::GET && path_is_upload(&head.uri);
     match spoiler.http.send(http::Request::from_parts(head, client::full(body))).await {
+        Ok(answer) if gives => {
+            let given = spoiler.given.clone();
+            let (head, body) = answer.into_parts();
+            let counted = body.map_frame(move |frame| {
+                given.fetch_add(frame.data_ref().map_or(0, |data| data.len() as u64), Ordering::SeqCst);
+                frame
+            });
+            Response::from_parts(head, Body::new(counted))
+        }
         Ok(answer) => answer.map(Body::new),
         Err(_) => http::StatusCode::BAD_GATEWAY.into_response(),
     }
 }
 
+fn path_is_upload(uri: &http::Uri) -> bool {
+    uri.path().contains("/uploads/")
+}
+
 async fn spoil(State(spoiler): State<Spoiler>, request: Request) -> Response {
+    if spoiler.hanging.load(Ordering::SeqCst) && request.method() != http::Method::GET {
+        return std::future::pending().await;
+    }
     let number = spoiler.asked.fetch_add(1, Ordering::SeqCst);
     let fault = if spoiler.spoiling.load(Ordering::SeqCst) { number % 7 } else { 0 };
     if fault != 0 && fault % 2 == 1 {
@@ -66,22 +118,7 @@ async fn spoil(State(spoiler): State<Spoiler>, request: Request) -> Response {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_store_that_fails_again_and_again_loses_nothing() {
-    let spoiler = Spoiler {
-        upstream: S3::shared().endpoint().to_owned(),
-        http: Http::new(client::Limits::default()),
-        asked: Arc::default(),
-        spoiled: Arc::default(),
-        spoiling: Arc::default(),
-    };
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let proxy = format!("http://{}", listener.local_addr().unwrap());
-    let app = axum::Router::new().fallback(spoil).with_state(spoiler.clone());
-    tokio::spawn(async move { axum::serve(listener, app).await });
-    let store = S3::shared().store().replace(S3::shared().endpoint(), &proxy).replace("part =", "attempts = 2, part =");
-    let world = tokio::task::spawn_blocking(|| {
-        World::over(tempfile::tempdir().unwrap(), Postgres::shared().database(), store, 1, "")
-    });
-    let world = world.await.unwrap();
+    let (spoiler, world) = Spoiler::start("attempts = 2").await;
     let (_, lesson) = world.lesson().await;
     let bytes = noise(23_000_001, 12);
     let made = world.create(&lesson, bytes.len() as u64).send().await.expect(201);
@@ -113,8 +150,73 @@ async fn a_store_that_fails_again_and_again_loses_nothing() {
     assert!(spoiler.spoiled.load(Ordering::SeqCst) > 3, "nothing was spoiled: {refused}");
     let task = world.post("/v1/tasks/lease").json(&json!({ "wait": 10 })).send().await.expect(200).json();
     spoiler.spoiling.store(false, Ordering::SeqCst);
-    tokio::time::sleep(Duration::from_millis(100)).await;
     let source = world.get(task["source"]["url"].as_str().unwrap());
     let source = source.header("lyceum-lease", task["lease"].as_str().unwrap()).send().await.expect(200);
     assert!(source.body == bytes, "every byte in its place");
+}
+
+/// The recording of the lesson that waits for its probe.
+async fn recording(world: &World) -> Vec<u8> {
+    let task = world.post("/v1/tasks/lease").json(&json!({ "wait": 10 })).send().await.expect(200).json();
+    let source = world.get(task["source"]["url"].as_str().unwrap());
+    source.header("lyceum-lease", task["lease"].as_str().unwrap()).send().await.expect(200).body
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_does_not_answer_holds_nobody_up_and_loses_nothing() {
+    let (spoiler, world) = Spoiler::start("attempts = 1, attempt_timeout = \"1s\"").await;
+    let (_, lesson) = world.lesson().await;
+    let bytes = noise(12 << 20, 31);
+    let made = world.create(&lesson, bytes.len() as u64).send().await.expect(201);
+    let upload = made.header("location").to_owned();
+    world.patch(&upload, 0, &bytes[..6 << 20]).send().await.expect(204);
+    spoiler.hanging.store(true, Ordering::SeqCst);
+    let start = lyceum::time::monotonic();
+    let hung = world.patch(&upload, 6 << 20, &bytes[6 << 20..]).send().await.expect(503);
+    assert_eq!(hung.code(), "store_unavailable");
+    assert!(start.elapsed() < Duration::from_secs(15), "it waited {:?}", start.elapsed());
+    let head = world.head(&upload).send().await.expect(200);
+    assert_eq!(head.header("upload-offset"), (6 << 20).to_string(), "what was acknowledged, and no more");
+    spoiler.hanging.store(false, Ordering::SeqCst);
+    world.patch(&upload, 6 << 20, &bytes[6 << 20..]).send().await.expect(204);
+    assert!(recording(&world).await == bytes, "every byte in its place");
+}
+
+async fn joined(s3: &str, sizes: &[usize]) -> (u64, u64) {
+    let (spoiler, world) = Spoiler::start(s3).await;
+    let (_, lesson) = world.lesson().await;
+    let bytes = noise(sizes.iter().sum(), 32);
+    let mut parts = Vec::new();
+    let mut from = 0;
+    for size in sizes {
+        let ask = world.post("/v1/uploads").header("tus-resumable", "1.0.0").header("upload-concat", "partial");
+        let part = ask.header("upload-length", size).send().await.expect(201).header("location").to_owned();
+        world.patch(&part, 0, &bytes[from..from + size]).send().await.expect(204);
+        from += size;
+        parts.push(part);
+    }
+    let before = spoiler.given.load(Ordering::SeqCst);
+    let ask = world.post("/v1/uploads").header("tus-resumable", "1.0.0");
+    let ask = ask.header("upload-metadata", super::world::metadata(&lesson));
+    ask.header("upload-concat", format!("final;{}", parts.join(" "))).send().await.expect(201);
+    world.until_lesson(&lesson, "the parts to be joined", |lesson| lesson["state"] == "queued").await;
+    let given = spoiler.given.load(Ordering::SeqCst) - before;
+    assert!(recording(&world).await == bytes, "every byte in its place");
+    (spoiler.copied.load(Ordering::SeqCst), given)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn parts_are_joined_by_the_store_where_it_can() {
+    // Whole objects, so that what is sealed of each part's rest is no part of the count.
+    let part = 5 << 20;
+    let (copied, given) = joined("copy = true", &[2 * part, part, 1 << 20]).await;
+    assert_eq!(copied, 3);
+    assert!(given < 2 << 20, "{given} bytes went through the origin");
+    // One that is too small for a part, and what lies behind it, goes through the origin.
+    let (copied, given) = joined("copy = true", &[part, 1 << 20, part]).await;
+    assert_eq!(copied, 1);
+    assert!(given >= part as u64, "{given}");
+    let (copied, given) = joined("copy = false", &[part, part]).await;
+    assert_eq!(copied, 0);
+    assert!(given >= 2 * part as u64, "{given}");
 }

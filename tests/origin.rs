@@ -16,8 +16,12 @@ mod kills;
 mod limits;
 #[path = "origin/openapi.rs"]
 mod openapi;
+#[path = "origin/queue.rs"]
+mod queue;
 #[path = "origin/services.rs"]
 pub mod services;
+#[path = "origin/subtitles.rs"]
+mod subtitles;
 #[path = "origin/tasks.rs"]
 mod tasks;
 #[path = "origin/tus.rs"]

@@ -5,6 +5,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sha2::{Digest, Sha256};
 
+use super::Page;
 use crate::db::{DbError, Row, Tx};
 use crate::db_args;
 use crate::ids::{Id, random_bytes};
@@ -111,11 +112,12 @@ pub async fn find_key(tx: &mut Tx, hash: [u8; 32]) -> Result<Option<ApiKey>, DbE
 }
 
 /// A page of keys by id, behind `after`.
-pub async fn keys(tx: &mut Tx, after: &str, limit: i64) -> Result<Vec<ApiKey>, DbError> {
+pub async fn keys(tx: &mut Tx, page: &Page) -> Result<Vec<ApiKey>, DbError> {
     let rows = tx
         .all(
-            "SELECT id, role, name, created, quota FROM api_keys WHERE id > $1 ORDER BY id LIMIT $2",
-            db_args![after, limit],
+            "SELECT id, role, name, created, quota FROM api_keys WHERE created > $1 OR (created = $1 AND id > $2)
+             ORDER BY created, id LIMIT $3",
+            db_args![page.after.0, &page.after.1, page.limit],
         )
         .await?;
     rows.iter().map(from_row).collect()

@@ -150,6 +150,24 @@ pub async fn plan_of(tx: &mut Tx, id: &Id) -> Result<Option<(String, String)>, D
     row.map(|row| Ok((row.get("media")?, row.get("plan")?))).transpose()
 }
 
+/// A version's revision, and how often its plan was changed.
+pub async fn revisions(tx: &mut Tx, id: &Id) -> Result<Option<(i64, i64)>, DbError> {
+    let row = tx.one("SELECT revision, replanned FROM versions WHERE id = $1", db_args![id]).await?;
+    row.map(|row| Ok((row.get("revision")?, row.get("replanned")?))).transpose()
+}
+
+/// Changes the plan of a version, unless it was changed since it was read at `replanned`; answers whether it was.
+pub async fn replan(tx: &mut Tx, id: &Id, plan: &str, replanned: i64) -> Result<bool, DbError> {
+    let changed = tx
+        .execute(
+            "UPDATE versions SET plan = $2, replanned = replanned + 1, revision = revision + 1
+             WHERE id = $1 AND replanned = $3",
+            db_args![id, plan, replanned],
+        )
+        .await?;
+    Ok(changed > 0)
+}
+
 /// All versions of a lesson: id and the key of the recording.
 pub async fn versions_of(tx: &mut Tx, lesson: &Id) -> Result<Vec<(Id, String)>, DbError> {
     let rows = tx.all("SELECT id, source FROM versions WHERE lesson = $1", db_args![lesson]).await?;
@@ -280,6 +298,18 @@ pub async fn fail_version(tx: &mut Tx, id: &Id, code: &str, detail: &str, now: i
             "UPDATE versions SET state = 'failed', playable = 0, error_code = $2, error_detail = $3, finished = $4
              WHERE id = $1 AND state IN ('queued', 'transcoding')",
             db_args![id, code, detail, now],
+        )
+        .await?;
+    Ok(changed > 0)
+}
+
+/// Takes a version that failed up again where it stood. Answers false when it had not failed.
+pub async fn retry_version(tx: &mut Tx, id: &Id) -> Result<bool, DbError> {
+    let changed = tx
+        .execute(
+            "UPDATE versions SET state = CASE WHEN plan IS NULL THEN 'queued' ELSE 'transcoding' END, error_code = NULL,
+             error_detail = NULL, finished = NULL WHERE id = $1 AND state = 'failed'",
+            db_args![id],
         )
         .await?;
     Ok(changed > 0)

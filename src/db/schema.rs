@@ -4,7 +4,7 @@ use super::{Db, DbError};
 use crate::db_args;
 
 /// Every migration ever released; a new one is appended, none is changed.
-const MIGRATIONS: &[&str] = &[FIRST, SECOND];
+const MIGRATIONS: &[&str] = &[FIRST, SECOND, THIRD];
 
 /// Times are milliseconds since the Unix epoch, truths 1 or 0.
 const FIRST: &str = "
@@ -179,6 +179,12 @@ CREATE TABLE content_keys (
 );
 CREATE INDEX content_keys_by_lesson ON content_keys (lesson);
 CREATE INDEX content_keys_by_seal ON content_keys (sealed_by);
+";
+
+/// How often a version's plan was changed: subtitles come to it and go.
+const THIRD: &str = "
+ALTER TABLE versions ADD COLUMN replanned BIGINT NOT NULL DEFAULT 0;
+CREATE INDEX uploads_by_lesson ON uploads (lesson, state);
 ";
 
 /// Runs what has not run yet. Two processes that start at the same moment queue on the lock, and the second finds

@@ -307,6 +307,26 @@ pub async fn cancel(tx: &mut Tx, version: &Id, now: i64) -> Result<(), DbError> 
     tx.execute("UPDATE tasks SET cancel = 1 WHERE version = $1 AND state = 'leased'", db_args![version]).await.map(drop)
 }
 
+/// Brings a version's ended tasks back, each with all its tries: the dead and the cancelled, or, where all came to their
+/// end and that was not enough, those that are done. Answers how many there are to do.
+pub async fn revive(tx: &mut Tx, version: &Id, now: i64) -> Result<u64, DbError> {
+    tx.execute("UPDATE tasks SET cancel = 0 WHERE version = $1 AND state = 'leased'", db_args![version]).await?;
+    for (one, other) in [("dead", "cancelled"), ("done", "done")] {
+        tx.execute(
+            "UPDATE tasks SET state = 'waiting', attempts = 0, not_before = $2, lease = NULL, lease_until = NULL,
+             progress = 0.0, cancel = 0, error_code = NULL, error_detail = NULL, finished = NULL
+             WHERE version = $1 AND state IN ($3, $4)",
+            db_args![version, now, one, other],
+        )
+        .await?;
+        let open = open_tasks(tx, version).await?;
+        if open > 0 {
+            return Ok(open);
+        }
+    }
+    Ok(0)
+}
+
 /// How many of a version's tasks are not done: those that wait or are under way.
 pub async fn open_tasks(tx: &mut Tx, version: &Id) -> Result<u64, DbError> {
     let row = tx

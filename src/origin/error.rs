@@ -8,6 +8,7 @@ use http::{HeaderValue, StatusCode, header};
 use super::sealing::SealError;
 use crate::db::DbError;
 use crate::front::problem;
+use crate::packaging::subtitles::FileError;
 use crate::store::StoreError;
 use crate::upload::UploadError;
 use crate::upload::headers::HeaderError;
@@ -41,6 +42,14 @@ pub(super) enum Refusal {
     UploadType(String),
     #[error("{used} of {bytes} bytes are used")]
     QuotaExceeded { bytes: u64, used: u64 },
+    #[error(transparent)]
+    Subtitles(FileError),
+    #[error("nothing is planned of the lesson yet")]
+    NotPlanned,
+    #[error("the lesson has not failed")]
+    NotFailed,
+    #[error("another try would end as the first one did")]
+    NothingToRetry,
     #[error("the same upload is under way")]
     UnderWay,
     #[error("an idempotency key was used for another request")]
@@ -131,6 +140,16 @@ impl Refusal {
                     "This key may keep {bytes} bytes of recordings and keeps {used}; delete lessons, or ask for more."
                 ),
             ),
+            Self::Subtitles(error) => (S::UNPROCESSABLE_ENTITY, error.code(), error.to_string()),
+            Self::NotPlanned => {
+                say(S::CONFLICT, "not_planned", "The recording was not looked into yet; subtitles come after that.")
+            }
+            Self::NotFailed => {
+                say(S::CONFLICT, "not_failed", "The lesson has not failed: there is nothing to try again.")
+            }
+            Self::NothingToRetry => {
+                say(S::CONFLICT, "nothing_to_retry", "Nothing of this recording can be tried again; upload another.")
+            }
             Self::UnderWay => say(S::CONFLICT, "upload_under_way", "The same upload is under way; wait for its end."),
             Self::KeyReused => say(
                 S::UNPROCESSABLE_ENTITY,

@@ -114,6 +114,22 @@ impl Ingest {
         Ok(())
     }
 
+    /// Takes up a lesson that failed where its work stopped: what is there of it stays.
+    pub(super) async fn retry(&self, tx: &mut Tx, lesson: &catalog::Lesson, actor: &str) -> Result<(), Refusal> {
+        let Some(version) = &lesson.newest else { return Err(Refusal::NotFailed) };
+        tx.lock("version", version.as_str()).await?;
+        if !catalog::retry_version(tx, version).await? {
+            return Err(Refusal::NotFailed);
+        }
+        let now = self.clock.unix_millis();
+        if jobs::revive(tx, version, now).await? == 0 {
+            return Err(Refusal::NothingToRetry);
+        }
+        catalog::note_change(tx, &lesson.id).await?;
+        catalog::note(tx, now, actor, "lesson.retry", lesson.id.as_str(), version.as_str()).await?;
+        Ok(())
+    }
+
     /// A heartbeat with what was made since the last one. Answers whether the worker should stop.
     pub(super) async fn heartbeat(
         &self,
@@ -434,7 +450,12 @@ impl Ingest {
 
     /// Removes an upload that its client gave up or whose time is over.
     pub(super) async fn end_upload(&self, id: &Id) -> Result<(), Refusal> {
+        let known = self.uploads.peek(id).await?;
         let mut tx = self.db.begin().await?;
+        // In the order in which all others take the two.
+        if let Some(lesson) = &known.lesson {
+            tx.lock("lesson", lesson.as_str()).await?;
+        }
         let upload: Upload = self.uploads.terminate(&mut tx, id).await?;
         if let Some(lesson) = &upload.lesson {
             catalog::set_uploading(&mut tx, lesson, None, Some(id)).await?;
@@ -456,7 +477,13 @@ impl Ingest {
     pub(super) async fn remove_lesson(&self, lesson: &Id) -> Result<(), Refusal> {
         let mut tx = self.db.read().await?;
         let versions = catalog::versions_of(&mut tx, lesson).await?;
+        let uploads = self.uploads.ended_of(&mut tx, lesson).await?;
         drop(tx);
+        for upload in &uploads {
+            self.uploads.remove_bytes(upload).await?;
+            // It may have been sealed before the lesson went.
+            self.store.delete(&upload::source_key(&upload.id)?).await?;
+        }
         for (_, source) in &versions {
             if let Ok(key) = Key::parse(source) {
                 self.store.delete(&key).await?;

@@ -17,7 +17,7 @@ use super::App;
 use super::api::Answer;
 use super::auth::Caller;
 use super::error::Refusal;
-use super::request::{self, Json};
+use super::request::{self, Json, Repeat};
 use crate::catalog::{self, Lesson, VersionState};
 use crate::db::Tx;
 use crate::ids::Id;
@@ -140,6 +140,29 @@ pub(super) async fn remove(
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
+/// `POST /v1/lessons/{id}/retry`: another try at a lesson that failed.
+pub(super) async fn retry(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+) -> Answer {
+    let repeat = Repeat::of(&headers, &format!("POST /v1/lessons/{id}/retry"))?;
+    let mut tx = app.db.begin().await?;
+    tx.lock("lesson", &id).await?;
+    let lesson = visible(&mut tx, &caller, &id).await?;
+    caller.owns(&lesson.owner)?;
+    if let Some(answer) = repeat.answered(&mut tx, &caller).await? {
+        return Ok(answer);
+    }
+    app.ingest.retry(&mut tx, &lesson, caller.key.id.as_str()).await?;
+    let json = tell(&mut tx, &lesson).await?;
+    repeat.keep(&mut tx, &caller, StatusCode::ACCEPTED, &json, app.clock.unix_millis()).await?;
+    tx.commit().await?;
+    app.ingest.changed.notify_waiters();
+    Ok((StatusCode::ACCEPTED, axum::Json(json)).into_response())
+}
+
 /// Lessons of a deleted course that one transaction takes along.
 const TOGETHER: i64 = 500;
 
@@ -159,9 +182,11 @@ pub(super) async fn delete_some(app: &App, tx: &mut Tx, actor: &str, course: &Id
 /// Hides a lesson, ends its work and its sessions, and has edges purge it. Its objects are removed by the sweep.
 async fn delete(app: &App, tx: &mut Tx, actor: &str, lesson: &Id) -> Result<(), Refusal> {
     let now = app.clock.unix_millis();
+    tx.lock("lesson", lesson.as_str()).await?;
     if !catalog::mark_deleted(tx, lesson, now).await? {
         return Ok(());
     }
+    app.uploads.end_all_of(tx, lesson).await?;
     catalog::note(tx, now, actor, "lesson.delete", lesson.as_str(), "").await?;
     for (version, _) in catalog::versions_of(tx, lesson).await? {
         jobs::cancel(tx, &version, now).await?;

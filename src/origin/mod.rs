@@ -21,6 +21,7 @@ mod request;
 mod sealing;
 mod signing;
 mod snapshot;
+mod subtitles;
 mod sweep;
 mod tus;
 mod workers;

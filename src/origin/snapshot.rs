@@ -19,6 +19,7 @@ pub(super) struct Snapshot {
     pub(super) plan: Arc<Plan>,
     pub(super) media: Arc<MediaInfo>,
     position: i64,
+    replanned: i64,
     handovers: Vec<Arc<Handover>>,
     rendered: Mutex<HashMap<String, Rendered>>,
 }
@@ -60,23 +61,26 @@ pub(super) struct Snapshots {
 impl Snapshots {
     /// The state of `version` as `tx` sees it; `None` while it is not planned.
     pub(super) async fn load(&self, tx: &mut Tx, version: &Id) -> Result<Option<Arc<Snapshot>>, DbError> {
+        let Some((revision, replanned)) = catalog::revisions(tx, version).await? else { return Ok(None) };
         let known = self.get(version);
         let position = known.as_ref().map_or(-1, |known| known.position);
-        let newer = catalog::objects_after(tx, version, position).await?;
         let (plan, media, mut handovers) = match known {
-            Some(known) if newer.is_empty() => return Ok(Some(known)),
-            Some(known) => (known.plan.clone(), known.media.clone(), known.handovers.clone()),
-            None => {
+            Some(known) if known.position >= revision => return Ok(Some(known)),
+            // Subtitles may come to a plan and go; nothing else of it ever changes.
+            Some(known) if known.replanned == replanned => {
+                (known.plan.clone(), known.media.clone(), known.handovers.clone())
+            }
+            known => {
                 let Some((media, plan)) = catalog::plan_of(tx, version).await? else { return Ok(None) };
-                (Arc::new(parse(&plan)?), Arc::new(parse(&media)?), Vec::new())
+                let handovers = known.map(|known| known.handovers.clone()).unwrap_or_default();
+                (Arc::new(parse(&plan)?), Arc::new(parse(&media)?), handovers)
             }
         };
-        let mut newest = position;
-        for (position, json) in newer {
-            newest = newest.max(position);
+        for (_, json) in catalog::objects_after(tx, version, position).await? {
             handovers.push(Arc::new(parse(&json)?));
         }
-        Ok(Some(Arc::new(Snapshot { plan, media, position: newest, handovers, rendered: Mutex::default() })))
+        let rendered = Mutex::default();
+        Ok(Some(Arc::new(Snapshot { plan, media, position: revision, replanned, handovers, rendered })))
     }
 
     /// Keeps what a reader loaded from committed state.

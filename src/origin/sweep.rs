@@ -27,13 +27,13 @@ pub(super) async fn run(app: Arc<App>) {
     let mut ticks = interval(EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut round: u64 = 0;
-    let mut steady = Steady::new(&app);
+    let mut steady = Steady::new(app.clock.unix_millis(), monotonic());
     loop {
         tokio::select! {
             _ = ticks.tick() => {}
             () = app.shutdown.draining() => return,
         }
-        let seldom_due = round % SELDOM == 0 && steady.look(&app);
+        let seldom_due = round % SELDOM == 0 && steady.look(app.clock.unix_millis(), monotonic());
         let swept = sweep(&app, round, seldom_due).await;
         let healthy = match &swept {
             Ok(()) => true,
@@ -64,13 +64,12 @@ const JUMP: i64 = 60_000;
 const SUSPICION: Duration = Duration::from_secs(15 * 60);
 
 impl Steady {
-    fn new(app: &App) -> Self {
-        Self { wall: app.clock.unix_millis(), since: monotonic(), suspicious: None }
+    fn new(wall: i64, now: Instant) -> Self {
+        Self { wall, since: now, suspicious: None }
     }
 
     /// Looks at both clocks; answers whether the wall clock may be believed.
-    fn look(&mut self, app: &App) -> bool {
-        let (wall, now) = (app.clock.unix_millis(), monotonic());
+    fn look(&mut self, wall: i64, now: Instant) -> bool {
         let passed = i64::try_from(now.duration_since(self.since).as_millis()).unwrap_or(i64::MAX);
         let jumped = wall.saturating_sub(self.wall).saturating_sub(passed);
         if jumped.saturating_abs() > JUMP {
@@ -194,4 +193,28 @@ async fn seldom(app: &App) -> Result<(), Refusal> {
         app.ingest.remove_version(&lesson, &version).await?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_removed_for_a_while_after_the_clock_has_jumped() {
+        let start = monotonic();
+        let minute = 60_000;
+        for jump in [-3_600_000, 100 * 24 * 3_600_000, 2 * minute] {
+            let mut steady = Steady::new(0, start);
+            let at = |minutes: u64| start + Duration::from_secs(minutes * 60);
+            assert!(steady.look(minute, at(1)));
+            // As much as a running clock is ever adjusted by.
+            assert!(steady.look(2 * minute + 30_000, at(2)));
+            assert!(!steady.look(3 * minute + jump, at(3)), "it jumped by {jump} ms");
+            assert!(!steady.look(4 * minute + jump, at(4)), "a while after it");
+            assert!(!steady.look(18 * minute + jump, at(18)));
+            assert!(steady.look(19 * minute + jump, at(19)), "it goes on as it does now");
+            // Set right again: that is a jump too.
+            assert!(!steady.look(20 * minute, at(20)));
+        }
+    }
 }

@@ -248,6 +248,10 @@ async fn begin(app: &App, caller: &Caller, new: &NewUpload, repeat: &Repeat) -> 
         }
         repeat.forget(&mut tx, caller).await?;
     }
+    if let Some(lesson) = &new.lesson {
+        // Its deletion ends the uploads that it sees.
+        tx.lock("lesson", lesson.as_str()).await?;
+    }
     tx.lock("quota of", &new.owner).await?;
     check_quota(app, &mut tx, caller, new).await?;
     repeat.keep(&mut tx, caller, StatusCode::CREATED, &json!({ "upload": new.id }), app.clock.unix_millis()).await?;

@@ -286,6 +286,19 @@ impl Uploads {
         Ok(upload)
     }
 
+    /// Ends a lesson's open uploads; their writers leave. Their bytes are the caller's to remove, by [`Self::ended_of`].
+    pub async fn end_all_of(&self, tx: &mut Tx, lesson: &Id) -> Result<(), UploadError> {
+        for id in record::end_all_of(tx, lesson).await? {
+            self.tell_local_writer(&id, i64::MAX);
+        }
+        Ok(())
+    }
+
+    /// A lesson's uploads that came to nothing.
+    pub async fn ended_of(&self, tx: &mut Tx, lesson: &Id) -> Result<Vec<Upload>, UploadError> {
+        Ok(record::ended_of(tx, lesson).await?)
+    }
+
     /// Removes the bytes of an upload that has ended. Can be repeated.
     pub async fn remove_bytes(&self, upload: &Upload) -> Result<(), UploadError> {
         Ok(self.store.abandon_growth(&source_key(&upload.id)?, &upload.growth).await?)

@@ -87,7 +87,7 @@ impl Upload {
     }
 }
 
-const COLUMNS: &str = "SELECT id, owner, lesson, kind, state, length, received, fence, writer, store_state, metadata,
+const ONE: &str = "SELECT id, owner, lesson, kind, state, length, received, fence, writer, store_state, metadata,
      filename, partials, expires FROM uploads WHERE id = $1";
 
 fn from_row(row: &Row) -> Result<Upload, DbError> {
@@ -156,7 +156,7 @@ pub(super) async fn insert(tx: &mut Tx, upload: &Upload, now: i64) -> Result<(),
 }
 
 pub(super) async fn get(tx: &mut Tx, id: &Id) -> Result<Option<Upload>, DbError> {
-    let row = tx.one(COLUMNS, db_args![id]).await?;
+    let row = tx.one(ONE, db_args![id]).await?;
     row.as_ref().map(from_row).transpose()
 }
 
@@ -228,6 +228,27 @@ pub(super) async fn set_state(tx: &mut Tx, id: &Id, state: State) -> Result<(), 
     tx.execute("UPDATE uploads SET state = $2, writer = NULL WHERE id = $1", db_args![id, state.as_str()])
         .await
         .map(drop)
+}
+
+pub(super) async fn end_all_of(tx: &mut Tx, lesson: &Id) -> Result<Vec<Id>, DbError> {
+    let rows = tx
+        .all(
+            "UPDATE uploads SET state = 'ended', writer = NULL WHERE lesson = $1 AND state = 'open' RETURNING id",
+            db_args![lesson],
+        )
+        .await?;
+    rows.iter().map(|row| row.parse("id")).collect()
+}
+
+pub(super) async fn ended_of(tx: &mut Tx, lesson: &Id) -> Result<Vec<Upload>, DbError> {
+    let rows = tx
+        .all(
+            "SELECT id, owner, lesson, kind, state, length, received, fence, writer, store_state, metadata, filename,
+             partials, expires FROM uploads WHERE lesson = $1 AND state = 'ended'",
+            db_args![lesson],
+        )
+        .await?;
+    rows.iter().map(from_row).collect()
 }
 
 pub(super) async fn whole_but_open(tx: &mut Tx, limit: i64) -> Result<Vec<Upload>, DbError> {

@@ -118,14 +118,18 @@ async fn an_upload_in_pieces_becomes_an_object() {
 async fn the_newest_request_wins_and_what_the_older_one_had_is_kept() {
     let world = world(Config::default()).await;
     world.create("u", Some(11)).await.unwrap();
-    let ghost = chunks(vec![Ok("hello ")]).chain(futures_util::stream::pending()).boxed();
+    // Rung when the writer has taken what there is and asks for more.
+    let taken = Arc::new(tokio::sync::Notify::new());
+    let rung = Arc::clone(&taken);
+    let silence = futures_util::stream::once(async move {
+        rung.notify_one();
+        std::future::pending().await
+    });
+    let ghost = chunks(vec![Ok("hello ")]).chain(silence).boxed();
     let uploads = world.uploads.clone();
     let request = Request { offset: 0, content_length: None, length: None, most: None, checksum: None, body: ghost };
     let older = tokio::spawn(async move { uploads.append(&Id::parse("u").unwrap(), request).await });
-    while world.uploads.peek(&Id::parse("u").unwrap()).await.unwrap().writer.is_none() {
-        tokio::task::yield_now().await;
-    }
-    tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    taken.notified().await;
     assert_eq!(world.received().await, 6);
     assert!(matches!(older.await.unwrap(), Err(UploadError::Superseded)));
     assert!(world.append(6, chunks(vec![Ok("world")])).await.unwrap().is_whole());

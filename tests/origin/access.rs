@@ -6,6 +6,7 @@ use base64::Engine;
 use serde_json::{Value, json};
 
 use super::world::{ADMIN, EDGE, Engines, World};
+use crate::support::{until, until_async};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn each_role_does_its_own_and_no_more() {
@@ -139,9 +140,10 @@ async fn a_revocation_reaches_whoever_waits_at_another_origin() {
     for (number, origin) in [(0, 0), (1, 1)] {
         let asked = lyceum::time::monotonic();
         let feed = format!("/v1/revocations?after={number}&wait=20s");
-        let waiting = world.get(&feed).at(1).key(EDGE).send();
+        let mut waiting = Box::pin(world.get(&feed).at(1).key(EDGE).send());
+        let early = tokio::time::timeout(Duration::from_millis(300), &mut waiting).await;
+        assert!(early.is_err(), "it tells of something before anything happened: {early:?}");
         let revoking = async {
-            tokio::time::sleep(Duration::from_millis(300)).await;
             if number == 0 {
                 world.delete(&format!("/v1/sessions/{first}")).at(origin).send().await.expect(204);
             } else {
@@ -181,7 +183,9 @@ async fn a_viewer_has_as_many_streams_as_allowed() {
         let mut sessions = Vec::new();
         for _ in 0..3 {
             sessions.push(session(&world, "eve", &course, &lesson).await);
-            tokio::time::sleep(Duration::from_millis(5)).await;
+            // The next one is younger by the clock, too.
+            let (clock, made) = (lyceum::time::Clock::system(), lyceum::time::Clock::system().unix_millis());
+            until("the clock to go on", Duration::from_secs(5), || (clock.unix_millis() > made).then_some(()));
         }
         let bob = session(&world, "bob", &course, &lesson).await;
         let lease = |id: &str, origin| world.post(&format!("/v1/sessions/{id}/lease")).key(EDGE).at(origin);
@@ -239,9 +243,10 @@ async fn a_lessons_events_come_as_they_happen_and_end_with_it() {
     let (_, lesson) = world.lesson().await;
     // Followed at one origin, changed at the other.
     let path = format!("/v1/lessons/{lesson}/events");
-    let events = world.get(&path).at(1).send();
+    let mut events = Box::pin(world.get(&path).at(1).send());
+    let early = tokio::time::timeout(Duration::from_millis(200), &mut events).await;
+    assert!(early.is_err(), "the stream ends before the lesson does: {early:?}");
     let working = async {
-        tokio::time::sleep(Duration::from_millis(200)).await;
         world.post(&format!("/v1/lessons/{lesson}/media")).body("").send().await.expect(202);
     };
     let (events, ()) = tokio::join!(tokio::time::timeout(Duration::from_secs(10), events), working);
@@ -396,15 +401,11 @@ async fn a_new_key_is_published_then_signs_and_the_old_one_stays_published() {
         .output()
         .unwrap();
     assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-    let start = lyceum::time::monotonic();
-    loop {
+    until_async("the new key to sign", Duration::from_secs(30), async || {
         let (signs, known) = (kid().await, published().await);
         assert!(known.contains(&signs), "signed with a key that nobody knows");
         assert!(known.contains(&old), "what was signed before is still good");
-        if signs != old {
-            break;
-        }
-        assert!(start.elapsed() < Duration::from_secs(30), "the new key never signs");
-        tokio::time::sleep(Duration::from_millis(200)).await;
-    }
+        (signs != old).then_some(())
+    })
+    .await;
 }

@@ -98,11 +98,9 @@ c.executemany(\"insert into lessons (id, course, title, owner, created, revision
         let told = std::process::Command::new("python3").args(["-c", sql]).arg(&database).arg(table).output().unwrap();
         String::from_utf8_lossy(&told.stdout).trim().to_owned()
     };
-    let start = lyceum::time::monotonic();
-    while [count("courses"), count("lessons"), count("versions")] != ["0", "0", "0"] {
-        assert!(start.elapsed() < std::time::Duration::from_secs(60), "{} lessons are left", count("lessons"));
-        tokio::time::sleep(std::time::Duration::from_millis(200)).await;
-    }
+    crate::support::until("all lessons to be gone", std::time::Duration::from_secs(60), || {
+        ([count("courses"), count("lessons"), count("versions")] == ["0", "0", "0"]).then_some(())
+    });
     assert_eq!(
         std::fs::read_dir(world.dir.path().join("objects/uploads")).unwrap().count(),
         0,

@@ -57,14 +57,9 @@ async fn a_lesson_that_is_made_on_a_full_disk_waits_for_room() {
     let told = world.get(&format!("/v1/lessons/{lesson}")).send().await.json();
     assert_eq!(told["state"], "transcoding", "it waits: {told}");
     std::fs::remove_file(&filler).unwrap();
-    let start = lyceum::time::monotonic();
-    loop {
-        let told = world.get(&format!("/v1/lessons/{lesson}")).send().await.json();
+    let made = |told: &serde_json::Value| {
         assert_ne!(told["state"], "failed", "{told}");
-        if told["state"] == "ready" {
-            break;
-        }
-        assert!(start.elapsed() < Duration::from_secs(120), "it does not go on: {told}");
-        tokio::time::sleep(Duration::from_millis(200)).await;
-    }
+        told["state"] == "ready"
+    };
+    world.until_lesson_at(0, &lesson, Duration::from_secs(120), "it to go on", made).await;
 }

@@ -138,7 +138,11 @@ async fn a_new_sealing_key_takes_over(world: &World, path: &str, key: &str) {
     };
     crate::support::until("the key to be sealed again", Duration::from_secs(30), sealed_by);
     std::fs::remove_file(sealing.join("0.key")).unwrap();
-    tokio::time::sleep(Duration::from_secs(6)).await;
-    let given = world.get(path).key(EDGE).at(1).send().await.expect(200);
+    // The other origin has to look into the folder.
+    let given = crate::support::until_async("the other origin to open it", Duration::from_secs(30), async || {
+        let given = world.get(path).key(EDGE).at(1).send().await;
+        (given.status == 200).then_some(given)
+    })
+    .await;
     assert_eq!(hex(&given.body), key, "another seal, the same key");
 }

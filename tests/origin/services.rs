@@ -162,6 +162,21 @@ impl Postgres {
 
     /// One of a story's own, for stories that stop it.
     pub fn start() -> Self {
+        Self::start_with(None)
+    }
+
+    /// One of a story's own that takes no connection but under TLS; its certificate is [`Self::authority`].
+    pub fn start_under_tls() -> Self {
+        let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+        Self::start_with(Some((made.cert.pem(), made.signing_key.serialize_pem())))
+    }
+
+    /// The certificate that a server under TLS shows, as a file.
+    pub fn authority(&self) -> PathBuf {
+        self.dir.path().join("cluster/server.crt")
+    }
+
+    fn start_with(tls: Option<(String, String)>) -> Self {
         let dir = tempfile::Builder::new().prefix("pg").tempdir_in("/tmp").unwrap();
         let port = port_pair();
         let cluster = dir.path().join("cluster");
@@ -175,6 +190,20 @@ impl Postgres {
         arguments.push(cluster.display().to_string());
         let made = Command::new(program).args(arguments).current_dir(dir.path()).output().unwrap();
         assert!(made.status.success(), "initdb: {}", String::from_utf8_lossy(&made.stderr));
+        if let Some((certificate, key)) = tls {
+            use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+            let owner = std::fs::metadata(&cluster).unwrap();
+            for (name, text) in [("server.crt", certificate), ("server.key", key)] {
+                let path = cluster.join(name);
+                std::fs::write(&path, text).unwrap();
+                std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+                chown(&path, Some(owner.uid()), Some(owner.gid())).unwrap();
+            }
+            let hba = "hostssl all all 127.0.0.1/32 trust\nhostssl all all ::1/128 trust\n";
+            std::fs::write(cluster.join("pg_hba.conf"), hba).unwrap();
+            let settings = cluster.join("postgresql.auto.conf");
+            std::fs::write(settings, "ssl = on\nssl_min_protocol_version = 'TLSv1.3'\n").unwrap();
+        }
         let process = Self::run(&dir, port);
         let server = Self { port, dir, _process: process };
         server.wait();

@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::world::{EDGE, Engines, World};
+use crate::support::until_async;
 
 /// A lesson with a recording; its id.
 async fn uploaded(world: &World) -> String {
@@ -197,8 +198,17 @@ async fn a_silent_workers_task_goes_to_another_and_it_is_told() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn refused_media_fails_the_lesson_at_once_and_other_failures_after_their_tries() {
-    let world = World::new(Engines::Files, 1, "queue = { attempts = 2, backoff = \"10ms\" }");
+async fn refused_media_fails_the_lesson_at_once_over_files() {
+    refused_media_fails_the_lesson_at_once_and_other_failures_after_their_tries(Engines::Files).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn refused_media_fails_the_lesson_at_once_over_servers() {
+    refused_media_fails_the_lesson_at_once_and_other_failures_after_their_tries(Engines::Servers).await;
+}
+
+async fn refused_media_fails_the_lesson_at_once_and_other_failures_after_their_tries(engines: Engines) {
+    let world = World::new(engines, 1, "queue = { attempts = 2, backoff = \"10ms\" }");
     let lesson = uploaded(&world).await;
     let probe = lease(&world).await;
     let refusal = json!({ "code": "media_not_video", "detail": "This is a text file.", "retry": false });
@@ -221,9 +231,8 @@ async fn refused_media_fails_the_lesson_at_once_and_other_failures_after_their_t
     assert_eq!((&empty["state"], &empty["error"]["code"]), (&json!("failed"), &json!("media_empty")));
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_newer_upload_or_a_deletion_ends_the_work() {
-    let world = World::one(Engines::Files);
+async fn a_newer_upload_or_a_deletion_ends_the_work(engines: Engines) {
+    let world = World::one(engines);
     let lesson = uploaded(&world).await;
     let older = lease(&world).await;
     world.post(&format!("/v1/lessons/{lesson}/media")).body("a better take").send().await.expect(202);
@@ -232,12 +241,29 @@ async fn a_newer_upload_or_a_deletion_ends_the_work() {
     assert_ne!(newer["id"], older["id"]);
     world.delete(&format!("/v1/lessons/{lesson}")).send().await.expect(204);
     world.get(&format!("/v1/lessons/{lesson}")).send().await.expect(404);
-    let start = lyceum::time::monotonic();
-    while std::fs::read_dir(world.dir.path().join("objects/uploads")).unwrap().count() > 0 {
-        assert!(start.elapsed() < Duration::from_secs(10), "the recordings stayed");
-        tokio::time::sleep(Duration::from_millis(50)).await;
+    if engines == Engines::Files {
+        let recordings = world.dir.path().join("objects/uploads");
+        until_async("the recordings to go", Duration::from_secs(10), async || {
+            (std::fs::read_dir(&recordings).unwrap().count() == 0).then_some(())
+        })
+        .await;
     }
-    say(&world, &newer, "heartbeat", json!({})).await.expect(409);
+    // Its row goes with the lesson, a moment later.
+    until_async("the task to be forgotten", Duration::from_secs(10), async || {
+        let beat = say(&world, &newer, "heartbeat", json!({})).await;
+        (beat.status == 409).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_newer_upload_or_a_deletion_ends_the_work_over_files() {
+    a_newer_upload_or_a_deletion_ends_the_work(Engines::Files).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_newer_upload_or_a_deletion_ends_the_work_over_servers() {
+    a_newer_upload_or_a_deletion_ends_the_work(Engines::Servers).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -252,24 +278,20 @@ async fn postgres_restarts_under_the_origins_and_they_go_on() {
     let ghost = world.ghost(0, &upload, 0, bytes.len() as u64, &bytes[..18 << 20]);
     world.until_lesson(&lesson, "bytes to be acknowledged", |lesson| lesson["progress"].as_f64().unwrap() > 0.0).await;
     tokio::task::block_in_place(|| postgres.restart());
-    let start = lyceum::time::monotonic();
-    let head = loop {
+    let head = until_async("PostgreSQL to be there again", Duration::from_secs(20), async || {
         let head = world.head(&upload).at(1).send().await;
-        if head.status == 200 {
-            break head;
-        }
-        assert_eq!(head.status, 503, "{}", String::from_utf8_lossy(&head.body));
-        assert!(start.elapsed() < Duration::from_secs(20), "it does not come back");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    };
+        assert!(matches!(head.status, 200 | 503), "{}", String::from_utf8_lossy(&head.body));
+        (head.status == 200).then_some(head)
+    })
+    .await;
     drop(ghost);
     let offset: usize = head.header("upload-offset").parse().unwrap();
     assert!(offset >= 16 << 20, "{offset} bytes are left of what was acknowledged");
-    let start = lyceum::time::monotonic();
-    while world.patch(&upload, offset as u64, &bytes[offset..]).send().await.status != 204 {
-        assert!(start.elapsed() < Duration::from_secs(20), "the upload does not go on");
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
+    until_async("the upload to go on", Duration::from_secs(20), async || {
+        let patched = world.patch(&upload, offset as u64, &bytes[offset..]).send().await;
+        (patched.status == 204).then_some(())
+    })
+    .await;
     let probe = lease(&world).await;
     let source = world.get(probe["source"]["url"].as_str().unwrap()).header("lyceum-lease", text(&probe, "lease"));
     assert!(source.send().await.expect(200).body == bytes);

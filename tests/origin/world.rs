@@ -11,8 +11,8 @@ use lyceum::client::{self, Http};
 use serde_json::{Value, json};
 
 use super::services::{Postgres, S3};
-use crate::support::free_port;
 use crate::support::process::Role;
+use crate::support::{free_port, until_async};
 
 /// The admin's key.
 pub const ADMIN: &str = "an-admin-key-for-stories";
@@ -311,26 +311,24 @@ impl World {
 
     /// Waits until a lesson is so.
     pub async fn until_lesson(&self, lesson: &str, what: &str, is: impl FnMut(&Value) -> bool) -> Value {
-        self.until_lesson_at(0, lesson, what, is).await
+        self.until_lesson_at(0, lesson, Duration::from_secs(30), what, is).await
     }
 
-    /// The same, asked of the origin of that number.
+    /// The same, asked of the origin of that number, for as long as `limit`.
     pub async fn until_lesson_at(
         &self,
         origin: usize,
         lesson: &str,
+        limit: Duration,
         what: &str,
         mut is: impl FnMut(&Value) -> bool,
     ) -> Value {
-        let start = lyceum::time::monotonic();
-        loop {
-            let value = self.get(&format!("/v1/lessons/{lesson}")).at(origin).send().await.expect(200).json();
-            if is(&value) {
-                return value;
-            }
-            assert!(start.elapsed() < Duration::from_secs(30), "waited in vain for {what}: {value}");
-            tokio::time::sleep(Duration::from_millis(30)).await;
-        }
+        let path = format!("/v1/lessons/{lesson}");
+        until_async(what, limit, async || {
+            let value = self.get(&path).at(origin).send().await.expect(200).json();
+            is(&value).then_some(value)
+        })
+        .await
     }
 
     /// A connection that sends a PATCH's head and some bytes, and then stands still: a client behind a dead NAT.

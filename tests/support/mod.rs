@@ -55,10 +55,7 @@ pub fn until<T>(what: &str, limit: Duration, mut condition: impl FnMut() -> Opti
 }
 
 /// The same for conditions that are asked over the network.
-pub async fn until_async<T, F>(what: &str, limit: Duration, mut condition: impl FnMut() -> F) -> T
-where
-    F: Future<Output = Option<T>>,
-{
+pub async fn until_async<T>(what: &str, limit: Duration, mut condition: impl AsyncFnMut() -> Option<T>) -> T {
     let start = monotonic();
     loop {
         if let Some(value) = condition().await {

@@ -13,7 +13,7 @@ use crate::ids::Id;
 use crate::origin::App;
 use crate::origin::auth::Caller;
 use crate::origin::error::Refusal;
-use crate::origin::request::{self, Json, Once};
+use crate::origin::request::{self, Json, Once, Paging};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -94,26 +94,16 @@ pub(super) async fn create(
     Ok((StatusCode::CREATED, axum::Json(body)).into_response())
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct After {
-    after: Option<String>,
-}
-
 pub(super) async fn list(
     State(app): State<Arc<App>>,
     caller: Caller,
-    Query(query): Query<After>,
+    Query(paging): Query<Paging>,
     headers: HeaderMap,
 ) -> Answer {
     caller.is(&[])?;
-    let limit = i64::try_from(app.config().api.page).unwrap_or(i64::MAX);
-    let mut tx = app.db.read().await?;
-    let keys = catalog::keys(&mut tx, query.after.as_deref().unwrap_or(""), limit).await?;
-    let full = keys.len() as u64 == app.config().api.page;
-    let next = keys.last().filter(|_| full).map(|key| key.id.to_string());
-    let items: Vec<_> = keys.iter().map(shown).collect();
-    request::tagged(StatusCode::OK, &headers, &serde_json::json!({ "items": items, "next": next }))
+    let most = app.config().api.page;
+    let keys = catalog::keys(&mut app.db.read().await?, &paging.page(most)?).await?;
+    paging.show(&headers, most, keys, |key| (key.created, &key.id), |key| shown(&key))
 }
 
 pub(super) async fn show(

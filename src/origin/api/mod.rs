@@ -17,7 +17,7 @@ use axum::routing::{delete, get, post, put};
 use http::{HeaderValue, header};
 
 use super::error::Refusal;
-use super::{App, delivery, lessons, pages, tus};
+use super::{App, delivery, lessons, pages, subtitles, tus};
 
 /// All routes, with their state.
 pub(super) fn router(app: Arc<App>) -> Router {
@@ -36,6 +36,9 @@ pub(super) fn router(app: Arc<App>) -> Router {
         .route("/v1/lessons/{id}", get(lessons::show).patch(lessons::change).delete(lessons::remove))
         .route("/v1/lessons/{id}/events", get(lessons::events))
         .route("/v1/lessons/{id}/media", post(tus::whole_file))
+        .route("/v1/lessons/{id}/retry", post(lessons::retry))
+        .route("/v1/lessons/{id}/subtitles", get(subtitles::list))
+        .route("/v1/lessons/{id}/subtitles/{language}", put(subtitles::put).delete(subtitles::remove))
         .route("/v1/uploads", post(tus::create).options(tus::options))
         .route(
             "/v1/uploads/{id}",

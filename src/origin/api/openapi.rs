@@ -70,7 +70,20 @@ impl Operation {
         if let (Some(schema), Some(described)) = (self.body, described.as_object_mut()) {
             described.insert("requestBody".to_owned(), json!({ "required": true, "content": content(schema) }));
         }
+        if let (Some(kind), Some(described)) = (self.bytes(), described.as_object_mut()) {
+            described.insert("requestBody".to_owned(), json!({ "required": true, "content": { kind: {} } }));
+        }
         described
+    }
+
+    /// The media type of a body that is a file or part of one.
+    fn bytes(&self) -> Option<&'static str> {
+        match (self.method, self.path) {
+            ("post", "/v1/lessons/{id}/media") => Some("video/*"),
+            ("put", "/v1/lessons/{id}/subtitles/{language}") => Some("text/vtt"),
+            ("patch", "/v1/uploads/{id}") => Some("application/offset+octet-stream"),
+            _ => None,
+        }
     }
 
     /// What stands in braces in the path, and `Idempotency-Key` where it is taken.
@@ -82,11 +95,16 @@ impl Operation {
         let header = |name: &str, what: &str| json!({ "name": name, "in": "header", "schema": { "type": "string" }, "description": what });
         let begins = matches!(self.body, Some("NewKey" | "Titled" | "NewPlayback"))
             || self.path.ends_with("/media")
+            || self.path.ends_with("/retry")
             || self.path == "/v1/uploads";
         if begins && self.method == "post" {
             all.push(
                 json!({ "name": "Idempotency-Key", "in": "header", "schema": { "type": "string", "maxLength": 200 } }),
             );
+        }
+        if self.method == "put" && self.path.contains("/subtitles/") {
+            all.push(json!({ "name": "title", "in": "query", "schema": { "type": "string", "maxLength": 200 },
+                "description": "What players call the track; default the name of its language." }));
         }
         let of_one = ["/v1/keys/{id}", "/v1/courses/{id}", "/v1/lessons/{id}"].contains(&self.path);
         let tagged =
@@ -173,6 +191,24 @@ fn operations() -> Vec<Operation> {
             (200, None),
         ),
         op("post", "/v1/lessons/{id}/media", "Upload a whole file in one body.", Key, None, (202, Some("Lesson"))),
+        op(
+            "post",
+            "/v1/lessons/{id}/retry",
+            "Try a lesson that failed again, from where its work stopped.",
+            Key,
+            None,
+            (202, Some("Lesson")),
+        ),
+        op("get", "/v1/lessons/{id}/subtitles", "A lesson's subtitles.", Key, None, (200, Some("SubtitlePage"))),
+        op(
+            "put",
+            "/v1/lessons/{id}/subtitles/{language}",
+            "Add subtitles, or take the place of those of that language: SubRip or WebVTT.",
+            Key,
+            None,
+            (200, Some("SubtitlePage")),
+        ),
+        op("delete", "/v1/lessons/{id}/subtitles/{language}", "Take subtitles away.", Key, None, (204, None)),
         op("options", "/v1/uploads", "What of tus is spoken.", Anybody, None, (204, None)),
         op(
             "post",
@@ -283,6 +319,7 @@ fn schemas() -> Value {
             ("duration", json!({ "type": ["number", "null"], "description": "Seconds." })),
             ("renditions", list(&rendition)), ("error", error), ("version", json!({ "type": ["string", "null"] })), ("encrypt", truth.clone()),
         ]),
+        "SubtitlePage": page(object(&[("language", text.clone()), ("title", text.clone()), ("embedded", truth.clone())])),
         "LessonPage": page(reference("Lesson")),
         "Entitlement": object(&[("user", text.clone()), ("course", id.clone()), ("expires?", json!({ "type": ["string", "integer", "null"],
             "description": "RFC 3339, or seconds since 1970." }))]),

@@ -1,0 +1,235 @@
+//! Sidecar subtitles: a creator's `.srt` or `.vtt` becomes a track of the lesson, also of one that is finished.
+//!
+//! A version's objects never change, so a file that takes the place of another becomes a track of another name. What is
+//! embedded in a recording is a task's to make and stays as it is. Subtitles belong to the version that they were
+//! uploaded to; a new recording begins without.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::{Path, Query, State};
+use axum::response::IntoResponse;
+use http::{HeaderMap, StatusCode};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::App;
+use super::api::Answer;
+use super::auth::Caller;
+use super::error::Refusal;
+use super::ingest::object_key;
+use super::{lessons, request};
+use crate::catalog::{self, Lesson, Stored, Version, VersionState};
+use crate::db::Tx;
+use crate::packaging::subtitles::{self, Cue, MAX_FILE_BYTES};
+use crate::packaging::{Index, Plan, TaskSpec, TrackKind, handover, plan::TrackPlan, render};
+
+/// Another file may come in between; so often it is tried again.
+const TRIES: usize = 5;
+/// Names that one language's track may have had.
+const NAMES: usize = 1000;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Named {
+    /// What people call the track; without a word, its language.
+    #[serde(default)]
+    title: String,
+}
+
+/// A language tag in the form of BCP 47.
+fn language(text: &str) -> Result<&str, Refusal> {
+    let parts =
+        text.split('-').all(|part| (1..=8).contains(&part.len()) && part.bytes().all(|b| b.is_ascii_alphanumeric()));
+    if parts && (2..=35).contains(&text.len()) {
+        return Ok(text);
+    }
+    Err(Refusal::Invalid("A language is a tag such as `en` or `pt-BR`.".to_owned()))
+}
+
+/// A version that has a plan, and the state of that.
+struct Planned {
+    lesson: Lesson,
+    version: Version,
+    plan: Plan,
+    replanned: i64,
+}
+
+async fn planned(tx: &mut Tx, caller: &Caller, lesson: &str) -> Result<Planned, Refusal> {
+    let lesson = lessons::visible(tx, caller, lesson).await?;
+    for id in [lesson.newest.clone(), lesson.serving.clone()].into_iter().flatten() {
+        let Some(version) = catalog::version(tx, &id).await?.filter(|version| version.state != VersionState::Failed)
+        else {
+            continue;
+        };
+        if let (Some((_, plan)), Some((_, replanned))) =
+            (catalog::plan_of(tx, &id).await?, catalog::revisions(tx, &id).await?)
+        {
+            let plan = serde_json::from_str(&plan).map_err(|error| Refusal::Internal(format!("a plan: {error}")))?;
+            return Ok(Planned { lesson, version, plan, replanned });
+        }
+    }
+    Err(Refusal::NotPlanned)
+}
+
+fn tag(track: &TrackPlan) -> Option<&str> {
+    match &track.kind {
+        TrackKind::Subtitles { language, .. } => Some(language),
+        _ => None,
+    }
+}
+
+/// Whether a track came as a file: those embedded in the recording are some task's.
+fn is_sidecar(plan: &Plan, track: &TrackPlan) -> bool {
+    let embedded = plan.tasks.iter().any(|task| match &task.spec {
+        TaskSpec::Subtitles(task) => task.tracks.iter().any(|stream| stream.track.name == track.name),
+        _ => false,
+    });
+    track.is_text() && !embedded
+}
+
+/// The tag that `language` comes to beside nothing else.
+fn normal(plan: &Plan, language: &str) -> Option<String> {
+    let mut alone = Plan { tracks: Vec::new(), tasks: Vec::new(), ..plan.clone() };
+    alone.add_subtitles(language, "").as_ref().and_then(tag).map(str::to_owned)
+}
+
+/// Takes the file of that language out of the plan; answers whether there was one.
+fn take_out(plan: &mut Plan, language: &str) -> bool {
+    let Some(wanted) = normal(plan, language) else { return false };
+    let gone: Vec<String> = plan
+        .tracks
+        .iter()
+        .filter(|track| tag(track) == Some(&wanted) && is_sidecar(plan, track))
+        .map(|track| track.name.clone())
+        .collect();
+    plan.tracks.retain(|track| !gone.contains(&track.name));
+    !gone.is_empty()
+}
+
+fn shown(plan: &Plan) -> Value {
+    let tell = |track: &TrackPlan| match &track.kind {
+        TrackKind::Subtitles { language, label, .. } => {
+            Some(json!({ "language": language, "title": label, "embedded": !is_sidecar(plan, track) }))
+        }
+        _ => None,
+    };
+    json!({ "items": plan.tracks.iter().filter_map(tell).collect::<Vec<_>>(), "next": null })
+}
+
+/// `GET /v1/lessons/{id}/subtitles`.
+pub(super) async fn list(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+) -> Answer {
+    let planned = planned(&mut app.db.read().await?, &caller, &id).await?;
+    request::tagged(StatusCode::OK, &headers, &shown(&planned.plan))
+}
+
+/// `PUT /v1/lessons/{id}/subtitles/{language}`: adds the file, or takes the place of the one that was there.
+pub(super) async fn put(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    Path((id, said)): Path<(String, String)>,
+    Query(named): Query<Named>,
+    body: Body,
+) -> Answer {
+    let language = language(&said)?;
+    let title = if named.title.is_empty() { String::new() } else { request::title(&named.title)? };
+    let lesson = lessons::visible(&mut app.db.read().await?, &caller, &id).await?;
+    caller.owns(&lesson.owner)?;
+    let bytes = request::read_body(body, MAX_FILE_BYTES).await?;
+    let cues = tokio::task::spawn_blocking(move || subtitles::parse(&bytes)).await;
+    let cues = cues.map_err(|error| Refusal::Internal(error.to_string()))?.map_err(Refusal::Subtitles)?;
+    for _ in 0..TRIES {
+        if let Some(plan) = add(&app, &caller, &id, (language, &title), &cues).await? {
+            app.ingest.changed.notify_waiters();
+            return Ok(axum::Json(shown(&plan)).into_response());
+        }
+    }
+    Err(Refusal::Busy)
+}
+
+/// One try; `None` when the plan has changed meanwhile.
+async fn add(
+    app: &App,
+    caller: &Caller,
+    lesson: &str,
+    (language, title): (&str, &str),
+    cues: &[Cue],
+) -> Result<Option<Plan>, Refusal> {
+    let mut tx = app.db.read().await?;
+    let Planned { lesson, version, mut plan, replanned } = planned(&mut tx, caller, lesson).await?;
+    take_out(&mut plan, language);
+    let mut track = plan.add_subtitles(language, title);
+    let track = track
+        .as_mut()
+        .ok_or_else(|| Refusal::Unprocessable("A lesson has 32 tracks of subtitles at most.".to_owned()))?;
+    let first = track.name.clone();
+    for number in 2..NAMES {
+        if !catalog::has_object(&mut tx, &version.id, &subtitles::whole_path(&track.name)).await? {
+            break;
+        }
+        track.name = format!("{first}-{number}");
+    }
+    drop(tx);
+    if let Some(last) = plan.tracks.last_mut() {
+        last.name.clone_from(&track.name);
+    }
+    let objects = subtitles::objects(&plan.grid, track, cues);
+    let mut kept = Vec::with_capacity(objects.len());
+    let mut handovers = Vec::with_capacity(objects.len());
+    for (handover, bytes) in objects {
+        let key = object_key(&lesson.id, &version.id, &handover.path)?;
+        app.store.put_bytes(&key, handover::content_type(&handover.path), bytes.into()).await?;
+        let json = serde_json::to_string(&handover).map_err(|error| Refusal::Internal(error.to_string()))?;
+        kept.push(Stored { path: handover.path.clone(), bytes: handover.bytes, handover: json });
+        handovers.push(handover);
+    }
+    // Where the lesson is under way, its end stores this with the others.
+    if let Some(text) = render::media_playlist(&Index::new(&plan, &handovers), &track.name) {
+        let path = format!("{}/index.m3u8", track.name);
+        let key = object_key(&lesson.id, &version.id, &path)?;
+        app.store.put_bytes(&key, handover::content_type(&path), text.into()).await?;
+    }
+    let text = serde_json::to_string(&plan).map_err(|error| Refusal::Internal(error.to_string()))?;
+    let mut tx = app.db.begin().await?;
+    tx.lock("version", version.id.as_str()).await?;
+    if !catalog::replan(&mut tx, &version.id, &text, replanned).await? {
+        return Ok(None);
+    }
+    catalog::add_objects(&mut tx, &version.id, &kept).await?;
+    catalog::note_change(&mut tx, &lesson.id).await?;
+    let (now, actor) = (app.clock.unix_millis(), caller.key.id.as_str());
+    catalog::note(&mut tx, now, actor, "subtitles.put", lesson.id.as_str(), language).await?;
+    tx.commit().await?;
+    Ok(Some(plan))
+}
+
+/// `DELETE /v1/lessons/{id}/subtitles/{language}`.
+pub(super) async fn remove(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    Path((id, said)): Path<(String, String)>,
+) -> Answer {
+    let language = language(&said)?;
+    let mut tx = app.db.begin().await?;
+    let Planned { lesson, version, mut plan, replanned } = planned(&mut tx, &caller, &id).await?;
+    caller.owns(&lesson.owner)?;
+    tx.lock("version", version.id.as_str()).await?;
+    if !take_out(&mut plan, language) {
+        return Err(Refusal::NotFound);
+    }
+    let text = serde_json::to_string(&plan).map_err(|error| Refusal::Internal(error.to_string()))?;
+    if !catalog::replan(&mut tx, &version.id, &text, replanned).await? {
+        return Err(Refusal::Busy);
+    }
+    catalog::note_change(&mut tx, &lesson.id).await?;
+    let (now, actor) = (app.clock.unix_millis(), caller.key.id.as_str());
+    catalog::note(&mut tx, now, actor, "subtitles.delete", lesson.id.as_str(), language).await?;
+    tx.commit().await?;
+    app.ingest.changed.notify_waiters();
+    Ok(StatusCode::NO_CONTENT.into_response())
+}

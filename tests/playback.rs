@@ -6,14 +6,14 @@ mod browser;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use self::browser::{Script, number};
 
 use crate::support::demo::{self, Demo};
 use crate::support::lessons::{Answer, api, curl, lesson, playback, recording};
 use crate::support::process::signal;
-use crate::support::{heavy, repository};
+use crate::support::{heavy, repository, until};
 
 /// For a script that plays some seconds on two busy cores.
 const PLAYED: Duration = Duration::from_secs(180);
@@ -181,6 +181,48 @@ fn keys_menus_and_a_second_visit_work_as_viewers_expect() {
     let told = Script::result("habits", &arguments, PLAYED);
     assert!(told["done"].as_array().is_some_and(|done| done.len() >= 14), "{told}");
     assert_eq!(told["complaints"], Value::Array(Vec::new()), "{told}");
+}
+
+#[test]
+fn a_creator_sets_what_a_lesson_has_and_viewers_see_its_pictures() {
+    let demo = demo::shared();
+    let _alone = heavy();
+    let course = demo.text("/course");
+    let made = api(demo, "POST", &format!("/v1/courses/{course}/lessons"), Some(&json!({ "title": "Notes" })));
+    let failed = made["id"].as_str().expect("a lesson").to_owned();
+    let origin = demo.text("/origins/0");
+    let key = demo.text("/api_key");
+    let sent = curl(&[
+        "-X",
+        "POST",
+        "-H",
+        &format!("Authorization: Bearer {key}"),
+        "-H",
+        "Content-Type: video/mp4",
+        "--data-binary",
+        "These are only notes.",
+        &format!("{origin}/v1/lessons/{failed}/media"),
+    ]);
+    assert_eq!(sent.status, 202, "{}", String::from_utf8_lossy(&sent.body));
+    until("the notes to fail", Duration::from_secs(60), || {
+        (api(demo, "GET", &format!("/v1/lessons/{failed}"), None)["state"] == "failed").then_some(())
+    });
+    let (studio, lesson, url) = (demo.text("/studio"), demo.text("/lesson"), demo.text("/playback/url"));
+    let shots = repository("target/controls").display().to_string();
+    std::fs::create_dir_all(&shots).expect("a folder");
+    let player = player(demo);
+    let arguments = [
+        "--studio", &studio, "--key", &key, "--lesson", &lesson, "--failed", &failed, "--player", &player, "--url",
+        &url, "--shots", &shots,
+    ];
+    let told = Script::result("controls", &arguments, Duration::from_secs(200));
+    api(demo, "DELETE", &format!("/v1/lessons/{failed}"), None);
+    assert!(told["encrypted"].as_str().is_some_and(|facts| facts.ends_with("encrypted")), "{told}");
+    assert!(told["refused"].as_str().is_some_and(|said| !said.is_empty()), "{told}");
+    assert_eq!((&told["subtitles"], &told["removed"]), (&json!(["pt-BR"]), &json!("None yet.")), "{told}");
+    assert_eq!((&told["reason"], &told["retried"]), (&json!("media_not_video"), &json!(202)), "{told}");
+    assert!(number(&told, "poster") > 0.0 && number(&told["tile"], "sheet") > 0.0, "{told}");
+    assert!(told["named"].as_str().is_some_and(|said| said.contains(" of ")), "{told}");
 }
 
 #[test]

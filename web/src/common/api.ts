@@ -46,11 +46,13 @@ export const LOGIN_ENDED = "lyceum:login-ended";
 /** Longest wait for an answer of the API, in milliseconds. */
 const ANSWER_WITHIN = 20_000;
 
-/** Calls the origin that served this page. A 204 answers undefined. */
+/** Calls the origin that served this page. A file goes as it is, anything else as JSON. A 204 answers undefined. */
 export async function call<T>(method: string, path: string, body?: unknown): Promise<T> {
   const headers: Record<string, string> = { Accept: "application/json, application/problem+json" };
   const init: RequestInit = { method, headers, credentials: "same-origin", cache: "no-store", signal: AbortSignal.timeout(ANSWER_WITHIN) };
-  if (body !== undefined) {
+  if (body instanceof Blob) {
+    init.body = body;
+  } else if (body !== undefined) {
     headers["Content-Type"] = "application/json";
     init.body = JSON.stringify(body);
   }
@@ -82,6 +84,20 @@ export function words(error: unknown): string {
 export interface Course {
   id: string;
   title: string;
+  /** Whether its new lessons are encrypted. */
+  encrypt: boolean;
+}
+
+/** Who is logged in, and what they may upload. */
+export interface Me {
+  uploads: { quota: number | null; used: number | null };
+}
+
+export interface Subtitles {
+  language: string;
+  title: string;
+  /** Part of the recording, and not to be taken away. */
+  embedded: boolean;
 }
 
 export type LessonState = "awaiting_upload" | "uploading" | "queued" | "transcoding" | "ready" | "failed";
@@ -102,6 +118,8 @@ export interface Lesson {
   duration: number | null;
   renditions: Rendition[];
   error: { code: string; detail: string } | null;
+  /** Whether what is uploaded from now on is encrypted. */
+  encrypt: boolean;
 }
 
 export interface Playback {

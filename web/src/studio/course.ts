@@ -7,12 +7,15 @@ import { giveAccess, takeAccess } from "./access";
 import { Follower, settled } from "./follow";
 import { LessonCard } from "./lesson";
 import { all } from "./lists";
+import { courseSettings } from "./settings";
 import { ask, busy, complain, confirmed, field, toast } from "./shell";
 import { Uploads } from "./uploads";
 
 export interface CourseEvents {
   renamed: (course: Course) => void;
   removed: (course: Course) => void;
+  /** What is kept under the creator's quota may have changed. */
+  stored: () => void;
 }
 
 export class CourseView {
@@ -53,6 +56,7 @@ export class CourseView {
       button("Give access", "", () => giveAccess(this.course), "give-access"),
       button("Take access away", "quiet", () => takeAccess(this.course), "take-access"),
       button("Rename", "quiet", () => this.rename(), "rename-course"),
+      button("Settings", "quiet", () => courseSettings(this.course, (it) => { this.course = it; this.events.renamed(it); }), "course-settings"),
       button("Delete", "quiet danger", (it) => void busy(it, () => this.remove()), "delete-course"));
   }
 
@@ -99,6 +103,7 @@ export class CourseView {
     if (card) card.update(lesson);
     else this.insert(lesson);
     if (!settled(lesson)) this.follower.follow(lesson.id);
+    this.events.stored();
   }
 
   private insert(lesson: Lesson): LessonCard {
@@ -110,6 +115,7 @@ export class CourseView {
         this.cards.get(it.id)?.element.remove();
         this.cards.delete(it.id);
         this.empty.hidden = this.cards.size > 0;
+        this.events.stored();
       },
     });
     this.cards.set(lesson.id, card);

@@ -4,7 +4,9 @@ import { call, type Lesson } from "../common/api";
 import { h, icon } from "../common/dom";
 import { bytes, clock, percent, remaining } from "../common/format";
 import { playbackLink } from "./access";
+import { lessonSettings } from "./settings";
 import { busy, confirmed, toast } from "./shell";
+import { subtitles } from "./subtitles";
 import { unfinished, type Upload, type Uploads } from "./uploads";
 
 const WORDS: Record<Lesson["state"], string> = {
@@ -85,6 +87,7 @@ export class LessonCard {
     if (this.lesson.duration) parts.push(clock(this.lesson.duration));
     const heights = [...new Set(this.lesson.renditions.map(({ height }) => height))].sort((a, b) => b - a);
     if (heights.length > 0) parts.push(heights.map((height) => `${height}p`).join(" "));
+    if (this.lesson.encrypt) parts.push("encrypted");
     return parts.join(" · ");
   }
 
@@ -125,7 +128,10 @@ export class LessonCard {
   private stateParts(): HTMLElement[] {
     const { lesson } = this;
     if (lesson.state === "failed") {
-      return [h("p", { class: "notice bad", role: "alert" }, lesson.error?.detail ?? "This recording could not be prepared.")];
+      const parts: HTMLElement[] = [h("p", { class: "notice bad", role: "alert" }, lesson.error?.detail ?? "This recording could not be prepared.")];
+      // For whoever the creator asks for help.
+      if (lesson.error) parts.push(h("p", { class: "soft small" }, "Reason: ", h("code", {}, lesson.error.code)));
+      return parts;
     }
     if (lesson.state === "queued" || lesson.state === "transcoding") return [this.bar(`Preparing ${lesson.title}`)];
     if (lesson.state === "ready") return [];
@@ -161,10 +167,13 @@ export class LessonCard {
       return list;
     }
     if (lesson.state === "awaiting_upload" || lesson.state === "uploading") button("Choose a recording", "main", () => this.picker.click(), "upload", "choose");
+    if (lesson.state === "failed" && lesson.error?.code !== "media_empty") button("Try again", "", (it) => void busy(it, () => this.retry()), undefined, "retry");
     if (lesson.state === "failed") button("Try another recording", lesson.playable ? "" : "main", () => this.picker.click(), "upload", "choose");
     if (lesson.playable) button("Playback link", "", () => playbackLink(lesson), "link", "link");
     if (lesson.state === "ready") button("Replace", "quiet", () => this.picker.click(), undefined, "choose");
+    if (lesson.state === "transcoding" || lesson.state === "ready") button("Subtitles", "quiet", () => subtitles(lesson));
     button("Rename", "quiet", () => this.rename());
+    button("Settings", "quiet", () => lessonSettings(this.lesson, (it) => this.events.changed(it)));
     button("Delete", "quiet danger", (it) => void busy(it, () => this.remove()));
     return list;
   }
@@ -175,6 +184,12 @@ export class LessonCard {
     this.events.changed(await call<Lesson>("GET", `/v1/lessons/${this.lesson.id}`));
     this.shown = "";
     this.render();
+  }
+
+  /** Goes on where preparing stopped; what is there stays. */
+  private async retry(): Promise<void> {
+    this.events.changed(await call<Lesson>("POST", `/v1/lessons/${this.lesson.id}/retry`));
+    toast(`“${this.lesson.title}” is tried again.`);
   }
 
   private rename(): void {

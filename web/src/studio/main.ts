@@ -5,6 +5,7 @@ import { byId, h, icon } from "../common/dom";
 import { CourseView } from "./course";
 import { all } from "./lists";
 import { keyFromAddress, login, loginView } from "./login";
+import { Quota } from "./quota";
 import { ask, busy, complain, field } from "./shell";
 import { Uploads } from "./uploads";
 
@@ -13,6 +14,7 @@ const logout = byId("logout", HTMLButtonElement);
 
 let courses: Course[] = [];
 let view: CourseView | null = null;
+const quota = new Quota();
 const uploads = new Uploads((upload) => view?.uploadChanged(upload.lesson));
 
 /** `#/courses/{id}` names the course in view, so that reload and the back button work. */
@@ -28,7 +30,9 @@ function show(): void {
     h("div", { class: "row" }, h("h2", { class: "grow" }, "Courses"),
       h("button", { type: "button", class: "button quiet", "data-action": "new-course", onclick: create }, icon("plus"), "New")),
     h("ul", {}, ...courses.map((it) => h("li", {},
-      h("a", { href: `#/courses/${it.id}`, "aria-current": it.id === course?.id ? "page" : null }, it.title)))));
+      h("a", { href: `#/courses/${it.id}`, "aria-current": it.id === course?.id ? "page" : null }, it.title)))),
+    quota.element);
+  quota.look();
   if (!course) {
     app.replaceChildren(h("main", { id: "main", class: "center" }, h("div", { class: "login card stack" },
       h("h1", {}, "Your first course"),
@@ -46,6 +50,7 @@ function show(): void {
       location.hash = courses[0] ? `#/courses/${courses[0].id}` : "";
       show();
     },
+    stored: () => quota.look(),
   });
   app.replaceChildren(h("div", { class: "desk" }, side, view.element));
 }

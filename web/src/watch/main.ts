@@ -12,10 +12,13 @@ import type { Player } from "./player";
 import { Quality } from "./quality";
 import { recall, remember } from "./resume";
 import { Source } from "./source";
+import { Storyboard, tiles } from "./storyboard";
 import { ahead, expose, summary } from "./support";
 
 /** How often positions are kept and reports get fresh figures, in milliseconds. */
 const TICK = 2000;
+/** How often a lesson that is still being made is asked for its storyboard, in milliseconds. */
+const MADE = 15_000;
 
 const video = byId("video", HTMLVideoElement);
 const screen = byId("screen", HTMLDivElement);
@@ -74,7 +77,7 @@ function lower(message: Message, code: string, again: () => void): void {
   start.hidden = true;
 }
 
-function run(source: Source, kind: typeof Player): void {
+function run(source: Source, kind: typeof Player, waits: () => void): void {
   const { lesson } = source.current;
   const session = uuid();
   const from = recall(lesson);
@@ -123,15 +126,16 @@ function run(source: Source, kind: typeof Player): void {
   if (from > 0) {
     tell(`Going on at ${clock(from)}`, 8, { label: "Start over", act: () => { video.currentTime = 0; } });
   }
-  begin(watcher);
+  begin(watcher, waits);
 }
 
 /** Plays at once where the browser lets a page do that; else the viewer's click starts it. */
-function begin(watcher: Quality): void {
+function begin(watcher: Quality, waits: () => void): void {
   watcher.wanted();
   void video.play().catch((error: unknown) => {
     if (!(error instanceof DOMException) || error.name !== "NotAllowedError") return;
     watcher.notWanted();
+    waits();
     start.prepend(icon("play"));
     start.hidden = false;
     start.addEventListener("click", () => {
@@ -165,13 +169,12 @@ function follow(player: Player, watcher: Quality, lesson: string): void {
   addEventListener("pagehide", end);
 }
 
-/** The lesson's name: from the origin for who is logged in, else from the edge, where it tells; a film plays well without. */
+/** The lesson's name, from the origin for who is logged in; a film plays well without. */
 async function name(source: Source): Promise<void> {
-  const { base, lesson } = source.current;
-  if (!lesson) return;
+  const { lesson } = source.current;
+  if (!lesson || !source.renewable) return;
   try {
-    const facts = source.renewable ? await call<unknown>("GET", `/v1/lessons/${lesson}`) : await open(`${base}/v/${lesson}/lesson.json`);
-    const title = typeof facts === "object" && facts !== null ? (facts as Record<string, unknown>)["title"] : null;
+    const { title } = await call<{ title?: unknown }>("GET", `/v1/lessons/${lesson}`);
     if (typeof title !== "string" || !title) return;
     byId("title", HTMLHeadingElement).textContent = title;
     document.title = `${title} · Lyceum`;
@@ -181,16 +184,44 @@ async function name(source: Source): Promise<void> {
   }
 }
 
-async function open(url: string): Promise<unknown> {
+/** What `lesson.json` says of the pictures beside the film; paths are relative to it. */
+interface Pictures {
+  poster?: string | null;
+  storyboard?: string | null;
+  complete?: boolean;
+}
+
+/** The poster at once, the storyboard once it is made. Nobody misses them. */
+async function pictures(source: Source): Promise<void> {
+  const { base, lesson } = source.current;
+  if (!lesson) return;
+  const at = (path: string) => source.address(`${base}/v/${lesson}/${path}`);
+  const told = await open(at("lesson.json")).then((response) => response?.json() as Promise<Pictures> | undefined);
+  if (!told) return;
+  if (told.poster && !video.poster) video.poster = at(told.poster);
+  if (told.storyboard && !document.querySelector(".board")) {
+    const [version] = told.storyboard.split("/");
+    const index = await open(at(told.storyboard)).then((response) => response?.text());
+    const all = index ? tiles(index) : [];
+    if (all.length > 0) screen.after(new Storyboard(video, all, (sheet) => at(`${version}/${sheet}`)).element);
+  } else if (!told.storyboard && !told.complete) {
+    setTimeout(() => void pictures(source).catch(() => {}), MADE);
+  }
+}
+
+async function open(url: string): Promise<Response | null> {
   const response = await fetch(url, { credentials: "omit" });
-  return response.ok ? response.json() : null;
+  return response.ok ? response : null;
 }
 
 async function main(): Promise<void> {
   // The token is asked for while hls.js is still on its way.
   const [source, { Player: kind }] = await Promise.all([find(), import("./player")]);
   if (!kind.supported) throw new Problem(0, "unsupported", "No Media Source Extensions.");
-  run(source, kind);
+  // Pictures must not hold the film up: they come once it plays, or while it waits for a click.
+  const idle = () => void pictures(source).catch(() => {});
+  video.addEventListener("playing", idle, { once: true });
+  run(source, kind, idle);
   await name(source);
 }
 

@@ -15,10 +15,8 @@ use super::{Key, StoreError};
 const CHUNK: usize = 1 << 20;
 /// After so many bytes a checkpoint is due: what a crash can cost.
 const CHECKPOINT: u64 = 16 << 20;
-
-/// After so many bytes the disk is asked to begin, beside what still comes, so that a checkpoint has little left to
-/// wait for.
-const EARLY: u64 = 4 << 20;
+/// So far may what is written run ahead of what the disk has confirmed.
+const AHEAD: u64 = 64 << 20;
 
 /// A file that grows.
 pub struct Grower {
@@ -27,10 +25,8 @@ pub struct Grower {
     gathered: Gathered,
     length: u64,
     durable: u64,
-    /// Bytes written since the disk was asked last.
-    unasked: u64,
-    /// The disk's answer; an error is told once, so it must be heard.
-    asked: Option<JoinHandle<io::Result<()>>>,
+    /// What the disk was asked to take, whether or not it has answered.
+    asked: u64,
 }
 
 impl Grower {
@@ -60,7 +56,7 @@ impl Grower {
         })
         .await?;
         let file = file.ok_or(StoreError::Held)?;
-        Ok(Self { file: Some(file), gathered: Gathered::default(), length, durable: length, unasked: 0, asked: None })
+        Ok(Self { file: Some(file), gathered: Gathered::default(), length, durable: length, asked: length })
     }
 
     fn take(&mut self) -> Result<File, StoreError> {
@@ -71,25 +67,9 @@ impl Grower {
         self.length += bytes.len() as u64;
         self.gathered.push(bytes);
         if self.gathered.bytes >= CHUNK {
-            self.unasked += self.gathered.bytes as u64;
-            let file = self.take()?;
-            let file = write(file, self.gathered.take()).await?;
-            if self.unasked >= EARLY && self.asked.as_ref().is_none_or(JoinHandle::is_finished) {
-                self.heard().await?;
-                let same = file.try_clone().map_err(|error| StoreError::io(&error))?;
-                self.asked = Some(tokio::task::spawn_blocking(move || same.sync_data()));
-                self.unasked = 0;
-            }
-            self.file = Some(file);
+            self.file = Some(write(self.take()?, self.gathered.take()).await?);
         }
         Ok(())
-    }
-
-    /// What the disk said to what it was asked last.
-    async fn heard(&mut self) -> Result<(), StoreError> {
-        let Some(asked) = self.asked.take() else { return Ok(()) };
-        let said = asked.await.map_err(|_| StoreError::Unavailable("the program is ending".to_owned()))?;
-        said.map_err(|error| StoreError::io(&error))
     }
 
     pub(super) fn pending(&self) -> u64 {
@@ -97,16 +77,35 @@ impl Grower {
     }
 
     pub(super) fn wants_checkpoint(&self) -> bool {
-        self.pending() >= CHECKPOINT
+        self.length - self.asked >= CHECKPOINT
+    }
+
+    /// Whether what is written has run so far ahead of the disk that it has to wait.
+    pub(super) fn is_ahead(&self) -> bool {
+        self.pending() >= AHEAD
     }
 
     pub(super) async fn checkpoint(&mut self) -> Result<u64, StoreError> {
         let file = write(self.take()?, self.gathered.take()).await?;
-        self.heard().await?;
-        self.unasked = 0;
         self.file = Some(blocking(move || file.sync_data().map(|()| file)).await?);
         self.durable = self.length;
+        self.asked = self.length;
         Ok(self.durable)
+    }
+
+    /// Has the disk take what was written, while more is written. Answers how much that is and the disk's answer: the
+    /// disk tells of an error once, so it must be heard before anything is built on a later one.
+    pub(super) async fn checkpoint_beside(&mut self) -> Result<(u64, JoinHandle<io::Result<()>>), StoreError> {
+        let file = write(self.take()?, self.gathered.take()).await?;
+        let same = file.try_clone().map_err(|error| StoreError::io(&error))?;
+        self.file = Some(file);
+        self.asked = self.length;
+        Ok((self.length, tokio::task::spawn_blocking(move || same.sync_data())))
+    }
+
+    /// What [`Self::checkpoint_beside`] answered was heard to be well.
+    pub(super) fn heard(&mut self, length: u64) {
+        self.durable = self.durable.max(length);
     }
 }
 

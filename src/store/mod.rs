@@ -186,7 +186,46 @@ impl Grower {
     }
 }
 
+/// A checkpoint that is made while more is written.
+pub struct Beside {
+    /// The length that is durable once it came to its end, in bytes.
+    pub length: u64,
+    growth: Growth,
+    disk: tokio::task::JoinHandle<std::io::Result<()>>,
+}
+
+impl Beside {
+    /// Its end, and what the caller has to keep.
+    pub async fn end(self) -> Result<Growth, StoreError> {
+        let said = self.disk.await.map_err(|_| StoreError::Unavailable("the program is ending".to_owned()))?;
+        said.map(|()| self.growth).map_err(|error| StoreError::io(&error))
+    }
+}
+
 impl Grower {
+    /// Begins a checkpoint that goes on beside further writes, where the store can do that. One at a time: its end has
+    /// to be heard ([`Self::heard`]) before the next begins.
+    pub async fn checkpoint_beside(&mut self) -> Result<Option<Beside>, StoreError> {
+        let Self::Directory(grower) = self else { return Ok(None) };
+        let (length, disk) = grower.checkpoint_beside().await?;
+        Ok(Some(Beside { length, growth: Growth::Directory, disk }))
+    }
+
+    /// Notes that a checkpoint beside the writes came to a good end.
+    pub fn heard(&mut self, length: u64) {
+        if let Self::Directory(grower) = self {
+            grower.heard(length);
+        }
+    }
+
+    /// Whether writes have to wait for the checkpoint beside them.
+    pub fn is_ahead(&self) -> bool {
+        match self {
+            Self::Directory(grower) => grower.is_ahead(),
+            Self::S3(_) => true,
+        }
+    }
+
     /// Takes the next stretch of another object's `range` as its next bytes, without their passing through this process,
     /// and makes them durable. Answers how far in that object it came and what [`Self::checkpoint`] answers; `None`
     /// where the bytes have to be written: in a directory, where the server can't, or where parts are too small. `last`

@@ -9,6 +9,7 @@ use std::pin::Pin;
 
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt, TryStreamExt};
+use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 use tokio_util::sync::CancellationToken;
 
@@ -169,6 +170,7 @@ impl Uploads {
             digest: request.checksum.map(Digesting::new),
             room,
             beyond: over,
+            beside: None,
         };
         let end = match writing.take(pieces, leave).await {
             Ok(()) => writing.pump(request.body, leave).await,
@@ -232,6 +234,8 @@ struct Writing<'a> {
     room: u64,
     /// What more than those are.
     beyond: fn(u64) -> UploadError,
+    /// A checkpoint that goes on beside the writes: what it acknowledged.
+    beside: Option<JoinHandle<Result<u64, UploadError>>>,
 }
 
 impl Writing<'_> {
@@ -295,9 +299,39 @@ impl Writing<'_> {
             }
             self.grower.write(bytes).await?;
             if self.grower.wants_checkpoint() {
-                self.checkpoint().await?;
+                self.checkpoint_beside().await?;
             }
         }
+    }
+
+    /// A checkpoint that the sender need not wait for, where the store makes such.
+    async fn checkpoint_beside(&mut self) -> Result<(), UploadError> {
+        if self.digest.is_some() {
+            return self.checkpoint().await;
+        }
+        if self.beside.as_ref().is_some_and(|beside| !beside.is_finished()) && !self.grower.is_ahead() {
+            return Ok(());
+        }
+        self.hear_beside().await?;
+        let Some(beside) = self.grower.checkpoint_beside().await? else { return self.checkpoint().await };
+        let (uploads, id, ticket) = (self.uploads.clone(), self.upload.id.clone(), self.ticket);
+        self.beside = Some(tokio::spawn(async move {
+            let length = beside.length;
+            let growth = beside.end().await?;
+            acknowledge(&uploads, &id, ticket, length, &growth, false).await?;
+            Ok(length)
+        }));
+        Ok(())
+    }
+
+    /// Waits for the checkpoint that goes on beside the writes, if there is one.
+    async fn hear_beside(&mut self) -> Result<(), UploadError> {
+        let Some(beside) = self.beside.take() else { return Ok(()) };
+        let ended = beside.await.map_err(|_| StoreError::Unavailable("the program is ending".to_owned()))?;
+        let length = ended?;
+        self.grower.heard(length);
+        self.upload.received = length;
+        Ok(())
     }
 
     async fn look_for_newer(&self) -> Result<(), UploadError> {
@@ -324,20 +358,15 @@ impl Writing<'_> {
     }
 
     async fn acknowledge(&mut self, received: u64, growth: Growth, leaves: bool) -> Result<(), UploadError> {
-        let (uploads, id) = (self.uploads, &self.upload.id);
-        let expires = uploads.expiry();
-        let mut tx = uploads.db.begin().await?;
-        let ours = record::acknowledge(&mut tx, id, self.ticket, received, &growth, leaves, expires).await?;
-        if !ours {
-            return Err(UploadError::Superseded);
-        }
-        tx.commit().await?;
+        let expires = acknowledge(self.uploads, &self.upload.id, self.ticket, received, &growth, leaves).await?;
         self.upload = Upload { received, growth, expires, ..self.upload.clone() };
         Ok(())
     }
 
     /// Acknowledges what came, however it ended, and tells how it ended.
     async fn finish(mut self, end: Result<(), UploadError>) -> Result<Upload, UploadError> {
+        // The disk tells of an error once: what comes after one that was heard here must not be built on.
+        self.hear_beside().await?;
         if let Some(digest) = self.digest.take() {
             // Part of a body can't be checked, so part of it is not kept.
             end?;
@@ -367,6 +396,24 @@ impl Writing<'_> {
         self.upload.writer = None;
         Ok(self.upload)
     }
+}
+
+/// Keeps that bytes are durable, if `ticket` still writes; answers when the upload expires from now on.
+async fn acknowledge(
+    uploads: &Uploads,
+    id: &Id,
+    ticket: i64,
+    received: u64,
+    growth: &Growth,
+    leaves: bool,
+) -> Result<i64, UploadError> {
+    let expires = uploads.expiry();
+    let mut tx = uploads.db.begin().await?;
+    if !record::acknowledge(&mut tx, id, ticket, received, growth, leaves, expires).await? {
+        return Err(UploadError::Superseded);
+    }
+    tx.commit().await?;
+    Ok(expires)
 }
 
 /// The writer's entry in the list of this process; gone with it.

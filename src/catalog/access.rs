@@ -1,6 +1,7 @@
 //! Who may watch what: entitlements, the sessions that playback made of them, and the feed of events that edges
 //! follow. The feed's positions are committed in their order, so who has seen one has seen all below it.
 
+use super::Page;
 use crate::db::{DbError, Tx, next_number};
 use crate::db_args;
 use crate::ids::Id;
@@ -69,12 +70,12 @@ pub async fn is_entitled(tx: &mut Tx, viewer: &str, course: &Id, now: i64) -> Re
 }
 
 /// The courses that a viewer may watch now.
-pub async fn courses_of_viewer(tx: &mut Tx, viewer: &str, now: i64, limit: i64) -> Result<Vec<Id>, DbError> {
+pub async fn courses_of_viewer(tx: &mut Tx, viewer: &str, now: i64, page: &Page) -> Result<Vec<Id>, DbError> {
     let rows = tx
         .all(
-            "SELECT course FROM entitlements WHERE viewer = $1 AND (expires IS NULL OR expires > $2)
-             ORDER BY course LIMIT $3",
-            db_args![viewer, now, limit],
+            "SELECT course FROM entitlements WHERE viewer = $1 AND (expires IS NULL OR expires > $2) AND course > $3
+             ORDER BY course LIMIT $4",
+            db_args![viewer, now, &page.after.1, page.limit],
         )
         .await?;
     rows.iter().map(|row| row.parse("course")).collect()

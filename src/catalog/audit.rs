@@ -1,5 +1,6 @@
 //! Who did what: one row a change, never changed.
 
+use super::Page;
 use crate::db::{DbError, Tx, next_number};
 use crate::db_args;
 
@@ -38,13 +39,13 @@ pub async fn note(
     .map(drop)
 }
 
-/// Changes before `before`, the newest first.
-pub async fn deeds(tx: &mut Tx, before: i64, limit: i64) -> Result<Vec<Deed>, DbError> {
+/// Changes behind the one whose position the page names, the newest first.
+pub async fn deeds(tx: &mut Tx, page: &Page) -> Result<Vec<Deed>, DbError> {
     let rows = tx
         .all(
             "SELECT position, at, actor, action, subject, detail FROM audit WHERE position < $1
              ORDER BY position DESC LIMIT $2",
-            db_args![before, limit],
+            db_args![if page.after.0 > 0 { page.after.0 } else { i64::MAX }, page.limit],
         )
         .await?;
     let deed = |row: &crate::db::Row| {

@@ -265,7 +265,7 @@ impl Paging {
         request: &HeaderMap,
         most: u64,
         mut rows: Vec<T>,
-        at: impl Fn(&T) -> (i64, &Id),
+        at: impl Fn(&T) -> (i64, &str),
         show: impl Fn(T) -> S,
     ) -> Result<Response, Refusal> {
         let limit = usize::try_from(self.limit(most)).unwrap_or(usize::MAX);

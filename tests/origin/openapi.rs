@@ -129,6 +129,28 @@ async fn the_description_is_what_the_server_does() {
             assert_eq!(fault(&document, schema, &answer.json()), None, "{method} {template}");
         }
     }
+    // Lists are walked as they are described, by `after`.
+    for list in ["/v1/audit", "/v1/entitlements/ann", "/v1/keys", "/v1/courses"] {
+        for number in 0..3 {
+            let title = json!({ "title": format!("c{number}") });
+            let course = world.post("/v1/courses").json(&title).send().await.expect(201).json();
+            let entitlement = json!({ "user": "ann", "course": course["id"] });
+            world.put("/v1/entitlements").json(&entitlement).send().await.expect(204);
+            world.key("shop").await;
+        }
+        let whole = world.get(list).send().await.expect(200).json()["items"].as_array().unwrap().clone();
+        let (mut walked, mut after) = (Vec::new(), String::new());
+        for _ in 0..whole.len() {
+            let page = world.get(&format!("{list}?limit=2{after}")).send().await.expect(200).json();
+            assert!(page["items"].as_array().unwrap().len() <= 2);
+            walked.extend(page["items"].as_array().unwrap().clone());
+            match page["next"].as_str() {
+                Some(next) => after = format!("&after={next}"),
+                None => break,
+            }
+        }
+        assert_eq!(walked, whole, "{list}");
+    }
     let refusal = world.get("/v1/lessons/none").send().await.expect(404).json();
     assert_eq!(fault(&document, &document["components"]["schemas"]["Problem"], &refusal), None);
 }

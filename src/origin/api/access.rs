@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use axum::extract::{Path, Query, State};
 use axum::response::IntoResponse;
-use http::StatusCode;
+use http::{HeaderMap, StatusCode};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use tokio::time::timeout;
@@ -14,7 +14,7 @@ use super::Answer;
 use crate::catalog::{self, Role, StreamLease};
 use crate::origin::auth::{Caller, Edge};
 use crate::origin::error::Refusal;
-use crate::origin::request::{self, Json};
+use crate::origin::request::{self, Json, Paging};
 use crate::origin::{App, WhenFull, date};
 use crate::time::monotonic;
 use crate::units::Span;
@@ -60,12 +60,18 @@ pub(super) async fn entitle(State(app): State<Arc<App>>, caller: Caller, Json(ne
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
-pub(super) async fn list(State(app): State<Arc<App>>, caller: Caller, Path(user): Path<String>) -> Answer {
+pub(super) async fn list(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    Path(user): Path<String>,
+    Query(paging): Query<Paging>,
+    headers: HeaderMap,
+) -> Answer {
     caller.is(&[Role::Shop])?;
-    let limit = i64::try_from(app.config().api.page).unwrap_or(i64::MAX);
-    let mut tx = app.db.read().await?;
-    let courses = catalog::courses_of_viewer(&mut tx, &user, app.clock.unix_millis(), limit).await?;
-    Ok(axum::Json(serde_json::json!({ "items": courses, "next": null })).into_response())
+    let (most, now) = (app.config().api.page, app.clock.unix_millis());
+    let page = paging.page(most)?;
+    let courses = catalog::courses_of_viewer(&mut app.db.read().await?, &user, now, &page).await?;
+    paging.show(&headers, most, courses, |course| (0, course.as_str()), |course| course)
 }
 
 pub(super) async fn withdraw(
@@ -102,25 +108,22 @@ pub(super) async fn end_session(State(app): State<Arc<App>>, caller: Caller, Pat
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Before {
-    before: Option<i64>,
-}
-
 /// `GET /v1/audit`: who did what, the newest first.
-pub(super) async fn audit(State(app): State<Arc<App>>, caller: Caller, Query(query): Query<Before>) -> Answer {
+pub(super) async fn audit(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    Query(paging): Query<Paging>,
+    headers: HeaderMap,
+) -> Answer {
     caller.is(&[])?;
-    let limit = i64::try_from(app.config().api.page).unwrap_or(i64::MAX);
-    let mut tx = app.db.read().await?;
-    let deeds = catalog::deeds(&mut tx, query.before.unwrap_or(i64::MAX), limit).await?;
-    let next = deeds.last().filter(|_| deeds.len() as u64 == app.config().api.page).map(|deed| deed.position);
-    let show = |deed: &catalog::Deed| {
+    let most = app.config().api.page;
+    let page = paging.page(most)?;
+    let deeds = catalog::deeds(&mut app.db.read().await?, &page).await?;
+    let show = |deed: catalog::Deed| {
         serde_json::json!({ "at": date::write(deed.at), "actor": deed.actor, "action": deed.action,
             "subject": deed.subject, "detail": deed.detail })
     };
-    let items: Vec<_> = deeds.iter().map(show).collect();
-    Ok(axum::Json(serde_json::json!({ "items": items, "next": next })).into_response())
+    paging.show(&headers, most, deeds, |deed| (deed.position, ""), show)
 }
 
 #[derive(Deserialize)]

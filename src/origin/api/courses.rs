@@ -91,7 +91,7 @@ pub(super) async fn list(
     let most = app.config().api.page;
     let mut tx = app.db.read().await?;
     let courses = catalog::courses(&mut tx, caller.narrowed(), &paging.page(most)?).await?;
-    paging.show(&headers, most, courses, |course| (course.created, &course.id), |course| shown(&app, &course))
+    paging.show(&headers, most, courses, |course| (course.created, course.id.as_str()), |course| shown(&app, &course))
 }
 
 pub(super) async fn show(
@@ -167,7 +167,7 @@ pub(super) async fn lessons(
         let json = lessons::tell(&mut tx, &lesson).await?;
         shown.push((lesson, json));
     }
-    paging.show(&headers, most, shown, |(lesson, _)| (lesson.created, &lesson.id), |(_, json)| json)
+    paging.show(&headers, most, shown, |(lesson, _)| (lesson.created, lesson.id.as_str()), |(_, json)| json)
 }
 
 pub(super) async fn add_lesson(

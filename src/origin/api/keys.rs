@@ -103,7 +103,7 @@ pub(super) async fn list(
     caller.is(&[])?;
     let most = app.config().api.page;
     let keys = catalog::keys(&mut app.db.read().await?, &paging.page(most)?).await?;
-    paging.show(&headers, most, keys, |key| (key.created, &key.id), |key| shown(&key))
+    paging.show(&headers, most, keys, |key| (key.created, key.id.as_str()), |key| shown(&key))
 }
 
 pub(super) async fn show(

@@ -115,9 +115,11 @@ impl Operation {
         if of_one && matches!(self.method, "patch" | "delete") {
             all.push(header("If-Match", "The `ETag` of what is to be changed: 412 when it has changed since."));
         }
-        if self.answer.1.is_some_and(|schema| schema.ends_with("Page")) {
+        if self.method == "get" && self.answer.1.is_some_and(|schema| schema.ends_with("Page")) {
             all.push(json!({ "name": "after", "in": "query", "schema": { "type": "string" },
                 "description": "`next` of the page before." }));
+            all.push(json!({ "name": "limit", "in": "query", "schema": { "type": "integer", "minimum": 1 },
+                "description": "How many at most; the origin has a bound of its own." }));
         }
         json!(all)
     }

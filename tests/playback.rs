@@ -219,7 +219,7 @@ fn a_creator_sets_what_a_lesson_has_and_viewers_see_its_pictures() {
     api(demo, "DELETE", &format!("/v1/lessons/{failed}"), None);
     assert!(told["encrypted"].as_str().is_some_and(|facts| facts.ends_with("encrypted")), "{told}");
     assert!(told["refused"].as_str().is_some_and(|said| !said.is_empty()), "{told}");
-    assert_eq!((&told["subtitles"], &told["removed"]), (&json!(["pt-BR"]), &json!("None yet.")), "{told}");
+    assert_eq!((&told["subtitles"], &told["removed"]), (&json!(["pt-br"]), &json!("None yet.")), "{told}");
     assert_eq!((&told["reason"], &told["retried"]), (&json!("media_not_video"), &json!(202)), "{told}");
     assert!(number(&told, "poster") > 0.0 && number(&told["tile"], "sheet") > 0.0, "{told}");
     assert!(told["named"].as_str().is_some_and(|said| said.contains(" of ")), "{told}");

@@ -87,7 +87,7 @@ export class LessonCard {
     if (this.lesson.duration) parts.push(clock(this.lesson.duration));
     const heights = [...new Set(this.lesson.renditions.map(({ height }) => height))].sort((a, b) => b - a);
     if (heights.length > 0) parts.push(heights.map((height) => `${height}p`).join(" "));
-    if (this.lesson.encrypt) parts.push("encrypted");
+    if (this.lesson.encrypt) parts.push("new recordings are encrypted");
     return parts.join(" · ");
   }
 

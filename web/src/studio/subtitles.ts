@@ -27,7 +27,7 @@ export function subtitles(lesson: Lesson): void {
   };
   const file = h("div", { class: "field" }, h("label", { for: "field-file" }, "File"),
     h("input", { class: "input", type: "file", id: "field-file", name: "file", accept: ".srt,.vtt,text/vtt", required: true }));
-  ask("Subtitles", `Files for “${lesson.title}”, as SubRip (.srt) or WebVTT (.vtt). A file of a language takes the place of the one before.`,
+  ask("Subtitles", `Files for “${lesson.title}”, as SubRip (.srt) or WebVTT (.vtt). A file of a language takes the place of the one before; another recording begins without.`,
     [list, field("Language", "language", { required: true, maxlength: "35", pattern: "[A-Za-z0-9]{1,8}(-[A-Za-z0-9]{1,8})*", placeholder: "en, pt-BR …" }),
       field("Name in the player (optional)", "title", { maxlength: "100" }), file],
     "Add", async (form) => {

@@ -365,8 +365,15 @@ impl Follow {
     /// Whether the grant's session is known to stream by right at `now`, with nothing to be asked or renewed.
     pub(super) fn has_lease(&self, grant: &Grant, now: Instant) -> bool {
         let (Some(control), Some(session)) = (&self.control, grant.session()) else { return true };
-        let leases = control.leases.read().unwrap_or_else(PoisonError::into_inner);
-        leases.get(session).is_some_and(|lease| now < lease.renew && lease.verdict.is_ok())
+        if grant.is_cleared_at(now) {
+            return true;
+        }
+        let known = control.leases.read().unwrap_or_else(PoisonError::into_inner).get(session).copied();
+        let good = known.filter(|lease| now < lease.renew && lease.verdict.is_ok());
+        if let Some(lease) = &good {
+            grant.clear_until(lease.renew);
+        }
+        good.is_some()
     }
 
     /// Sees that the grant's session may stream.

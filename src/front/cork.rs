@@ -1,8 +1,8 @@
 //! Fewer writes for HTTP/2 over TLS: what a connection writes while it is polled goes out together when it has been.
 //!
 //! An HTTP/2 implementation flushes each frame by itself, which costs a system call a frame. Held up by a cork below
-//! TLS, records gather where TLS keeps them anyway, without being copied and within its own limit; they leave in one
-//! vectored write at the end of the poll, or whenever that limit is reached.
+//! TLS, records gather where TLS keeps them anyway, without being copied; they leave in one vectored write at the end of
+//! the poll, or as soon as [`ENOUGH`] of them are there.
 
 use std::io;
 use std::pin::Pin;
@@ -11,6 +11,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// Bytes that are worth a system call of their own, and are still in the core's cache when the kernel copies them: more
+/// at once was measured to cost more.
+const ENOUGH: usize = 16 * 1024;
 
 /// Whether writes are held up. One task sets, sees and lifts it.
 #[derive(Clone, Debug, Default)]
@@ -51,8 +55,8 @@ impl<S> Corked<S> {
     }
 
     /// Nobody is to be woken: who set the cork writes on when it is lifted.
-    fn holds_up(&self) -> bool {
-        let holds_up = self.cork.is_set();
+    fn holds_up(&self, bytes: usize) -> bool {
+        let holds_up = bytes < ENOUGH && self.cork.is_set();
         if holds_up {
             self.cork.0.held_up.store(true, Ordering::Relaxed);
         }
@@ -68,7 +72,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Corked<S> {
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for Corked<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        if self.holds_up() {
+        if self.holds_up(buf.len()) {
             return Poll::Pending;
         }
         Pin::new(&mut self.socket).poll_write(cx, buf)
@@ -79,7 +83,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Corked<S> {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        if self.holds_up() {
+        if self.holds_up(bufs.iter().map(|buf| buf.len()).sum()) {
             return Poll::Pending;
         }
         Pin::new(&mut self.socket).poll_write_vectored(cx, bufs)

@@ -62,7 +62,11 @@ impl<'a> CleanPath<'a> {
                     Segment::Plain
                 }
                 b'\\' | b'?' | b'#' | 0..=0x20 | 0x7f..=0xff => return Err(AmbiguousPath::RawCharacter),
-                _ => Segment::Plain,
+                _ => {
+                    // Most of a path: letters and digits in a row change nothing.
+                    rest = skip_plain(tail);
+                    Segment::Plain
+                }
             };
         }
         match segment {
@@ -125,6 +129,12 @@ impl Segment {
             Self::Plain => Ok(Self::Start),
         }
     }
+}
+
+/// What follows the letters, digits, hyphens and underscores that stand in front.
+fn skip_plain(tail: &[u8]) -> &[u8] {
+    let plain = tail.iter().take_while(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_')).count();
+    tail.get(plain..).unwrap_or_default()
 }
 
 /// Takes what stands behind a percent sign; gives the rest behind its two digits.

@@ -5,6 +5,8 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use base64::Engine as _;
@@ -22,6 +24,7 @@ use super::scope::Scope;
 use super::{Algorithm, CLOCK_SKEW, MAX_TOKEN};
 use crate::semantics::network::Network;
 use crate::semantics::path::CleanPath;
+use crate::time::{Instant, monotonic};
 
 /// Why a token opens nothing. [`Denied::code`] is stable and is what clients, logs and metrics see.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
@@ -191,6 +194,9 @@ pub(super) struct Verified {
     /// Whether this edge's own renewer signed it, or another with its key.
     renewed: bool,
     renewable: Option<Box<Renewable>>,
+    made: Instant,
+    /// See [`Grant::clear_until`]; in milliseconds since `made`.
+    cleared: AtomicU64,
 }
 
 /// Leave to have what was asked for. Only [`Verifier::verify`] makes one.
@@ -235,6 +241,19 @@ impl Grant {
         let Some(renewable) = this.renewable.as_ref().filter(|_| this.renewed) else { return false };
         let left = this.expires.saturating_sub(now);
         this.session == other.session && this.user == other.user && left.saturating_mul(2) > renewable.terms.seconds
+    }
+
+    /// Notes with the remembered token that whatever else decides on its use has agreed, and need not be asked before
+    /// `at`. Revocation and expiry end it all the same.
+    pub fn clear_until(&self, at: Instant) {
+        let since = at.saturating_duration_since(self.0.made).as_millis();
+        self.0.cleared.store(u64::try_from(since).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    /// Whether that holds at `now`.
+    pub fn is_cleared_at(&self, now: Instant) -> bool {
+        let cleared = Duration::from_millis(self.0.cleared.load(Ordering::Relaxed));
+        now.saturating_duration_since(self.0.made) < cleared
     }
 
     /// Only what starts before this many milliseconds.
@@ -408,6 +427,8 @@ impl Verifier {
             scope,
             renewed,
             renewable,
+            made: monotonic(),
+            cleared: AtomicU64::new(0),
         };
         within_times(&verified, now)?;
         Ok(verified)

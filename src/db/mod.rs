@@ -16,6 +16,7 @@ mod tx;
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Deserializer};
@@ -155,7 +156,7 @@ pub struct Db {
 
 #[derive(Clone)]
 enum Pools {
-    Sqlite { readers: SqlitePool, writer: group::Writer },
+    Sqlite { readers: SqlitePool, writer: Arc<group::Writer> },
     Postgres(PgPool),
 }
 
@@ -246,7 +247,7 @@ async fn open_sqlite(path: &std::path::Path, connections: u32, wait: Duration) -
         .acquire_timeout(wait)
         .connect_with(options.clone().pragma("query_only", "ON"))
         .await?;
-    Ok(Pools::Sqlite { readers, writer })
+    Ok(Pools::Sqlite { readers, writer: Arc::new(writer) })
 }
 
 #[cfg(test)]

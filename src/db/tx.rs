@@ -193,9 +193,9 @@ impl Tx {
     /// Several statements without parameters.
     pub(super) async fn script(&mut self, sql: &'static str) -> Result<(), DbError> {
         match &mut self.inner {
-            Inner::Group(tx) => drop(tx.connection()?.execute(sqlx::raw_sql(sql)).await?),
-            Inner::Sqlite(tx) => drop((&mut **tx).execute(sqlx::raw_sql(sql)).await?),
-            Inner::Postgres(tx) => drop((&mut **tx).execute(sqlx::raw_sql(sql)).await?),
+            Inner::Group(tx) => _ = tx.connection()?.execute(sqlx::raw_sql(sql)).await?,
+            Inner::Sqlite(tx) => _ = (&mut **tx).execute(sqlx::raw_sql(sql)).await?,
+            Inner::Postgres(tx) => _ = (&mut **tx).execute(sqlx::raw_sql(sql)).await?,
         }
         Ok(())
     }

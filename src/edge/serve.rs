@@ -274,22 +274,31 @@ pub(super) fn check_framing(request: &HeaderMap) -> Result<(), Refusal> {
     if plain { Ok(()) } else { Err(Refusal::Framing) }
 }
 
-/// Bytes that stand in a host, as a table: each request's is looked at.
-const HOST_BYTES: [bool; 256] = {
-    let marks = b"-._~%!$&'()*+,;=[]:";
-    let mut table = [false; 256];
-    let mut byte = 0;
-    while byte < 256 {
-        table[byte] = (byte as u8).is_ascii_alphanumeric();
-        byte += 1;
-    }
-    let mut mark = 0;
-    while mark < marks.len() {
-        table[marks[mark] as usize] = true;
-        mark += 1;
-    }
-    table
-};
+/// Whether a byte may stand in a host: a comparison or two for most, as each request's is looked at.
+fn in_host(byte: &u8) -> bool {
+    byte.is_ascii_alphanumeric()
+        || matches!(
+            byte,
+            b'-' | b'.'
+                | b'_'
+                | b'~'
+                | b'%'
+                | b'!'
+                | b'$'
+                | b'&'
+                | b'\''
+                | b'('
+                | b')'
+                | b'*'
+                | b'+'
+                | b','
+                | b';'
+                | b'='
+                | b'['
+                | b']'
+                | b':'
+        )
+}
 
 /// `host [":" port]` (RFC 3986, section 3.2), by its characters and the place of its colon; without a user.
 fn is_authority(text: &[u8]) -> bool {
@@ -303,7 +312,6 @@ fn is_authority(text: &[u8]) -> bool {
             None => (text, Some(b"".as_slice())),
         },
     };
-    let in_host = |b: &u8| HOST_BYTES.get(usize::from(*b)).copied().unwrap_or_default();
     !host.is_empty() && host.iter().all(in_host) && port.is_some_and(|port| port.iter().all(u8::is_ascii_digit))
 }
 

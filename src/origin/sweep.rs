@@ -33,7 +33,7 @@ pub(super) async fn run(app: Arc<App>) {
             _ = ticks.tick() => {}
             () = app.shutdown.draining() => return,
         }
-        let seldom_due = round % SELDOM == 0 && steady.look(app.clock.unix_millis(), monotonic());
+        let seldom_due = round.is_multiple_of(SELDOM) && steady.look(app.clock.unix_millis(), monotonic());
         let swept = sweep(&app, round, seldom_due).await;
         let healthy = match &swept {
             Ok(()) => true,
@@ -41,10 +41,10 @@ pub(super) async fn run(app: Arc<App>) {
             Err(Refusal::Store(error)) => !error.is_transient(),
             Err(_) => true,
         };
-        if app.healthy.swap(healthy, Ordering::Relaxed) || healthy {
-            if let Err(error) = swept {
-                tracing::warn!(%error, "the background work is interrupted; it will be tried again");
-            }
+        if (app.healthy.swap(healthy, Ordering::Relaxed) || healthy)
+            && let Err(error) = swept
+        {
+            tracing::warn!(%error, "the background work is interrupted; it will be tried again");
         }
         round = round.wrapping_add(1);
     }
@@ -109,7 +109,7 @@ async fn sweep(app: &Arc<App>, round: u64, seldom_due: bool) -> Result<(), Refus
     for course in catalog::courses_to_remove(&mut app.db.read().await?, AT_ONCE).await? {
         outcome = outcome.and(remove_course(app, &course).await);
     }
-    if round % 5 == 0 {
+    if round.is_multiple_of(5) {
         let sealer = app.sealer.clone();
         let _ = tokio::task::spawn_blocking(move || sealer.look()).await;
         outcome = outcome.and(reseal(app).await);

@@ -503,10 +503,10 @@ pub(super) async fn whole_file(
     // Also when the client hangs up: an upload that nobody can go on with must not stay.
     let outcome = tokio::spawn(async move {
         let outcome = work.await;
-        if outcome.is_err() {
-            if let Err(error) = app_after.ingest.end_upload(&id).await {
-                tracing::debug!(upload = %id, %error, "a broken upload waits for its expiry");
-            }
+        if outcome.is_err()
+            && let Err(error) = app_after.ingest.end_upload(&id).await
+        {
+            tracing::debug!(upload = %id, %error, "a broken upload waits for its expiry");
         }
         outcome
     });

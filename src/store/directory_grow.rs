@@ -47,10 +47,10 @@ impl Grower {
             }
             file.set_len(length)?;
             file.seek(io::SeekFrom::Start(length))?;
-            if length == 0 {
-                if let Some(folder) = path.parent() {
-                    File::open(folder)?.sync_all()?;
-                }
+            if length == 0
+                && let Some(folder) = path.parent()
+            {
+                File::open(folder)?.sync_all()?;
             }
             Ok(Some(file))
         })

@@ -169,7 +169,9 @@ impl Terms<'_> {
     /// The header block of a stored response, made once and copied for each answer.
     fn prepared(&self, stored: &Stored, decision: Decision) -> HeaderMap {
         let make = || {
-            let mut block = self.block(&stored.headers, Some(stored.length()));
+            // RFC 9110, section 8.6: a 204 has no length.
+            let length = Some(stored.length()).filter(|_| stored.status != StatusCode::NO_CONTENT);
+            let mut block = self.block(&stored.headers, length);
             block.insert(CACHE_STATUS, Decision::HIT.cache_status(stored.status, None));
             // A place for what differs: a copy has no room to grow.
             block.insert(header::AGE, HeaderValue::from_static("0"));

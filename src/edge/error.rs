@@ -64,6 +64,7 @@ impl Refusal {
                 Failure::Timeout => "origin_timeout",
                 Failure::Connect => "origin_unreachable",
                 Failure::Reset | Failure::Protocol | Failure::Request => "origin_failed",
+                Failure::Client => "bad_body",
             },
             Self::BrokenOff => "origin_failed",
             Self::TooLarge => "playlist_too_large",
@@ -86,6 +87,7 @@ impl Refusal {
                 Failure::Timeout => StatusCode::GATEWAY_TIMEOUT,
                 Failure::Connect => StatusCode::SERVICE_UNAVAILABLE,
                 Failure::Reset | Failure::Protocol | Failure::Request => StatusCode::BAD_GATEWAY,
+                Failure::Client => StatusCode::BAD_REQUEST,
             },
             Self::BrokenOff | Self::TooLarge => StatusCode::BAD_GATEWAY,
             Self::Limit(refused) => refused.status(),
@@ -95,6 +97,9 @@ impl Refusal {
     /// What the client reads. The cause of an origin's failure stays in the log.
     fn detail(&self) -> String {
         match self {
+            Self::Upstream(error) if error.failure == Failure::Client => {
+                "The request's body broke off or is malformed.".to_owned()
+            }
             Self::Upstream(_) | Self::BrokenOff => "The origin did not deliver; try again.".to_owned(),
             other => {
                 let mut text = other.to_string();
@@ -126,6 +131,9 @@ impl Refusal {
             }
             // A message that two parties may read in two ways is the last one of its connection.
             Self::Host | Self::Framing => {
+                headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+            }
+            Self::Upstream(error) if error.failure == Failure::Client => {
                 headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
             }
             Self::Limit(refused) => {

@@ -201,7 +201,7 @@ impl Fetcher {
         if part.is_some() {
             status = StatusCode::OK;
         }
-        let judged = match ends_with_connection(head.version, &headers) {
+        let judged = match ends_with_connection(head.version, status, &headers) {
             false => self.judge(wanted, status, &headers, requested_ms),
             true => Err(NotStored::Length),
         };

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use http::header::{self, HeaderMap, HeaderValue};
-use http::{Method, Response};
+use http::{Method, Response, StatusCode, Version};
 use http_body_util::BodyExt as _;
 use url::Url;
 
@@ -31,6 +31,49 @@ pub(super) fn end_to_end(request: &HeaderMap) -> HeaderMap {
     headers
 }
 
+/// Adds this hop to `Via` (RFC 9110, section 7.6.3), behind those that the request came through.
+pub(super) fn add_via(headers: &mut HeaderMap, version: Version) {
+    let version = match version {
+        Version::HTTP_10 => "1.0",
+        Version::HTTP_2 => "2",
+        Version::HTTP_3 => "3",
+        _ => "1.1",
+    };
+    let former = headers.get_all(header::VIA).iter().filter_map(|value| value.to_str().ok());
+    let all: Vec<&str> = former.flat_map(fields::list).collect();
+    let via = match all.is_empty() {
+        true => format!("{version} lyceum"),
+        false => format!("{}, {version} lyceum", all.join(", ")),
+    };
+    if let Ok(via) = HeaderValue::try_from(via) {
+        headers.insert(header::VIA, via);
+    }
+}
+
+/// Takes one from `Max-Forwards` (RFC 9110, section 7.6.2); whether the request goes no further.
+fn ends_here(method: &Method, headers: &mut HeaderMap) -> bool {
+    let left = fields::single(headers, &header::MAX_FORWARDS).filter(|_| *method == Method::OPTIONS);
+    let left = left.filter(|text| text.bytes().all(|b| b.is_ascii_digit())).and_then(|text| text.parse::<u64>().ok());
+    match left.map(|left| left.checked_sub(1)) {
+        None => false,
+        Some(None) => true,
+        Some(Some(left)) => {
+            headers.insert(header::MAX_FORWARDS, HeaderValue::from(left));
+            false
+        }
+    }
+}
+
+const METHODS: &str = "GET, HEAD, OPTIONS, POST, PUT, PATCH, DELETE";
+
+/// The answer to an `OPTIONS` that goes no further.
+fn options() -> Response<Body> {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(METHODS));
+    response
+}
+
 impl Inner {
     /// Sends a request on with its body, and the answer back as it comes.
     pub(super) async fn pass(
@@ -41,7 +84,7 @@ impl Inner {
         body: RequestBody,
     ) -> Result<(Response<Body>, CacheOutcome), Refusal> {
         if matches!(head.method, Method::CONNECT | Method::TRACE) {
-            return Err(Refusal::Method("GET, HEAD, OPTIONS, POST, PUT, PATCH, DELETE"));
+            return Err(Refusal::Method(METHODS));
         }
         let mut target = located.path.as_str().to_owned();
         if let Some(query) = located.query {
@@ -49,7 +92,10 @@ impl Inner {
             target.push_str(query);
         }
         let mut headers = end_to_end(&head.headers);
-        headers.insert(header::VIA, HeaderValue::from_static("1.1 lyceum"));
+        add_via(&mut headers, head.version);
+        if ends_here(&head.method, &mut headers) {
+            return Ok((options(), CacheOutcome::None));
+        }
         let outgoing = Outgoing {
             method: head.method.clone(),
             affinity: stable_hash(target.as_bytes()),

@@ -83,10 +83,10 @@ pub(super) fn content_range(headers: &HeaderMap) -> Option<(Span, u64)> {
     fields::single(headers, &header::CONTENT_RANGE).and_then(range::content_range)
 }
 
-/// Nothing says how long it is or where it ends: cut short it would look the same (RFC 9112, section 8).
-pub(super) fn ends_with_connection(version: Version, headers: &HeaderMap) -> bool {
+/// Nothing says how long it is or where it ends: cut short it would look the same (RFC 9112, section 8). A 204 has no body.
+pub(super) fn ends_with_connection(version: Version, status: StatusCode, headers: &HeaderMap) -> bool {
     let framed = headers.contains_key(header::CONTENT_LENGTH) || headers.contains_key(header::TRANSFER_ENCODING);
-    version <= Version::HTTP_11 && !framed
+    version <= Version::HTTP_11 && !framed && status != StatusCode::NO_CONTENT
 }
 
 pub(super) fn takes_ranges(headers: &HeaderMap) -> bool {
@@ -127,14 +127,14 @@ pub(super) fn tags(headers: &HeaderMap) -> Vec<Box<str>> {
 /// Takes away what is the origin's and the connection's own.
 pub(super) fn clean(headers: &mut HeaderMap, wanted: &Wanted) {
     fields::strip_hop_by_hop(headers);
-    // The age is told anew with each answer; the targeted field and the tags were meant for the edge.
-    for name in [header::AGE, CDN_CACHE_CONTROL] {
-        headers.remove(name);
-    }
+    // The age is told anew with each answer; the tags were meant for the edge.
+    headers.remove(header::AGE);
     for name in ["surrogate-key", "surrogate-control", "cache-tag", "cache-status"] {
         headers.remove(name);
     }
     if wanted.route.auth == config::Auth::Token {
+        // Edges below this one go by the targeted field as well (RFC 9213, section 3.1), players do not.
+        headers.remove(CDN_CACHE_CONTROL);
         headers.remove(header::SET_COOKIE);
         headers.remove(header::VARY);
         let cors: Vec<HeaderName> =

@@ -146,9 +146,12 @@ fn is_dictionary_member(member: &str) -> bool {
     let mut bytes = key.bytes();
     let starts = bytes.next().is_some_and(|b| b.is_ascii_lowercase() || b == b'*');
     let goes_on = bytes.all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'_' | b'-' | b'.' | b'*'));
-    let value_fits = value.is_none_or(|v| {
+    // One of the wrong type can't be read either.
+    let is_time = ["max-age", "s-maxage", "stale-while-revalidate", "stale-if-error"].contains(&key);
+    let value_fits = value.map_or(!is_time, |v| {
         let bare = v.split(';').next().unwrap_or_default();
-        !bare.is_empty() && !bare.contains([' ', '\t'])
+        let typed = !is_time || (bare.len() <= 15 && bare.bytes().all(|b| b.is_ascii_digit()));
+        !bare.is_empty() && !bare.contains([' ', '\t']) && typed
     });
     starts && goes_on && value_fits
 }
@@ -197,7 +200,9 @@ mod tests {
         };
         assert_eq!(targeted("max-age=60").unwrap().max_age, Some(60));
         assert!(targeted("no-store").unwrap().no_store);
-        for bad in ["Max-Age=60", "max-age = 60", "max-age=", "=5", "ä", "", " , "] {
+        for bad in
+            ["max-age=\"60\"", "max-age=-1", "max-age", "Max-Age=60", "max-age = 60", "max-age=", "=5", "ä", "", " , "]
+        {
             assert_eq!(targeted(bad), None, "{bad}");
         }
         assert_eq!(Directives::targeted(&HeaderMap::new()), None);

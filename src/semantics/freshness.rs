@@ -1,6 +1,6 @@
 //! May it be stored, for how long is it fresh, how old is it (RFC 9111, sections 3 and 4; RFC 5861; RFC 9213).
 
-use http::header::{self, HeaderMap};
+use http::header::{self, HeaderMap, HeaderName};
 use http::{Method, StatusCode};
 use serde::{Deserialize, Serialize};
 
@@ -22,7 +22,7 @@ pub enum NotStored {
     Authorized,
     /// No explicit life.
     NoFreshness,
-    /// `Vary: *`.
+    /// `Vary: *`, or a `Vary` that can't be told from it: more fields than are kept, or something that is no field's name.
     VaryAny,
     /// It sets a cookie: for one user, whatever else it says.
     SetCookie,
@@ -116,6 +116,11 @@ impl Freshness {
             .or(directives.max_age)
             .or_else(expires)
             .or(exchange.default_life.filter(|_| may_be_guessed(exchange.status)))
+            // To be validated before each use: worth its place where that can be done.
+            .or(directives
+                .no_cache
+                .then_some(0)
+                .filter(|_| may_be_guessed(exchange.status) && may_be_validated(headers)))
             .ok_or(NotStored::NoFreshness)?;
         Ok(Self {
             life,
@@ -217,7 +222,7 @@ fn may_store(exchange: &Exchange<'_>, directives: &Directives) -> Result<(), Not
     if exchange.authorized && !for_all {
         return Err(NotStored::Authorized);
     }
-    if fields::values(exchange.headers, &header::VARY).flat_map(fields::list).any(|name| name == "*") {
+    if !varies_by_fields(exchange.headers) {
         return Err(NotStored::VaryAny);
     }
     if exchange.headers.contains_key(header::SET_COOKIE) {
@@ -226,12 +231,27 @@ fn may_store(exchange: &Exchange<'_>, directives: &Directives) -> Result<(), Not
     Ok(())
 }
 
+/// The most fields that a stored response may be chosen by.
+pub const MAX_VARY: usize = 16;
+
+/// Whether all that chose the response is known to be fields, and not too many of them.
+fn varies_by_fields(headers: &HeaderMap) -> bool {
+    let mut values = headers.get_all(header::VARY).iter();
+    let is_name = |name: &str| name != "*" && HeaderName::from_bytes(name.as_bytes()).is_ok();
+    let all_names = values.all(|value| value.to_str().is_ok_and(|text| fields::list(text).all(is_name)));
+    all_names && fields::values(headers, &header::VARY).flat_map(fields::list).count() <= MAX_VARY
+}
+
 /// Status codes whose caching this cache knows (RFC 9110, section 15).
 fn understood(status: StatusCode) -> bool {
     matches!(
         status.as_u16(),
         200 | 203 | 204 | 300 | 301 | 302 | 303 | 307 | 308 | 400..=410 | 414 | 416 | 421 | 451 | 500..=504
     )
+}
+
+fn may_be_validated(headers: &HeaderMap) -> bool {
+    headers.contains_key(header::ETAG) || headers.contains_key(header::LAST_MODIFIED)
 }
 
 /// Status codes whose responses may be fresh without saying so (RFC 9110, section 15.1).
@@ -272,7 +292,7 @@ fn initial_age(exchange: &Exchange<'_>) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use http::{HeaderName, HeaderValue};
+    use http::HeaderValue;
     use proptest::prelude::*;
 
     const NOW: i64 = 784_111_777_000; // Sun, 06 Nov 1994 08:49:37 GMT

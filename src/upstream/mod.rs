@@ -33,6 +33,7 @@ pub use connect::UpstreamError;
 pub use sign::S3;
 
 use balance::Balancer;
+use body::{Sent, Upload};
 use connect::Client;
 use origin::{InFlight, Origin, OriginMetrics};
 
@@ -60,6 +61,8 @@ pub enum Failure {
     Protocol,
     /// The request can't be sent at all.
     Request,
+    /// The request's own body broke off or is malformed: its client's fault.
+    Client,
 }
 
 impl Failure {
@@ -71,12 +74,13 @@ impl Failure {
             Self::Reset => "reset",
             Self::Protocol => "protocol",
             Self::Request => "request",
+            Self::Client => "client",
         }
     }
 
     /// Whether another origin, or the same one later, may do better.
     pub fn retry(self) -> bool {
-        self != Self::Request
+        !matches!(self, Self::Request | Self::Client)
     }
 }
 
@@ -290,13 +294,27 @@ impl Pool {
             origin: Arc::clone(&origin.label),
             cause: cause.to_string().into(),
         };
+        let (body, mut sent) = match body.map(Upload::new) {
+            Some((body, sent)) => (Some(body.boxed_unsync()), Some(sent)),
+            None => (None, None),
+        };
         let request = self.request(origin, message, body).map_err(|e| failed(Failure::Request, &e))?;
         let start = monotonic();
-        let outcome = match tokio::time::timeout(self.first_byte, self.client.send(request)).await {
-            Ok(Ok(response)) => Ok(response),
-            Ok(Err((failure, cause))) => Err(failed(failure, &cause)),
-            Err(_) => Err(failed(Failure::Timeout, &"no answer in time")),
+        let late = async {
+            // The time that a client takes for its body is not the origin's.
+            if let Some(sent) = &mut sent {
+                let _ = sent.wait_for(|sent| *sent != Sent::UnderWay).await;
+            }
+            tokio::time::sleep(self.first_byte).await;
         };
+        let outcome = tokio::select! {
+            biased;
+            answer = self.client.send(request) => answer.map_err(|(failure, cause)| failed(failure, &cause)),
+            () = late => Err(failed(Failure::Timeout, &"no answer in time")),
+        };
+        let broken = sent.is_some_and(|sent| *sent.borrow() == Sent::Broken);
+        let outcome =
+            outcome.map_err(|error| if broken { FetchError { failure: Failure::Client, ..error } } else { error });
         let took = start.elapsed();
         match outcome {
             Ok(response) => {

@@ -49,7 +49,7 @@ pub(super) struct OriginMetrics {
     ok: IntCounter,
     client_error: IntCounter,
     server_error: IntCounter,
-    failures: [(Failure, IntCounter); 5],
+    failures: [(Failure, IntCounter); 6],
     up: IntGauge,
     in_flight: IntGauge,
 }
@@ -57,7 +57,8 @@ pub(super) struct OriginMetrics {
 impl OriginMetrics {
     pub(super) fn new(metrics: &Metrics, pool: &str, origin: &str) -> Self {
         let count = |result: &str| metrics.requests.with_label_values(&[pool, origin, result]);
-        let failures = [Failure::Connect, Failure::Timeout, Failure::Reset, Failure::Protocol, Failure::Request];
+        let failures =
+            [Failure::Connect, Failure::Timeout, Failure::Reset, Failure::Protocol, Failure::Request, Failure::Client];
         Self {
             ok: count("ok"),
             client_error: count("client_error"),

@@ -64,7 +64,12 @@ const CASES: &[Case] = &[
     ("must-understand: one that is known", 200, "cache-control: max-age=60, must-understand", "", 0, "", Hit),
     ("proxy-revalidate does not allow Authorization", 200, "cache-control: max-age=60, proxy-revalidate", "authorization: x", 0, "authorization: x", Miss),
     ("private beats public", 200, "cache-control: public, max-age=60, private", "", 0, "", Miss),
+    ("a request's cookies don't matter", 200, "cache-control: max-age=60", "cookie: a=1", 0, "cookie: a=2", Hit),
     // 4.1: Vary.
+    ("Vary on more fields than are kept is not stored", 200, "cache-control: max-age=60 | vary: a,b,c,d,e,f,g,h,i,j,k,l,m,n,o,p,q", "q: 1", 0, "q: 1", Miss),
+    ("Vary on something that is no field is not stored", 200, "cache-control: max-age=60 | vary: a b", "", 0, "", Miss),
+    ("Vary: * beside a name never matches", 200, "cache-control: max-age=60 | vary: x-a, *", "", 0, "", Miss),
+    ("Vary on three fields, all the same", 200, "cache-control: max-age=60 | vary: x-a, x-b, x-c", "x-a: 1 | x-b: 2", 0, "x-b: 2 | x-a: 1", Hit),
     ("Vary on Accept-Encoding: one coding is asked for", 200, "cache-control: max-age=60 | vary: accept-encoding", "accept-encoding: gzip", 0, "accept-encoding: br", Hit),
     ("Vary in any case", 200, "cache-control: max-age=60 | vary: X-A", "x-a: 1", 0, "x-a: 1", Hit),
     ("Vary: * never matches", 200, "cache-control: max-age=60 | vary: *", "", 0, "", Miss),
@@ -107,8 +112,33 @@ const CASES: &[Case] = &[
     ("response Pragma is passed over", 200, "cache-control: max-age=60 | pragma: no-cache", "", 10, "", Hit),
     ("immutable is not checked while fresh", 200, "cache-control: max-age=60, immutable | etag: \"1\"", "", 10, "", Hit),
     ("no-cache is checked", 200, "cache-control: max-age=60, no-cache | etag: \"1\"", "", 0, "", Check),
+    ("no-cache without a life is checked", 200, "cache-control: no-cache | etag: \"1\"", "", 0, "", Check),
+    ("no-cache that can't be checked is not stored", 200, "cache-control: no-cache", "", 0, "", Miss),
     ("no-cache with field names is checked", 200, "cache-control: max-age=60, no-cache=\"x\" | etag: \"1\"", "", 0, "", Check),
     ("immutable is fresh no longer than its life", 200, "cache-control: max-age=60, immutable", "", 60, "", Miss),
+    ("Age negative is none", 200, "cache-control: max-age=60 | age: -50", "", 10, "", Hit),
+    ("Age with a fraction is none", 200, "cache-control: max-age=60 | age: 50.5", "", 10, "", Hit),
+    ("Age twice counts by its first", 200, "cache-control: max-age=60 | age: 50 | age: 0", "", 10, "", Miss),
+    ("Age with nonsense behind the first counts by its first", 200, "cache-control: max-age=60 | age: 0, x", "", 10, "", Hit),
+    ("Expires in the form of RFC 850", 200, "expires: Monday, 15-Jan-29 08:00:00 GMT | date: {now}", "", 10, "", Hit),
+    ("Expires in the form of asctime", 200, "expires: Mon Jan 15 08:00:00 2029 | date: {now}", "", 10, "", Hit),
+    ("Expires beyond 32 bits", 200, "expires: Fri, 01 Jan 2140 08:00:00 GMT | date: {now}", "", 10, "", Hit),
+    ("Expires in UTC is past", 200, "expires: Mon, 15 Jan 2029 08:00:00 UTC | date: {now}", "", 0, "", Miss),
+    ("Expires in another zone is past", 200, "expires: Mon, 15 Jan 2029 08:00:00 +0100 | date: {now}", "", 0, "", Miss),
+    ("Expires with a year of two digits is past", 200, "expires: Mon, 15 Jan 29 08:00:00 GMT | date: {now}", "", 0, "", Miss),
+    ("Expires without its comma is past", 200, "expires: Mon 15 Jan 2029 08:00:00 GMT | date: {now}", "", 0, "", Miss),
+    ("Expires with dashes is past", 200, "expires: Mon, 15-Jan-2029 08:00:00 GMT | date: {now}", "", 0, "", Miss),
+    ("Expires with periods is past", 200, "expires: Mon, 15 Jan 2029 08.00.00 GMT | date: {now}", "", 0, "", Miss),
+    ("Expires with an hour of one digit is past", 200, "expires: Mon, 15 Jan 2029 8:00:00 GMT | date: {now}", "", 0, "", Miss),
+    ("Expires with several blanks is past", 200, "expires: Mon,  15  Jan  2029  08:00:00  GMT | date: {now}", "", 0, "", Miss),
+    ("max-age=0 counts before Expires", 200, "cache-control: max-age=0 | expires: {now+60}", "", 0, "", Miss),
+    ("max-age counts before Expires that is no date", 200, "cache-control: max-age=60 | expires: 0", "", 10, "", Hit),
+    ("max-age before one in quotes", 200, "cache-control: max-age=10, x=\"max-age=60\"", "", 30, "", Miss),
+    ("max-age behind one in quotes", 200, "cache-control: x=\"max-age=60\", max-age=10", "", 30, "", Miss),
+    ("max-age in single quotes is stale", 200, "cache-control: max-age='60'", "", 0, "", Miss),
+    ("max-age of 31 bits and one", 200, "cache-control: max-age=2147483649", "", 1000, "", Hit),
+    ("s-maxage behind max-age in fields of their own", 200, "cache-control: max-age=60 | cache-control: s-maxage=10", "", 30, "", Miss),
+    ("s-maxage counts before Expires", 200, "cache-control: s-maxage=60, max-age=0 | expires: {now-60}", "", 10, "", Hit),
     // 4.3: validation.
     ("stale with an ETag is checked", 200, "cache-control: max-age=10 | etag: \"1\"", "", 20, "", Check),
     ("stale with a weak ETag is checked", 200, "cache-control: max-age=10 | etag: W/\"1\"", "", 20, "", Check),
@@ -130,6 +160,9 @@ const CASES: &[Case] = &[
     ("must-revalidate is above max-stale", 200, "cache-control: max-age=10, must-revalidate", "", 20, "cache-control: max-stale", Miss),
     ("proxy-revalidate is above max-stale", 200, "cache-control: max-age=10, proxy-revalidate", "", 20, "cache-control: max-stale", Miss),
     ("s-maxage is above max-stale", 200, "cache-control: s-maxage=10", "", 20, "cache-control: max-stale", Miss),
+    ("request no-store takes what is stored", 200, "cache-control: max-age=60", "", 10, "cache-control: no-store", Hit),
+    ("request Pragma that says something else", 200, "cache-control: max-age=60", "", 10, "pragma: x", Hit),
+    ("request max-stale counts from the stated age", 200, "cache-control: max-age=60 | age: 55", "", 10, "cache-control: max-stale=4", Miss),
     // RFC 5861.
     ("stale-while-revalidate serves meanwhile", 200, "cache-control: max-age=10, stale-while-revalidate=60 | etag: \"1\"", "", 20, "", Check),
     ("stale-while-revalidate ends", 200, "cache-control: max-age=10, stale-while-revalidate=5", "", 20, "", Miss),
@@ -138,6 +171,7 @@ const CASES: &[Case] = &[
     ("CDN-Cache-Control no-store", 200, "cdn-cache-control: no-store | cache-control: max-age=60", "", 0, "", Miss),
     ("CDN-Cache-Control hides Expires", 200, "cdn-cache-control: public | expires: {now+60}", "", 0, "", Miss),
     ("CDN-Cache-Control that is malformed is passed over", 200, "cdn-cache-control: Max-Age = 60 | cache-control: max-age=10", "", 30, "", Miss),
+    ("CDN-Cache-Control of the wrong type is passed over", 200, "cdn-cache-control: max-age=\"60\" | cache-control: no-store", "", 0, "", Miss),
     ("CDN-Cache-Control that is empty is passed over", 200, "cdn-cache-control: | cache-control: max-age=60", "", 30, "", Hit),
     ("CDN-Cache-Control max-age is a shared cache's own", 200, "cdn-cache-control: max-age=60 | cache-control: private", "", 30, "", Hit),
     ("CDN-Cache-Control private", 200, "cdn-cache-control: max-age=60, private | cache-control: max-age=60", "", 0, "", Miss),
@@ -275,6 +309,7 @@ async fn unsafe_methods_invalidate_when_they_succeed() {
         (Method::POST, "/fails", 1),
         (Method::OPTIONS, "/options", 1),
         (Method::POST, "/query?a=1", 2),
+        (Method::from_bytes(b"M-SEARCH").unwrap(), "/unheard-of", 2),
     ] {
         edge.get(path).await;
         edge.send(method.clone(), path, &[]).await;
@@ -333,6 +368,63 @@ async fn a_304_that_speaks_of_another_representation_updates_nothing() {
     let answer = edge.get("/x").await;
     assert_eq!((answer.text().as_str(), answer.field("etag")), ("two", "\"2\""), "asked again without a condition");
     assert_eq!(origin.seen().len(), 3);
+}
+
+#[tokio::test]
+async fn what_forbids_stale_answers_forbids_them_when_the_origin_fails() {
+    let told = Arc::new(Mutex::new(String::new()));
+    let control = Arc::clone(&told);
+    let fails = Arc::new(std::sync::atomic::AtomicU8::new(0));
+    let failing = Arc::clone(&fails);
+    let origin = Origin::start(move |_| match failing.load(std::sync::atomic::Ordering::SeqCst) {
+        0 => Reply::new(200, &[("cache-control", &control.lock().unwrap()), ("etag", "\"1\"")], "x"),
+        1 => Reply(vec![Step::Break]),
+        _ => Reply::new(503, &[], "down"),
+    })
+    .await;
+    let edge = TestEdge::open(&[&origin]).await;
+    for (n, (directive, may)) in [
+        ("max-age=10, stale-if-error=60", true),
+        ("max-age=10, stale-while-revalidate=60, stale-if-error=60", true),
+        ("max-age=10", false),
+        ("max-age=10, stale-if-error=60, must-revalidate", false),
+        ("max-age=10, stale-if-error=60, proxy-revalidate", false),
+        ("max-age=10, stale-if-error=60, no-cache", false),
+        ("max-age=10, stale-if-error=60, s-maxage=10", false),
+        ("max-age=10, stale-if-error=5", false),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        for failure in [1, 2] {
+            *told.lock().unwrap() = directive.to_owned();
+            fails.store(0, std::sync::atomic::Ordering::SeqCst);
+            let path = format!("/{n}/{failure}");
+            edge.get(&path).await;
+            fails.store(failure, std::sync::atomic::Ordering::SeqCst);
+            edge.clock.advance(Duration::from_secs(20));
+            let answer = edge.get(&path).await;
+            let stale = answer.status == 200 && answer.text() == "x";
+            assert_eq!(stale, may, "{directive}: {answer:?}");
+            assert!(stale || answer.status.is_server_error());
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_204_is_stored_and_the_targeted_field_goes_on_to_other_caches() {
+    let origin = Origin::start(|_| {
+        let text = "HTTP/1.1 204 X\r\ncache-control: no-store\r\ncdn-cache-control: max-age=60\r\n\r\n";
+        Reply(vec![Step::Bytes(text.into())])
+    })
+    .await;
+    let edge = TestEdge::open(&[&origin]).await;
+    for _ in 0..2 {
+        let answer = edge.get("/x").await;
+        assert_eq!((answer.status.as_u16(), answer.field("cdn-cache-control")), (204, "max-age=60"));
+        assert!(answer.headers.get("content-length").is_none(), "{answer:?}");
+    }
+    assert_eq!(origin.seen().len(), 1);
 }
 
 #[tokio::test]
@@ -425,6 +517,27 @@ async fn hop_by_hop_fields_end_here_both_ways() {
     let seen = &origin.seen()[0];
     assert!(seen.field("x-mine").is_none() && seen.field("te").is_none());
     assert_eq!((seen.field("x-far"), seen.field("via")), (Some("1"), Some("1.1 lyceum")));
+}
+
+#[tokio::test]
+async fn each_hop_is_told_and_an_options_goes_only_so_far() {
+    let origin = Origin::start(|_| Reply::new(200, &[("allow", "GET, PURGE")], "")).await;
+    let edge = TestEdge::open(&[&origin]).await;
+    for (left, sent) in [("0", None), ("1", Some("0")), ("70", Some("69")), ("x", Some("x")), ("-1", Some("-1"))] {
+        let before = origin.seen().len();
+        let answer = edge.send(Method::OPTIONS, "/x", &[("max-forwards", left), ("via", "1.0 a, 1.1 b")]).await;
+        let seen = origin.seen();
+        let came = seen.get(before);
+        assert_eq!(came.and_then(|seen| seen.field("max-forwards")), sent, "{left}");
+        match came {
+            Some(seen) => assert_eq!(seen.field("via"), Some("1.0 a, 1.1 b, 1.1 lyceum")),
+            None => assert!(answer.status == 204 && answer.field("allow").contains("DELETE"), "{answer:?}"),
+        }
+    }
+    // Other methods go as far as they have to.
+    edge.send(Method::GET, "/x", &[("max-forwards", "0"), ("via", "1.1 b")]).await;
+    let seen = origin.seen().pop().unwrap();
+    assert_eq!((seen.field("max-forwards"), seen.field("via")), (Some("0"), Some("1.1 b, 1.1 lyceum")));
 }
 
 #[tokio::test]

@@ -9,8 +9,11 @@ use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 use prometheus::IntCounter;
 
+use tokio::sync::watch;
+
 use super::slices::{Opened, Slices};
 use crate::cache::{ReadError, Reader};
+use crate::front::{Pass, Permit};
 use crate::time::Clock;
 use crate::token::{Denied, Grant, Verifier};
 use crate::upstream::FetchError;
@@ -58,7 +61,7 @@ pub(super) struct Live {
 }
 
 /// What is looked at while a body goes out.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Watch {
     pub(super) grant: Grant,
     pub(super) verifier: Arc<Verifier>,
@@ -75,11 +78,25 @@ impl Watch {
             return Ok(());
         }
         self.seen = generation;
+        self.judge()
+    }
+
+    fn judge(&self) -> Result<(), Denied> {
         match self.verifier.still_holds(&self.grant, self.clock.unix_seconds()) {
             // A token that runs out while its segment goes out does not cut the segment.
             Err(Denied::Expired) | Ok(()) => Ok(()),
             Err(denied) => Err(denied),
         }
+    }
+}
+
+impl Permit for Watch {
+    fn changes(&self) -> watch::Receiver<u64> {
+        self.verifier.revocations().watch()
+    }
+
+    fn holds(&self) -> bool {
+        self.judge().is_ok()
     }
 }
 
@@ -115,6 +132,17 @@ impl Body {
         self.counter = Some(counter);
         self.watch = watch;
         self
+    }
+
+    /// What the connection looks at while a client that takes nothing keeps the body from looking itself: for bodies
+    /// that are not handed over at once.
+    pub(super) fn pass(&self) -> Option<Pass> {
+        let goes_on = match &self.kind {
+            Kind::Empty => false,
+            Kind::Whole(bytes) => bytes.len() > PIECE,
+            Kind::Parts(_) | Kind::Live(_) | Kind::Sliced(_) => true,
+        };
+        self.watch.as_ref().filter(|_| goes_on).cloned().map(Pass::new)
     }
 }
 

@@ -75,7 +75,11 @@ impl Inner {
         self.metrics.answered(record.route, outcome, response.status(), began.elapsed());
         let counter = self.metrics.route(record.route).bytes.clone();
         let watch = record.grant.and_then(|grant| self.watch(grant, record.seen));
-        response.map(|body| body.watched(counter, watch))
+        let mut response = response.map(|body| body.watched(counter, watch));
+        if let Some(pass) = response.body().pass() {
+            response.extensions_mut().insert(pass);
+        }
+        response
     }
 
     /// Answers one request that a limit refused.
@@ -388,7 +392,7 @@ pub(super) fn wanted(route: &Arc<Route>, located: &Located<'_>, head: &http::req
             headers.remove(name);
         }
     }
-    headers.insert(header::VIA, HeaderValue::from_static("1.1 lyceum"));
+    super::pass::add_via(&mut headers, head.version);
     let authorized = headers.contains_key(header::AUTHORIZATION);
     // A playlist may have to be cut, which takes the whole of it.
     let in_parts = head.method == Method::GET && Playlist::of(located.path.as_str()).is_none();

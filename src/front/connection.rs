@@ -29,7 +29,7 @@ use super::inline::Inline;
 use super::metrics::{Metrics, Reason};
 use super::peer::{self, Forwarded, Peer, ProxyProtocol};
 use super::pulse::{Busy, Pulse, Watched};
-use super::{BoxError, Limits, RequestBody, Shutdown, Unread};
+use super::{BoxError, Limits, Pass, RequestBody, Shutdown, Unread};
 use crate::time::monotonic;
 
 /// What all connections of a listener share.
@@ -126,9 +126,10 @@ impl Connection {
         };
         let client = place.as_ref().and_then(|place| place.client().cloned());
         let under = Under { handler, peer, client, pulse: Arc::new(Pulse::default()), shared: Arc::clone(&shared) };
+        // Boxed, here and below: what an idle connection holds is then what its own protocol needs, and no handshake's state.
         let outcome = match self.tls {
-            Some(acceptor) => under.serve_tls(acceptor, stream).await,
-            None => under.serve_plain(stream).await,
+            Some(acceptor) => Box::pin(under.serve_tls(acceptor, stream)).await,
+            None => Box::pin(under.serve_plain(stream)).await,
         };
         drop(place);
         match outcome {
@@ -145,7 +146,7 @@ impl Connection {
 impl<H: Handler> Under<H> {
     async fn serve_tls(self, acceptor: TlsAcceptor, stream: TcpStream) -> Result<Option<Reason>, BoxError> {
         let cork = Cork::default();
-        let handshake = acceptor.accept(Corked::new(stream, cork.clone()));
+        let handshake = Box::pin(acceptor.accept(Corked::new(stream, cork.clone())));
         let stream = tokio::select! {
             done = tokio::time::timeout(self.shared.limits.handshake.get(), handshake) => match done {
                 Ok(Ok(stream)) => stream,
@@ -159,7 +160,10 @@ impl<H: Handler> Under<H> {
             _ => Protocol::Http1,
         };
         let socket = Watched::new(stream, Bytes::new(), Arc::clone(&self.pulse));
-        self.requests(protocol, socket, cork).await
+        match protocol {
+            Protocol::Http1 => Box::pin(self.http1(socket)).await,
+            Protocol::Http2 => Box::pin(self.http2(socket, cork)).await,
+        }
     }
 
     async fn serve_plain(self, mut stream: TcpStream) -> Result<Option<Reason>, BoxError> {
@@ -186,66 +190,70 @@ impl<H: Handler> Under<H> {
         };
         let Some(protocol) = protocol else { return Ok(None) };
         let socket = Watched::new(stream, first.freeze(), Arc::clone(&self.pulse));
-        self.requests(protocol, socket, Cork::default()).await
+        match protocol {
+            Protocol::Http1 => Box::pin(self.http1(socket)).await,
+            Protocol::Http2 => Box::pin(self.http2(socket, Cork::default())).await,
+        }
     }
 
-    /// Serves `socket`; `cork` is below its TLS, where it has that.
-    async fn requests<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
-        self,
-        protocol: Protocol,
-        socket: S,
-        cork: Cork,
-    ) -> Result<Option<Reason>, BoxError> {
-        let Self { handler, peer, client, pulse, shared } = self;
-        let serving = Arc::clone(&shared);
-        let watched = Arc::clone(&pulse);
-        let service = service_fn(move |request: Request<Incoming>| {
-            let busy = pulse.busy();
-            let answer = serving.answer(&handler, peer, client.as_ref(), request.map(RequestBody::from));
-            Answering { answer, busy: Some(busy), alt_svc: serving.alt_svc.clone() }
-        });
+    /// Answers one request.
+    fn answer(&self, request: Request<Incoming>) -> Answering<H::Body> {
+        let busy = self.pulse.busy();
+        let request = request.map(RequestBody::from);
+        let answer = self.shared.answer(&self.handler, self.peer, self.client.as_ref(), request);
+        Answering { answer, busy: Some(busy), alt_svc: self.shared.alt_svc.clone() }
+    }
+
+    async fn http1<S>(self, socket: S) -> Result<Option<Reason>, BoxError>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let (pulse, shared) = (Arc::clone(&self.pulse), Arc::clone(&self.shared));
         let limits = &*shared.limits;
-        match protocol {
-            Protocol::Http1 => {
-                let connection = http1::Builder::new()
-                    // The pulse watches the time that headers take.
-                    .header_read_timeout(None)
-                    .max_headers(usize::try_from(limits.header_fields).unwrap_or(usize::MAX))
-                    .max_buf_size(limits.header_bytes.as_usize())
-                    .half_close(false)
-                    .serve_connection(TokioIo::new(socket), service);
-                let mut connection = pin!(connection);
-                let mut beside = beside(&watched, &shared, false);
-                tokio::select! {
-                    biased;
-                    done = connection.as_mut() => return done.map(|()| None).map_err(Into::into),
-                    Some(told) = beside.next() => match told {
-                        Told::Overstayed(reason) => return Ok(Some(reason)),
-                        Told::Drain => connection.as_mut().graceful_shutdown(),
-                    }
-                }
-                connection.await.map(|()| None).map_err(Into::into)
-            }
-            Protocol::Http2 => {
-                let socket = Gathered::new(socket, cork);
-                let connection = http2::Builder::new(Inline)
-                    .timer(TokioTimer::new())
-                    .max_concurrent_streams(u32::try_from(limits.streams).unwrap_or(u32::MAX))
-                    .max_header_list_size(u32::try_from(limits.header_bytes.0).unwrap_or(u32::MAX))
-                    .serve_connection(TokioIo::new(socket.clone()), service);
-                let mut connection = pin!(connection);
-                let mut beside = beside(&watched, &shared, true);
-                tokio::select! {
-                    biased;
-                    done = poll_fn(|cx| socket.poll(connection.as_mut(), cx)) => return ended(done),
-                    Some(told) = beside.next() => match told {
-                        Told::Overstayed(reason) => return Ok(Some(reason)),
-                        Told::Drain => connection.as_mut().graceful_shutdown(),
-                    }
-                }
-                ended(poll_fn(|cx| socket.poll(connection.as_mut(), cx)).await)
+        let connection = http1::Builder::new()
+            // The pulse watches the time that headers take.
+            .header_read_timeout(None)
+            .max_headers(usize::try_from(limits.header_fields).unwrap_or(usize::MAX))
+            .max_buf_size(limits.header_bytes.as_usize())
+            .half_close(false)
+            .serve_connection(TokioIo::new(socket), service_fn(move |request| self.answer(request)));
+        let mut connection = pin!(connection);
+        let mut beside = beside(&pulse, &shared, false);
+        tokio::select! {
+            biased;
+            done = connection.as_mut() => return done.map(|()| None).map_err(Into::into),
+            Some(told) = beside.next() => match told {
+                Told::Overstayed(reason) => return Ok(Some(reason)),
+                Told::Drain => connection.as_mut().graceful_shutdown(),
             }
         }
+        connection.await.map(|()| None).map_err(Into::into)
+    }
+
+    /// `cork` is below the socket's TLS, where it has that.
+    async fn http2<S>(self, socket: S, cork: Cork) -> Result<Option<Reason>, BoxError>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let (pulse, shared) = (Arc::clone(&self.pulse), Arc::clone(&self.shared));
+        let limits = &*shared.limits;
+        let socket = Gathered::new(socket, cork);
+        let connection = http2::Builder::new(Inline)
+            .timer(TokioTimer::new())
+            .max_concurrent_streams(u32::try_from(limits.streams).unwrap_or(u32::MAX))
+            .max_header_list_size(u32::try_from(limits.header_bytes.0).unwrap_or(u32::MAX))
+            .serve_connection(TokioIo::new(socket.clone()), service_fn(move |request| self.answer(request)));
+        let mut connection = pin!(connection);
+        let mut beside = beside(&pulse, &shared, true);
+        tokio::select! {
+            biased;
+            done = poll_fn(|cx| socket.poll(connection.as_mut(), cx)) => return ended(done),
+            Some(told) = beside.next() => match told {
+                Told::Overstayed(reason) => return Ok(Some(reason)),
+                Told::Drain => connection.as_mut().graceful_shutdown(),
+            }
+        }
+        ended(poll_fn(|cx| socket.poll(connection.as_mut(), cx)).await)
     }
 }
 
@@ -265,7 +273,10 @@ impl<B: Unpin> Future for Answering<B> {
         if let Some(alt_svc) = self.alt_svc.take() {
             response.headers_mut().insert(header::ALT_SVC, alt_svc);
         }
-        let busy = self.busy.take();
+        let mut busy = self.busy.take();
+        if let (Some(busy), Some(pass)) = (&mut busy, response.extensions_mut().remove::<Pass>()) {
+            busy.under(pass);
+        }
         Poll::Ready(Ok(response.map(|body| Held::new(body, busy))))
     }
 }

@@ -34,7 +34,7 @@ use super::metrics::{Open, Reason};
 use super::peer::Peer;
 use super::pulse::{Busy, Pulse};
 use super::tls::Tls;
-use super::{BoxError, Limits, RequestBody, problem};
+use super::{BoxError, Limits, Pass, RequestBody, problem};
 use crate::semantics::fields;
 
 /// What of a body is handed to QUIC at once: what a client has to take within `window`.
@@ -311,6 +311,9 @@ impl<H: Handler> Asking<H> {
     {
         let (mut head, mut body) = response.into_parts();
         fields::strip_hop_by_hop(&mut head.headers);
+        if let Some(pass) = head.extensions.remove::<Pass>() {
+            self.busy.under(pass);
+        }
         send.send_response(Response::from_parts(head, ())).await?;
         while let Some(frame) = body.frame().await.map(|frame| frame.map_err(Into::<BoxError>::into)) {
             let frame = match frame {

@@ -25,12 +25,14 @@ pub(crate) enum Reason {
     Throughput,
     /// A stream's window stays shut.
     Window,
+    /// What a response was given for no longer holds, and its client does not take it.
+    Revoked,
     /// No PROXY header where one has to be.
     ProxyProtocol,
 }
 
 impl Reason {
-    const ALL: [Self; 10] = [
+    const ALL: [Self; 11] = [
         Self::ConnectionsPerClient,
         Self::RequestsPerClient,
         Self::Handshake,
@@ -40,6 +42,7 @@ impl Reason {
         Self::Stall,
         Self::Throughput,
         Self::Window,
+        Self::Revoked,
         Self::ProxyProtocol,
     ];
 
@@ -54,6 +57,7 @@ impl Reason {
             Self::Stall => "stall",
             Self::Throughput => "throughput",
             Self::Window => "window",
+            Self::Revoked => "revoked",
             Self::ProxyProtocol => "proxy_protocol",
         }
     }

@@ -6,19 +6,23 @@
 
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::Notify;
 
-use super::Limits;
 use super::metrics::Reason;
+use super::{Limits, Pass};
 
 /// In how many steps a response that nobody takes grows old.
 const AGES: usize = 8;
+
+/// How long a response whose leave has ended may take to notice by itself: as long as its client takes it, it does.
+const NOTICE: Duration = Duration::from_secs(1);
 
 /// What a connection did, shared between its socket, its requests and its watch.
 #[derive(Debug, Default)]
@@ -37,6 +41,16 @@ pub(crate) struct Pulse {
     age: AtomicUsize,
     /// Responses whose last piece has not been taken, by when it was handed over.
     owed: [AtomicUsize; AGES],
+    /// What responses under way were given for, each with a number of its own.
+    passes: Mutex<Passes>,
+    /// Told when the first of them comes.
+    passed: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Passes {
+    next: u64,
+    held: Vec<(u64, Pass)>,
 }
 
 /// A request under way; the connection is not idle while it lives.
@@ -44,9 +58,24 @@ pub(crate) struct Pulse {
 pub(crate) struct Busy {
     pulse: Arc<Pulse>,
     owed: Option<usize>,
+    pass: Option<u64>,
 }
 
 impl Busy {
+    /// The response is given for as long as `pass` holds.
+    pub(crate) fn under(&mut self, pass: Pass) {
+        let mut passes = self.pulse.passes();
+        let first = passes.next == 0;
+        passes.next += 1;
+        let number = passes.next;
+        passes.held.push((number, pass));
+        drop(passes);
+        self.pass = Some(number);
+        if first {
+            self.pulse.passed.notify_one();
+        }
+    }
+
     /// A piece of the response of so many bytes was handed over.
     pub(crate) fn handed(&mut self, bytes: usize) {
         self.pulse.handed.fetch_add(bytes as u64, Ordering::Relaxed);
@@ -69,6 +98,9 @@ impl Drop for Busy {
     fn drop(&mut self) {
         self.taken();
         self.pulse.settle();
+        if let Some(number) = self.pass {
+            self.pulse.passes().held.retain(|(held, _)| *held != number);
+        }
         self.pulse.requests.fetch_sub(1, Ordering::Relaxed);
         self.pulse.ended.fetch_add(1, Ordering::Relaxed);
     }
@@ -95,7 +127,7 @@ impl Pulse {
     pub(crate) fn busy(self: &Arc<Self>) -> Busy {
         self.settle();
         self.requests.fetch_add(1, Ordering::Relaxed);
-        Busy { pulse: Arc::clone(self), owed: None }
+        Busy { pulse: Arc::clone(self), owed: None, pass: None }
     }
 
     fn settle(&self) {
@@ -112,6 +144,10 @@ impl Pulse {
         self.written.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
+    fn passes(&self) -> MutexGuard<'_, Passes> {
+        self.passes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn moved(&self) -> u64 {
         self.read.load(Ordering::Relaxed).wrapping_add(self.written.load(Ordering::Relaxed))
     }
@@ -120,6 +156,35 @@ impl Pulse {
     /// have windows of their own, which their client may keep shut; without, all that is read between two requests is
     /// the next one's header.
     pub(crate) async fn overstayed(&self, limits: &Limits, windows: bool) -> Reason {
+        tokio::select! {
+            reason = self.outlasted(limits, windows) => reason,
+            () = self.forbidden() => Reason::Revoked,
+        }
+    }
+
+    /// Returns once a response under way is given for something that no longer holds, and has not ended by itself.
+    /// Costs nothing before the first that is.
+    async fn forbidden(&self) {
+        let mut changes = loop {
+            let first = self.passes().held.first().map(|(_, pass)| pass.changes());
+            match first {
+                Some(changes) => break changes,
+                None => self.passed.notified().await,
+            }
+        };
+        // What changed before this was looked at has to be looked at too.
+        changes.mark_changed();
+        while changes.changed().await.is_ok() {
+            tokio::time::sleep(NOTICE).await;
+            if self.passes().held.iter().any(|(_, pass)| !pass.holds()) {
+                return;
+            }
+        }
+        // Nothing ends leaves any more.
+        std::future::pending().await
+    }
+
+    async fn outlasted(&self, limits: &Limits, windows: bool) -> Reason {
         let shortest =
             [limits.idle, limits.header, limits.stall, limits.throughput_time, limits.window].map(|span| span.get());
         let shortest = shortest.into_iter().min().unwrap_or_default();
@@ -371,5 +436,51 @@ mod tests {
         })
         .await;
         assert!(matches!(end, (Reason::Window, 14..=18)), "{end:?}");
+    }
+
+    struct Leave(tokio::sync::watch::Sender<u64>, Arc<AtomicBool>);
+
+    impl super::super::Permit for Leave {
+        fn changes(&self) -> tokio::sync::watch::Receiver<u64> {
+            self.0.subscribe()
+        }
+
+        fn holds(&self) -> bool {
+            self.1.load(Ordering::Relaxed)
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_goes_out_under_a_leave_that_ended_is_given_a_second() {
+        let pulse = Arc::new(Pulse::default());
+        let (changed, holds) = (tokio::sync::watch::channel(0).0, Arc::new(AtomicBool::new(true)));
+        let pass = || Pass::new(Leave(changed.clone(), Arc::clone(&holds)));
+        let _still = pulse.busy();
+        let mut moves = Some(pulse.busy());
+        let mut at = 0;
+        let (mut revoke, mut late) = (Some((changed.clone(), Arc::clone(&holds))), None);
+        let end = meanwhile(&pulse, true, || {
+            at += 1;
+            match at {
+                2 => moves.iter_mut().for_each(|busy| busy.under(pass())),
+                4 => {
+                    if let Some((changed, holds)) = revoke.take() {
+                        holds.store(false, Ordering::Relaxed);
+                        changed.send_modify(|n| *n += 1);
+                    }
+                    // It noticed by itself.
+                    moves = None;
+                }
+                8 => {
+                    let mut busy = pulse.busy();
+                    busy.under(pass());
+                    late = Some(busy);
+                    changed.send_modify(|n| *n += 1);
+                }
+                _ => {}
+            }
+        })
+        .await;
+        assert!(matches!(end, (Reason::Revoked, 9..=10)), "{end:?}");
     }
 }

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use http::{Method, StatusCode};
 use http_body_util::BodyExt;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
 use super::harness::*;
@@ -96,6 +98,50 @@ async fn a_revocation_ends_a_response_under_way() {
     .await;
     go.notify_waiters();
     assert!(under_way.into_body().collect().await.is_err(), "broken off, not ended");
+}
+
+/// A client that takes nothing keeps the body from being asked for more, so that it can't notice by itself.
+#[tokio::test]
+async fn a_revocation_ends_a_response_that_stands_still() {
+    let news = Arc::new(Notify::new());
+    let told = Arc::clone(&news);
+    let event = format!("{{\"next\": 1, \"events\": [{{\"session\": \"session1\", \"until\": {}}}]}}", NOW + 4000);
+    let origin = Origin::start(move |seen: &Seen| {
+        if seen.target.contains("after=0&") {
+            let mut reply = Reply::new(200, &[], &event);
+            reply.0.insert(0, Step::Until(Arc::clone(&told)));
+            return reply;
+        }
+        match seen.target.as_str() {
+            "/v/a/large.m4s" => Reply::new(200, &[IMMUTABLE], vec![b'x'; 32 << 20]),
+            "/v/a/stalled.m4s" => {
+                Reply::head(10, &[IMMUTABLE]).bytes("first").then(Step::Wait(Duration::from_secs(60)))
+            }
+            _ => control(seen, "", 204),
+        }
+    })
+    .await;
+    let edge = TestEdge::start(&follows(&[&origin], "[cache]\nobject = \"64MiB\"")).await;
+    let open = || edge.metric("lyceum_front_connections", &[]);
+    let ask = async |name: &str, session: &str| {
+        let token = edge.sign(|c| c.jti = Some(session.to_owned()));
+        let mut stream = TcpStream::connect(edge.url.trim_start_matches("http://")).await.unwrap();
+        stream.write_all(format!("GET /t/{token}/v/a/{name} HTTP/1.1\r\nHost: a\r\n\r\n").as_bytes()).await.unwrap();
+        let mut start = [0; 12];
+        stream.read_exact(&mut start).await.unwrap();
+        assert_eq!(&start, b"HTTP/1.1 200");
+        stream
+    };
+    // One that does not read, one whose origin stands still, and one of another session that does not read.
+    let _held =
+        [ask("large.m4s", "session1").await, ask("stalled.m4s", "session1").await, ask("large.m4s", "other").await];
+    assert_eq!(open(), 3.0);
+    news.notify_waiters();
+    until_async("both to be ended", Duration::from_secs(2), async || {
+        let ended = edge.metric("lyceum_front_ended_total", &["revoked"]);
+        (ended == 2.0 && open() == 1.0).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test]

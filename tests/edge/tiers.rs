@@ -7,7 +7,8 @@ use std::time::Duration;
 use http::{Method, StatusCode};
 
 use super::harness::*;
-use crate::support::until_async;
+use crate::support::process::Role;
+use crate::support::{free_port, until_async};
 
 /// A directory that outlives its edges.
 struct Disk(tempfile::TempDir);
@@ -290,4 +291,69 @@ async fn a_disk_that_fails_is_no_client_s_matter() {
         (edge.metric("lyceum_edge_disk_writes_total", &["failed"]) >= 1.0).then_some(())
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_full_disk_costs_nothing_but_itself_and_is_used_again_when_there_is_room() {
+    let origin = Origin::start(|seen: &Seen| {
+        Reply::new(200, &[IMMUTABLE], [seen.target.as_bytes(), &vec![7; 1 << 20]].concat())
+    })
+    .await;
+    let dir = tempfile::tempdir().unwrap();
+    let (folder, log, admin) = (dir.path().join("cache"), dir.path().join("log"), free_port());
+    let config = dir.path().join("edge.toml");
+    let cache =
+        format!("[cache]\ndisk = {{ path = \"{}/disk\", size = \"64MiB\", rest = \"300ms\" }}\n", folder.display());
+    let route = "[[route]]\nprefix = \"/\"\npool = \"origin\"\nauth = \"none\"\n";
+    let listen = format!("listen = [{{ address = \"127.0.0.1:0\" }}]\n[admin]\nlisten = \"127.0.0.1:{admin}\"\n");
+    std::fs::write(&config, format!("{listen}{cache}{}\n{route}", pool(&[&origin], ""))).unwrap();
+    let edge = Role::on_small_disk("edge", &config, &folder, 8, Some(&log));
+    let admin = format!("http://127.0.0.1:{admin}");
+    let count = async |result: &str| {
+        let line = format!("lyceum_edge_disk_writes_total{{result=\"{result}\"}} ");
+        let text = send(&admin, Method::GET, "/metrics", &[], "").await.text();
+        text.lines().find_map(|found| found.strip_prefix(&line)?.parse::<f64>().ok()).unwrap()
+    };
+    let get = async |n: usize| {
+        let answer = send(edge.url(), Method::GET, &format!("/{n}"), &[], "").await;
+        assert_eq!(answer.status, StatusCode::OK);
+        assert!(answer.body.unwrap().starts_with(format!("/{n}").as_bytes()));
+        answer.headers["cache-status"].to_str().unwrap().to_owned()
+    };
+    for n in 0..12 {
+        get(n).await;
+    }
+    until_async("the disk to be full", Duration::from_secs(10), async || (count("failed").await >= 1.0).then_some(()))
+        .await;
+    let written = count("ok").await;
+    assert!((4.0..8.0).contains(&written), "{written} of a MiB each on 8 MiB");
+    for n in 0..12 {
+        assert_eq!(get(n).await, "lyceum; hit", "memory goes on alone");
+    }
+    assert_eq!(origin.seen().len(), 12);
+    let told = std::fs::read_to_string(&log).unwrap();
+    assert!(
+        told.contains("the cache's disk fails: memory goes on alone") && told.contains("No space left on device"),
+        "{told}"
+    );
+
+    // Room, by an operator's hand: it is found without a restart.
+    let half: Vec<usize> = (0..12).filter(|n| n % 2 == 0).collect();
+    for n in &half {
+        let order = format!("{{\"prefix\": \"/{n}\"}}");
+        let purged = send(&admin, Method::POST, "/purge", &[("content-type", "application/json")], &order).await;
+        assert_eq!(purged.status, StatusCode::OK);
+    }
+    until_async("the disk to take entries again", Duration::from_secs(10), async || {
+        for n in &half {
+            let order = format!("{{\"prefix\": \"/{n}\"}}");
+            send(&admin, Method::POST, "/purge", &[("content-type", "application/json")], &order).await;
+            get(*n).await;
+        }
+        (count("ok").await > written).then_some(())
+    })
+    .await;
+    assert!(std::fs::read_to_string(&log).unwrap().contains("the cache's disk takes entries again"));
+    let files = |path: &Path| std::fs::read_dir(edge.sees(path)).map_or(0, Iterator::count);
+    assert_eq!(files(&folder.join("disk/new")), 0, "nothing half written is left");
 }

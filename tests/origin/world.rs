@@ -189,16 +189,14 @@ impl World {
         let store = format!("{{ directory = \"{}\" }}", dir.path().join("objects").display());
         let mut world = Self::over(dir, database, store, 0, extra);
         world.ports = vec![free_port()];
-        let role = Role::on_small_disk(&world.config(0), &world.dir.path().join("objects"), mebibytes);
+        let role = Role::on_small_disk("origin", &world.config(0), &world.dir.path().join("objects"), mebibytes, None);
         world.origins = vec![Some(role)];
         world
     }
 
     /// The small disk's folder as its origin sees it.
     pub fn small_disk(&self) -> std::path::PathBuf {
-        let pid = self.origins[0].as_ref().expect("the origin runs").process.id();
-        let folder = self.dir.path().join("objects");
-        Path::new("/proc").join(pid.to_string()).join("root").join(folder.strip_prefix("/").expect("an absolute path"))
+        self.origins[0].as_ref().expect("the origin runs").sees(&self.dir.path().join("objects"))
     }
 
     fn config(&self, number: usize) -> std::path::PathBuf {

@@ -134,16 +134,25 @@ impl Role {
         Self::begin(role, &mut command)
     }
 
-    /// Starts `lyceum origin` with a file system of its own at `folder`, which has so many MiB and no more.
-    pub fn on_small_disk(config: &Path, folder: &Path, mebibytes: u32) -> Self {
+    /// Starts a role with a file system of its own at `folder`, which has so many MiB and no more, and its log in a file.
+    pub fn on_small_disk(role: &str, config: &Path, folder: &Path, mebibytes: u32, log: Option<&Path>) -> Self {
         std::fs::create_dir_all(folder).expect("a folder");
         let mut command = Command::new("unshare");
         command.args(["--mount", "--map-root-user", "sh", "-c"]);
         command.arg(format!(
-            "mount -t tmpfs -o size={mebibytes}m tmpfs \"$1\" && exec \"$2\" origin --exit-with-stdin --config \"$3\""
+            "mount -t tmpfs -o size={mebibytes}m tmpfs \"$1\" && exec \"$2\" {role} --exit-with-stdin --config \"$3\""
         ));
         command.arg("sh").arg(folder).arg(program("lyceum")).arg(config);
-        Self::begin("origin", &mut command)
+        if let Some(log) = log {
+            command.stderr(std::fs::File::create(log).expect("a log"));
+        }
+        Self::begin(role, &mut command)
+    }
+
+    /// What it sees as `path`, which is absolute: it may have file systems of its own.
+    pub fn sees(&self, path: &Path) -> std::path::PathBuf {
+        let root = Path::new("/proc").join(self.process.id().to_string()).join("root");
+        root.join(path.strip_prefix("/").expect("an absolute path"))
     }
 
     fn begin(role: &str, command: &mut Command) -> Self {

@@ -1,16 +1,22 @@
 //! The form of a file on disk.
 //!
 //! ```text
-//! "lyceum1\n"            8 bytes
+//! "lyceum2\n"            8 bytes
 //! state                  8 bytes: zeros, or ones once it was made stale; under no checksum, every other value is stale too
+//! place of the header    8 bytes, little endian
 //! length of the header   4 bytes, little endian
 //! SHA-256 of the header  32 bytes
-//! header                 JSON: key, status, fields, freshness, what chose it, tags, length and SHA-256 of the body
 //! body
+//! header                 JSON: key, status, fields, freshness, what chose it, tags, length and SHA-256 of the body
 //! ```
+//!
+//! A validation changes the header alone: the new one is written behind the old, and then the 60 bytes in front, which
+//! lie in one sector, are made to name it. Whoever reads meanwhile finds the one or the other. After a crash between the
+//! two the old one is in force, and whatever else came of it fails a checksum.
 
 use std::fs::{self, File};
-use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 use std::sync::OnceLock;
 use std::time::SystemTime;
@@ -24,11 +30,13 @@ use super::private;
 use crate::cache::stored::{Kind, Sliced, Stored, Vary};
 use crate::semantics::freshness::Freshness;
 
-const MAGIC: &[u8; 8] = b"lyceum1\n";
+const MAGIC: &[u8; 8] = b"lyceum2\n";
 const STATE: u64 = 8;
-const FIXED: usize = 8 + 8 + 4 + 32;
+const FIXED: usize = 8 + 8 + 8 + 4 + 32;
 /// The largest header: far more than a response may have.
 const MAX_HEADER: usize = 1 << 20;
+/// How much of a file may be headers that are no longer in force, before it is written anew.
+const MAX_OLD: u64 = 256 << 10;
 
 /// Why there is nothing to be had.
 #[derive(Debug)]
@@ -82,42 +90,82 @@ fn hex(bytes: &[u8]) -> String {
     })
 }
 
-/// All that stands before the body; none for what has no form on disk.
-pub(super) fn head(key: &str, stored: &Stored) -> Option<Vec<u8>> {
-    let text = |value: &HeaderValue| value.as_bytes().iter().map(|byte| char::from(*byte)).collect();
-    let header = Header {
-        key: key.to_owned(),
-        status: stored.status.as_u16(),
-        fields: stored.headers.iter().map(|(name, value)| (name.as_str().to_owned(), text(value))).collect(),
-        freshness: stored.freshness.clone(),
-        vary: stored.vary.fields(),
-        kind: stored.kind.clone(),
-        tags: stored.tags.clone(),
-        length: stored.body.len() as u64,
-        digest: hex(digest(&SHA256, &stored.body).as_ref()),
-    };
-    let header = serde_json::to_vec(&header).ok().filter(|header| header.len() <= MAX_HEADER)?;
-    let mut head = Vec::with_capacity(FIXED + header.len());
-    head.extend_from_slice(MAGIC);
-    head.extend_from_slice(&[0; 8]);
-    head.extend_from_slice(&u32::try_from(header.len()).ok()?.to_le_bytes());
-    head.extend_from_slice(digest(&SHA256, &header).as_ref());
-    head.extend_from_slice(&header);
-    Some(head)
+/// An entry in the form that a file has.
+#[derive(Debug)]
+pub(super) struct Entry<'a> {
+    header: Vec<u8>,
+    digest: String,
+    body: &'a [u8],
 }
 
-/// Writes a file of its own.
-pub(super) fn write(path: &Path, head: &[u8], body: &[u8]) -> io::Result<()> {
-    let mut file = private().create(true).truncate(true).open(path)?;
-    file.write_all(head)?;
-    file.write_all(body)
+impl<'a> Entry<'a> {
+    /// None for what has no form on disk.
+    pub(super) fn of(key: &str, stored: &'a Stored) -> Option<Self> {
+        let text = |value: &HeaderValue| value.as_bytes().iter().map(|byte| char::from(*byte)).collect();
+        let sum = hex(digest(&SHA256, &stored.body).as_ref());
+        let header = Header {
+            key: key.to_owned(),
+            status: stored.status.as_u16(),
+            fields: stored.headers.iter().map(|(name, value)| (name.as_str().to_owned(), text(value))).collect(),
+            freshness: stored.freshness.clone(),
+            vary: stored.vary.fields(),
+            kind: stored.kind.clone(),
+            tags: stored.tags.clone(),
+            length: stored.body.len() as u64,
+            digest: sum.clone(),
+        };
+        let header = serde_json::to_vec(&header).ok().filter(|header| header.len() <= MAX_HEADER)?;
+        Some(Self { header, digest: sum, body: &stored.body })
+    }
+
+    /// Bytes of its file.
+    pub(super) fn size(&self) -> u64 {
+        (FIXED as u64).saturating_add(self.body.len() as u64).saturating_add(self.header.len() as u64)
+    }
+
+    /// The first bytes of a file whose header lies at `place`.
+    fn fixed(&self, place: u64) -> Vec<u8> {
+        let length = u32::try_from(self.header.len()).unwrap_or(u32::MAX);
+        let mut fixed = Vec::with_capacity(FIXED);
+        fixed.extend_from_slice(MAGIC);
+        fixed.extend_from_slice(&[0; 8]);
+        fixed.extend_from_slice(&place.to_le_bytes());
+        fixed.extend_from_slice(&length.to_le_bytes());
+        fixed.extend_from_slice(digest(&SHA256, &self.header).as_ref());
+        fixed
+    }
+
+    /// Writes a file of its own.
+    pub(super) fn write(&self, path: &Path) -> io::Result<()> {
+        let mut file = private().create(true).truncate(true).open(path)?;
+        file.write_all(&self.fixed((FIXED as u64).saturating_add(self.body.len() as u64)))?;
+        file.write_all(self.body)?;
+        file.write_all(&self.header)
+    }
+
+    /// Puts the header alone into a file that holds just this body under this key already; gives the size of the file
+    /// then. None: it has to be written whole.
+    pub(super) fn renew(&self, path: &Path, key: &str) -> io::Result<Option<u64>> {
+        let Ok((_, old, _, size)) = open(path) else { return Ok(None) };
+        let same = old.key == key && old.length == self.body.len() as u64 && old.digest == self.digest;
+        let new = size.saturating_add(self.header.len() as u64);
+        if !same || new > self.size().saturating_add(MAX_OLD) {
+            return Ok(None);
+        }
+        let file = fs::OpenOptions::new().write(true).open(path)?;
+        file.write_all_at(&self.header, size)?;
+        file.write_all_at(&self.fixed(size), 0)?;
+        Ok(Some(new))
+    }
 }
 
 /// Marks a file as stale.
 pub(super) fn expire(path: &Path) -> io::Result<()> {
-    let mut file = fs::OpenOptions::new().write(true).open(path)?;
-    file.seek(SeekFrom::Start(STATE))?;
-    file.write_all(&[0xff; 8])
+    fs::OpenOptions::new().write(true).open(path)?.write_all_at(&[0xff; 8], STATE)
+}
+
+fn number<const N: usize>(bytes: &[u8]) -> Option<[u8; N]> {
+    bytes.try_into().ok()
 }
 
 /// Reads and verifies the header of a file; whether it was made stale, and the length of all.
@@ -127,23 +175,27 @@ fn open(path: &Path) -> Result<(File, Header, bool, u64), Unreadable> {
     file.read_exact(&mut fixed)?;
     let (magic, rest) = fixed.split_at(8);
     let (state, rest) = rest.split_at(8);
+    let (place, rest) = rest.split_at(8);
     let (length, sum) = rest.split_at(4);
     if magic != MAGIC {
         return Err(Unreadable::Corrupt("no cache entry"));
     }
-    let length =
-        length.try_into().map_or(usize::MAX, |bytes| usize::try_from(u32::from_le_bytes(bytes)).unwrap_or(usize::MAX));
-    if length > MAX_HEADER {
+    let place = number(place).map_or(u64::MAX, u64::from_le_bytes);
+    let length = number(length).and_then(|bytes| usize::try_from(u32::from_le_bytes(bytes)).ok());
+    let Some(length) = length.filter(|length| *length <= MAX_HEADER) else {
         return Err(Unreadable::Corrupt("the header is too long"));
+    };
+    let size = file.metadata()?.len();
+    if place.checked_add(length as u64).is_none_or(|end| end > size) {
+        return Err(Unreadable::Corrupt("cut short"));
     }
     let mut header = vec![0_u8; length];
-    file.read_exact(&mut header)?;
+    file.read_exact_at(&mut header, place)?;
     if digest(&SHA256, &header).as_ref() != sum {
         return Err(Unreadable::Corrupt("the header's checksum"));
     }
     let header: Header = serde_json::from_slice(&header).map_err(|_| Unreadable::Corrupt("the header's form"))?;
-    let size = (FIXED as u64).saturating_add(length as u64).saturating_add(header.length);
-    if file.metadata()?.len() != size {
+    if (FIXED as u64).checked_add(header.length).is_none_or(|end| end > place) {
         return Err(Unreadable::Corrupt("the file's length"));
     }
     Ok((file, header, state != [0; 8], size))

@@ -49,6 +49,9 @@ pub struct Config {
     /// What is fresh for less than this is not worth a file. 0s to 24h; default 10s.
     #[serde(default = "defaults::least_life", deserialize_with = "units::span::<_, 0, 86_400_000>")]
     pub least_life: Span,
+    /// How long a disk that is full or failed is left alone before it is tried again. 100ms to 1h; default 10s.
+    #[serde(default = "defaults::rest", deserialize_with = "units::span::<_, 100, 3_600_000>")]
+    pub rest: Span,
 }
 
 mod defaults {
@@ -61,6 +64,9 @@ mod defaults {
         16
     }
     pub(super) fn least_life() -> Span {
+        Span::secs(10)
+    }
+    pub(super) fn rest() -> Span {
         Span::secs(10)
     }
 }
@@ -83,9 +89,6 @@ pub enum DiskError {
     #[error("cache.disk: no thread can be started: {0}")]
     Thread(io::Error),
 }
-
-/// How long a disk that failed is left alone.
-const REST: Duration = Duration::from_secs(10);
 
 /// The most files that wait to be written.
 const QUEUE: usize = 16_384;
@@ -131,7 +134,7 @@ impl Metrics {
         for result in ["hit", "corrupt", "gone", "failed"] {
             made.reads.with_label_values(&[result]);
         }
-        for result in ["ok", "too_large", "purged", "queue_full", "failed", "resting"] {
+        for result in ["ok", "renewed", "too_large", "purged", "queue_full", "failed", "resting"] {
             made.writes.with_label_values(&[result]);
         }
         made
@@ -158,6 +161,7 @@ struct Shared {
     queued: AtomicU64,
     /// Until when a disk that failed is left alone.
     rests_until: Mutex<Option<Instant>>,
+    rest: Duration,
     purges: Arc<PurgeLog>,
     metrics: Metrics,
     _lock: fs::File,
@@ -217,6 +221,7 @@ impl Disk {
             scanned: AtomicBool::new(false),
             queued: AtomicU64::new(0),
             rests_until: Mutex::new(None),
+            rest: config.rest.get(),
             purges,
             metrics: Metrics::new(registry),
             _lock: held,
@@ -325,8 +330,16 @@ impl Shared {
         let mut until = self.rests_until.lock().unwrap_or_else(PoisonError::into_inner);
         let now = monotonic();
         if until.is_none_or(|until| until <= now) {
-            tracing::warn!(path = %self.root.display(), what, %cause, rest_s = REST.as_secs(), "the cache's disk fails: memory goes on alone");
-            *until = Some(now + REST);
+            tracing::warn!(path = %self.root.display(), what, %cause, rest_ms = self.rest.as_millis(), "the cache's disk fails: memory goes on alone");
+            *until = Some(now + self.rest);
+        }
+    }
+
+    /// A write went well: whatever was wrong with the disk is over.
+    fn recovered(&self) {
+        let mut until = self.rests_until.lock().unwrap_or_else(PoisonError::into_inner);
+        if until.take().is_some() {
+            tracing::info!(path = %self.root.display(), "the cache's disk takes entries again");
         }
     }
 
@@ -391,7 +404,12 @@ impl Shared {
                 self.metrics.wrote("resting");
             } else {
                 match self.write(&job) {
-                    Ok(result) => self.metrics.wrote(result),
+                    Ok(result) => {
+                        self.metrics.wrote(result);
+                        if matches!(result, "ok" | "renewed") {
+                            self.recovered();
+                        }
+                    }
                     Err(cause) => {
                         self.metrics.wrote("failed");
                         self.rest("an entry can't be written", &cause);
@@ -405,22 +423,20 @@ impl Shared {
 
     /// Writes one; what came of it, as the metric has it.
     fn write(&self, job: &Job) -> io::Result<&'static str> {
-        let Some(head) = file::head(&job.key, &job.stored) else { return Ok("too_large") };
-        let size = (head.len() as u64).saturating_add(job.stored.body.len() as u64);
-        if index::blocks(size) > self.most {
+        let Some(entry) = file::Entry::of(&job.key, &job.stored) else { return Ok("too_large") };
+        if index::blocks(entry.size()) > self.most {
             return Ok("too_large");
         }
-        self.make_room(index::blocks(size));
         let path = self.path(&job.key);
-        let new = self.root.join(HALF_WRITTEN).join(file::name(&job.key));
-        if let Some(directory) = path.parent() {
-            make_directory(directory)?;
-        }
-        let written = file::write(&new, &head, &job.stored.body).and_then(|()| fs::rename(&new, &path));
-        if let Err(cause) = written {
-            let _ = fs::remove_file(&new);
-            return Err(cause);
-        }
+        let renewed = if self.index().holds(&job.key) { entry.renew(&path, &job.key)? } else { None };
+        let size = match renewed {
+            Some(size) => size,
+            None => {
+                self.make_room(index::blocks(entry.size()));
+                self.write_whole(&entry, &job.key, &path)?;
+                entry.size()
+            }
+        };
         let mut index = self.index();
         // Whoever purges notes it first and then looks at the index: one of the two sees the other.
         if self.purges.touched(job.epoch, &job.key, &job.stored.tags) {
@@ -430,7 +446,18 @@ impl Shared {
             return Ok("purged");
         }
         index.insert(&job.key, size, &job.stored.tags);
-        Ok("ok")
+        Ok(if renewed.is_some() { "renewed" } else { "ok" })
+    }
+
+    /// Writes a file beside and gives it its name.
+    fn write_whole(&self, entry: &file::Entry<'_>, key: &str, path: &Path) -> io::Result<()> {
+        let new = self.root.join(HALF_WRITTEN).join(file::name(key));
+        if let Some(directory) = path.parent() {
+            make_directory(directory)?;
+        }
+        entry.write(&new).and_then(|()| fs::rename(&new, path)).inspect_err(|_| {
+            let _ = fs::remove_file(&new);
+        })
     }
 
     fn make_room(&self, size: u64) {

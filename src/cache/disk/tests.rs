@@ -33,6 +33,7 @@ impl World {
             queue: ByteSize::mib(64),
             readers: 4,
             least_life: Span::secs(10),
+            rest: Span::secs(10),
         };
         Disk::open(&config, Arc::clone(&self.purges), Clock::manual(NOW), &self.registry)
     }
@@ -126,8 +127,7 @@ async fn one_changed_bit_anywhere_or_a_missing_end_and_it_is_gone() {
         broken
     });
     let cut = [0, 7, 20, 60, sound.len() - 1].map(|end| sound[..end].to_vec());
-    let longer = [sound.clone(), b"x".to_vec()].concat();
-    for bytes in broken.chain(cut).chain([longer]) {
+    for bytes in broken.chain(cut) {
         world.put(&disk, "k", b"some body", &[]);
         fs::write(&file, &bytes).unwrap();
         assert!(disk.read("k").await.is_none());
@@ -146,6 +146,57 @@ async fn one_changed_bit_anywhere_or_a_missing_end_and_it_is_gone() {
     let disk = world.open(1 << 20);
     assert_eq!(disk.size(), (0, 0));
     assert!(!file.exists() && !world.root().join(HALF_WRITTEN).join("x").exists());
+}
+
+#[tokio::test]
+async fn a_validation_writes_the_header_alone_and_a_crash_in_it_costs_nothing() {
+    let world = World::new();
+    let disk = world.open(8 << 20);
+    let body = vec![7; 100_000];
+    world.put(&disk, "k", &body, &["a"]);
+    let count = |result: &str| disk.shared.metrics.writes.with_label_values(&[result]).get();
+    let file = world.files().remove(0);
+    let (before, written) = (fs::read(&file).unwrap(), fs::metadata(&file).unwrap().created().unwrap());
+    let renew = |tag: &str, received_ms: i64| {
+        let mut renewed = stored(&body, 90, &[tag]);
+        renewed.headers.insert("x-new", HeaderValue::from_static("yes"));
+        renewed.freshness.received_ms = received_ms;
+        disk.offer("k", &Arc::new(renewed), world.purges.epoch());
+        until("the writer", || (disk.shared.queued.load(Ordering::Acquire) == 0).then_some(()));
+    };
+    renew("b", NOW + 5);
+    assert_eq!((count("ok"), count("renewed")), (1, 1));
+    let after = fs::read(&file).unwrap();
+    assert_eq!(fs::metadata(&file).unwrap().created().unwrap(), written, "the same file");
+    assert!(
+        after.len() < before.len() + 4096 && after[60..before.len()] == before[60..],
+        "the body was not written again"
+    );
+    let found = disk.read("k").await.unwrap();
+    assert_eq!(
+        (found.freshness.received_ms, &found.headers["x-new"], &*found.tags[0]),
+        (NOW + 5, &HeaderValue::from_static("yes"), "b")
+    );
+    assert!(found.body == body);
+
+    // The new header is there, and what is in front does not name it yet.
+    fs::write(&file, [&before[..60], &after[60..]].concat()).unwrap();
+    assert_eq!(disk.read("k").await.unwrap().freshness.received_ms, NOW, "the old one is in force");
+
+    // What was made stale is fresh once it was validated, and other bytes are another file.
+    let purge = Purge { target: Target::Key("k".into()), soft: true };
+    disk.purge(&purge);
+    renew("b", NOW + 6);
+    assert_eq!((disk.read("k").await.unwrap().freshness.life, count("renewed")), (90, 2));
+    world.put(&disk, "k", b"other", &[]);
+    assert_eq!((count("ok"), &*disk.read("k").await.unwrap().body), (2, b"other".as_slice()));
+
+    // Old headers are bounded.
+    for n in 0..700 {
+        renew("b", NOW + n);
+    }
+    assert!(fs::metadata(&file).unwrap().len() < 100_000 + (512 << 10));
+    assert_eq!(disk.size().0, fs::metadata(&file).unwrap().len().div_ceil(4096) * 4096);
 }
 
 #[tokio::test]

@@ -21,11 +21,14 @@ build:
 
 # What a hit costs beside nginx, Varnish and bare hyper; installs them. About half an hour, on an otherwise idle machine.
 bench:
-	@scripts/setup build
+	@scripts/setup bench
 	@scripts/build
 	cargo build --release --workspace --locked
 	mkdir -p load-tests/results
 	target/release/lyceum-load bench --json load-tests/results/bench.json --markdown load-tests/results/bench.md
+	target/release/lyceum-load bench --parts latency,idle,connections,objects --rounds 3 --json load-tests/results/goals.json --markdown load-tests/results/goals.md
+	cargo bench --workspace --locked --features lyceum/benches --bench request_path
+	benches/instructions
 
 lint:
 	cargo fmt --all --check

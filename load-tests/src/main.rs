@@ -5,6 +5,7 @@ pub mod bench;
 pub mod cache;
 pub mod faults;
 pub mod hls;
+pub mod origin;
 pub mod programs;
 pub mod report;
 pub mod transcode;

@@ -22,6 +22,18 @@ fn of_process(pid: u32) -> Result<Duration, BenchError> {
     }
 }
 
+/// Resident memory of processes, in bytes, shared pages counted once for each.
+pub(super) fn resident(pids: &[u32]) -> Result<u64, BenchError> {
+    let of_process = |pid: &u32| {
+        let path = format!("/proc/{pid}/status");
+        let text = std::fs::read_to_string(&path).map_err(|e| BenchError::new(format!("{path}: {e}")))?;
+        let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or("");
+        let kibibytes = line.split_whitespace().next().and_then(|kib| kib.parse::<u64>().ok());
+        kibibytes.map(|kib| kib * 1024).ok_or_else(|| BenchError::new(format!("{path} does not read as expected")))
+    };
+    pids.iter().map(of_process).sum()
+}
+
 /// The children of a process.
 pub(super) fn children(pid: u32) -> Vec<u32> {
     let path = format!("/proc/{pid}/task/{pid}/children");

@@ -1,10 +1,12 @@
 //! The load: `wrk` for HTTP/1.1 and `h2load` for HTTP/2, held to a core of its own.
 
 use std::fmt;
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
 use super::BenchError;
+use crate::report::Quantiles;
 
 /// How a cell is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -87,6 +89,54 @@ pub(super) fn run(protocol: Protocol, url: &str, connections: usize, span: Durat
     }
     let text = output(command.args(["wrk", "-t1", "-d", &seconds, "-c", &connections, url]))?;
     wrk(&text)
+}
+
+/// Asks with `wrk` in the clear, by a script of its where one is given; how many whole answers came.
+pub(super) fn wrk_with(
+    url: &str,
+    connections: usize,
+    script: Option<&Path>,
+    span: Duration,
+) -> Result<u64, BenchError> {
+    let mut command = Command::new("taskset");
+    command.args(["-c", LOAD_CORE, "wrk", "-t1", "-d", &span.as_secs().max(1).to_string()]);
+    command.args(["--timeout", "10s", "-c", &connections.to_string()]);
+    if let Some(script) = script {
+        command.arg("-s").arg(script);
+    }
+    wrk(&output(command.arg(url))?)
+}
+
+/// Asks with `h2load` for `span`, as fast as it goes or `rate` times a second in all; how many answers came, and how
+/// long each took.
+pub(super) fn timed(
+    protocol: Protocol,
+    url: &str,
+    connections: usize,
+    rate: Option<f64>,
+    span: Duration,
+) -> Result<(u64, Quantiles), BenchError> {
+    let log = tempfile::NamedTempFile::new().map_err(BenchError::new)?;
+    let mut command = Command::new("taskset");
+    command.args(["-c", LOAD_CORE, "h2load", "-t1", "-D", &span.as_secs().max(1).to_string()]);
+    command.args(["-c", &connections.to_string()]);
+    // A request that waits behind another on the client's side would be the client's time.
+    command.args(if protocol == Protocol::Http2 { ["-m", "8"].as_slice() } else { ["-m", "1", "--h1"].as_slice() });
+    if let Some(rate) = rate {
+        let each = (rate / connections.max(1) as f64).max(1.0);
+        command.arg(format!("--rps={each:.0}")).arg("--log-file").arg(log.path());
+    }
+    let count = h2load(&output(command.arg(url))?)?;
+    let mut times = Quantiles::default();
+    let lines = std::fs::read_to_string(log.path()).map_err(BenchError::new)?;
+    for line in lines.lines() {
+        // Start, status, and microseconds until the end.
+        match line.split('\t').nth(2).and_then(|micros| micros.parse().ok()) {
+            Some(micros) => times.time(Duration::from_micros(micros)),
+            None => return Err(BenchError::new(format!("h2load's log says something new: {line}"))),
+        }
+    }
+    Ok((count, times))
 }
 
 /// `  123456 requests in 3.00s, …`, and no line of errors.

@@ -4,12 +4,19 @@
 //! CPU time that the kernel accounts to the server, per request and per gigabyte. The edge has everything on: a
 //! token in the path, cache, metrics, limits. nginx has `proxy_cache`, `sendfile` and `secure_link`. Varnish answers from
 //! memory and checks no link: Debian's has no module for that, and it speaks no TLS.
+//!
+//! Beside the cost of hits (`--parts hits`) there are goals that one figure each decides: `latency`, `idle`,
+//! `connections` and `objects`.
 
 pub mod floor;
 
 mod account;
+mod goals;
+mod idle;
+mod latency;
 mod load;
 mod report;
+mod scale;
 mod servers;
 
 use std::path::PathBuf;
@@ -48,6 +55,10 @@ pub struct Args {
     /// Servers to compare: floor, edge, nginx, varnish
     #[arg(long, value_delimiter = ',', default_values_t = ["floor", "edge", "nginx", "varnish"].map(str::to_owned))]
     servers: Vec<String>,
+    /// What is measured: hits, latency (at 70 % of each server's own maximum), idle (memory of TLS connections), connections
+    /// and objects (the cost of a hit with few of them and with many)
+    #[arg(long, value_delimiter = ',', default_values_t = [Part::Hits])]
+    parts: Vec<Part>,
     /// Write the figures as JSON here
     #[arg(long)]
     json: Option<PathBuf>,
@@ -56,16 +67,32 @@ pub struct Args {
     markdown: Option<PathBuf>,
 }
 
+/// A part of the benchmark.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Part {
+    Hits,
+    Latency,
+    Idle,
+    Connections,
+    Objects,
+}
+
+impl std::fmt::Display for Part {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        clap::ValueEnum::to_possible_value(self).map_or(Ok(()), |value| f.write_str(value.get_name()))
+    }
+}
+
 /// Runs the benchmark.
 pub fn run(args: &Args) -> ExitCode {
-    match measure(args) {
-        Ok(report) => {
-            println!("{}", report.markdown());
+    match told(args) {
+        Ok((json, markdown)) => {
+            println!("{markdown}");
             let written = args
                 .json
                 .iter()
-                .map(|path| (path, report.json()))
-                .chain(args.markdown.iter().map(|path| (path, report.markdown())))
+                .map(|path| (path, &json))
+                .chain(args.markdown.iter().map(|path| (path, &markdown)))
                 .try_for_each(|(path, text)| {
                     std::fs::write(path, text).map_err(|e| format!("{}: {e}", path.display()))
                 });
@@ -82,6 +109,37 @@ pub fn run(args: &Args) -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// The figures of the parts that are asked for, as JSON and as Markdown.
+fn told(args: &Args) -> Result<(String, String), BenchError> {
+    let goals = measure_goals(args)?;
+    if !args.parts.contains(&Part::Hits) {
+        return Ok((format!("{:#}\n", serde_json::json!({ "goals": goals })), goals::markdown(&goals)));
+    }
+    let report = measure(args)?;
+    match goals.is_empty() {
+        true => Ok((report.json(), report.markdown())),
+        false => {
+            let mut json = report.value();
+            json["goals"] = serde_json::to_value(&goals).map_err(BenchError::new)?;
+            Ok((format!("{json:#}\n"), format!("{}\n{}", report.markdown(), goals::markdown(&goals))))
+        }
+    }
+}
+
+fn measure_goals(args: &Args) -> Result<Vec<goals::Goal>, BenchError> {
+    let mut goals = Vec::new();
+    for part in &args.parts {
+        match part {
+            Part::Hits => {}
+            Part::Latency => goals.extend(latency::measure(args)?),
+            Part::Idle => goals.extend(idle::measure()?),
+            Part::Connections => goals.push(scale::connections(args)?),
+            Part::Objects => goals.push(scale::objects(args)?),
+        }
+    }
+    Ok(goals)
 }
 
 fn measure(args: &Args) -> Result<report::Report, BenchError> {

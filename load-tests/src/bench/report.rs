@@ -24,7 +24,7 @@ pub(super) struct Report {
     samples: BTreeMap<Cell, BTreeMap<String, Vec<Sample>>>,
 }
 
-fn median(values: &mut [f64]) -> f64 {
+pub(super) fn median(values: &mut [f64]) -> f64 {
     values.sort_by(f64::total_cmp);
     values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
 }
@@ -55,6 +55,10 @@ impl Report {
     }
 
     pub(super) fn json(&self) -> String {
+        format!("{:#}\n", self.value())
+    }
+
+    pub(super) fn value(&self) -> serde_json::Value {
         let mut cells = Vec::new();
         for ((protocol, size), servers) in &self.samples {
             for (server, samples) in servers {
@@ -77,7 +81,7 @@ impl Report {
                         "nginx_by_edge": self.ratio(*cell, "nginx", "edge") })
             })
             .collect();
-        format!("{:#}\n", json!({ "cells": cells, "ratios": ratios }))
+        json!({ "cells": cells, "ratios": ratios })
     }
 
     pub(super) fn markdown(&self) -> String {

@@ -66,6 +66,26 @@ impl Server {
         &self.name
     }
 
+    /// The TLS listener.
+    pub(super) fn tls(&self) -> Option<SocketAddr> {
+        self.tls
+    }
+
+    /// The path before a body's name, for a server that asks for nothing behind it.
+    pub(super) fn folder(&self) -> String {
+        format!("{}/v/bench", self.prefix)
+    }
+
+    /// Where it listens in the clear.
+    pub(super) fn plain(&self) -> String {
+        format!("http://{}", self.plain)
+    }
+
+    /// The path of a body of this size.
+    pub(super) fn path(&self, size: usize) -> String {
+        format!("{}{}{}", self.prefix, object(size), self.suffixes.get(&size).map_or("", String::as_str))
+    }
+
     pub(super) fn pids(&self) -> &[u32] {
         &self.pids
     }
@@ -73,8 +93,7 @@ impl Server {
     /// Where a body of this size is had, if this protocol is spoken.
     pub(super) fn url(&self, protocol: Protocol, size: usize) -> Option<String> {
         let (scheme, address) = if protocol.is_encrypted() { ("https", self.tls?) } else { ("http", self.plain) };
-        let suffix = self.suffixes.get(&size).map_or("", String::as_str);
-        Some(format!("{scheme}://{address}{}{}{suffix}", self.prefix, object(size)))
+        Some(format!("{scheme}://{address}{}", self.path(size)))
     }
 }
 
@@ -126,14 +145,15 @@ impl Setting {
         Ok(Self { folder, origin: address, _origin: origin, token, sizes: sizes.to_vec() })
     }
 
-    fn file(&self, name: &str) -> PathBuf {
+    /// A file in the setting's folder.
+    pub(super) fn file(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
     pub(super) fn start(&self, name: &str) -> Result<Server, BenchError> {
         match name {
             "floor" => self.floor(),
-            "edge" => self.edge(),
+            "edge" => self.edge(""),
             "nginx" => self.nginx(),
             "varnish" => self.varnish(),
             other => Err(BenchError::new(format!("no server is called \"{other}\": floor, edge, nginx, varnish"))),
@@ -157,12 +177,13 @@ impl Setting {
         })
     }
 
-    fn edge(&self) -> Result<Server, BenchError> {
+    /// `more`: TOML of its own, such as a larger cache.
+    pub(super) fn edge(&self, more: &str) -> Result<Server, BenchError> {
         let (plain, tls) = (free_port()?, free_port()?);
         let folder = self.folder.path().display();
         let config = format!(
             "listen = [{{ address = \"{plain}\" }}, {{ address = \"{tls}\", tls = {{ cert = \"{folder}/cert.pem\", key = \"{folder}/key.pem\" }} }}]\n\
-             [admin]\nlisten = \"127.0.0.1:0\"\n\
+             [admin]\nlisten = \"127.0.0.1:0\"\n{more}\n\
              [limits]\nexempt = []\nconnections_per_client = 1000000\nrequests_per_client = 1000000\nrequests_burst = 10000000\n\
              [tokens]\naudience = \"lyceum-edge\"\nissuers = [{{ name = \"bench\", jwks = [\"{folder}/jwks.json\"] }}]\n\
              [cors]\norigins = [\"*\"]\n\
@@ -192,10 +213,12 @@ impl Setting {
     fn nginx(&self) -> Result<Server, BenchError> {
         let (plain, tls) = (free_port()?, free_port()?);
         let folder = self.folder.path().display();
+        // With tcp_nopush the last bytes of a body wait 40 ms for an acknowledgement on this kernel's loopback, which no
+        // operator would leave so; without, nginx is at its best.
         let config = format!(
             "daemon off; master_process on; worker_processes 1; pid {folder}/nginx.pid; error_log {folder}/nginx.log;\n\
              events {{ worker_connections 20000; }}\n\
-             http {{ access_log off; sendfile on; tcp_nopush on; tcp_nodelay on; keepalive_requests 1000000000;\n\
+             http {{ access_log off; sendfile on; tcp_nopush off; tcp_nodelay on; keepalive_requests 1000000000;\n\
              client_body_temp_path {folder}/b; proxy_temp_path {folder}/p; fastcgi_temp_path {folder}/f;\n\
              uwsgi_temp_path {folder}/u; scgi_temp_path {folder}/s;\n\
              proxy_cache_path {folder}/cache keys_zone=bench:10m use_temp_path=off; open_file_cache max=1000;\n\

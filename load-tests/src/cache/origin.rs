@@ -4,38 +4,29 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpStream;
 use tokio::sync::watch;
 
+use crate::origin::{self, Answer};
 use crate::world::WorldError;
 
 #[derive(Debug)]
 pub(super) struct Origin {
     address: SocketAddr,
-    go: watch::Sender<bool>,
-    asked: Asked,
+    objects: Arc<Objects>,
 }
 
-type Asked = Arc<Mutex<BTreeMap<String, usize>>>;
+#[derive(Debug)]
+struct Objects {
+    go: watch::Sender<bool>,
+    asked: Mutex<BTreeMap<String, usize>>,
+}
 
 impl Origin {
     pub(super) async fn start() -> Result<Self, WorldError> {
-        let listener = TcpListener::bind("127.0.0.1:0").await.map_err(WorldError::new)?;
-        let address = listener.local_addr().map_err(WorldError::new)?;
-        let (go, told) = watch::channel(false);
-        let asked = Asked::default();
-        let log = Arc::clone(&asked);
-        tokio::spawn(async move {
-            while let Ok((stream, _)) = listener.accept().await {
-                let (told, log) = (told.clone(), Arc::clone(&log));
-                tokio::spawn(async move {
-                    // The edge may close when it likes.
-                    let _ = serve(stream, told, log).await;
-                });
-            }
-        });
-        Ok(Self { address, go, asked })
+        let objects = Arc::new(Objects { go: watch::channel(false).0, asked: Mutex::default() });
+        Ok(Self { address: origin::listen(Arc::clone(&objects)).await?, objects })
     }
 
     pub(super) fn url(&self) -> String {
@@ -44,36 +35,30 @@ impl Origin {
 
     /// Sends what was held back.
     pub(super) fn go_on(&self) {
-        self.go.send_replace(true);
+        self.objects.go.send_replace(true);
     }
 
     /// Requests for names that contain `part`.
     pub(super) fn count(&self, part: &str) -> usize {
-        let asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        let asked = self.objects.asked.lock().unwrap_or_else(PoisonError::into_inner);
         asked.iter().filter(|(name, _)| name.contains(part)).map(|(_, count)| count).sum()
     }
 }
 
-async fn serve(mut stream: TcpStream, mut told: watch::Receiver<bool>, log: Asked) -> std::io::Result<()> {
-    stream.set_nodelay(true)?;
-    let mut buffer = Vec::new();
-    loop {
-        let end = loop {
-            if let Some(end) = buffer.windows(4).position(|window| window == b"\r\n\r\n") {
-                break end + 4;
-            }
-            if stream.read_buf(&mut buffer).await? == 0 {
-                return Ok(());
-            }
-        };
-        let head: Vec<u8> = buffer.drain(..end).collect();
-        let head = String::from_utf8_lossy(&head);
+impl Answer for Objects {
+    type Connection = watch::Receiver<bool>;
+
+    fn connected(&self) -> Self::Connection {
+        self.go.subscribe()
+    }
+
+    async fn answer(&self, stream: &mut TcpStream, told: &mut Self::Connection, head: &str) -> std::io::Result<bool> {
         let path = head.split(' ').nth(1).unwrap_or("").trim_start_matches("/v/a/");
         let (held, rest) = path.strip_prefix("hold/").map_or((false, path), |rest| (true, rest));
         let length: usize = rest.split('/').next().and_then(|length| length.parse().ok()).unwrap_or(0);
         if held {
             // The others are too many to be kept by name.
-            *log.lock().unwrap_or_else(PoisonError::into_inner).entry(path.to_owned()).or_default() += 1;
+            *self.asked.lock().unwrap_or_else(PoisonError::into_inner).entry(path.to_owned()).or_default() += 1;
         }
         let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\ncache-control: max-age=86400\r\n\r\n");
         let mut answer = head.into_bytes();
@@ -85,5 +70,6 @@ async fn serve(mut stream: TcpStream, mut told: watch::Receiver<bool>, log: Aske
             let _ = told.wait_for(|go| *go).await;
             stream.write_all(&vec![b'x'; length - first]).await?;
         }
+        Ok(true)
     }
 }

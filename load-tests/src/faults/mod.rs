@@ -109,7 +109,7 @@ async fn soak(args: &Args) -> Result<Report, WorldError> {
     let deeds = Deeds::new(args.seed, args.percent, IDLE);
     let mut origins = Vec::new();
     for _ in 0..2 {
-        origins.push(format!("http://{}", origin::start(Arc::clone(&deeds)).await?));
+        origins.push(format!("http://{}", crate::origin::listen(Arc::clone(&deeds)).await?));
     }
     let pool =
         format!("idle = \"{}ms\"\nfirst_byte = \"1s\"\neject_for = \"200ms\"\neject_after = 5", IDLE.as_millis());

@@ -1,15 +1,15 @@
 //! An origin that misbehaves by chance: it refuses, resets, cuts short, stands still, trickles, and lies.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use lyceum::time::{Instant, monotonic};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpStream;
 
-use crate::world::{Content, Dice, WorldError};
+use crate::origin::Answer;
+use crate::world::{Content, Dice};
 
 /// The ways to misbehave.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -120,20 +120,17 @@ impl Deeds {
     }
 }
 
-/// Starts an origin on a free port.
-pub(super) async fn start(deeds: Arc<Deeds>) -> Result<SocketAddr, WorldError> {
-    let listener = TcpListener::bind("127.0.0.1:0").await.map_err(WorldError::new)?;
-    let address = listener.local_addr().map_err(WorldError::new)?;
-    tokio::spawn(async move {
-        while let Ok((stream, _)) = listener.accept().await {
-            let deeds = Arc::clone(&deeds);
-            tokio::spawn(async move {
-                // A connection that breaks is what this is about.
-                let _ = serve(stream, &deeds).await;
-            });
-        }
-    });
-    Ok(address)
+impl Answer for Deeds {
+    type Connection = Dice;
+
+    fn connected(&self) -> Dice {
+        Dice::new(self.seed, self.connections.fetch_add(1, Ordering::Relaxed))
+    }
+
+    async fn answer(&self, stream: &mut TcpStream, dice: &mut Dice, head: &str) -> std::io::Result<bool> {
+        self.requests.fetch_add(1, Ordering::Relaxed);
+        answer(stream, self, &parse(head), dice).await
+    }
 }
 
 struct Asked {
@@ -157,28 +154,6 @@ fn parse(head: &str) -> Asked {
     });
     let name = target.strip_prefix("/v/a/").unwrap_or("").to_owned();
     Asked { name, range, if_match: field("if-match"), if_none_match: field("if-none-match") }
-}
-
-async fn serve(mut stream: TcpStream, deeds: &Deeds) -> std::io::Result<()> {
-    stream.set_nodelay(true)?;
-    let mut dice = Dice::new(deeds.seed, deeds.connections.fetch_add(1, Ordering::Relaxed));
-    let mut buffer = Vec::new();
-    loop {
-        let end = loop {
-            if let Some(end) = buffer.windows(4).position(|window| window == b"\r\n\r\n") {
-                break end + 4;
-            }
-            if stream.read_buf(&mut buffer).await? == 0 {
-                return Ok(());
-            }
-        };
-        let head: Vec<u8> = buffer.drain(..end).collect();
-        deeds.requests.fetch_add(1, Ordering::Relaxed);
-        let asked = parse(&String::from_utf8_lossy(&head));
-        if !answer(&mut stream, deeds, &asked, &mut dice).await? {
-            return Ok(());
-        }
-    }
 }
 
 /// Answers one request; whether the connection goes on.

@@ -47,6 +47,9 @@ pub struct Handover {
     /// For a segment of the picture: how many of its bytes hold its head and its first key frame.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key_bytes: Option<u64>,
+    /// For a segment of the picture that was measured: its structural similarity (SSIM) to the scaled source, up to 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ssim: Option<f64>,
     /// For an init: what the bitstream says of itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub facts: Option<TrackFacts>,
@@ -119,6 +122,9 @@ impl Handover {
                     .is_some_and(|bytes| bytes > self.bytes || !matches!(track.kind, TrackKind::Video { .. }))
                 {
                     return Err(wrong("a key frame larger than its segment"));
+                }
+                if self.ssim.is_some_and(|ssim| !(-1.0..=1.0).contains(&ssim)) {
+                    return Err(wrong("a similarity that is none"));
                 }
                 Ok(())
             }

@@ -27,7 +27,7 @@ pub struct TrackIndex<'a> {
 }
 
 /// One segment that is there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Segment {
     /// Its number.
     pub n: u32,
@@ -39,6 +39,8 @@ pub struct Segment {
     pub bytes: u64,
     /// How many of its bytes hold its head and first key frame.
     pub key_bytes: Option<u64>,
+    /// How close it is to the source, where that was measured (SSIM).
+    pub ssim: Option<f64>,
 }
 
 impl<'a> Index<'a> {
@@ -66,8 +68,8 @@ impl<'a> Index<'a> {
             track.init_bytes = handover.bytes;
             return;
         }
-        let Handover { n, start, duration, bytes, key_bytes, .. } = *handover;
-        track.segments.insert(n, Segment { n, start, duration, bytes, key_bytes });
+        let Handover { n, start, duration, bytes, key_bytes, ssim, .. } = *handover;
+        track.segments.insert(n, Segment { n, start, duration, bytes, key_bytes, ssim });
     }
 
     /// The plan behind it.
@@ -182,6 +184,12 @@ impl TrackIndex<'_> {
     /// The highest rate of any one segment, in bits per second; 0 while there is none.
     pub fn peak_bitrate(&self) -> u64 {
         self.segments.values().map(|s| rate(s.bytes, s.duration, self.plan.timescale)).max().unwrap_or(0)
+    }
+
+    /// The mean structural similarity (SSIM) to the source of the segments that were measured; none where none was.
+    pub fn ssim(&self) -> Option<f64> {
+        let (sum, count) = self.segments.values().filter_map(|s| s.ssim).fold((0.0, 0u32), |(s, n), x| (s + x, n + 1));
+        (count > 0).then(|| sum / f64::from(count))
     }
 
     /// The mean rate of the segments that are there, in bits per second.

@@ -165,6 +165,9 @@ pub struct Ladder {
     pub video: Vec<VideoRung>,
     /// The sound.
     pub audio: AudioRung,
+    /// Whether the renditions of a few segments are compared with the source, for `lesson.json`: true or false; default
+    /// true. It costs about a hundredth of the whole work.
+    pub measure_quality: bool,
 }
 
 fn rungs<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<VideoRung>, D::Error> {
@@ -192,7 +195,12 @@ impl Default for Ladder {
             quality: None,
             max_bitrate: Bitrate(kbps * 1000),
         };
-        Self { segment: Span::secs(4), video: DEFAULT_RUNGS.iter().map(rung).collect(), audio: AudioRung::default() }
+        Self {
+            segment: Span::secs(4),
+            video: DEFAULT_RUNGS.iter().map(rung).collect(),
+            audio: AudioRung::default(),
+            measure_quality: true,
+        }
     }
 }
 

@@ -17,8 +17,12 @@ const VIDEO_TASK_MS: u64 = 12_000;
 const VIDEO_TASK_MAX_MS: u64 = 600_000;
 /// How long a task of a sound track is, in milliseconds.
 const AUDIO_TASK_MS: u64 = 60_000;
-/// Of what a task decodes, one part in this many may be thrown away.
-const DECODED_IN_VAIN: u64 = 20;
+/// A task is at least this many times as long as what it decodes in vain on average. Decoding is about a tenth of the
+/// work, and half of what is thrown away is not even decoded: that is one part in 160 of the work.
+const DECODED_IN_VAIN: u64 = 8;
+/// One task of the picture in so many has its first segment measured, and at most so many of a lesson.
+const MEASURED_EVERY: usize = 8;
+const MEASURED_MOST: usize = 16;
 /// The most sound tracks that are made.
 const MAX_AUDIO_TRACKS: usize = 16;
 
@@ -186,7 +190,7 @@ pub fn plan(info: &MediaInfo, ladder: &Ladder) -> Result<Plan, Refusal> {
         let (width, height) = video.display_size();
         let fitted = ladder.fit(width, height);
         tracks.extend(fitted.iter().map(|f| video_track(f, &grid)));
-        video_tasks(info, video, &fitted, &grid, &mut tasks);
+        video_tasks(info, (video, &fitted), ladder, &grid, &mut tasks);
     }
     let mut tags: Vec<String> = Vec::new();
     for (index, audio) in info.audio.iter().take(MAX_AUDIO_TRACKS).enumerate() {
@@ -278,7 +282,19 @@ fn stretches(total: u32, each: u32) -> impl Iterator<Item = (u32, u32)> {
     })
 }
 
-fn video_tasks(info: &MediaInfo, video: &VideoInfo, fitted: &[Fitted], grid: &Grid, tasks: &mut Vec<PlannedTask>) {
+/// Which of `count` tasks are measured: spread over the lesson, and not the first, which is waited for.
+fn measured_tasks(count: usize) -> Vec<usize> {
+    let wanted = count.div_ceil(MEASURED_EVERY).min(MEASURED_MOST);
+    (0..wanted).map(|n| (n * 2 + 1) * count / (wanted * 2)).collect()
+}
+
+fn video_tasks(
+    info: &MediaInfo,
+    (video, fitted): (&VideoInfo, &[Fitted]),
+    ladder: &Ladder,
+    grid: &Grid,
+    tasks: &mut Vec<PlannedTask>,
+) {
     let renditions: Vec<Rendition> = fitted
         .iter()
         .map(|f| Rendition {
@@ -290,7 +306,9 @@ fn video_tasks(info: &MediaInfo, video: &VideoInfo, fitted: &[Fitted], grid: &Gr
             max_bitrate: f.rung.max_bitrate.0,
         })
         .collect();
-    for (first_segment, segments) in stretches(grid.segments(), video_task_segments(video, grid)) {
+    let stretches: Vec<(u32, u32)> = stretches(grid.segments(), video_task_segments(video, grid)).collect();
+    let measured = measured_tasks(stretches.len());
+    for (number, (first_segment, segments)) in stretches.into_iter().enumerate() {
         tasks.push(planned(grid, first_segment, segments, |grid| {
             TaskSpec::Video(VideoTask {
                 source: SourceStream::new(info, video.stream),
@@ -301,6 +319,7 @@ fn video_tasks(info: &MediaInfo, video: &VideoInfo, fitted: &[Fitted], grid: &Gr
                 first_segment,
                 segments,
                 renditions: renditions.clone(),
+                measure: ladder.measure_quality && measured.contains(&number),
                 protection: Protection::Clear,
             })
         }));

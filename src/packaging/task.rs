@@ -76,6 +76,9 @@ pub struct VideoTask {
     pub segments: u32,
     /// The renditions, smallest first.
     pub renditions: Vec<Rendition>,
+    /// Whether to measure how close the renditions of its first segment are to the source.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub measure: bool,
     /// Whether segments are encrypted.
     #[serde(default, skip_serializing_if = "Protection::is_clear")]
     pub protection: Protection,

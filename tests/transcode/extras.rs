@@ -11,7 +11,7 @@ const SUBTITLES: &str =
     "1\n00:00:01,000 --> 00:00:02,500\n<i>Hello</i> there\n\n2\n00:00:03,000 --> 00:00:08,500\nStill & here\n";
 
 /// Nine seconds with sound and subtitles in two languages.
-fn captioned(folder: &Path) -> std::path::PathBuf {
+pub fn captioned(folder: &Path) -> std::path::PathBuf {
     std::fs::write(folder.join("lines.txt"), SUBTITLES).expect("a file");
     let lines = folder.join("lines.txt");
     let lines = lines.to_str().expect("a path");

@@ -2,8 +2,10 @@
 
 mod bad_input;
 mod extras;
+mod hostile;
 mod joints;
 mod kinds;
+mod playback;
 mod processes;
 mod recordings;
 mod renditions;

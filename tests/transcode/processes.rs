@@ -72,12 +72,14 @@ fn a_task_that_is_killed_is_done_again_and_the_output_is_the_same() {
     let mut run = Command::new(program("lyceum-transcoder"))
         .arg("run")
         .args([&input, &disturbed])
+        .args(["--slots", "2"])
         .stderr(Stdio::null())
         .spawn()
         .expect("it starts");
-    // The probe is over when two tasks run side by side, or the first output is there.
-    std::thread::sleep(Duration::from_millis(700));
-    let victim = until("a task process", Duration::from_secs(20), || children(run.id()).pop());
+    // The probe runs alone: it is over when two tasks run side by side.
+    let victim = until("two tasks at work", Duration::from_secs(60), || {
+        Some(children(run.id())).filter(|tasks| tasks.len() == 2)?.pop()
+    });
     let killed = Command::new("kill").args(["-9", &victim.to_string()]).status().expect("kill starts");
     assert!(killed.success());
     assert!(run.wait().expect("it ends").success());
@@ -96,12 +98,12 @@ fn no_task_outlives_its_parent_and_a_signal_leaves_nothing_half_made() {
         let mut run = Command::new(program("lyceum-transcoder"))
             .arg("run")
             .args([&input, &out])
+            .args(["--slots", "2"])
             .stderr(Stdio::null())
             .spawn()
             .expect("it starts");
-        std::thread::sleep(Duration::from_millis(600));
         let tasks =
-            until("task processes", Duration::from_secs(20), || Some(children(run.id())).filter(|c| !c.is_empty()));
+            until("two tasks at work", Duration::from_secs(60), || Some(children(run.id())).filter(|c| c.len() == 2));
         assert!(Command::new("kill").args([signal, &run.id().to_string()]).status().expect("kill starts").success());
         assert_eq!(run.wait().expect("it ends").code(), code);
         until("the tasks to be gone", Duration::from_secs(5), || tasks.iter().all(|id| !alive(*id)).then_some(()));

@@ -44,8 +44,24 @@ fn the_first_task_is_one_segment_and_the_others_about_twelve_seconds() {
 fn tasks_grow_where_key_frames_are_far_apart() {
     let near = video_stretches(&plan(&info(3600, 1), &Ladder::default()).unwrap()).len();
     let far = video_stretches(&plan(&info(3600, 10), &Ladder::default()).unwrap());
-    assert!(near > 250 && far.len() < 50, "{near} {}", far.len());
+    let farther = video_stretches(&plan(&info(3600, 60), &Ladder::default()).unwrap()).len();
+    assert!(near > 250 && (80..150).contains(&far.len()) && farther < 30, "{near} {} {farther}", far.len());
     assert_eq!(far[0], (0, 1));
+}
+
+#[test]
+fn a_few_segments_are_measured_over_the_lesson() {
+    for (seconds, wanted) in [(3, 1), (60, 1), (600, 7), (36_000, 16)] {
+        let measured = |ladder: &Ladder| {
+            let plan = plan(&info(seconds, 1), ladder).unwrap();
+            let of = |task: &PlannedTask| matches!(&task.spec, TaskSpec::Video(task) if task.measure);
+            plan.tasks.iter().filter(|task| of(task)).map(|task| task.first_ms).collect::<Vec<_>>()
+        };
+        let found = measured(&Ladder::default());
+        assert_eq!(found.len(), wanted, "{seconds}: {found:?}");
+        assert!(seconds < 60 || found[0] > 0, "{seconds}: {found:?}");
+        assert!(measured(&Ladder { measure_quality: false, ..Ladder::default() }).is_empty());
+    }
 }
 
 #[test]

@@ -59,7 +59,8 @@ fn track(index: &Index<'_>, track: &TrackIndex<'_>) -> Value {
         TrackKind::Video { shorter_side, width, height, codec } => {
             let range = Some(&facts.video_range).filter(|range| !range.is_empty());
             json!({"type": "video", "height": shorter_side, "codec": codec, "size": [width, height],
-                "video_range": range, "max_bitrate": cap(index, &track.plan.name)})
+                "video_range": range, "max_bitrate": cap(index, &track.plan.name),
+                "ssim": track.ssim().map(|ssim| (ssim * 1e4).round() / 1e4)})
         }
         TrackKind::Audio { language, label, default } => {
             json!({"type": "audio", "language": language, "label": label, "default": default, "channels": facts.channels})

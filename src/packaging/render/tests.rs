@@ -38,6 +38,7 @@ fn all(plan: &Plan) -> Vec<Handover> {
             timescale: track.timescale,
             bytes: 700,
             key_bytes: None,
+            ssim: None,
             facts: Some(facts),
         };
         out.push(base.clone());

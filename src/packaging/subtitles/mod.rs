@@ -141,6 +141,7 @@ pub fn objects(grid: &Grid, track: &TrackPlan, cues: &[Cue]) -> Vec<(Handover, V
         timescale: track.timescale,
         bytes: 0,
         key_bytes: None,
+        ssim: None,
         facts: None,
     };
     let mut out = Vec::new();

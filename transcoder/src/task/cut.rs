@@ -23,6 +23,8 @@ pub(super) struct Cutter<'a> {
     segment: u32,
     end_segment: u32,
     samples: Vec<Sample>,
+    /// How close the segment under way is to its source.
+    ssim: Option<f64>,
 }
 
 impl<'a> Cutter<'a> {
@@ -35,7 +37,8 @@ impl<'a> Cutter<'a> {
         output: &'a Output,
     ) -> Self {
         let end_segment = first.saturating_add(count).min(grid.segments());
-        Self { track, grid, picture, delay: 0, key: None, output, segment: first, end_segment, samples: Vec::new() }
+        let samples = Vec::new();
+        Self { track, grid, picture, delay: 0, key: None, output, segment: first, end_segment, samples, ssim: None }
     }
 
     /// Frames of the picture are reordered by `frames` at most.
@@ -93,9 +96,15 @@ impl<'a> Cutter<'a> {
             timescale: self.timescale(),
             bytes: bytes.len() as u64,
             key_bytes: None,
+            ssim: None,
             facts: Some(facts),
         };
         self.output.hand(handover, &bytes)
+    }
+
+    /// The segment under way was measured.
+    pub(super) fn measured(&mut self, ssim: Option<f64>) {
+        self.ssim = ssim;
     }
 
     /// Takes the next packet in decode order: the unit that it shows, whether decoding can start there, its bytes.
@@ -138,6 +147,7 @@ impl<'a> Cutter<'a> {
             timescale: self.timescale(),
             bytes: fragment.bytes.len() as u64,
             key_bytes: (self.picture && self.key.is_none()).then_some(fragment.key_bytes),
+            ssim: self.ssim.take(),
             facts: None,
         };
         self.output.hand(handover, &fragment.bytes)?;

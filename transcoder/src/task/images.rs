@@ -97,6 +97,7 @@ fn hand(output: &Output, path: String, kind: Kind, bytes: &[u8]) -> Result<(), T
         timescale: 0,
         bytes: bytes.len() as u64,
         key_bytes: None,
+        ssim: None,
         facts: None,
     };
     output.hand(handover, bytes)

@@ -129,6 +129,88 @@ pub(super) fn share(frame: &ff::frame::Video) -> Result<ff::frame::Video, TaskEr
     Ok(shared)
 }
 
+/// Has the encoder quantise all of `frame` coarser by `steps`, within the range of H.264's 52.
+pub(super) fn coarser(frame: &mut ff::frame::Video, steps: f64) -> Result<(), TaskError> {
+    const STEPS: f64 = 51.0;
+    let num = (steps / STEPS * 1000.0).round().clamp(-1000.0, 1000.0) as i32;
+    if num == 0 {
+        return Ok(());
+    }
+    let side = |length: u32| i32::try_from(length).unwrap_or(i32::MAX);
+    let (right, bottom) = (side(frame.width()), side(frame.height()));
+    let size = size_of::<ffi::AVRegionOfInterest>();
+    let region = ffi::AVRegionOfInterest {
+        self_size: u32::try_from(size).unwrap_or(0),
+        top: 0,
+        bottom,
+        left: 0,
+        right,
+        qoffset: ffi::AVRational { num, den: 1000 },
+    };
+    // SAFETY: the frame is valid and borrowed mutably; the side data is allocated by the call with the size that is then
+    // written, belongs to the frame, and need not be aligned for an unaligned write.
+    let made = unsafe {
+        let kind = ffi::AVFrameSideDataType::AV_FRAME_DATA_REGIONS_OF_INTEREST;
+        let data = ffi::av_frame_new_side_data(frame.as_mut_ptr(), kind, size);
+        data.as_mut().map(|data| data.data.cast::<ffi::AVRegionOfInterest>().write_unaligned(region))
+    };
+    let cause = ff::Error::Other { errno: ff::error::ENOMEM };
+    made.ok_or(TaskError::Ffmpeg { doing: "describing a frame", cause })
+}
+
+/// How one plane of a frame lies in memory.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct PlaneShape {
+    /// Rows that are shown.
+    pub(super) rows: usize,
+    /// Bytes of a row that are shown; what lies behind them is the decoder's own.
+    pub(super) bytes: usize,
+    /// What those bytes are.
+    pub(super) samples: Samples,
+}
+
+/// The samples of a plane.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Samples {
+    /// Of eight bits.
+    Bytes,
+    /// Of two bytes, little endian, finer than eight bits by `shift` bits.
+    Words { shift: u32 },
+    /// Palettes, packed bits, floating point.
+    Other,
+}
+
+/// The planes of a frame; `None` where its format is unknown.
+pub(super) fn plane_shapes(frame: &ff::frame::Video) -> Option<Vec<PlaneShape>> {
+    const OTHER: u64 = (ffi::AV_PIX_FMT_FLAG_BE
+        | ffi::AV_PIX_FMT_FLAG_PAL
+        | ffi::AV_PIX_FMT_FLAG_BITSTREAM
+        | ffi::AV_PIX_FMT_FLAG_FLOAT) as u64;
+    let format = ffi::AVPixelFormat::from(frame.format());
+    let width = i32::try_from(frame.width()).ok()?;
+    // SAFETY: descriptors are static and null for formats that are unknown; only plain fields are read, and the size of
+    // a row is computed from the format and the width alone.
+    let (flags, depth, shift, chroma_shift, row_bytes) = unsafe {
+        let descriptor = ffi::av_pix_fmt_desc_get(format).as_ref()?;
+        let first = descriptor.comp[0];
+        let row = |plane: usize| ffi::av_image_get_linesize(format, width, i32::try_from(plane).unwrap_or(0));
+        let rows: Vec<i32> = (0..frame.planes()).map(row).collect();
+        (descriptor.flags, first.depth, first.shift, descriptor.log2_chroma_h, rows)
+    };
+    let samples = match (depth, u32::try_from(depth - 8 + shift)) {
+        _ if flags & OTHER != 0 => Samples::Other,
+        (8, _) => Samples::Bytes,
+        (9..=16, Ok(shift @ ..=8)) => Samples::Words { shift },
+        _ => Samples::Other,
+    };
+    let height = frame.height() as usize;
+    // The second and third plane are chroma; a fourth is as the first.
+    let rows = |plane: usize| if plane == 1 || plane == 2 { height.div_ceil(1 << chroma_shift) } else { height };
+    let shape =
+        |(n, bytes): (usize, &i32)| Some(PlaneShape { rows: rows(n), bytes: usize::try_from(*bytes).ok()?, samples });
+    row_bytes.iter().enumerate().map(shape).collect()
+}
+
 /// Tells a scaler the matrix of its input and of its output, and whether each is of full range.
 pub(super) fn set_scaler_color(scaler: &mut ff::software::scaling::Context, from: (u16, bool), to: (u16, bool)) {
     let known = |matrix: u16| match matrix {

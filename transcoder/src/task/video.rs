@@ -20,6 +20,7 @@ use super::clock::Clock;
 use super::input::{self, known, micros};
 use super::output::Output;
 use super::prepare::{Prepare, Prepared};
+use super::shown::Shown;
 use super::source::Source;
 use super::{raw, rendition};
 use crate::limits::Limits;
@@ -204,7 +205,10 @@ impl<'a> Feeder<'a> {
             self.clock.seek(&mut self.input, to)
         };
         // A container that can't seek there is read from its start.
-        sought.or_else(|_| self.input.seek(0, ..)).map_err(TaskError::ffmpeg("seeking"))
+        sought.or_else(|_| self.input.seek(0, ..)).map_err(|_| {
+            let detail = "The recording can't be read from its middle on: its index is damaged.";
+            Refusal::new(RefusalCode::NotVideo, detail).into()
+        })
     }
 
     /// The next decoded frame and its place on the grid.
@@ -276,53 +280,6 @@ impl<'a> Feeder<'a> {
             }
         }
     }
-}
-
-/// What is on the screen. A frame that shows the same is neither scaled nor encoded: the one before it stands for
-/// longer, but never more than a second, so that a player that joins or seeks finds its place.
-struct Shown {
-    frame: Option<(Arc<ff::frame::Video>, u64)>,
-    longest: u64,
-}
-
-impl Shown {
-    fn new(rate: Rate) -> Self {
-        Self { frame: None, longest: (rate.fps().ceil() as u64).max(1) }
-    }
-
-    fn set(&mut self, frame: &Arc<ff::frame::Video>, place: u64) {
-        self.frame = Some((frame.clone(), place));
-    }
-
-    fn is_news(&self, frame: &Arc<ff::frame::Video>, place: u64) -> bool {
-        let Some((shown, since)) = &self.frame else { return true };
-        place - since >= self.longest || !(Arc::ptr_eq(shown, frame) || same_picture(shown, frame))
-    }
-}
-
-/// Whether two frames hold the same pixels.
-fn same_picture(one: &ff::frame::Video, other: &ff::frame::Video) -> bool {
-    let shape = |f: &ff::frame::Video| (f.format(), f.width(), f.height(), f.planes());
-    if shape(one) != shape(other) {
-        return false;
-    }
-    (0..one.planes()).all(|plane| {
-        let (a, b) = (one.stride(plane), other.stride(plane));
-        let width = visible_bytes(one, plane).unwrap_or(a.min(b)).min(a).min(b).max(1);
-        let rows = one.data(plane).chunks(a.max(1)).zip(other.data(plane).chunks(b.max(1)));
-        rows.take(one.plane_height(plane) as usize).all(|(a, b)| a.get(..width) == b.get(..width))
-    })
-}
-
-/// The bytes of a row that are shown, for planar formats; what lies behind them is the decoder's own.
-fn visible_bytes(frame: &ff::frame::Video, plane: usize) -> Option<usize> {
-    use ff::format::Pixel;
-    let per_sample = match frame.format() {
-        Pixel::YUV420P | Pixel::YUVJ420P | Pixel::YUV422P | Pixel::YUVJ422P | Pixel::YUV444P | Pixel::YUVJ444P => 1,
-        Pixel::YUV420P10LE | Pixel::YUV422P10LE | Pixel::YUV444P10LE | Pixel::YUV420P12LE => 2,
-        _ => return None,
-    };
-    Some(frame.plane_width(plane) as usize * per_sample)
 }
 
 fn unreachable_frame() -> TaskError {

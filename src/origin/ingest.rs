@@ -54,6 +54,10 @@ impl Ingest {
         let Some(lesson_id) = &upload.lesson else { return Ok(()) };
         let mut tx = self.db.begin().await?;
         tx.lock("lesson", lesson_id.as_str()).await?;
+        if let Some(newest) = catalog::lesson(&mut tx, lesson_id).await?.and_then(|lesson| lesson.newest) {
+            // Before any row is held: a worker's report holds this, and then waits for the lesson's row.
+            tx.lock("version", newest.as_str()).await?;
+        }
         if !self.uploads.mark_complete(&mut tx, &upload.id).await? {
             return Ok(());
         }

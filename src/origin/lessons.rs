@@ -183,13 +183,18 @@ pub(super) async fn delete_some(app: &App, tx: &mut Tx, actor: &str, course: &Id
 async fn delete(app: &App, tx: &mut Tx, actor: &str, lesson: &Id) -> Result<(), Refusal> {
     let now = app.clock.unix_millis();
     tx.lock("lesson", lesson.as_str()).await?;
+    let versions = catalog::versions_of(tx, lesson).await?;
+    for (version, _) in &versions {
+        // Before any row is held: a worker's report holds this, and then waits for the lesson's row.
+        tx.lock("version", version.as_str()).await?;
+    }
     if !catalog::mark_deleted(tx, lesson, now).await? {
         return Ok(());
     }
     app.uploads.end_all_of(tx, lesson).await?;
     catalog::note(tx, now, actor, "lesson.delete", lesson.as_str(), "").await?;
-    for (version, _) in catalog::versions_of(tx, lesson).await? {
-        jobs::cancel(tx, &version, now).await?;
+    for (version, _) in &versions {
+        jobs::cancel(tx, version, now).await?;
     }
     catalog::revoke_lesson_sessions(tx, lesson, now).await?;
     let purge = json!({ "purge": { "tag": format!("lesson-{lesson}"), "soft": false } });

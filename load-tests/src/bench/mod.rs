@@ -122,7 +122,9 @@ fn told(args: &Args) -> Result<(String, String), BenchError> {
         true => Ok((report.json(), report.markdown())),
         false => {
             let mut json = report.value();
-            json["goals"] = serde_json::to_value(&goals).map_err(BenchError::new)?;
+            if let Some(json) = json.as_object_mut() {
+                json.insert("goals".to_owned(), serde_json::to_value(&goals).map_err(BenchError::new)?);
+            }
             Ok((format!("{json:#}\n"), format!("{}\n{}", report.markdown(), goals::markdown(&goals))))
         }
     }

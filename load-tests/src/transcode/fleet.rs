@@ -45,7 +45,7 @@ pub(super) fn lesson(folder: &Path, source: &Path, cores: &[&str], kill_after: O
     let home = tempfile::tempdir_in(folder).map_err(failed("a directory"))?;
     let origin = Origin::start(home.path())?;
     let key = runtime.block_on(origin.ask(Method::POST, "/v1/keys", &json!({ "role": "worker", "name": "bench" })))?;
-    let key = key["key"].as_str().unwrap_or_default().to_owned();
+    let key = key.get("key").and_then(Value::as_str).unwrap_or_default().to_owned();
     let mut workers = Vec::new();
     for (n, core) in cores.iter().enumerate() {
         workers.push(Worker::start(home.path(), &origin, &key, n, core)?);
@@ -56,9 +56,9 @@ pub(super) fn lesson(folder: &Path, source: &Path, cores: &[&str], kill_after: O
     let mut kill_after = kill_after;
     let seconds = loop {
         let state = runtime.block_on(origin.ask(Method::GET, &format!("/v1/lessons/{lesson}"), &Value::Null))?;
-        match state["state"].as_str() {
+        match state.get("state").and_then(Value::as_str) {
             Some("ready") => break (monotonic() - start).as_secs_f64(),
-            Some("failed") => return Err(TranscodeError(format!("the lesson failed: {}", state["error"]))),
+            Some("failed") => return Err(TranscodeError(format!("the lesson failed: {state}"))),
             _ if monotonic() - start > PATIENCE => return Err(TranscodeError("the lesson takes for ever".to_owned())),
             _ => {}
         }
@@ -116,10 +116,10 @@ impl Origin {
     /// A course and a lesson of it with `source`; its id.
     async fn upload(&self, source: &Path) -> Result<String> {
         let course = self.ask(Method::POST, "/v1/courses", &json!({ "title": "Bench" })).await?;
-        let course = course["id"].as_str().unwrap_or_default().to_owned();
+        let course = course.get("id").and_then(Value::as_str).unwrap_or_default().to_owned();
         let lesson =
             self.ask(Method::POST, &format!("/v1/courses/{course}/lessons"), &json!({ "title": "Bench" })).await?;
-        let lesson = lesson["id"].as_str().unwrap_or_default().to_owned();
+        let lesson = lesson.get("id").and_then(Value::as_str).unwrap_or_default().to_owned();
         let url = format!("{}/v1/lessons/{lesson}/media", self.url);
         let wrong = |e: client::Error| TranscodeError(format!("the upload: {e}"));
         let mut request = client::request(Method::POST, &url, ADMIN).map_err(wrong)?;

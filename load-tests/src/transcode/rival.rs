@@ -37,16 +37,18 @@ impl Rival {
             .map_err(failed("ffprobe"))?;
         let found: Value =
             serde_json::from_slice(&output.stdout).map_err(|e| TranscodeError(format!("ffprobe: {e}")))?;
-        let streams = found["streams"].as_array().cloned().unwrap_or_default();
-        let picture = streams.iter().find(|s| s["codec_type"] == "video");
+        let streams = found.get("streams").and_then(Value::as_array).cloned().unwrap_or_default();
+        let picture = streams.iter().find(|s| s.get("codec_type").is_some_and(|kind| kind == "video"));
         let picture = picture.ok_or_else(|| TranscodeError("the recording has no picture".to_owned()))?;
-        let side = |name: &str| picture[name].as_u64().and_then(|side| u32::try_from(side).ok()).unwrap_or(0);
-        let rate = picture["r_frame_rate"].as_str().and_then(|rate| rate.split_once('/'));
+        let side = |name: &str| {
+            picture.get(name).and_then(Value::as_u64).and_then(|side| u32::try_from(side).ok()).unwrap_or(0)
+        };
+        let rate = picture.get("r_frame_rate").and_then(Value::as_str).and_then(|rate| rate.split_once('/'));
         let rate = rate.and_then(|(n, d)| Some(n.parse::<f64>().ok()? / d.parse::<f64>().ok()?)).unwrap_or(25.0);
         Ok(Self {
             rungs: Ladder::default().fit(side("width"), side("height")),
             frames: ((rate * 4.0).round() as u64).to_string(),
-            sound: streams.iter().any(|s| s["codec_type"] == "audio"),
+            sound: streams.iter().any(|s| s.get("codec_type").is_some_and(|kind| kind == "audio")),
         })
     }
 

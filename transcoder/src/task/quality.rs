@@ -71,7 +71,11 @@ impl Quality {
             while self.kept.front().is_some_and(|(kept, _)| *kept < at) {
                 self.kept.pop_front();
             }
-            if let Some((_, given)) = self.kept.pop_front_if(|(kept, _)| *kept == at)
+            // What is left in front is no earlier: this frame's own, or none of it.
+            if self.kept.front().is_none_or(|(kept, _)| *kept != at) {
+                continue;
+            }
+            if let Some((_, given)) = self.kept.pop_front()
                 && let Some(alike) = ssim(&Luma::of(&given), &Luma::of(&frame))
             {
                 self.sum += alike;

@@ -38,7 +38,7 @@ fn an_encrypted_lesson_plays_through_an_edge_and_its_key_wants_the_token() {
     let track = format!("{base}/{}", media.rsplit_once('/').unwrap().0);
     let segment = list.lines().find(|line| line.ends_with(".m4s")).unwrap();
     let bytes = curl(&[&format!("{track}/{segment}")]).body;
-    assert!(bytes.len() > 1000 && bytes.len() % 16 == 0);
+    assert!(bytes.len() > 1000 && bytes.len().is_multiple_of(16));
     assert!(!bytes.windows(4).any(|window| window == b"moof"), "the segment is in the clear");
 
     let key = list.split("URI=\"../").nth(1).unwrap().split('"').next().unwrap();

@@ -80,16 +80,16 @@ impl Stage {
     }
 }
 
-fn held(headers: &HeaderMap, id: &str, stage: &Stage) -> Result<(), Response> {
+fn held(headers: &HeaderMap, id: &str, stage: &Stage) -> Result<(), StatusCode> {
     assert_eq!(headers.get(header::AUTHORIZATION).and_then(|v| v.to_str().ok()), Some("Bearer worker-key"));
     let good = headers.get("lyceum-lease").is_none_or(|lease| lease.as_bytes() == format!("lease-{id}").as_bytes());
     let lost = stage.play(|play| play.lost);
-    if good && !lost { Ok(()) } else { Err(StatusCode::CONFLICT.into_response()) }
+    if good && !lost { Ok(()) } else { Err(StatusCode::CONFLICT) }
 }
 
 async fn lease(State(stage): State<Stage>, headers: HeaderMap) -> Response {
     if let Err(refused) = held(&headers, "", &stage) {
-        return refused;
+        return refused.into_response();
     }
     let next = stage.play(|play| {
         let next = play.waiting.pop_front()?;
@@ -110,7 +110,7 @@ async fn heartbeat(
     body: Bytes,
 ) -> Response {
     if let Err(refused) = held(&headers, &id, &stage) {
-        return refused;
+        return refused.into_response();
     }
     let body: Value = serde_json::from_slice(&body).expect("JSON");
     let handed: Vec<Handover> = serde_json::from_value(body["handed"].clone()).expect("handovers");
@@ -125,7 +125,7 @@ async fn complete(
     body: Bytes,
 ) -> Response {
     if let Err(refused) = held(&headers, &id, &stage) {
-        return refused;
+        return refused.into_response();
     }
     let body: Value = serde_json::from_slice(&body).expect("JSON");
     let handed: Vec<Handover> = serde_json::from_value(body["segments"].clone()).expect("handovers");
@@ -155,7 +155,7 @@ async fn fail(State(stage): State<Stage>, UrlPath(id): UrlPath<String>, body: By
 
 async fn source_range(State(stage): State<Stage>, UrlPath(id): UrlPath<String>, headers: HeaderMap) -> Response {
     if let Err(refused) = held(&headers, &id, &stage) {
-        return refused;
+        return refused.into_response();
     }
     let range = headers
         .get(header::RANGE)
@@ -187,7 +187,7 @@ async fn object(
     body: Bytes,
 ) -> Response {
     if let Err(refused) = held(&headers, &id, &stage) {
-        return refused;
+        return refused.into_response();
     }
     let kind = headers.get(header::CONTENT_TYPE).expect("a content type").to_str().expect("text").to_owned();
     let wanted = match path.rsplit('.').next() {

@@ -11,7 +11,7 @@ use super::body::Body;
 use super::config::Auth;
 use super::cut::{Limits, Playlist};
 use super::decision::Decision;
-use super::deliver::{Terms, deliver_whole};
+use super::deliver::deliver_whole;
 use super::locate::{self, Located, Place, What};
 use super::serve::{Record, check_framing, check_host, key_of, wanted};
 use crate::front::Peer;
@@ -61,17 +61,7 @@ impl Inner {
 
         // Deliver.
         let wanted = || wanted(route, &located, head, key.to_string());
-        let terms = Terms {
-            method: &head.method,
-            request: &head.headers,
-            route,
-            cors: &self.cors,
-            path: located.path.as_str(),
-            limits,
-            now_ms,
-            fetcher: &self.fetcher,
-            wanted: &wanted,
-        };
+        let terms = self.terms(head, route, &located, limits, now_ms, &wanted);
         let response = deliver_whole(&terms, &stored, Decision::HIT).ok()?;
 
         // Record.

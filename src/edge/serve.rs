@@ -157,17 +157,7 @@ impl Inner {
             }
 
             // Deliver; `serve` records.
-            let terms = Terms {
-                method: &head.method,
-                request: &head.headers,
-                route,
-                cors: &self.cors,
-                path: located.path.as_str(),
-                limits,
-                now_ms: self.clock.unix_millis(),
-                fetcher: &self.fetcher,
-                wanted: &wanted,
-            };
+            let terms = self.terms(head, route, &located, limits, self.clock.unix_millis(), &wanted);
             match deliver(&terms, found).await {
                 Ok(answered) => return Ok(answered),
                 Err(Undelivered::Refused(refusal)) => return Err(refusal),
@@ -175,6 +165,29 @@ impl Inner {
             }
         }
         Err(Refusal::BrokenOff)
+    }
+
+    /// The terms of an answer at `now_ms`; `wanted` says what a slice of it is fetched by.
+    pub(super) fn terms<'a>(
+        &'a self,
+        head: &'a http::request::Parts,
+        route: &'a Route,
+        located: &Located<'a>,
+        limits: cut::Limits,
+        now_ms: i64,
+        wanted: &'a (dyn Fn() -> Wanted + Sync),
+    ) -> Terms<'a> {
+        Terms {
+            method: &head.method,
+            request: &head.headers,
+            route,
+            cors: &self.cors,
+            path: located.path.as_str(),
+            limits,
+            now_ms,
+            fetcher: &self.fetcher,
+            wanted,
+        }
     }
 
     async fn authorize(

@@ -11,6 +11,7 @@ mod recordings;
 mod renditions;
 mod worker;
 
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -131,7 +132,35 @@ fn track(out: &Path, name: &str) -> Track {
         }
     }
     let size = (stream["width"].as_u64().unwrap_or(0), stream["height"].as_u64().unwrap_or(0));
+    if !text.contains("#EXT-X-KEY") {
+        let read = second_reading(&playlist, &text);
+        let number = |name: &str| read[name].as_str().and_then(|n| n.parse::<f64>().ok()).unwrap_or(0.0);
+        assert_eq!(number("FrameCount") as usize, packets.len(), "{name}: {read}");
+        assert!((number("Duration") - end).abs() < 0.2, "{name} ends at {end}: {read}");
+        assert_eq!((number("Width") as u64, number("Height") as u64), size, "{name}: {read}");
+        let codec = stream["codec_name"].as_str().unwrap_or_default();
+        let format = read["Format"].as_str().unwrap_or_default();
+        assert!(
+            [("h264", "AVC"), ("hevc", "HEVC"), ("av1", "AV1"), ("aac", "AAC")].contains(&(codec, format)),
+            "{read}"
+        );
+    }
     Track { name: name.to_owned(), video, size, packets, segments: durations.len(), end }
+}
+
+/// A track's init and segments as a parser reads them that shares no code with FFmpeg.
+fn second_reading(playlist: &Path, text: &str) -> Value {
+    let folder = playlist.parent().expect("a folder");
+    let init = text.split("#EXT-X-MAP:URI=\"").nth(1).and_then(|rest| rest.split('"').next()).expect("an init");
+    let mut joined = tempfile::Builder::new().suffix(".mp4").tempfile().expect("a temporary file");
+    for name in std::iter::once(init).chain(text.lines().filter(|line| line.ends_with(".m4s"))) {
+        joined
+            .write_all(&std::fs::read(folder.join(name)).expect("what the playlist names is there"))
+            .expect("a write");
+    }
+    let output = Command::new("mediainfo").arg("--Output=JSON").arg(joined.path()).output().expect("mediainfo starts");
+    let read: Value = serde_json::from_slice(&output.stdout).expect("mediainfo writes JSON");
+    read["media"]["track"][1].clone()
 }
 
 /// Everything in a directory with what it holds, to compare outputs.

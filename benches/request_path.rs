@@ -1,8 +1,8 @@
 //! What one request for a segment in memory costs, whole and part by part.
 //!
-//! `cargo bench --features benches --bench request_path` measures time with Criterion. With `count PART N` as arguments the program does
-//! one part N times and nothing else: `benches/instructions` counts the difference under callgrind and holds it to
-//! `benches/instructions.txt`.
+//! `cargo bench --features benches --bench request_path` measures time with Criterion. With `count PART N` as
+//! arguments the program does one part N times and nothing else: `benches/instructions` counts the difference under
+//! callgrind and holds it to `load-tests/results/instructions.txt`.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs, reason = "a bench fails so")]
 
 use std::cell::RefCell;

@@ -23,22 +23,30 @@ pub(super) struct Cork(Arc<State>);
 #[derive(Debug, Default)]
 struct State {
     set: AtomicBool,
-    /// Whether a write was held up since it was set.
-    held_up: AtomicBool,
+    /// Whether TLS took nothing more while it was set.
+    stopped: AtomicBool,
 }
 
 impl Cork {
     fn set(&self) {
-        self.0.held_up.store(false, Ordering::Relaxed);
         self.0.set.store(true, Ordering::Relaxed);
     }
 
-    fn lift(&self) {
+    /// Whether the connection may have stopped for the cork alone.
+    fn lift(&self) -> bool {
         self.0.set.store(false, Ordering::Relaxed);
+        self.0.stopped.swap(false, Ordering::Relaxed)
     }
 
     fn is_set(&self) -> bool {
         self.0.set.load(Ordering::Relaxed)
+    }
+
+    fn noted<T>(&self, written: Poll<T>) -> Poll<T> {
+        if written.is_pending() && self.is_set() {
+            self.0.stopped.store(true, Ordering::Relaxed);
+        }
+        written
     }
 }
 
@@ -56,11 +64,7 @@ impl<S> Corked<S> {
 
     /// Nobody is to be woken: who set the cork writes on when it is lifted.
     fn holds_up(&self, bytes: usize) -> bool {
-        let holds_up = bytes < ENOUGH && self.cork.is_set();
-        if holds_up {
-            self.cork.0.held_up.store(true, Ordering::Relaxed);
-        }
-        holds_up
+        bytes < ENOUGH && self.cork.is_set()
     }
 }
 
@@ -132,18 +136,19 @@ impl<S: AsyncWrite + Unpin> Gathered<S> {
         mut connection: Pin<&mut F>,
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<F::Output>> {
-        loop {
-            self.cork.set();
-            let polled = connection.as_mut().poll(cx);
-            self.cork.lift();
-            let flushed = Pin::new(&mut *self.lock()).poll_flush(cx);
-            match (polled, flushed) {
-                (Poll::Ready(done), _) => return Poll::Ready(Ok(done)),
-                (Poll::Pending, Poll::Ready(Err(cause))) => return Poll::Ready(Err(cause)),
-                // It stopped at the limit alone, and there is room again.
-                (Poll::Pending, Poll::Ready(Ok(()))) if self.cork.0.held_up.load(Ordering::Relaxed) => {}
-                (Poll::Pending, _) => return Poll::Pending,
+        self.cork.set();
+        let polled = connection.as_mut().poll(cx);
+        let stopped = self.cork.lift();
+        let flushed = Pin::new(&mut *self.lock()).poll_flush(cx);
+        match (polled, flushed) {
+            (Poll::Ready(done), _) => Poll::Ready(Ok(done)),
+            (Poll::Pending, Poll::Ready(Err(cause))) => Poll::Ready(Err(cause)),
+            (Poll::Pending, Poll::Ready(Ok(()))) if stopped => {
+                // There is room again, and no socket will say so.
+                cx.waker().wake_by_ref();
+                Poll::Pending
             }
+            (Poll::Pending, _) => Poll::Pending,
         }
     }
 }
@@ -156,7 +161,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Gathered<S> {
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for Gathered<S> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut *self.lock()).poll_write(cx, buf)
+        let written = Pin::new(&mut *self.lock()).poll_write(cx, buf);
+        self.cork.noted(written)
     }
 
     fn poll_write_vectored(
@@ -164,7 +170,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Gathered<S> {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut *self.lock()).poll_write_vectored(cx, bufs)
+        let written = Pin::new(&mut *self.lock()).poll_write_vectored(cx, bufs);
+        self.cork.noted(written)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -180,7 +187,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Gathered<S> {
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         // The last that is written, and nobody is left to flush it.
-        self.cork.lift();
+        let _ = self.cork.lift();
         Pin::new(&mut *self.lock()).poll_shutdown(cx)
     }
 }

@@ -34,9 +34,13 @@ pub(super) fn resident(pids: &[u32]) -> Result<u64, BenchError> {
     pids.iter().map(of_process).sum()
 }
 
-/// The children of a process.
+/// The children of a process that serve. nginx's cache loader reads the cache's folder and ends after a minute.
 pub(super) fn children(pid: u32) -> Vec<u32> {
     let path = format!("/proc/{pid}/task/{pid}/children");
     let text = std::fs::read_to_string(path).unwrap_or_default();
-    text.split_whitespace().filter_map(|child| child.parse().ok()).collect()
+    let serves = |child: &u32| {
+        let title = std::fs::read_to_string(format!("/proc/{child}/cmdline")).unwrap_or_default();
+        !title.contains("cache loader")
+    };
+    text.split_whitespace().filter_map(|child| child.parse().ok()).filter(serves).collect()
 }

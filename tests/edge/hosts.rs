@@ -135,7 +135,7 @@ async fn the_time_that_a_client_takes_for_its_body_is_not_the_origin_s() {
     let address: SocketAddr = edge.url.rsplit('/').next().unwrap().parse().unwrap();
     let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
     stream.write_all(b"POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\nConnection: close\r\n\r\na").await.unwrap();
-    // Three times what the origin may take for its first byte.
+    // A slow client: six times what the origin may take for its first byte.
     tokio::time::sleep(Duration::from_millis(600)).await;
     stream.write_all(b"b").await.unwrap();
     let mut heard = String::new();

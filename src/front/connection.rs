@@ -214,7 +214,8 @@ impl<H: Handler> Under<H> {
             // The pulse watches the time that headers take.
             .header_read_timeout(None)
             .max_headers(usize::try_from(limits.header_fields).unwrap_or(usize::MAX))
-            .max_buf_size(limits.header_bytes.as_usize())
+            .max_header_size(limits.header_bytes.as_usize())
+            .max_buf_size(limits.header_bytes.as_usize().max(H::BODY_READ))
             .half_close(false)
             .serve_connection(TokioIo::new(socket), service_fn(move |request| self.answer(request)));
         let mut connection = pin!(connection);

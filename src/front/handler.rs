@@ -17,6 +17,10 @@ pub trait Handler: Clone + Send + Sync + 'static {
     /// The body of its responses.
     type Body: Body<Data = Bytes, Error: Into<BoxError>> + Send + Unpin + 'static;
 
+    /// Bytes of a request's body that are read at once over HTTP/1.1, and of a response's that may wait to be written. Who
+    /// takes large bodies wants more: each read costs a system call and a hand-over.
+    const BODY_READ: usize = 8 * 1024;
+
     /// Answers one request that came at `began`. Dropped midway when the client goes.
     fn call(&self, peer: Peer, request: Request<RequestBody>, began: Instant) -> Answer<Self::Body>;
 

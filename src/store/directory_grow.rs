@@ -3,7 +3,8 @@
 //! with its process. Bytes beyond the durable length, left by a crash, are cut off when the next writer begins.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Seek};
+use std::io::{self, Read, Seek};
+use std::ops::Range;
 
 use bytes::Bytes;
 use tokio::task::JoinHandle;
@@ -15,11 +16,14 @@ use super::{Key, StoreError};
 const CHUNK: usize = 1 << 20;
 /// After so many bytes a checkpoint is due: what a crash can cost.
 const CHECKPOINT: u64 = 16 << 20;
+/// So much of another object is copied before the disk is asked to take it.
+const COPIED: u64 = 64 << 20;
 /// So far may what is written run ahead of what the disk has confirmed.
 const AHEAD: u64 = 64 << 20;
 
 /// A file that grows.
 pub struct Grower {
+    store: Directory,
     /// Away only while a write is under way; a write that was cancelled leaves it away, and the writer is done.
     file: Option<File>,
     gathered: Gathered,
@@ -56,7 +60,8 @@ impl Grower {
         })
         .await?;
         let file = file.ok_or(StoreError::Held)?;
-        Ok(Self { file: Some(file), gathered: Gathered::default(), length, durable: length, asked: length })
+        let store = store.clone();
+        Ok(Self { store, file: Some(file), gathered: Gathered::default(), length, durable: length, asked: length })
     }
 
     fn take(&mut self) -> Result<File, StoreError> {
@@ -103,6 +108,29 @@ impl Grower {
         Ok((self.length, tokio::task::spawn_blocking(move || same.sync_data())))
     }
 
+    /// Takes the next stretch of another object and makes it durable; the bytes never leave the kernel. Answers how far
+    /// it came in that object, and its own length.
+    pub(super) async fn copy(&mut self, from: &Key, range: Range<u64>) -> Result<(u64, u64), StoreError> {
+        let file = write(self.take()?, self.gathered.take()).await?;
+        let path = self.store.path(from);
+        let wanted = range.end.saturating_sub(range.start).min(COPIED);
+        let copied = move || {
+            let mut source = File::open(path)?;
+            source.seek(io::SeekFrom::Start(range.start))?;
+            // Between two files this is `copy_file_range` where the system has it.
+            let copied = io::copy(&mut (&source).take(wanted), &mut &file)?;
+            if copied < wanted {
+                return Err(io::Error::other("the object to be copied is shorter than what was acknowledged"));
+            }
+            file.sync_data().map(|()| file)
+        };
+        self.file = Some(blocking(copied).await?);
+        self.length += wanted;
+        self.durable = self.length;
+        self.asked = self.length;
+        Ok((range.start + wanted, self.length))
+    }
+
     /// What [`Self::checkpoint_beside`] answered was heard to be well.
     pub(super) fn heard(&mut self, length: u64) {
         self.durable = self.durable.max(length);
@@ -133,7 +161,8 @@ fn publish(store: &Directory, key: &Key, content_type: &str, length: u64) -> io:
         return Err(io::Error::other("the growing file is shorter than what was acknowledged"));
     }
     file.set_len(length)?;
-    file.sync_all()?;
+    // Its last checkpoint left nothing but the times of the file, and those nobody needs.
+    file.sync_data()?;
     store.keep_type(key, content_type)?;
     let folder = to.parent().ok_or(io::ErrorKind::NotFound)?;
     make_folders(folder)?;

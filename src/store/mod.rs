@@ -228,15 +228,21 @@ impl Grower {
 
     /// Takes the next stretch of another object's `range` as its next bytes, without their passing through this process,
     /// and makes them durable. Answers how far in that object it came and what [`Self::checkpoint`] answers; `None`
-    /// where the bytes have to be written: in a directory, where the server can't, or where parts are too small. `last`
-    /// says that nothing follows the range.
+    /// where the bytes have to be written: where an S3 server can't copy, or where parts are too small. `last` says that
+    /// nothing follows the range.
     pub async fn copy(
         &mut self,
         from: &Key,
         range: Range<u64>,
         last: bool,
     ) -> Result<Option<(u64, u64, Growth)>, StoreError> {
-        let Self::S3(grower) = self else { return Ok(None) };
+        let grower = match self {
+            Self::Directory(grower) => {
+                let (end, length) = grower.copy(from, range).await?;
+                return Ok(Some((end, length, Growth::Directory)));
+            }
+            Self::S3(grower) => grower,
+        };
         let end = grower.copied_to(range.start, range.end);
         let copied = grower.copy(from, range.start..end, last && end == range.end).await?;
         Ok(copied.map(|(length, multipart)| (end, length, Growth::S3(multipart))))

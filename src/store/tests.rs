@@ -94,3 +94,25 @@ async fn growth_goes_on_at_the_durable_length_and_one_writer_holds_it() {
     assert_eq!(store.head(&name).await.unwrap().content_type, "video/mp4");
     assert!(store.grow(&key("uploads/lost"), 5, Growth::Directory).await.is_err());
 }
+
+#[tokio::test]
+async fn a_growing_object_takes_stretches_of_others() {
+    let (_dir, store) = directory().await;
+    store.put_bytes(&key("part/one"), "video/mp4", "0123456789".into()).await.unwrap();
+    let name = key("uploads/u");
+    let growth = store.start_growth(&name, "video/mp4", None).await.unwrap().reserve();
+    let mut grower = store.grow(&name, 0, growth.clone()).await.unwrap();
+    grower.write("<".into()).await.unwrap();
+    for (range, length) in [(2..5, 4), (0..10, 14)] {
+        let (upto, durable, _) = grower.copy(&key("part/one"), range.clone(), false).await.unwrap().unwrap();
+        assert_eq!((upto, durable, grower.pending()), (range.end, length, 0));
+    }
+    // More than is there was acknowledged once: a disk has lost bytes, and nothing may be built on it.
+    assert!(grower.copy(&key("part/one"), 8..12, true).await.is_err());
+    drop(grower);
+    let mut grower = store.grow(&name, 14, growth.clone()).await.unwrap();
+    grower.write(">".into()).await.unwrap();
+    let (length, growth) = grower.checkpoint(true).await.unwrap();
+    store.finish_growth(&name, "video/mp4", length, &growth).await.unwrap();
+    assert_eq!(text(&store, "uploads/u", None).await, "<2340123456789>");
+}

@@ -184,7 +184,7 @@ async fn the_newest_request_wins(engines: Engines) {
         // Too little for a checkpoint: it lies in the growing file, and nobody was told yet.
         let growing = world.dir.path().join("objects/.growing").join(upload.trim_start_matches("/v1/"));
         until("bytes to reach the disk", Duration::from_secs(20), || {
-            std::fs::metadata(&growing).is_ok_and(|file| file.len() >= 6 << 20).then_some(())
+            std::fs::metadata(&growing).is_ok_and(|file| file.len() >= 5 << 20).then_some(())
         });
     }
     let asked = lyceum::time::monotonic();

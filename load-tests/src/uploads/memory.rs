@@ -4,15 +4,27 @@ use futures_util::future::try_join_all;
 use lyceum::time::monotonic;
 use serde_json::json;
 
+use super::bucket::Bucket;
 use super::setting::{Setting, noise};
 use super::{Args, Figure, LoadError};
 
 /// The configured budget of buffers and what may come beside it, in MiB.
 const BOUND: f64 = 64.0 + 64.0;
 
-#[allow(clippy::cast_precision_loss)]
+/// Into a directory, or the store that was named.
 pub(super) async fn measure(args: &Args) -> Result<Figure, LoadError> {
-    let setting = Setting::start(args.folder.as_deref(), args.store.as_deref(), None).await?;
+    sent_to("memory of parallel uploads", args.store.as_deref(), args).await
+}
+
+/// Into a bucket of a real S3 server.
+pub(super) async fn measure_s3(args: &Args) -> Result<Figure, LoadError> {
+    let bucket = Bucket::start(&args.weed, args.folder.as_deref()).await?;
+    sent_to("memory of parallel uploads into a bucket", Some(&bucket.store()), args).await
+}
+
+#[allow(clippy::cast_precision_loss)]
+async fn sent_to(name: &'static str, store: Option<&str>, args: &Args) -> Result<Figure, LoadError> {
+    let setting = Setting::start(args.folder.as_deref(), store, None).await?;
     let idle = setting.origin.peak()?;
     let piece = noise();
     let mut uploads = Vec::new();
@@ -25,6 +37,6 @@ pub(super) async fn measure(args: &Args) -> Result<Figure, LoadError> {
     let seconds = began.elapsed().as_secs_f64();
     let rate = (args.parallel as f64 * (args.each << 20) as f64) / seconds / 1e6;
     let details = json!({ "idle_mebibytes": idle, "uploads": args.parallel, "mebibytes_each": args.each,
-        "megabytes_per_second": rate, "store": if args.store.is_some() { "s3" } else { "directory" } });
-    Ok(Figure::at_most("memory of parallel uploads", setting.origin.peak()?, "MiB", BOUND, details))
+        "megabytes_per_second": rate });
+    Ok(Figure::at_most(name, setting.origin.peak()?, "MiB", BOUND, details))
 }

@@ -2,9 +2,10 @@
 //!
 //! Each figure has its bound, and the run fails where one is missed:
 //! upload throughput beside nginx's WebDAV `PUT` followed by a sync to the same disk, in interleaved rounds; the memory of
-//! many large uploads at once; durable playback sessions a second on one core; the CPU time of a cold segment beyond
+//! many large uploads at once, into a directory and into a bucket; durable playback sessions a second on one core; the CPU time of a cold segment beyond
 //! that of reading its file.
 
+mod bucket;
 mod delivery;
 mod memory;
 mod nginx;
@@ -36,11 +37,14 @@ fn failed(what: &str) -> impl FnOnce(std::io::Error) -> LoadError {
     move |error| LoadError::new(format!("{what}: {error}"))
 }
 
+/// What can be measured.
+const FIGURES: [&str; 5] = ["throughput", "memory", "memory-s3", "playback", "delivery"];
+
 /// Measure the origin: uploads beside nginx, memory, playback sessions, cold segments
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// What to measure: throughput, memory, playback, delivery
-    #[arg(long, value_delimiter = ',', default_values_t = ["throughput", "memory", "playback", "delivery"].map(str::to_owned))]
+    /// What to measure: throughput, memory, memory-s3, playback, delivery
+    #[arg(long, value_delimiter = ',', default_values_t = FIGURES.map(str::to_owned))]
     figures: Vec<String>,
     /// The folder on the disk to measure; default the system's for temporary files
     #[arg(long)]
@@ -60,6 +64,9 @@ pub struct Args {
     /// The store of `memory` as `origin.toml` says it, such as `{ s3 = { … } }`; default a directory
     #[arg(long)]
     store: Option<String>,
+    /// SeaweedFS's program, which `memory-s3` starts
+    #[arg(long, default_value = ".cache/python/bin/weed")]
+    weed: PathBuf,
     /// Seconds of `playback`
     #[arg(long, default_value_t = 10)]
     seconds: u64,
@@ -118,11 +125,10 @@ pub async fn run(args: Args) -> ExitCode {
         let figure = match name.as_str() {
             "throughput" => throughput::measure(&args).await,
             "memory" => memory::measure(&args).await,
+            "memory-s3" => memory::measure_s3(&args).await,
             "playback" => playback::measure(&args).await,
             "delivery" => delivery::measure(&args).await,
-            other => {
-                Err(LoadError::new(format!("no figure is called \"{other}\": throughput, memory, playback, delivery")))
-            }
+            other => Err(LoadError::new(format!("no figure is called \"{other}\": {}", FIGURES.join(", ")))),
         };
         match figure {
             Ok(figure) => figures.push(figure),

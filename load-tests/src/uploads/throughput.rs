@@ -20,7 +20,7 @@ pub(super) async fn measure(args: &Args) -> Result<Figure, LoadError> {
     let nginx = Nginx::start(within).await?;
     let (_, lesson) = setting.lesson().await?;
     let (piece, length) = (noise(), args.size << 20);
-    let (mut ours, mut theirs, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut ours, mut theirs, mut ratios, mut cpu) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for round in 0..args.rounds.max(1) + 1 {
         let rate = |seconds: f64| length as f64 / seconds / 1e6;
         let mut pair = [0.0, 0.0];
@@ -28,9 +28,10 @@ pub(super) async fn measure(args: &Args) -> Result<Figure, LoadError> {
         for turn in 0..2 {
             if (round + turn) % 2 == 0 {
                 let upload = setting.begin(&lesson, length).await?;
-                let began = monotonic();
+                let (began, before) = (monotonic(), setting.origin.cpu()?);
                 setting.send(&upload, &piece, length).await?;
                 pair[0] = rate(began.elapsed().as_secs_f64());
+                cpu.push((setting.origin.cpu()? - before) * 1e9 / length as f64);
             } else {
                 let began = monotonic();
                 nginx.put(&setting.http, &piece, length).await?;
@@ -52,6 +53,6 @@ pub(super) async fn measure(args: &Args) -> Result<Figure, LoadError> {
         }
     }
     let details = json!({ "origin_megabytes_per_second": median(&mut ours), "nginx_megabytes_per_second": median(&mut theirs),
-        "rounds": ratios.len(), "mebibytes": args.size, "least": ratios.iter().copied().fold(f64::INFINITY, f64::min) });
+        "origin_cpu_seconds_per_gigabyte": median(&mut cpu), "rounds": ratios.len(), "mebibytes": args.size, "least": ratios.iter().copied().fold(f64::INFINITY, f64::min) });
     Ok(Figure::at_least("upload throughput ÷ nginx PUT and sync", median(&mut ratios), "", 0.9, details))
 }

@@ -14,7 +14,7 @@ use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, StatusCode};
 
 use super::stored::{Kind, own};
-use super::{AheadTicket, Cache, Cause, Sliced, Stored, Vary};
+use super::{AheadTicket, Cache, Cause, Sliced, Stored, Target, Vary};
 use crate::semantics::freshness::Freshness;
 
 /// The beginning of a response.
@@ -113,6 +113,8 @@ struct State<E> {
     first: u64,
     held: usize,
     total: u64,
+    /// What purges by tag go by, once the response has begun.
+    tags: Vec<Box<str>>,
     ended: Option<Result<(), ReadError<E>>>,
     readers: HashMap<u64, Place>,
     next_reader: u64,
@@ -139,6 +141,7 @@ impl<E> Fill<E> {
             first: 0,
             held: 0,
             total: 0,
+            tags: Vec::new(),
             ended: None,
             readers: HashMap::new(),
             next_reader: 0,
@@ -150,6 +153,16 @@ impl<E> Fill<E> {
 
     fn lock(&self) -> MutexGuard<'_, State<E>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether it may bring what `target` names, so that no one who asks from now on may be given it. What has not begun
+    /// may have any tag.
+    pub(super) fn may_hold(&self, key: &str, target: &Target) -> bool {
+        if !matches!(target, Target::Tag(_)) {
+            return target.holds(key, &[]);
+        }
+        let state = self.lock();
+        state.begun.is_none() || target.holds(key, &state.tags)
     }
 
     /// Changes the state and wakes every reader, outside of the lock.
@@ -307,9 +320,9 @@ impl<E: Cause> Writer<E> {
             Plan::Store { .. } if self.is_apart() => Plan::Pass { why: "apart" },
             plan => plan,
         };
-        let (freshness, why) = match &plan {
-            Plan::Store { freshness, .. } => (Some(freshness.clone()), None),
-            Plan::Pass { why } => (None, Some(*why)),
+        let (freshness, tags, why) = match &plan {
+            Plan::Store { freshness, tags } => (Some(freshness.clone()), tags.clone(), None),
+            Plan::Pass { why } => (None, Vec::new(), Some(*why)),
         };
         match &freshness {
             None => self.cache.leave(&self.key, &self.fill),
@@ -323,6 +336,7 @@ impl<E: Cause> Writer<E> {
                 // The others will be told to ask for themselves; no one waits for them to read.
                 state.readers.values_mut().filter(|place| !place.leads).for_each(|place| place.at = u64::MAX);
             }
+            state.tags = tags;
             state.begun = Some(Begun { head: Arc::new(head), freshness, why, stored: None });
         });
         self.plan = Some(plan);
@@ -443,7 +457,7 @@ impl<E: Cause> Writer<E> {
             self.cache.read_disk(&self.key).await.filter(|found| !self.cache.was_purged(self.epoch, &self.key, found));
         match found {
             Some(found) if found.signpost().is_some() => {
-                self.cache.remember(&self.key, found);
+                self.cache.remember(&self.key, found, self.epoch);
                 self.end(Err(ReadError::Again));
                 (None, None)
             }
@@ -453,7 +467,7 @@ impl<E: Cause> Writer<E> {
 
     /// Answers all readers with what was found on disk, and puts it into memory.
     pub fn answer_recalled(self, stored: Arc<Stored>) {
-        self.cache.remember(&self.key, Arc::clone(&stored));
+        self.cache.remember(&self.key, Arc::clone(&stored), self.epoch);
         self.hand(stored, Came::Recalled);
     }
 

@@ -250,7 +250,7 @@ impl<E: Cause> Cache<E> {
         let since = self.purges.epoch();
         let read = async |key: &str| {
             let found = self.read_disk(key).await.filter(|found| !self.was_purged(since, key, found))?;
-            self.remember(key, Arc::clone(&found));
+            self.remember(key, Arc::clone(&found), since);
             Some(found)
         };
         let primary = match self.objects.get(key) {
@@ -274,14 +274,18 @@ impl<E: Cause> Cache<E> {
         self.purges.touched(since, key, &stored.tags)
     }
 
-    /// Puts into memory what lies on disk already.
-    fn remember(&self, key: &str, stored: Arc<Stored>) {
-        self.objects.insert(key.into(), stored);
+    /// Puts into memory what lies on disk already, as it was known `since`.
+    fn remember(&self, key: &str, stored: Arc<Stored>, since: u64) {
+        self.objects.insert(key.into(), Arc::clone(&stored));
+        // Whoever purges notes it first and then looks at what is stored: one of the two sees the other.
+        if self.was_purged(since, key, &stored) {
+            self.objects.remove(key);
+        }
     }
 
     /// Puts into both tiers.
     fn insert(&self, key: &str, stored: &Arc<Stored>, since: u64) {
-        self.objects.insert(key.into(), Arc::clone(stored));
+        self.remember(key, Arc::clone(stored), since);
         if let Some(disk) = &self.disk {
             disk.offer(key, stored, since);
         }
@@ -297,13 +301,19 @@ impl<E: Cause> Cache<E> {
         self.disk.as_ref().map(Disk::size)
     }
 
-    /// Takes stored responses away, or makes them stale, in both tiers. What is being filled meanwhile is not stored.
-    /// Looks through all entries, but for [`Target::Key`], and at the disk.
+    /// Takes stored responses away, or makes them stale, in both tiers. What is being filled meanwhile goes to those who
+    /// have asked already, and to no one else: it is not stored, and who asks from now on does not join it. Looks through
+    /// all entries, but for a hard purge of a [`Target::Key`], and at the disk.
     pub fn purge(&self, purge: &Purge) -> usize {
         self.purges.note(purge);
+        for shard in &self.fills {
+            let mut fills = shard.lock().unwrap_or_else(PoisonError::into_inner);
+            fills.retain(|key, fill| !fill.may_hold(key, &purge.target));
+        }
         let on_disk = self.disk.as_ref().map_or(0, |disk| disk.purge(purge));
-        if let Target::Key(key) = &purge.target {
-            return usize::from(self.purge_one(key, purge.soft)).max(on_disk);
+        if let (Target::Key(key), false) = (&purge.target, purge.soft) {
+            // Without it nothing of what lies under it is found.
+            return usize::from(self.objects.remove(&**key).is_some()).max(on_disk);
         }
         let held = |key: &str, stored: &Stored| purge.target.holds(key, &stored.tags);
         let hit: Vec<Arc<Box<str>>> =
@@ -318,8 +328,8 @@ impl<E: Cause> Cache<E> {
         }
         let Some(stored) = self.objects.get(key) else { return false };
         if stored.signpost().is_some() {
-            // What it leads to can't be told from here; without it none of that is found.
-            return self.objects.remove(key).is_some();
+            // It only leads to what is made stale itself.
+            return true;
         }
         self.objects.insert(key.into(), Arc::new(stored.expired()));
         true

@@ -9,7 +9,7 @@ const REMEMBERED: usize = 1024;
 /// What to take away.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Target {
-    /// One key.
+    /// One key, with the variants and slices that lie under it.
     Key(Box<str>),
     /// A path with any query and host: every key that is this text, or goes on with `?` or a space.
     Path(Box<str>),
@@ -22,7 +22,10 @@ pub enum Target {
 impl Target {
     pub(super) fn holds(&self, key: &str, tags: &[Box<str>]) -> bool {
         match self {
-            Self::Key(exact) => **exact == *key,
+            Self::Key(exact) => {
+                let rest = key.strip_prefix(&**exact);
+                rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('\n'))
+            }
             Self::Path(path) => {
                 let rest = key.strip_prefix(&**path);
                 rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(['?', ' ', '\n']))

@@ -239,6 +239,42 @@ async fn purges_take_keys_prefixes_and_tags_also_from_fills_under_way() {
 }
 
 #[tokio::test]
+async fn who_asks_after_a_purge_does_not_join_what_was_under_way_before_it() {
+    let cache = cache();
+    for (soft, target, begun) in [
+        (false, Target::Key("/v/a".into()), true),
+        (false, Target::Path("/v/a".into()), true),
+        (true, Target::Prefix("/v/".into()), true),
+        (false, Target::Tag("t".into()), true),
+        (false, Target::Tag("t".into()), false),
+    ] {
+        let purge = Purge { target, soft };
+        let (mut old, _early) = fill(&cache, "/v/a");
+        let (mut other, _other) = fill(&cache, "/w");
+        other.begin(head(None), store(&["u"]));
+        if begun {
+            old.begin(head(None), store(&["t"]));
+        }
+        cache.purge(&purge);
+        let (mut new, _late) = fill(&cache, "/v/a");
+        drop(join(&cache, "/w"));
+        if !begun {
+            old.begin(head(None), store(&["t"]));
+        }
+        new.begin(head(None), store(&["t"]));
+        new.push(Bytes::from_static(b"new")).await.unwrap();
+        new.finish().unwrap();
+        old.push(Bytes::from_static(b"old")).await.unwrap();
+        old.finish().unwrap();
+        let kept = cache.get("/v/a", &HeaderMap::new()).map(|stored| stored.body.clone());
+        assert_eq!(kept.as_deref(), Some(b"new".as_slice()), "{purge:?}");
+        drop(other);
+        cache.purge(&Purge { target: Target::Prefix("/".into()), soft: false });
+    }
+    assert_eq!(cache.filling(), 0);
+}
+
+#[tokio::test]
 async fn memory_stays_within_its_bound() {
     let cache: Test = Cache::new(&Config {
         memory: ByteSize::mib(1),
@@ -299,6 +335,9 @@ async fn variants_lie_beside_one_another_and_go_together() {
     assert_eq!((found("de"), found("en"), found("fr")), (Some("de".into()), Some("en".into()), None));
     assert_eq!(found(" de "), Some("de".into()), "normalised");
     cache.purge(&Purge { target: Target::Key("k".into()), soft: true });
+    let life = |language: &str| cache.get("k", &speaking(language)).map(|stored| stored.freshness.life);
+    assert_eq!((life("de"), life("en")), (Some(0), Some(0)), "softly: each is made stale and stays");
+    cache.purge(&Purge { target: Target::Key("k".into()), soft: false });
     assert_eq!((found("de"), found("en")), (None, None));
     put("en").await;
     assert_eq!((found("de"), found("en")), (None, Some("en".into())), "what was purged does not come back");

@@ -8,8 +8,8 @@ use http::{Method, StatusCode};
 
 use super::fetch::{Fetcher, Wanted};
 use super::sound::{
-    Ask, clean, content_range, ends_with_connection, has_validator, is_coded, is_failure, sound, speaks_of_another,
-    strong_etag, tags, takes_ranges, unsound, vary,
+    Ask, clean, content_range, ends_with_connection, has_validator, is_another_part, is_coded, is_failure, sound,
+    speaks_of_another, strong_etag, tags, takes_ranges, unsound, vary,
 };
 use crate::cache::{Came, Head, Plan, Sliced, Stored, Vary, Writer};
 use crate::semantics::fields;
@@ -72,6 +72,10 @@ impl Fetcher {
                 self.metrics.filled("stale_on_error");
                 writer.answer(stored, Came::OnError, false);
             }
+            (Err(_), None) if matches!(ask, Ask::AsItCame) && !writer.is_apart() => {
+                self.metrics.not_stored("another_part");
+                writer.unshare();
+            }
             (Err(error), None) => {
                 tracing::warn!(%error, path = %wanted.key, "fetch failed");
                 self.metrics.filled(error.failure.name());
@@ -82,7 +86,8 @@ impl Fetcher {
     }
 
     /// Asks until the answer is one that serves, in at most three ways: with what is stored as the condition, for a
-    /// slice where it may be large, and plainly.
+    /// slice where it may be large, and plainly. Where the origin's parts are no slices, each client is to ask as it
+    /// came.
     async fn asked(
         &self,
         writer: &Writer<FetchError>,
@@ -112,8 +117,13 @@ impl Fetcher {
                     continue;
                 }
             }
+            if is_another_part(&answer, ask) {
+                let error = unsound(&answer, "another part than was asked for");
+                return (Err(error), Ask::AsItCame, false, requested_ms);
+            }
             let validated = validating.is_some();
-            return (sound(answer, ask, validated), ask, validated, requested_ms);
+            let range = wanted.range.as_ref().and_then(|field| field.to_str().ok());
+            return (sound(answer, ask, range, validated), ask, validated, requested_ms);
         }
     }
 

@@ -46,10 +46,33 @@ pub(super) fn speaks_of_another(answer: &Answer, stored: &Stored) -> bool {
         && strong_etag(&answer.head.headers).is_some_and(|etag| stored.headers.get(header::ETAG) != Some(&etag))
 }
 
+/// A part of what was asked for that is not all of it, as a server may send it (RFC 9110, section 15.3.7), or another:
+/// nothing to share.
+pub(super) fn is_another_part(answer: &Answer, ask: Ask) -> bool {
+    let Ask::Window(asked) = ask else { return false };
+    answer.head.status == StatusCode::PARTIAL_CONTENT
+        && !content_range(&answer.head.headers).is_some_and(|(came, total)| is_window(came, asked, total))
+}
+
+/// Whether what came is what was asked for as far as there is any, or the whole.
+fn is_window(came: Span, asked: Span, total: u64) -> bool {
+    came.length() == total || (came.first == asked.first && came.last == asked.last.min(total.saturating_sub(1)))
+}
+
 /// An answer that can be one to what was asked; a part that is the whole becomes the whole (RFC 9110, section 15.3.7.3).
-pub(super) fn sound(mut answer: Answer, ask: Ask, validated: bool) -> Result<Answer, FetchError> {
+pub(super) fn sound(mut answer: Answer, ask: Ask, range: Option<&str>, validated: bool) -> Result<Answer, FetchError> {
     match (answer.head.status, ask) {
         (StatusCode::NOT_MODIFIED, _) if !validated => Err(unsound(&answer, "304 without a condition")),
+        (StatusCode::PARTIAL_CONTENT, Ask::AsItCame) => {
+            let told = fields::single(&answer.head.headers, &header::CONTENT_RANGE);
+            let fits = match (told, range) {
+                (Some(told), Some(asked)) => range::is_part_of(told, asked),
+                // Several parts say of what they are inside of their body.
+                (None, Some(_)) => is_multipart(&answer.head.headers),
+                (_, None) => false,
+            };
+            if fits { Ok(answer) } else { Err(unsound(&answer, "another part than was asked for")) }
+        }
         (StatusCode::PARTIAL_CONTENT, Ask::Whole | Ask::Window(_)) => {
             let Some((came, total)) = content_range(&answer.head.headers) else {
                 return Err(unsound(&answer, "a part that does not say of what"));
@@ -61,17 +84,18 @@ pub(super) fn sound(mut answer: Answer, ask: Ask, validated: bool) -> Result<Ans
                 return Ok(answer);
             }
             match ask {
-                Ask::Window(span)
-                    if came.first == span.first && came.last == span.last.min(total.saturating_sub(1)) =>
-                {
-                    Ok(answer)
-                }
+                Ask::Window(asked) if is_window(came, asked, total) => Ok(answer),
                 Ask::Window(_) => Err(unsound(&answer, "another part than was asked for")),
                 Ask::Whole | Ask::AsItCame => Err(unsound(&answer, "a part without a range asked for")),
             }
         }
         _ => Ok(answer),
     }
+}
+
+fn is_multipart(headers: &HeaderMap) -> bool {
+    let kind = fields::single(headers, &header::CONTENT_TYPE).and_then(|kind| kind.split(';').next());
+    kind.is_some_and(|kind| kind.trim().eq_ignore_ascii_case("multipart/byteranges"))
 }
 
 pub(super) fn unsound(answer: &Answer, cause: &str) -> FetchError {

@@ -56,6 +56,10 @@ pub fn single<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> 
     if all.next().is_some() { None } else { value.to_str().ok() }
 }
 
+/// Fields whose values are the same in any case (RFC 9110, sections 12.5.2 and 12.5.4). Their members keep their order:
+/// many read it as a preference.
+static CASELESS: [HeaderName; 2] = [header::ACCEPT_CHARSET, header::ACCEPT_LANGUAGE];
+
 /// All values of a field as one text that is the same for requests that say the same (RFC 9111, section 4.1): members
 /// trimmed, joined by commas; none where the field is missing.
 pub fn normalised(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
@@ -64,12 +68,18 @@ pub fn normalised(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
         .get_all(name)
         .iter()
         .flat_map(|value| match value.to_str() {
+            Ok(text) if CASELESS.contains(name) => list(text).map(caseless).collect(),
             Ok(text) => list(text).map(str::to_owned).collect(),
             // No visible ASCII: told apart byte by byte.
             Err(_) => vec![format!("{:?}", value.as_bytes())],
         })
         .collect();
     Some(members.join(","))
+}
+
+/// A member without blanks, in lower case.
+fn caseless(member: &str) -> String {
+    member.chars().filter(|c| !matches!(c, ' ' | '\t')).map(|c| c.to_ascii_lowercase()).collect()
 }
 
 /// Whether a request takes a content coding: it names it, or says nothing of codings (RFC 9110, section 12.5.3).
@@ -98,6 +108,31 @@ pub fn date(text: &str) -> Option<i64> {
         Ok(since) => i64::try_from(since.as_secs()).ok(),
         Err(before) => i64::try_from(before.duration().as_secs()).ok().map(|s| -s),
     }
+}
+
+/// The longest text that is tried as a date in another case.
+const LONGEST_DATE: usize = 40;
+
+/// The same, its letters in any case: what a cache does with the dates that it reckons freshness by (RFC 9111, section
+/// 4.2).
+pub fn date_in_any_case(text: &str) -> Option<i64> {
+    date(text).or_else(|| {
+        let text = text.trim();
+        if text.len() > LONGEST_DATE {
+            return None;
+        }
+        let mut cased = String::with_capacity(text.len());
+        for word in text.split_inclusive(|c: char| !c.is_ascii_alphabetic()) {
+            if word.eq_ignore_ascii_case("gmt") {
+                cased.push_str("GMT");
+                continue;
+            }
+            let mut letters = word.chars();
+            cased.extend(letters.next().map(|first| first.to_ascii_uppercase()));
+            cased.extend(letters.map(|letter| letter.to_ascii_lowercase()));
+        }
+        date(&cased)
+    })
 }
 
 /// An HTTP date.
@@ -184,6 +219,12 @@ mod tests {
             assert_eq!(date(text), Some(784_111_777), "{text}");
         }
         assert_eq!(date("0"), None);
+        for text in ["sUN, 06 nov 1994 08:49:37 gmt", "SUNDAY, 06-NOV-94 08:49:37 GMT", "sun nOV  6 08:49:37 1994"] {
+            assert_eq!((date(text), date_in_any_case(text)), (None, Some(784_111_777)), "{text}");
+        }
+        for text in ["sun, 06 nov 1994 08:49:37 utc", "sun, 06 nov 1994 08:49:37", "", "gmt"] {
+            assert_eq!(date_in_any_case(text), None, "{text}");
+        }
     }
 
     proptest! {
@@ -199,7 +240,7 @@ mod tests {
             }
             let written = plain.join(" ,\t");
             prop_assert_eq!(list(&written).collect::<Vec<_>>(), plain);
-            let _ = date(&text);
+            let _ = date_in_any_case(&text);
         }
     }
 }

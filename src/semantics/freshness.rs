@@ -263,7 +263,7 @@ fn may_be_guessed(status: StatusCode) -> bool {
 /// that stands twice.
 fn expires_life(headers: &HeaderMap, received_ms: i64) -> Option<u32> {
     headers.get(header::EXPIRES)?;
-    let expires = fields::single(headers, &header::EXPIRES).and_then(fields::date);
+    let expires = fields::single(headers, &header::EXPIRES).and_then(fields::date_in_any_case);
     let life = expires.map_or(0, |expires| expires.saturating_sub(date(headers, received_ms)));
     Some(u32::try_from(life.max(0)).unwrap_or(MOST_SECONDS).min(MOST_SECONDS))
 }
@@ -271,7 +271,7 @@ fn expires_life(headers: &HeaderMap, received_ms: i64) -> Option<u32> {
 /// `Date`, or when the response came.
 fn date(headers: &HeaderMap, received_ms: i64) -> i64 {
     let received = received_ms.div_euclid(1000);
-    fields::single(headers, &header::DATE).and_then(fields::date).unwrap_or(received)
+    fields::single(headers, &header::DATE).and_then(fields::date_in_any_case).unwrap_or(received)
 }
 
 /// RFC 9111, section 4.2.3: what the response says of its age, what its date says, and what it spent on the way.

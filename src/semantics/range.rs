@@ -100,6 +100,26 @@ pub fn content_range(field: &str) -> Option<(Span, u64)> {
     sound.then_some((span, total))
 }
 
+/// Whether a part that calls itself `told` (`Content-Range`) can be an answer to the `Range` field `asked`: well formed,
+/// and inside of the one range that was asked for. Several ranges come in a body of their own form, which says it there.
+pub fn is_part_of(told: &str, asked: &str) -> bool {
+    let known = content_range(told);
+    // Where the whole's length is not known, it is beyond the part's end (section 14.4).
+    let told = known.or_else(|| {
+        let open = told.strip_suffix("/*")?;
+        content_range(&format!("{open}/{}", u64::MAX))
+    });
+    let Some((came, total)) = told else { return false };
+    match wanted(asked, total) {
+        Wanted::Whole => true,
+        Wanted::Spans(spans) => match spans.as_slice() {
+            [span] => span.first <= came.first && came.last <= span.last,
+            _ => true,
+        },
+        Wanted::Unsatisfiable => false,
+    }
+}
+
 struct Malformed;
 
 fn span(spec: &str, length: u64) -> Result<Option<Span>, Malformed> {
@@ -198,6 +218,28 @@ mod tests {
             ("lines=5-9", None),
         ] {
             assert_eq!(first_byte(field), first, "{field}");
+        }
+    }
+
+    #[test]
+    fn a_part_lies_in_what_was_asked_for() {
+        for (told, asked, may) in [
+            ("bytes 0-9/100", "bytes=0-9", true),
+            ("bytes 0-4/100", "bytes=0-9", true),
+            ("bytes 5-9/*", "bytes=0-9", true),
+            ("bytes 90-99/100", "bytes=-10", true),
+            ("bytes 0-99/100", "bytes=0-", true),
+            ("bytes 40-49/100", "bytes=0-9,40-49", true),
+            ("bytes 0-9/100", "bytes=5-2", true),
+            ("bytes 0-10/100", "bytes=0-9", false),
+            ("bytes 5-14/100", "bytes=0-9", false),
+            ("bytes 80-99/100", "bytes=-10", false),
+            ("bytes 0-9/100", "bytes=100-", false),
+            ("bytes */100", "bytes=0-9", false),
+            ("bytes 9-5/*", "bytes=0-9", false),
+            ("", "bytes=0-9", false),
+        ] {
+            assert_eq!(is_part_of(told, asked), may, "{told} for {asked}");
         }
     }
 

@@ -23,6 +23,8 @@ mod hosts;
 mod liars;
 #[path = "edge/playlists.rs"]
 mod playlists;
+#[path = "edge/purges.rs"]
+mod purges;
 #[path = "edge/reload.rs"]
 mod reload;
 #[path = "edge/rfc9111.rs"]

@@ -22,7 +22,7 @@ async fn media() -> Origin {
     .await
 }
 
-fn certificate(folder: &std::path::Path) -> TlsFiles {
+pub fn certificate(folder: &std::path::Path) -> TlsFiles {
     let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
     let files = TlsFiles { cert: folder.join("cert.pem"), key: folder.join("key.pem") };
     std::fs::write(&files.cert, made.cert.pem()).unwrap();

@@ -6,11 +6,16 @@ use std::time::Duration;
 
 use http::{Method, StatusCode};
 use http_body_util::BodyExt;
+use hyper::client::conn::http2;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
+use super::clients::certificate;
 use super::harness::*;
+use crate::front::http3;
 use crate::support::until_async;
 
 /// Media, the feed, and leases as `lease` says.
@@ -54,8 +59,11 @@ async fn revoked_sessions_end_within_two_seconds_and_stay_so_over_a_restart() {
     })
     .await;
     assert_eq!(edge.get(&path).await.code(), "token_revoked");
-    let kept = std::fs::read_to_string(edge.dir.path().join("control.json")).unwrap();
-    assert!(kept.contains("session1"));
+    until_async("the revocation to be kept", Duration::from_secs(5), async || {
+        let kept = std::fs::read_to_string(edge.dir.path().join("control.json")).ok()?;
+        kept.contains("session1").then_some(())
+    })
+    .await;
     assert_eq!(
         edge.get(&format!("/t/{}/v/a/x.m4s", edge.sign(|c| c.jti = Some("other".into())))).await.status,
         StatusCode::OK
@@ -143,6 +151,82 @@ async fn a_revocation_ends_a_response_that_stands_still() {
         (ended >= 1.0 && open() == 1.0).then_some(())
     })
     .await;
+}
+
+/// The same where streams have windows of their own: over HTTP/2 (in the clear) and HTTP/3, each with a session that goes
+/// on beside.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_revocation_ends_a_stream_whose_window_stays_shut() {
+    let news = Arc::new(Notify::new());
+    let told = Arc::clone(&news);
+    let event = format!("{{\"next\": 1, \"events\": [{{\"session\": \"session1\", \"until\": {}}}]}}", NOW + 4000);
+    let origin = Origin::start(move |seen: &Seen| {
+        if seen.target.contains("after=0&") {
+            let mut reply = Reply::new(200, &[], &event);
+            reply.0.insert(0, Step::Until(Arc::clone(&told)));
+            return reply;
+        }
+        match seen.target.as_str() {
+            "/v/a/large.m4s" => Reply::new(200, &[IMMUTABLE], vec![b'x'; 32 << 20]),
+            _ => control(seen, "", 204),
+        }
+    })
+    .await;
+    let folder = tempfile::tempdir().unwrap();
+    let files = certificate(folder.path());
+    let toml = follows(&[&origin], "[cache]\nobject = \"64MiB\"");
+    let listener = format!(
+        "address = \"127.0.0.1:0\", tls = {{ cert = {:?}, key = {:?} }}, http3 = true",
+        files.cert.display().to_string(),
+        files.key.display().to_string()
+    );
+    let (plain, quic) = (TestEdge::start(&toml).await, TestEdge::with_listener(&listener, &toml).await);
+    let port: u16 = quic.url.rsplit(':').next().unwrap().parse().unwrap();
+    let path = |edge: &TestEdge, session: &str| {
+        format!("/t/{}/v/a/large.m4s", edge.sign(|claims| claims.jti = Some(session.to_owned())))
+    };
+
+    let mut connections = Vec::new();
+    for session in ["session1", "other"] {
+        let stream = TcpStream::connect(plain.url.trim_start_matches("http://")).await.unwrap();
+        let (mut client, connection) =
+            http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.expect("HTTP/2 in the clear");
+        let connection = tokio::spawn(connection);
+        let request = http::Request::get(format!("{}{}", plain.url, path(&plain, session)))
+            .body(http_body_util::Empty::<bytes::Bytes>::new())
+            .unwrap();
+        let answer = client.send_request(request).await.unwrap();
+        assert_eq!((answer.status(), answer.version()), (StatusCode::OK, http::Version::HTTP_2));
+        connections.push((client, connection, answer));
+    }
+    let asks = ["session1", "other"].map(|session| {
+        let (ca, path) = (files.cert.clone(), path(&quic, session));
+        tokio::spawn(async move { http3::ask(port, &ca, json!([{ "path": path, "hold": true }])).await.remove(0) })
+    });
+    let [ended, other] = asks;
+    let open = |edge: &TestEdge| edge.metric("lyceum_front_connections", &[]);
+    until_async("all to be answered", Duration::from_secs(20), async || {
+        let answered = |edge: &TestEdge| edge.metric("lyceum_edge_requests_total", &["status=\"200\""]);
+        (answered(&plain) == 2.0 && answered(&quic) == 2.0).then_some(())
+    })
+    .await;
+    assert_eq!((open(&plain), open(&quic)), (2.0, 2.0));
+    news.notify_waiters();
+    for edge in [&plain, &quic] {
+        until_async("the session's connection to end", Duration::from_secs(2), async || {
+            (edge.metric("lyceum_front_ended_total", &["revoked"]) == 1.0 && open(edge) == 1.0).then_some(())
+        })
+        .await;
+    }
+    let told = tokio::time::timeout(Duration::from_secs(10), ended).await.expect("told at once").unwrap();
+    assert_eq!(told["closed"], 0x107, "H3_EXCESSIVE_LOAD: {told}");
+    let (_, connection, answer) = connections.remove(0);
+    assert!(answer.into_body().collect().await.is_err(), "broken off, not ended");
+    let _ = tokio::time::timeout(Duration::from_secs(5), connection).await.expect("the connection ends");
+    let (_, connection, _answer) = connections.remove(0);
+    assert!(!connection.is_finished() && !other.is_finished(), "another session's goes on");
+    connection.abort();
+    other.abort();
 }
 
 #[tokio::test]

@@ -1,7 +1,8 @@
 """Asks over HTTP/3 with aioquic: http3.py HOST PORT CA < requests.json > answers.json
 
 All requests go at once over one connection. A request is {"method", "path", "headers": {}, "body": text or null,
-"cancel": bytes after which it is given up}. An answer is {"status", "headers": {}, "length", "sha256", "text"}, or
+"cancel": bytes after which it is given up, "hold": whether no more of it is taken than the windows let through at
+first}. An answer is {"status", "headers": {}, "length", "sha256", "text"}, or
 {"reset": code}. When the whole connection ends before: {"closed": code}.
 """
 import asyncio
@@ -14,6 +15,7 @@ from aioquic.asyncio.protocol import QuicConnectionProtocol
 from aioquic.h3.connection import H3_ALPN, H3Connection
 from aioquic.h3.events import DataReceived, HeadersReceived
 from aioquic.quic.configuration import QuicConfiguration
+from aioquic.quic.connection import QuicConnection
 from aioquic.quic.events import ConnectionTerminated, StreamReset
 
 
@@ -72,6 +74,10 @@ async def main():
     configuration = QuicConfiguration(is_client=True, alpn_protocols=H3_ALPN, server_name="localhost")
     configuration.load_verify_locations(ca)
     requests = json.load(sys.stdin)
+    if any(request.get("hold") for request in requests):
+        # The windows that it opens with are all that it ever gives.
+        configuration.max_stream_data = 65536
+        QuicConnection._write_stream_limits = lambda *_, **__: None
     try:
         async with connect(host, port, configuration=configuration, create_protocol=Client) as client:
             answers = await asyncio.gather(*(client.ask(f"localhost:{port}", request) for request in requests))

@@ -21,6 +21,7 @@ pub async fn ask(port: u16, ca: &std::path::Path, requests: Value) -> Vec<Value>
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
+        .kill_on_drop(true)
         .spawn()
         .expect("python runs");
     let mut stdin = client.stdin.take().expect("a pipe");

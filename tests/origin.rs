@@ -2,6 +2,8 @@
 
 #[path = "origin/access.rs"]
 mod access;
+#[path = "origin/clock.rs"]
+mod clock;
 #[path = "origin/conditions.rs"]
 mod conditions;
 #[path = "origin/disk.rs"]

@@ -280,7 +280,7 @@ pub async fn expire(tx: &mut Tx, config: &Config, now: i64) -> Result<Vec<Dead>,
 }
 
 /// A clock that was set back leaves instants that lie further ahead than anything is ever put off: nobody need wait for
-/// those. One that was set forward only ends leases early, and a worker that lives keeps its task ([`leased`]).
+/// those. After one that was set forward the caller waits with [`expire`] until every worker that lives was heard.
 async fn forget_jumps(tx: &mut Tx, config: &Config, now: i64) -> Result<(), DbError> {
     let lease = config.lease_millis();
     tx.execute(

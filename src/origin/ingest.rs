@@ -407,10 +407,10 @@ impl Ingest {
         Ok(())
     }
 
-    /// Takes tasks back whose workers fell silent, and ends what was tried often enough.
-    pub(super) async fn expire_leases(&self) -> Result<(), Refusal> {
+    /// Takes tasks back whose workers fell silent before `now`, and ends what was tried often enough.
+    pub(super) async fn expire_leases(&self, now: i64) -> Result<(), Refusal> {
         let mut tx = self.db.begin().await?;
-        let dead = jobs::expire(&mut tx, &self.config.load_full().queue, self.clock.unix_millis()).await?;
+        let dead = jobs::expire(&mut tx, &self.config.load_full().queue, now).await?;
         for task in dead {
             let sentence = "Making this recording failed again and again; the operators' log says more.";
             self.fail_version(&mut tx, &task.version, "media_crashed", sentence).await?;

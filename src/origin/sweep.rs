@@ -33,8 +33,14 @@ pub(super) async fn run(app: Arc<App>) {
             _ = ticks.tick() => {}
             () = app.shutdown.draining() => return,
         }
-        let seldom_due = round.is_multiple_of(SELDOM) && steady.look(app.clock.unix_millis(), monotonic());
-        let swept = sweep(&app, round, seldom_due).await;
+        let (wall, now) = (app.clock.unix_millis(), monotonic());
+        steady.look(wall, now);
+        let due = Due {
+            now: wall,
+            leases: steady.ends_leases(now, app.config().queue.lease.get()),
+            ages: round.is_multiple_of(SELDOM) && steady.removes(now),
+        };
+        let swept = sweep(&app, round, due).await;
         let healthy = match &swept {
             Ok(()) => true,
             Err(Refusal::Db(error)) => !error.is_transient(),
@@ -50,26 +56,36 @@ pub(super) async fn run(app: Arc<App>) {
     }
 }
 
-/// Whether the wall clock goes as time does. What is removed because its time is over waits for a while when it jumped:
-/// a clock that is wrong for a minute must not cost anybody an upload.
+/// What one sweep may end because its time is over.
+struct Due {
+    /// The wall clock, as it was looked at.
+    now: i64,
+    leases: bool,
+    ages: bool,
+}
+
+/// Whether the wall clock goes as time does. What is ended or removed because its time is over waits for a while when it
+/// jumped: a clock that is wrong for a minute must cost nobody an upload, and no worker its task.
 struct Steady {
     wall: i64,
     since: Instant,
-    suspicious: Option<Instant>,
+    /// When this began to look, or saw a jump: a machine may have started with a clock that is wrong.
+    doubtful: Instant,
+    jumped: Option<Instant>,
 }
 
-/// A difference that no adjustment of a running clock makes.
-const JUMP: i64 = 60_000;
+/// A difference, in milliseconds, that no adjustment of a running clock makes between two looks.
+const JUMP: i64 = 2_000;
 /// How long nothing is removed after one.
 const SUSPICION: Duration = Duration::from_secs(15 * 60);
 
 impl Steady {
     fn new(wall: i64, now: Instant) -> Self {
-        Self { wall, since: now, suspicious: None }
+        Self { wall, since: now, doubtful: now, jumped: None }
     }
 
-    /// Looks at both clocks; answers whether the wall clock may be believed.
-    fn look(&mut self, wall: i64, now: Instant) -> bool {
+    /// Looks at both clocks.
+    fn look(&mut self, wall: i64, now: Instant) {
         let passed = i64::try_from(now.duration_since(self.since).as_millis()).unwrap_or(i64::MAX);
         let jumped = wall.saturating_sub(self.wall).saturating_sub(passed);
         if jumped.saturating_abs() > JUMP {
@@ -77,16 +93,26 @@ impl Steady {
                 milliseconds = jumped,
                 "the clock jumped; nothing is removed for its age in the next {SUSPICION:?}"
             );
-            self.suspicious = Some(now);
+            self.doubtful = now;
+            self.jumped = Some(now);
         }
         (self.wall, self.since) = (wall, now);
-        self.suspicious.is_none_or(|at| now.duration_since(at) > SUSPICION)
+    }
+
+    /// Whether what is old may be removed.
+    fn removes(&self, now: Instant) -> bool {
+        now.duration_since(self.doubtful) > SUSPICION
+    }
+
+    /// Whether a worker that is silent may lose its task: within a lease's time each that lives is heard by the new clock.
+    fn ends_leases(&self, now: Instant, lease: Duration) -> bool {
+        self.jumped.is_none_or(|at| now.duration_since(at) > lease)
     }
 }
 
 /// One thing that can't be done keeps nothing else from being done; the first reason is told.
-async fn sweep(app: &Arc<App>, round: u64, seldom_due: bool) -> Result<(), Refusal> {
-    let mut outcome = app.ingest.expire_leases().await;
+async fn sweep(app: &Arc<App>, round: u64, due: Due) -> Result<(), Refusal> {
+    let mut outcome = if due.leases { app.ingest.expire_leases(due.now).await } else { Ok(()) };
     for upload in app.uploads.whole_but_open(AT_ONCE).await? {
         outcome = outcome.and(app.ingest.take_upload(&upload).await);
     }
@@ -116,7 +142,7 @@ async fn sweep(app: &Arc<App>, round: u64, seldom_due: bool) -> Result<(), Refus
         app.keys.look(app).await;
         outcome = outcome.and(measure(app).await);
     }
-    if seldom_due {
+    if due.ages {
         outcome = outcome.and(seldom(app).await);
     }
     outcome
@@ -202,19 +228,23 @@ mod tests {
     #[test]
     fn nothing_is_removed_for_a_while_after_the_clock_has_jumped() {
         let start = monotonic();
-        let minute = 60_000;
-        for jump in [-3_600_000, 100 * 24 * 3_600_000, 2 * minute] {
+        let (minute, lease) = (60_000, Duration::from_secs(30));
+        for jump in [-3_600_000, 100 * 24 * 3_600_000, minute] {
             let mut steady = Steady::new(0, start);
             let at = |minutes: u64| start + Duration::from_secs(minutes * 60);
-            assert!(steady.look(minute, at(1)));
+            let mut look = |wall: i64, minutes: u64| {
+                steady.look(wall, at(minutes));
+                (steady.removes(at(minutes)), steady.ends_leases(at(minutes), lease))
+            };
+            assert_eq!(look(minute, 1), (false, true), "a machine may start with a wrong clock");
             // As much as a running clock is ever adjusted by.
-            assert!(steady.look(2 * minute + 30_000, at(2)));
-            assert!(!steady.look(3 * minute + jump, at(3)), "it jumped by {jump} ms");
-            assert!(!steady.look(4 * minute + jump, at(4)), "a while after it");
-            assert!(!steady.look(18 * minute + jump, at(18)));
-            assert!(steady.look(19 * minute + jump, at(19)), "it goes on as it does now");
+            assert_eq!(look(16 * minute + 500, 16), (true, true));
+            assert_eq!(look(17 * minute + jump, 17), (false, false), "it jumped by {jump} ms");
+            assert_eq!(look(18 * minute + jump, 18), (false, true), "a while after it");
+            assert_eq!(look(32 * minute + jump, 32), (false, true));
+            assert_eq!(look(33 * minute + jump, 33), (true, true), "it goes on as it does now");
             // Set right again: that is a jump too.
-            assert!(!steady.look(20 * minute, at(20)));
+            assert_eq!(look(34 * minute, 34), (false, false));
         }
     }
 }

@@ -4,12 +4,13 @@
 
 use std::ops::Range;
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
+use futures_util::TryStreamExt;
 use serde::{Deserialize, Serialize};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::s3::S3;
-use super::{Key, StoreError, read_all};
+use super::{Key, StoreError};
 
 /// S3's smallest part that is not the last.
 const LEAST: u64 = 5 << 20;
@@ -69,8 +70,24 @@ pub(super) async fn start(
     Ok(Multipart { id, part, number: 0, parts: Vec::new(), tail: None })
 }
 
+fn other_length() -> StoreError {
+    StoreError::Unavailable("the rest of the upload came back with another length".to_owned())
+}
+
 fn tail_key(key: &Key, number: i32) -> Result<Key, StoreError> {
     Key::parse(&format!("{key}.tail-{number}")).map_err(|error| StoreError::Refused(error.to_string()))
+}
+
+/// Reads a rest back into a buffer of a part's capacity.
+async fn read_tail(store: &S3, key: &Key, tail: &Tail, into: &mut BytesMut) -> Result<(), StoreError> {
+    let mut object = store.get(&tail_key(key, tail.number)?, None).await?;
+    while let Some(chunk) = object.body.try_next().await? {
+        if (into.len() + chunk.len()) as u64 > tail.bytes {
+            return Err(other_length());
+        }
+        into.extend_from_slice(&chunk);
+    }
+    if into.len() as u64 == tail.bytes { Ok(()) } else { Err(other_length()) }
 }
 
 /// A multipart upload that grows.
@@ -78,7 +95,10 @@ pub struct Grower {
     store: S3,
     key: Key,
     multipart: Multipart,
+    /// The part that fills: of a part's capacity from its first byte on, so that it never moves nor grows.
     buffer: BytesMut,
+    /// What came with the part's last bytes and is the next one's: less than one read.
+    beyond: Bytes,
     /// The budget that `buffer` is held under, taken with its first byte.
     held: Option<OwnedSemaphorePermit>,
     length: u64,
@@ -94,30 +114,48 @@ impl Grower {
             key: key.clone(),
             stale: Vec::new(),
             buffer: BytesMut::new(),
+            beyond: Bytes::new(),
             held: None,
             length,
             durable: length,
             multipart,
         };
         if let Some(tail) = grower.multipart.tail.clone() {
-            grower.held = Some(store.buffer(grower.multipart.part).await?);
-            let object = store.get(&tail_key(key, tail.number)?, None).await?;
-            let limit = usize::try_from(grower.multipart.part).unwrap_or(usize::MAX);
-            let bytes = read_all(object.body, limit).await?;
-            if bytes.len() as u64 != tail.bytes {
-                return Err(StoreError::Unavailable("the rest of the upload came back with another length".to_owned()));
-            }
-            grower.buffer.extend_from_slice(&bytes);
+            grower.room().await?;
+            read_tail(store, key, &tail, &mut grower.buffer).await?;
         }
         Ok(grower)
     }
 
-    pub(super) async fn write(&mut self, bytes: Bytes) -> Result<(), StoreError> {
+    /// A part in bytes.
+    fn part(&self) -> usize {
+        usize::try_from(self.multipart.part).unwrap_or(usize::MAX)
+    }
+
+    /// Waits for the budget of a part, and has room for one.
+    async fn room(&mut self) -> Result<(), StoreError> {
         if self.held.is_none() {
             self.held = Some(self.store.buffer(self.multipart.part).await?);
         }
+        self.buffer.reserve(self.part().saturating_sub(self.buffer.len()));
+        Ok(())
+    }
+
+    /// Fills the part with what fits.
+    fn fill(&mut self, mut bytes: Bytes) {
+        let fits = self.part().saturating_sub(self.buffer.len()).min(bytes.len());
+        self.buffer.extend_from_slice(&bytes.split_to(fits));
+        self.beyond = bytes;
+    }
+
+    /// Takes bytes. Once a part is full it has to go out ([`Self::wants_checkpoint`]) before more is taken.
+    pub(super) async fn write(&mut self, bytes: Bytes) -> Result<(), StoreError> {
+        if !self.beyond.is_empty() {
+            return Err(StoreError::Unavailable("an earlier write was broken off".to_owned()));
+        }
+        self.room().await?;
         self.length += bytes.len() as u64;
-        self.buffer.extend_from_slice(&bytes);
+        self.fill(bytes);
         Ok(())
     }
 
@@ -137,22 +175,31 @@ impl Grower {
                 "the upload was broken off too often: no part numbers are left".to_owned(),
             ));
         }
-        let part = usize::try_from(self.multipart.part).unwrap_or(usize::MAX);
-        if self.buffer.len() >= part {
+        if self.wants_checkpoint() {
             // Parts of exactly one size: some look-alikes demand it.
-            let bytes = self.buffer.split_to(part).freeze();
-            let etag = self.store.upload_part(&self.key, &self.multipart.id, number, bytes).await?;
+            let bytes = std::mem::take(&mut self.buffer).freeze();
+            let etag = self.store.upload_part(&self.key, &self.multipart.id, number, bytes.clone()).await?;
             self.multipart.parts.push(Part { number, etag });
             self.stale.extend(self.multipart.tail.take());
-            self.durable = self.length - self.buffer.len() as u64;
-            if self.buffer.is_empty() {
+            self.durable = self.length - self.beyond.len() as u64;
+            if self.beyond.is_empty() {
                 self.held = None;
+            } else {
+                // The same memory again, unless a try that was given up still looks at it.
+                self.buffer = bytes.try_into_mut().unwrap_or_default();
+                self.buffer.clear();
+                self.room().await?;
+                let beyond = std::mem::take(&mut self.beyond);
+                self.fill(beyond);
             }
         }
-        if last && self.pending() > 0 {
-            let bytes = Bytes::copy_from_slice(self.buffer.chunk());
+        if last && self.pending() > 0 && self.beyond.is_empty() {
+            let bytes = std::mem::take(&mut self.buffer).freeze();
             let size = bytes.len() as u64;
-            self.store.put_whole(&tail_key(&self.key, number)?, "application/octet-stream", bytes, false).await?;
+            let key = tail_key(&self.key, number)?;
+            self.store.put_whole(&key, "application/octet-stream", bytes.clone(), false).await?;
+            // Not all writers leave with it.
+            self.buffer = bytes.try_into_mut().unwrap_or_else(|shared| BytesMut::from(&shared[..]));
             self.stale.extend(self.multipart.tail.take());
             self.multipart.tail = Some(Tail { number, bytes: size });
             self.durable = self.length;
@@ -232,9 +279,9 @@ async fn complete(store: &S3, key: &Key, content_type: &str, multipart: &Multipa
     let mut parts: Vec<_> = multipart.parts.iter().map(|part| (part.number, part.etag.clone())).collect();
     if let Some(tail) = &multipart.tail {
         let _held = store.buffer(multipart.part).await?;
-        let object = store.get(&tail_key(key, tail.number)?, None).await?;
-        let bytes = read_all(object.body, usize::try_from(multipart.part).unwrap_or(usize::MAX)).await?;
-        let etag = store.upload_part(key, &multipart.id, multipart.number, bytes).await?;
+        let mut bytes = BytesMut::with_capacity(usize::try_from(tail.bytes.min(multipart.part)).unwrap_or(0));
+        read_tail(store, key, tail, &mut bytes).await?;
+        let etag = store.upload_part(key, &multipart.id, multipart.number, bytes.freeze()).await?;
         parts.push((multipart.number, etag));
     }
     if parts.is_empty() {

@@ -346,15 +346,21 @@ impl Writing<'_> {
     /// Bytes under a checksum are not acknowledged before all of them have come to it; on the way only what S3 needs
     /// set apart for the next part is kept.
     async fn checkpoint(&mut self) -> Result<(), UploadError> {
-        let (length, growth) = self.grower.checkpoint(false).await?;
-        if self.digest.is_some() {
-            let reserved = self.upload.growth.clone().reserved_like(&growth);
-            let received = self.upload.received;
-            return self.acknowledge(received, reserved, false).await;
+        loop {
+            let (length, growth) = self.grower.checkpoint(false).await?;
+            if self.digest.is_some() {
+                let reserved = self.upload.growth.clone().reserved_like(&growth);
+                let received = self.upload.received;
+                self.acknowledge(received, reserved, false).await?;
+            } else {
+                self.acknowledge(length, growth, false).await?;
+                self.grower.kept().await;
+            }
+            // One read may have brought more than a part.
+            if !self.grower.wants_checkpoint() {
+                return Ok(());
+            }
         }
-        self.acknowledge(length, growth, false).await?;
-        self.grower.kept().await;
-        Ok(())
     }
 
     async fn acknowledge(&mut self, received: u64, growth: Growth, leaves: bool) -> Result<(), UploadError> {
@@ -387,7 +393,7 @@ impl Writing<'_> {
 
     async fn last_checkpoint(mut self) -> Result<Upload, UploadError> {
         // On S3 a full part and the rest behind it may need a number each.
-        while self.grower.wants_checkpoint() && self.digest.is_none() {
+        if self.grower.wants_checkpoint() {
             self.checkpoint().await?;
         }
         let (length, growth) = self.grower.checkpoint(true).await?;

@@ -111,7 +111,7 @@ async fn playback_needs_an_entitlement_and_something_to_play() {
 }
 
 /// Makes a lesson playable in the catalogue: ten hours that were transcoded elsewhere.
-fn ready(world: &World, lesson: &str) {
+pub fn ready(world: &World, lesson: &str) {
     let sql = "import sqlite3,sys; c=sqlite3.connect(sys.argv[1]); l=sys.argv[2]
 c.execute(\"insert into versions (id, lesson, state, source, source_bytes, filename, created, revision, playable, progress, duration, renditions) values ('v1', ?, 'ready', 'uploads/x', 1, '', 1, 1, 1, 1.0, 36000000, '[]')\", (l,))
 c.execute(\"update lessons set newest='v1', serving='v1' where id=?\", (l,)); c.commit()";
@@ -120,7 +120,8 @@ c.execute(\"update lessons set newest='v1', serving='v1' where id=?\", (l,)); c.
     assert!(done.unwrap().success());
 }
 
-async fn session(world: &World, user: &str, course: &str, lesson: &str) -> String {
+/// A session of a user who has bought the course.
+pub async fn session(world: &World, user: &str, course: &str, lesson: &str) -> String {
     world.put("/v1/entitlements").json(&json!({ "user": user, "course": course })).send().await.expect(204);
     let playback = world.post("/v1/playback").json(&json!({ "user": user, "lesson": lesson })).send().await.expect(201);
     playback.json()["session"].as_str().unwrap().to_owned()

@@ -194,6 +194,36 @@ impl World {
         world
     }
 
+    /// One origin over SQLite and a directory, whose wall clock is [`Self::jump`]'s.
+    pub fn with_jumping_clock(extra: &str) -> Self {
+        let library = "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1";
+        assert!(Path::new(library).is_file(), "{library} is not there: run scripts/setup test");
+        let dir = tempfile::tempdir().unwrap();
+        let database = format!("sqlite:{}", dir.path().join("db/lyceum.db").display());
+        let store = format!("{{ directory = \"{}\" }}", dir.path().join("objects").display());
+        let mut world = Self::over(dir, database, store, 0, extra);
+        world.ports = vec![free_port()];
+        world.jump(0);
+        let clock = path(&world, "clock").display().to_string();
+        let environment = [
+            ("LD_PRELOAD", library),
+            ("FAKETIME_TIMESTAMP_FILE", &clock),
+            // The file is read anew each time; time goes on as it does, whatever the clock says.
+            ("FAKETIME_NO_CACHE", "1"),
+            ("DONT_FAKE_MONOTONIC", "1"),
+            ("FAKETIME_DONT_FAKE_MONOTONIC", "1"),
+        ];
+        world.origins = vec![Some(Role::start("origin", &world.config(0), &environment))];
+        world
+    }
+
+    /// Sets the jumping clock so many seconds beside the machine's.
+    pub fn jump(&self, seconds: i32) {
+        let (new, clock) = (path(self, "clock.new"), path(self, "clock"));
+        std::fs::write(&new, format!("{seconds:+}\n")).unwrap();
+        std::fs::rename(new, clock).unwrap();
+    }
+
     /// The small disk's folder as its origin sees it.
     pub fn small_disk(&self) -> std::path::PathBuf {
         self.origins[0].as_ref().expect("the origin runs").sees(&self.dir.path().join("objects"))

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use axum::body::Body;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 
@@ -14,6 +14,7 @@ use super::auth::Edge;
 use super::error::Refusal;
 use super::ingest::object_key;
 use super::request;
+use super::request::Path;
 use super::snapshot::Rendered;
 use crate::catalog::{self, VersionState};
 use crate::ids::Id;

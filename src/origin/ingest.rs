@@ -452,8 +452,8 @@ impl Ingest {
         Ok(())
     }
 
-    /// Removes an upload that its client gave up or whose time is over.
-    pub(super) async fn end_upload(&self, id: &Id) -> Result<(), Refusal> {
+    /// Removes an upload that its client gave up or whose time is over; `actor` is who did that.
+    pub(super) async fn end_upload(&self, id: &Id, actor: &str) -> Result<(), Refusal> {
         let known = self.uploads.peek(id).await?;
         let mut tx = self.db.begin().await?;
         // In the order in which all others take the two.
@@ -463,6 +463,7 @@ impl Ingest {
         let upload: Upload = self.uploads.terminate(&mut tx, id).await?;
         if let Some(lesson) = &upload.lesson {
             catalog::set_uploading(&mut tx, lesson, None, Some(id)).await?;
+            catalog::note(&mut tx, self.clock.unix_millis(), actor, "upload.end", lesson.as_str(), id.as_str()).await?;
         }
         tx.commit().await?;
         self.changed.notify_waiters();

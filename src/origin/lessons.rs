@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures_util::StreamExt;
@@ -17,7 +17,7 @@ use super::App;
 use super::api::Answer;
 use super::auth::Caller;
 use super::error::Refusal;
-use super::request::{self, Json, Repeat};
+use super::request::{self, Json, Path, Repeat};
 use crate::catalog::{self, Lesson, VersionState};
 use crate::db::Tx;
 use crate::ids::Id;

@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use aws_lc_rs::digest::{SHA256, digest};
 use axum::body::Body;
-use axum::extract::{FromRequest, Request};
+use axum::extract::{self, FromRequest, FromRequestParts, Request};
 use axum::response::{IntoResponse, Response};
+use http::request::Parts;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde::de::DeserializeOwned;
@@ -18,6 +19,32 @@ use crate::catalog::{self, Page, Remembered};
 use crate::db::Tx;
 use crate::ids::Id;
 use crate::semantics::conditional::{self, ETag, Outcome, Validators};
+
+/// The variable parts of a path; what is no text names nothing.
+pub(super) struct Path<T>(pub(super) T);
+
+impl<T: DeserializeOwned + Send> FromRequestParts<Arc<App>> for Path<T> {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Refusal> {
+        let path = extract::Path::from_request_parts(parts, app).await;
+        path.map(|extract::Path(value)| Self(value)).map_err(|_| Refusal::NotFound)
+    }
+}
+
+/// The parameters of a query, each of them known.
+pub(super) struct Query<T>(pub(super) T);
+
+impl<T: DeserializeOwned> FromRequestParts<Arc<App>> for Query<T> {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Refusal> {
+        match extract::Query::from_request_parts(parts, app).await {
+            Ok(extract::Query(value)) => Ok(Self(value)),
+            Err(error) => Err(Refusal::Invalid(format!("The query is not as it should be: {}.", error.body_text()))),
+        }
+    }
+}
 
 /// A JSON body of at most `api.body` bytes.
 pub(super) struct Json<T>(pub(super) T);

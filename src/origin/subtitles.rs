@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use axum::body::Body;
-use axum::extract::{Path, Query, State};
+use axum::extract::State;
 use axum::response::IntoResponse;
 use http::{HeaderMap, StatusCode};
 use serde::Deserialize;
@@ -18,6 +18,7 @@ use super::api::Answer;
 use super::auth::Caller;
 use super::error::Refusal;
 use super::ingest::object_key;
+use super::request::{Path, Query};
 use super::{lessons, request};
 use crate::catalog::{self, Lesson, Stored, Version, VersionState};
 use crate::db::Tx;

@@ -204,7 +204,7 @@ async fn measure(app: &App) -> Result<(), Refusal> {
 async fn seldom(app: &App) -> Result<(), Refusal> {
     let now = app.clock.unix_millis();
     for id in app.uploads.overdue(AT_ONCE).await? {
-        app.ingest.end_upload(&id).await?;
+        app.ingest.end_upload(&id, "origin").await?;
     }
     app.uploads.forget_old().await?;
     let mut tx = app.db.begin().await?;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::body::Body;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use futures_util::StreamExt;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
@@ -15,7 +15,7 @@ use super::auth::Caller;
 use super::error::Refusal;
 use super::lessons;
 use super::quota;
-use super::request::{self, Repeat};
+use super::request::{self, Path, Repeat};
 use crate::catalog::{self, Lesson, Role};
 use crate::db::Tx;
 use crate::ids::Id;
@@ -259,6 +259,8 @@ async fn begin(app: &App, caller: &Caller, new: &NewUpload, repeat: &Repeat) -> 
     if let Some(lesson) = &new.lesson {
         target(&mut tx, caller, lesson).await?;
         catalog::set_uploading(&mut tx, lesson, Some(&new.id), None).await?;
+        let now = app.clock.unix_millis();
+        catalog::note(&mut tx, now, &new.owner, "upload.begin", lesson.as_str(), new.id.as_str()).await?;
     }
     tx.commit().await?;
     app.ingest.changed.notify_waiters();
@@ -417,7 +419,7 @@ pub(super) async fn terminate(
         async {
             check_version(&head)?;
             let id = own(&app, &caller, &id).await?;
-            app.ingest.end_upload(&id).await?;
+            app.ingest.end_upload(&id, caller.key.id.as_str()).await?;
             Ok(StatusCode::NO_CONTENT.into_response())
         }
         .await,
@@ -499,12 +501,12 @@ pub(super) async fn whole_file(
             }
         }
     };
-    let (app_after, id) = (app.clone(), upload.id.clone());
+    let (app_after, id, actor) = (app.clone(), upload.id.clone(), caller.key.id.to_string());
     // Also when the client hangs up: an upload that nobody can go on with must not stay.
     let outcome = tokio::spawn(async move {
         let outcome = work.await;
         if outcome.is_err()
-            && let Err(error) = app_after.ingest.end_upload(&id).await
+            && let Err(error) = app_after.ingest.end_upload(&id, &actor).await
         {
             tracing::debug!(upload = %id, %error, "a broken upload waits for its expiry");
         }

@@ -149,6 +149,14 @@ pub enum Grower {
 }
 
 impl Grower {
+    /// Waits until there is memory for more bytes; [`Self::write`] does so too, but can't be given up.
+    pub async fn room(&mut self) -> Result<(), StoreError> {
+        match self {
+            Self::Directory(_) => Ok(()),
+            Self::S3(grower) => grower.room().await,
+        }
+    }
+
     /// Takes bytes; may wait for the store. [`Self::pending`] tells how many wait for a checkpoint.
     pub async fn write(&mut self, bytes: Bytes) -> Result<(), StoreError> {
         match self {

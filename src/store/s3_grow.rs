@@ -133,7 +133,7 @@ impl Grower {
     }
 
     /// Waits for the budget of a part, and has room for one.
-    async fn room(&mut self) -> Result<(), StoreError> {
+    pub(super) async fn room(&mut self) -> Result<(), StoreError> {
         if self.held.is_none() {
             self.held = Some(self.store.buffer(self.multipart.part).await?);
         }

@@ -273,10 +273,7 @@ impl Writing<'_> {
             let chunk = tokio::select! {
                 biased;
                 () = leave.cancelled() => return Err(UploadError::Superseded),
-                chunk = body.next() => {
-                    silence.as_mut().reset(monotonic() + config.idle.get());
-                    chunk
-                }
+                chunk = body.next() => chunk,
                 () = &mut silence => {
                     return Err(UploadError::BrokenBody("no bytes came for too long".to_owned()));
                 }
@@ -297,10 +294,18 @@ impl Writing<'_> {
             if let Some(digest) = &mut self.digest {
                 digest.update(&bytes);
             }
+            // Many at once wait here for the memory that others hold; a newer request need not.
+            tokio::select! {
+                biased;
+                () = leave.cancelled() => return Err(UploadError::Superseded),
+                room = self.grower.room() => room?,
+            }
             self.grower.write(bytes).await?;
             if self.grower.wants_checkpoint() {
                 self.checkpoint_beside().await?;
             }
+            // What was waited for here is no silence of the sender's.
+            silence.as_mut().reset(monotonic() + config.idle.get());
         }
     }
 

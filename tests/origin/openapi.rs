@@ -151,6 +151,23 @@ async fn the_description_is_what_the_server_does() {
         }
         assert_eq!(walked, whole, "{list}");
     }
+    // What the router itself refuses is told like all else.
+    for (method, path, status) in [
+        ("GET", "/v1/courses?limit=abc", 400),
+        ("GET", "/v1/courses?foo=1", 400),
+        ("GET", "/v1/audit?after=x", 400),
+        ("GET", "/v1/courses/%ff", 404),
+        ("DELETE", "/v1/entitlements/%ff/x", 404),
+        ("GET", "/v1/nothing", 404),
+        ("PUT", "/v1/courses", 405),
+    ] {
+        let refusal = world.other(method, path).send().await.expect(status);
+        assert_eq!(refusal.header("content-type"), "application/problem+json", "{method} {path}");
+        assert_eq!(fault(&document, &document["components"]["schemas"]["Problem"], &refusal.json()), None);
+        assert_eq!(refusal.header("allow").is_empty(), status != 405, "{method} {path}");
+    }
+    let tag = world.get("/openapi.json").send().await.header("etag").to_owned();
+    world.get("/openapi.json").header("if-none-match", tag).send().await.expect(304);
     let refusal = world.get("/v1/lessons/none").send().await.expect(404).json();
     assert_eq!(fault(&document, &document["components"]["schemas"]["Problem"], &refusal), None);
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::{Path, Query, State};
+use axum::extract::State;
 use axum::response::IntoResponse;
 use http::{HeaderMap, StatusCode};
 use serde::Deserialize;
@@ -14,7 +14,7 @@ use super::Answer;
 use crate::catalog::{self, Role, StreamLease};
 use crate::origin::auth::{Caller, Edge};
 use crate::origin::error::Refusal;
-use crate::origin::request::{self, Json, Paging};
+use crate::origin::request::{self, Json, Paging, Path, Query};
 use crate::origin::{App, WhenFull, date};
 use crate::time::monotonic;
 use crate::units::Span;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use axum::extract::{Path, Query, State};
+use axum::extract::State;
 use axum::response::IntoResponse;
 use http::{HeaderMap, StatusCode};
 use serde::{Deserialize, Deserializer, Serialize};
@@ -13,7 +13,7 @@ use crate::ids::Id;
 use crate::origin::App;
 use crate::origin::auth::Caller;
 use crate::origin::error::Refusal;
-use crate::origin::request::{self, Json, Once, Paging};
+use crate::origin::request::{self, Json, Once, Paging, Path, Query};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]

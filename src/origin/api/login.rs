@@ -41,6 +41,7 @@ pub(super) async fn login(State(app): State<Arc<App>>, headers: HeaderMap, Json(
     let span = app.config().api.login.get();
     let expires = app.clock.unix_millis().saturating_add(i64::try_from(span.as_millis()).unwrap_or(i64::MAX));
     catalog::add_login(&mut tx, catalog::hash_secret(&secret), &key.id, expires).await?;
+    catalog::note(&mut tx, app.clock.unix_millis(), key.id.as_str(), "login", key.id.as_str(), "").await?;
     tx.commit().await?;
     let body = axum::Json(serde_json::json!({ "id": key.id, "role": key.role.as_str(), "name": key.name }));
     with_cookie(&app, &secret, span.as_secs(), body.into_response())

@@ -1,15 +1,17 @@
 //! The API's description, OpenAPI 3.1. A story asks each operation of the running server and holds answers to the
 //! schemas here.
 
-use axum::response::{IntoResponse, Response};
-use http::header;
+use http::{HeaderMap, StatusCode};
 use serde_json::{Map, Value, json};
 
-pub(super) async fn document() -> Response {
-    ([(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, "no-cache")], text()).into_response()
+use super::Answer;
+use crate::origin::request;
+
+pub(super) async fn document(headers: HeaderMap) -> Answer {
+    request::tagged(StatusCode::OK, &headers, &whole())
 }
 
-fn text() -> String {
+fn whole() -> Value {
     let mut paths = Map::new();
     for operation in operations() {
         let entry = paths.entry(operation.path).or_insert_with(|| json!({}));
@@ -27,7 +29,6 @@ fn text() -> String {
             "edge": { "type": "http", "scheme": "bearer", "description": "The edges' secret, `edge_bearer`." },
         }},
     })
-    .to_string()
 }
 
 /// Who may ask.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::extract::{Path, Request, State};
+use axum::extract::{Request, State};
 use axum::response::IntoResponse;
 use futures_util::StreamExt;
 use http::{HeaderMap, StatusCode, header};
@@ -23,7 +23,7 @@ use crate::origin::auth::Caller;
 use crate::origin::delivery;
 use crate::origin::error::Refusal;
 use crate::origin::ingest;
-use crate::origin::request::{self, Json, LargeJson};
+use crate::origin::request::{self, Json, LargeJson, Path};
 use crate::packaging::{Handover, MediaInfo, handover};
 use crate::store::{Key, StoreError};
 use crate::time::monotonic;

@@ -134,6 +134,10 @@ impl Origin {
     /// `parts.shutdown`.
     pub async fn start(config: Config, parts: Parts) -> Result<Self, StartError> {
         let Parts { clock, registry, shutdown } = parts;
+        // Uploads' buffers come and go: rounded up to huge pages they held a third more memory than their budget.
+        if let Err(error) = rustix::thread::disable_transparent_huge_pages(true) {
+            tracing::debug!(%error, "huge pages stay on");
+        }
         let db = Db::open(&config.database, &config.database_pool).await?;
         let store = Store::open(&config.store, &clock).await?;
         store.ping().await?;

@@ -66,7 +66,9 @@ pub struct S3Config {
     /// The size of a part of a multipart upload. From 5MiB to 64MiB, default 8MiB.
     #[serde(default = "default_part", deserialize_with = "units::size::<_, 5_242_880, 67_108_864>")]
     pub part: ByteSize,
-    /// Memory for parts under way, all writers together; beyond it they wait. From 16MiB to 16GiB, default 64MiB.
+    /// Memory for parts under way, all writers together; each holds one part from its first byte to the part's end, and
+    /// beyond the budget they wait for each other: give a part's size for every upload that should go on at once.
+    /// From 16MiB to 16GiB, default 64MiB.
     #[serde(default = "default_buffers", deserialize_with = "units::size::<_, 16_777_216, 17_179_869_184>")]
     pub buffers: ByteSize,
     /// How long a connection may take to be made. From 100ms to 1m, default 3s.

@@ -340,6 +340,15 @@ async fn a_request_that_comes_twice_is_done_once_and_noted() {
             audit["items"].as_array().unwrap().iter().map(|deed| deed["action"].as_str().unwrap()).collect();
         assert_eq!(deeds, ["key.create", "course.create", "key.create", "course.create"], "the newest first");
         assert_eq!(audit["items"][3]["actor"], "admin");
+        let (_, lesson) = world.lesson().await;
+        let upload = world.create(&lesson, 5).send().await.expect(201).header("location").to_owned();
+        world.delete(&upload).header("tus-resumable", "1.0.0").send().await.expect(204);
+        world.post("/v1/login").key("").json(&json!({ "key": ADMIN })).send().await.expect(200);
+        let audit = world.get("/v1/audit?limit=3").send().await.expect(200).json();
+        let deeds: Vec<_> =
+            audit["items"].as_array().unwrap().iter().map(|deed| deed["action"].as_str().unwrap()).collect();
+        assert_eq!(deeds, ["login", "upload.end", "upload.begin"]);
+        assert_eq!((&audit["items"][1]["subject"], &audit["items"][1]["actor"]), (&json!(lesson), &json!("admin")));
         let shop = made["key"].as_str().unwrap();
         world.get("/v1/audit").key(shop).send().await.expect(403);
     }

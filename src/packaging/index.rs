@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::grid::Grid;
 use super::handover::{Handover, Kind, TrackFacts};
 use super::plan::{Plan, TrackPlan, ticks_ms};
 use super::task::TaskSpec;
@@ -23,6 +24,7 @@ pub struct TrackIndex<'a> {
     pub facts: Option<TrackFacts>,
     /// The init's size in bytes.
     pub init_bytes: u64,
+    grid: &'a Grid,
     segments: BTreeMap<u32, Segment>,
 }
 
@@ -46,7 +48,8 @@ pub struct Segment {
 impl<'a> Index<'a> {
     /// The index of `handovers`; those that are not of the plan are left out.
     pub fn new<'h>(plan: &'a Plan, handovers: impl IntoIterator<Item = &'h Handover>) -> Self {
-        let empty = |plan| TrackIndex { plan, facts: None, init_bytes: 0, segments: BTreeMap::new() };
+        let grid = &plan.grid;
+        let empty = |plan| TrackIndex { plan, facts: None, init_bytes: 0, grid, segments: BTreeMap::new() };
         let mut index = Self { plan, tracks: plan.tracks.iter().map(empty).collect(), extras: Vec::new() };
         for handover in handovers {
             index.add(handover);
@@ -181,9 +184,45 @@ impl TrackIndex<'_> {
         self.contiguous().last().map_or(0, |s| ticks_ms(s.start + s.duration, self.plan.timescale))
     }
 
-    /// The highest rate of any one segment, in bits per second; 0 while there is none.
+    /// The target duration of its playlist in seconds: the longest segment, rounded to the nearest second (RFC 8216bis,
+    /// section 4.4.3.1). It does not change while the playlist grows: segments of sound differ by a frame, so the
+    /// planned ones stand for those still to come.
+    pub fn target_duration(&self) -> u64 {
+        let planned = (0..self.plan.segments.min(2)).chain(self.plan.segments.checked_sub(1));
+        let planned = planned.map(|n| self.plan.segment(self.grid, n).1);
+        let longest = planned.chain(self.contiguous().map(|s| s.duration)).max().unwrap_or(0);
+        let timescale = u64::from(self.plan.timescale.max(1));
+        ((longest + timescale / 2) / timescale).max(1)
+    }
+
+    /// The peak segment bit rate (RFC 8216bis, section 4.4.6.2), in bits per second; 0 while there is no segment.
     pub fn peak_bitrate(&self) -> u64 {
-        self.segments.values().map(|s| rate(s.bytes, s.duration, self.plan.timescale)).max().unwrap_or(0)
+        self.peak_of(|segment| Some(segment.bytes))
+    }
+
+    /// The same of the key frames alone, which is what a player that scrubs reads; `None` where their sizes are not known.
+    pub fn key_peak_bitrate(&self) -> Option<u64> {
+        Some(self.peak_of(|segment| segment.key_bytes)).filter(|rate| *rate > 0)
+    }
+
+    /// The highest rate of any run of segments that lasts half to one and a half times the target duration: a short
+    /// last segment, nearly all of which is a key frame, tells nothing of what a connection must carry.
+    fn peak_of(&self, bytes: impl Fn(&Segment) -> Option<u64>) -> u64 {
+        let target = self.target_duration().saturating_mul(u64::from(self.plan.timescale));
+        let segments: Vec<(u64, u64)> = self.contiguous().filter_map(|s| Some((bytes(s)?, s.duration))).collect();
+        let sums = |from: usize| {
+            segments.iter().skip(from).scan((0u64, 0u64), |(bytes, duration), segment| {
+                (*bytes, *duration) = (bytes.saturating_add(segment.0), duration.saturating_add(segment.1));
+                Some((*bytes, *duration))
+            })
+        };
+        let of_run = |(bytes, duration): (u64, u64)| rate(bytes, duration, self.plan.timescale);
+        let within = |from: usize| {
+            let runs = sums(from).take_while(|(_, duration)| duration.saturating_mul(2) <= target.saturating_mul(3));
+            runs.filter(|(_, duration)| duration.saturating_mul(2) >= target).map(of_run).max()
+        };
+        let whole = || sums(0).last().map_or(0, of_run);
+        (0..segments.len()).filter_map(within).max().unwrap_or_else(whole)
     }
 
     /// The mean structural similarity (SSIM) to the source of the segments that were measured; none where none was.

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::grid::Rate;
+use super::subtitles::Purpose;
 
 /// What a probe found. Times are microseconds; those of streams are relative to `start_us`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -118,6 +119,9 @@ pub struct AudioInfo {
     pub language: String,
     /// The track's title; empty where it has none.
     pub title: String,
+    /// Whether the file marks it as the one to play when the viewer has said nothing.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub default: bool,
     /// When it starts.
     pub start_us: i64,
     /// Its length.
@@ -140,6 +144,9 @@ pub struct SubtitleInfo {
     pub language: String,
     /// The track's title; empty where it has none.
     pub title: String,
+    /// Whom it is for, as the file says.
+    #[serde(skip_serializing_if = "Purpose::is_dialogue")]
+    pub purpose: Purpose,
 }
 
 impl VideoInfo {
@@ -154,6 +161,60 @@ impl VideoInfo {
         };
         let wide = u32::try_from(wide.clamp(1, 1 << 16)).unwrap_or(1);
         if self.rotation % 180 == 90 { (self.height, wide) } else { (wide, self.height) }
+    }
+}
+
+/// What a creator should know of a recording that became a lesson all the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Warning {
+    /// The file ends early.
+    Truncated,
+    /// A sound track is of a kind that can't be decoded.
+    AudioNotDecodable,
+    /// The clock of the picture stood still or went back within the file.
+    ClockDamaged,
+}
+
+impl Warning {
+    /// The stable code.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Truncated => "media_truncated",
+            Self::AudioNotDecodable => "media_audio_not_decodable",
+            Self::ClockDamaged => "media_clock_damaged",
+        }
+    }
+
+    /// One sentence for the creator.
+    pub fn sentence(self) -> &'static str {
+        match self {
+            Self::Truncated => {
+                "The file ends before the recording does: what is there was made, but the end is missing. The recording or its upload was probably cut off."
+            }
+            Self::AudioNotDecodable => "A sound track is of a kind that can't be decoded here, and was left out.",
+            Self::ClockDamaged => {
+                "The recording's clock stands still or goes back in the middle: what was recorded meanwhile has no time of its own and is missing. Export it again from the program that recorded it."
+            }
+        }
+    }
+
+    /// The warning with that code.
+    pub fn of_code(code: &str) -> Option<Self> {
+        [Self::Truncated, Self::AudioNotDecodable, Self::ClockDamaged].into_iter().find(|w| w.as_str() == code)
+    }
+}
+
+impl MediaInfo {
+    /// Adds a warning, once.
+    pub fn warn(&mut self, warning: Warning) {
+        if !self.warnings.iter().any(|code| code == warning.as_str()) {
+            self.warnings.push(warning.as_str().to_owned());
+        }
+    }
+
+    /// The sentences of its warnings, by their codes.
+    pub fn warning_sentences(&self) -> impl Iterator<Item = (&str, &'static str)> {
+        self.warnings.iter().map(|code| (code.as_str(), Warning::of_code(code).map_or("", Warning::sentence)))
     }
 }
 

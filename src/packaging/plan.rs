@@ -4,12 +4,13 @@
 use serde::{Deserialize, Serialize};
 
 use super::grid::{AAC_FRAME, AUDIO_RATE, Grid};
+use super::images;
 use super::info::{AudioInfo, MediaInfo, Refusal, RefusalCode, VideoInfo};
 use super::ladder::{Fitted, Ladder, VideoCodec};
 use super::language::{self, Language};
 use super::protection::{Encryption, Protection};
+use super::subtitles::{self, Purpose};
 use super::task::{AudioTask, Rendition, SourceStream, TaskSpec, VideoTask};
-use super::{images, subtitles};
 
 /// How long a task of the picture is, in milliseconds, where key frames allow.
 const VIDEO_TASK_MS: u64 = 12_000;
@@ -89,6 +90,9 @@ pub enum TrackKind {
         label: String,
         /// How many segments of the grid each of its own spans, at least 1.
         every: u32,
+        /// Whom it is for.
+        #[serde(default, skip_serializing_if = "Purpose::is_dialogue")]
+        purpose: Purpose,
     },
 }
 
@@ -156,6 +160,30 @@ impl TrackPlan {
         if self.is_text() { format!("{n:05}-{start_ms}.vtt") } else { segment_name(n, start_ms) }
     }
 
+    /// Its name for people, where it has one.
+    pub fn label(&self) -> Option<&str> {
+        match &self.kind {
+            TrackKind::Video { .. } => None,
+            TrackKind::Audio { label, .. } | TrackKind::Subtitles { label, .. } => Some(label),
+        }
+    }
+
+    /// Names it otherwise than all of its kind in `beside`: players list tracks by these names (RFC 8216bis, section
+    /// 4.4.6.1.1).
+    pub(super) fn set_label_apart(&mut self, beside: &[TrackPlan]) {
+        let taken = |name: &str| {
+            let alike = |t: &&TrackPlan| t.is_audio() == self.is_audio() && t.is_text() == self.is_text();
+            beside.iter().filter(alike).any(|track| track.label() == Some(name))
+        };
+        let own = self.label().unwrap_or_default().to_owned();
+        let name = (2u32..).map(|n| format!("{own} {n}")).find(|name| !taken(name)).filter(|_| taken(&own));
+        if let (Some(name), TrackKind::Audio { label, .. } | TrackKind::Subtitles { label, .. }) =
+            (name, &mut self.kind)
+        {
+            *label = name;
+        }
+    }
+
     /// The path of the init segment relative to the version.
     pub fn init_path(&self) -> String {
         format!("{}/init.mp4", self.name)
@@ -193,9 +221,12 @@ pub fn plan(info: &MediaInfo, ladder: &Ladder) -> Result<Plan, Refusal> {
         video_tasks(info, (video, &fitted), ladder, &grid, &mut tasks);
     }
     let mut tags: Vec<String> = Vec::new();
-    for (index, audio) in info.audio.iter().take(MAX_AUDIO_TRACKS).enumerate() {
+    let sounds: Vec<&AudioInfo> = info.audio.iter().take(MAX_AUDIO_TRACKS).collect();
+    let default = sounds.iter().position(|audio| audio.default).unwrap_or(0);
+    for (index, audio) in sounds.into_iter().enumerate() {
         let language = language::named(&audio.language, "Audio", tags.iter().map(String::as_str));
-        let track = audio_track(audio, &language, index == 0, ladder, &grid);
+        let mut track = audio_track(audio, &language, index == default, ladder, &grid);
+        track.set_label_apart(&tracks);
         audio_tasks(info, audio, &track.name, ladder, &grid, &mut tasks);
         tracks.push(track);
         tags.push(language.tag);

@@ -94,6 +94,7 @@ fn files(dir: &Path) -> Vec<(&'static str, Vec<u8>, Comes)> {
         all[head + 16..head + 20].copy_from_slice(b"I420");
         all
     };
+    let later = &["-c:v", "libx264", "-output_ts_offset", "3"];
     vec![
         ("samples.mp4", table(b"stsz", 8), Either(any)),
         ("chunks.mp4", table(b"stco", 4), Either(any)),
@@ -127,7 +128,23 @@ fn files(dir: &Path) -> Vec<(&'static str, Vec<u8>, Comes)> {
             made("f.mkv", &["-vf", "setpts='PTS+gt(N,60)*100000/TB'", "-vsync", "passthrough", "-c:v", "libx264"]),
             Refused(&["media_limit_exceeded"], "longer than"),
         ),
-        ("backwards.ts", made("b.ts", &["-c:v", "libx264", "-bsf:v", "setts=ts='TS-gt(N\\,60)*180000'"]), Either(any)),
+        // A clock that goes back is gone on with. Where a muxer did not let it, two seconds have no time of their own.
+        ("backwards.ts", [made("b0.ts", &["-c:v", "libx264"]), made("b3.ts", later)].concat(), Lesson(10.0, &[])),
+        (
+            "stuck.ts",
+            made("s.ts", &["-c:v", "libx264", "-bsf:v", "setts=ts=TS-gt(N\\,60)*180000"]),
+            Lesson(3.0, &["media_clock_damaged"]),
+        ),
+        (
+            "stuck.mkv",
+            made("s.mkv", &["-c:v", "libx264", "-bsf:v", "setts=ts=TS-gt(N\\,60)*2000"]),
+            Lesson(3.0, &["media_clock_damaged"]),
+        ),
+        (
+            "stuck.mp4",
+            made("s.mp4", &["-c:v", "libx264", "-bsf:v", "setts=ts=TS-gt(N\\,60)*25600"]),
+            Lesson(3.0, &["media_clock_damaged"]),
+        ),
     ]
 }
 
@@ -192,7 +209,10 @@ fn what_is_made_to_hurt_ends_soon_and_says_why() {
             (Refused(codes, words), _) => refused(codes, words),
             (Lesson(seconds, warnings), Some(lesson)) => {
                 let found = lesson["duration"].as_f64().unwrap_or(0.0);
-                (found - seconds).abs() < 0.6 && warnings.iter().all(|w| lesson["warnings"].to_string().contains(w))
+                let told = |w: &&str| said.contains(&format!("warning: {w}: The recording's clock "));
+                (found - seconds).abs() < 0.6
+                    && lesson["warnings"] == serde_json::json!(warnings)
+                    && warnings.iter().all(told)
             }
             (Lesson(..), None) => false,
             (Either(codes), made) => made.is_some() || refused(codes, ""),

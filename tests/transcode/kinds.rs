@@ -111,6 +111,61 @@ fn shapes_and_times() -> Vec<Kind> {
         kind("short-sound.mp4", &[PICTURE, &picture("sine=d=4"), H264], SMALL, 225, ONE),
         kind("long-sound.mp4", &[&picture("testsrc2=s=640x360:r=25:d=5"), SOUND, H264], SMALL, 129, ONE),
         kind("late-sound.mp4", &[PICTURE, &["-itsoffset", "2"], &picture("sine=d=7"), H264], SMALL, 225, ONE),
+        kind("late-sound.mkv", &[PICTURE, &["-itsoffset", "2"], &picture("sine=d=7"), H264], SMALL, 225, ONE),
+        kind(
+            "late-picture.ts",
+            &[&["-itsoffset", "1.2"], &picture("testsrc2=s=640x360:r=25:d=8"), SOUND, H264],
+            SMALL,
+            201,
+            ONE,
+        ),
+        kind("fast.mp4", &[&picture("testsrc2=s=640x360:r=120:d=5"), H264], SMALL, 300, &[]),
+        kind(
+            "cover.m4a",
+            &[
+                SOUND,
+                &picture("testsrc=s=300x300:r=1:d=1"),
+                &[
+                    "-map",
+                    "0",
+                    "-map",
+                    "1",
+                    "-c:a",
+                    "aac",
+                    "-c:v",
+                    "mjpeg",
+                    "-frames:v",
+                    "1",
+                    "-disposition:v",
+                    "attached_pic",
+                ],
+            ],
+            &[],
+            0,
+            ONE,
+        ),
+        kind(
+            "voices.m4a",
+            &[
+                SOUND,
+                &picture("sine=f=880:d=9"),
+                &[
+                    "-map",
+                    "0",
+                    "-map",
+                    "1",
+                    "-c:a",
+                    "aac",
+                    "-metadata:s:a:0",
+                    "language=eng",
+                    "-metadata:s:a:1",
+                    "language=deu",
+                ],
+            ],
+            &[],
+            0,
+            &["a-en", "a-de"],
+        ),
         kind(
             "surround.mkv",
             &[
@@ -187,6 +242,33 @@ fn containers_and_codecs_become_lessons() {
 #[test]
 fn shapes_and_times_become_lessons() {
     all_become_lessons(shapes_and_times());
+}
+
+#[test]
+fn fields_are_told_by_the_stream_or_by_its_frames() {
+    let _alone = heavy();
+    let folder = tempfile::tempdir().expect("a temporary directory");
+    let woven = ["-f", "lavfi", "-i", "testsrc2=s=720x576:r=50:d=1", "-vf", "interlace=scan=bff,format=yuv420p"];
+    let plain = ["-f", "lavfi", "-i", "testsrc2=s=720x576:r=25:d=1"];
+    let mpeg = ["-c:v", "mpeg2video", "-b:v", "6M"];
+    for (name, input, codec, fields) in [
+        ("camera.avi", &woven[..], &["-c:v", "dvvideo", "-an"][..], true),
+        ("fields.ts", &woven, &[&mpeg[..], &["-flags", "+ildct+ilme", "-top", "0"]].concat(), true),
+        ("frames.ts", &plain, &mpeg, false),
+        ("frames.mov", &plain, &["-c:v", "mjpeg"], false),
+    ] {
+        let input = make(folder.path(), name, &[input, codec].concat());
+        let out = folder.path().join("out");
+        transcoded(&input, &out);
+        assert_eq!(lesson(&out)["source"]["video"]["interlaced"], fields, "{name}");
+        // Against FFmpeg's own idea of the same.
+        let filter = if fields { "bwdif=mode=send_frame:parity=bff" } else { "null" };
+        let wanted = ["-i", input.to_str().expect("a path"), "-vf", filter, "-c:v", "ffv1"];
+        let wanted = make(folder.path(), "wanted.mkv", &wanted);
+        let alike = super::joints::ssim(&out.join("1/v576/index.m3u8"), &wanted);
+        assert!(alike > 0.97, "{name}: {alike}");
+        std::fs::remove_dir_all(&out).expect("the output goes");
+    }
 }
 
 #[test]

@@ -5,6 +5,7 @@ mod extras;
 mod hostile;
 mod joints;
 mod kinds;
+mod limits;
 mod playback;
 mod processes;
 mod recordings;
@@ -90,7 +91,98 @@ fn tracks(out: &Path) -> Vec<Track> {
     let master = std::fs::read_to_string(out.join("master.m3u8")).expect("master.m3u8 is there");
     assert!(master.starts_with("#EXTM3U") && !master.contains("event.m3u8"), "{master}");
     assert!(out.join("manifest.mpd").is_file());
+    told_rates(out, &master);
     tracks
+}
+
+/// An attribute of a tag, without its quotes.
+fn attribute<'l>(line: &'l str, name: &str) -> Option<&'l str> {
+    let rest = line.split_once(':')?.1;
+    let at = rest.match_indices(&format!("{name}=")).find(|(at, _)| *at == 0 || rest[..*at].ends_with(','))?.0;
+    let value = &rest[at + name.len() + 1..];
+    match value.strip_prefix('"') {
+        Some(quoted) => quoted.split('"').next(),
+        None => value.split(',').next(),
+    }
+}
+
+/// The length and the bytes of each segment, or key frame, of a playlist, and its target duration.
+fn sizes(playlist: &Path) -> (Vec<(f64, f64)>, f64) {
+    let text = std::fs::read_to_string(playlist).expect("a playlist");
+    let (mut found, mut length, mut range, mut target) = (Vec::new(), 0.0, None, 0.0);
+    for line in text.lines() {
+        let value = |tag: &str| line.strip_prefix(tag).and_then(|v| v.split([',', '@']).next()?.parse::<f64>().ok());
+        length = value("#EXTINF:").unwrap_or(length);
+        target = value("#EXT-X-TARGETDURATION:").unwrap_or(target);
+        range = value("#EXT-X-BYTERANGE:").or(range);
+        if !line.starts_with('#') {
+            let whole = || std::fs::metadata(playlist.with_file_name(line)).expect("a segment").len() as f64;
+            found.push((length, range.take().unwrap_or_else(whole)));
+        }
+    }
+    (found, target)
+}
+
+/// Peak segment bit rate and average as RFC 8216bis defines them: of all runs of half to one and a half target durations.
+fn rates(playlist: &Path) -> (f64, f64) {
+    let (all, target) = sizes(playlist);
+    let rate = |run: &[(f64, f64)]| {
+        let (seconds, bytes) = run.iter().fold((0.0, 0.0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
+        (seconds, bytes * 8.0 / seconds)
+    };
+    let runs = (0..all.len()).flat_map(|from| (from + 1..=all.len()).map(move |to| (from, to)));
+    let within = runs.map(|(from, to)| rate(&all[from..to])).filter(|run| (0.5..=1.5).contains(&(run.0 / target)));
+    let average = rate(&all).1;
+    (within.map(|run| run.1).reduce(f64::max).unwrap_or(average), average)
+}
+
+/// Checks what the multivariant playlist says of rates and tracks against the files and against the rules for its tags.
+fn told_rates(out: &Path, master: &str) {
+    let close = |told: f64, is: f64| told >= is - 1.0 && told <= is * 1.01 + 16.0;
+    let number = |line: &str, name: &str| attribute(line, name).and_then(|n| n.parse::<f64>().ok()).unwrap_or(0.0);
+    let group = |kind: &str| {
+        let wanted = format!("TYPE={kind}");
+        let lines = master.lines().filter(move |l| l.starts_with("#EXT-X-MEDIA:") && l.contains(&wanted));
+        lines.map(|l| (l, rates(&out.join(attribute(l, "URI").expect("a URI"))))).collect::<Vec<_>>()
+    };
+    let (sounds, texts) = (group("AUDIO"), group("SUBTITLES"));
+    let mut lines = master.lines().peekable();
+    while let Some(line) = lines.next() {
+        if line.starts_with("#EXT-X-I-FRAME-STREAM-INF:") {
+            let (peak, _) = rates(&out.join(attribute(line, "URI").expect("a URI")));
+            assert!(close(number(line, "BANDWIDTH"), peak), "{peak} in {line}");
+        }
+        if !line.starts_with("#EXT-X-STREAM-INF:") {
+            continue;
+        }
+        let own = rates(&out.join(lines.peek().expect("a URI")));
+        let most =
+            |group: &[(&str, (f64, f64))], of: fn((f64, f64)) -> f64| group.iter().map(|t| of(t.1)).fold(0.0, f64::max);
+        // Sound by itself is the variant, and may stand in its group too.
+        let sounds = if line.contains("RESOLUTION") { &sounds[..] } else { &[] };
+        let peak = own.0 + most(sounds, |r| r.0) + most(&texts, |r| r.0);
+        let average = own.1 + most(sounds, |r| r.1) + most(&texts, |r| r.1);
+        assert!(close(number(line, "BANDWIDTH"), peak), "the peak is {peak}: {line}");
+        assert!(close(number(line, "AVERAGE-BANDWIDTH"), average), "the average is {average}: {line}");
+        if line.contains("RESOLUTION") {
+            assert!(line.contains(",VIDEO-RANGE=SDR") && line.ends_with(",CLOSED-CAPTIONS=NONE"), "{line}");
+            assert!(number(line, "FRAME-RATE") > 0.0, "{line}");
+        }
+    }
+    for group in [sounds, texts] {
+        let of = |names: &[&str]| -> Vec<String> {
+            let all =
+                |line: &str| names.iter().map(|n| attribute(line, n).unwrap_or("-")).collect::<Vec<_>>().join(" ");
+            let mut found: Vec<String> = group.iter().map(|(line, _)| all(line)).collect();
+            found.sort();
+            found
+        };
+        let names = of(&["NAME"]);
+        assert!(names.windows(2).all(|two| two[0] != two[1]), "two tracks of one name: {names:?}");
+        let chosen = of(&["AUTOSELECT", "LANGUAGE", "FORCED", "CHARACTERISTICS"]);
+        let doubt = chosen.windows(2).any(|two| two[0] == two[1] && two[0].starts_with("YES"));
+        assert!(!doubt, "two tracks that a player can't tell apart: {chosen:?}");
+    }
 }
 
 fn track(out: &Path, name: &str) -> Track {
@@ -139,6 +231,13 @@ fn track(out: &Path, name: &str) -> Track {
         assert!((number("Duration") - end).abs() < 0.2, "{name} ends at {end}: {read}");
         assert_eq!((number("Width") as u64, number("Height") as u64), size, "{name}: {read}");
         let codec = stream["codec_name"].as_str().unwrap_or_default();
+        if codec == "h264" {
+            // As FFmpeg reads the bitstream.
+            let level = stream["level"].as_u64().unwrap_or(0);
+            let wanted = format!("CODECS=\"avc1.6400{level:02x}");
+            let master = std::fs::read_to_string(playlist.ancestors().nth(3).expect("the output").join("master.m3u8"));
+            assert!(stream["profile"] == "High" && master.is_ok_and(|m| m.contains(&wanted)), "{name}: {wanted}");
+        }
         let format = read["Format"].as_str().unwrap_or_default();
         assert!(
             [("h264", "AVC"), ("hevc", "HEVC"), ("av1", "AV1"), ("aac", "AAC")].contains(&(codec, format)),

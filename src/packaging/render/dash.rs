@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use super::super::grid::AUDIO_RATE;
 use super::super::index::{Index, TrackIndex};
 use super::super::plan::{TrackKind, ticks_ms};
-use super::super::subtitles::whole_path;
+use super::super::subtitles::{Purpose, whole_path};
 
 /// `manifest.mpd` at `/v/{lesson}/`, pointing into `version`. `None` until all is there, and for a lesson that is
 /// encrypted as HLS has it, which DASH does not know.
@@ -110,13 +110,18 @@ fn write_sound(out: &mut String, sound: &TrackIndex<'_>, id: u32, version: &str)
 
 /// Subtitles are one file: few players take WebVTT in segments.
 fn write_text(out: &mut String, text: &TrackIndex<'_>, id: u32, version: &str) {
-    let TrackKind::Subtitles { language, label, .. } = &text.plan.kind else { return };
+    let TrackKind::Subtitles { language, label, purpose, .. } = &text.plan.kind else { return };
+    let role = match purpose {
+        Purpose::Dialogue => "subtitle",
+        Purpose::Forced => "forced-subtitle",
+        Purpose::HardOfHearing => "caption",
+    };
     let _ = writeln!(
         out,
         "    <AdaptationSet id=\"{id}\" contentType=\"text\" mimeType=\"text/vtt\" lang=\"{}\">",
         escaped(language)
     );
-    out.push_str("      <Role schemeIdUri=\"urn:mpeg:dash:role:2011\" value=\"subtitle\"/>\n");
+    let _ = writeln!(out, "      <Role schemeIdUri=\"urn:mpeg:dash:role:2011\" value=\"{role}\"/>");
     let _ = writeln!(out, "      <Label>{}</Label>", escaped(label));
     let name = &text.plan.name;
     let _ = writeln!(

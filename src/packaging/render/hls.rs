@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 
 use super::super::index::{Index, TrackIndex};
 use super::super::plan::{TrackKind, segment_name, ticks_ms};
+use super::super::subtitles::Purpose;
 
 /// Whether a lesson is still being made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,32 +41,33 @@ pub fn master(index: &Index<'_>, version: &str) -> Option<String> {
     let pictures: Vec<&TrackIndex<'_>> = index.tracks().iter().filter(|t| t.plan.is_video()).collect();
     // Subtitles are made at once: they are listed when they are whole.
     let texts: Vec<&TrackIndex<'_>> = index.tracks().iter().filter(|t| t.plan.is_text() && t.complete()).collect();
+    let mut spoken = Spoken::default();
     for text in &texts {
-        write_text(&mut out, text, version);
+        write_text(&mut out, text, version, &mut spoken);
     }
-    let texts = !texts.is_empty();
+    // Sound by itself is a variant; several languages of it are one variant with a group, not several qualities.
+    let beside: &[&TrackIndex<'_>] = if pictures.is_empty() && sounds.len() == 1 { &[] } else { &sounds };
+    let mut spoken = Spoken::default();
+    // The default is chosen by itself, whatever stands before it in its language.
+    for sound in beside.iter().filter(|t| is_default(t)) {
+        spoken.autoselect("", language(sound));
+    }
+    for sound in beside {
+        write_sound(&mut out, sound, version, state, &mut spoken);
+    }
     if pictures.is_empty() {
-        for sound in &sounds {
-            let (peak, average) = bandwidth(state, sound, &[]);
-            write_rates(&mut out, peak, average);
-            let group = if texts { ",SUBTITLES=\"subtitles\"" } else { "" };
-            let _ = writeln!(
-                out,
-                ",CODECS=\"{}\"{group}\n{version}/{}/{}",
-                codec(sound),
-                sound.plan.name,
-                state.playlist()
-            );
-        }
+        let sound = sounds.iter().find(|t| is_default(t)).or(sounds.first())?;
+        let group = if beside.is_empty() { "" } else { ",AUDIO=\"audio\"" };
+        let text = if texts.is_empty() { "" } else { ",SUBTITLES=\"subtitles\"" };
+        write_rates(&mut out, bandwidth(state, &[&sounds, &texts]));
+        let place = format!("{version}/{}/{}", sound.plan.name, state.playlist());
+        let _ = writeln!(out, ",CODECS=\"{}\"{group}{text}\n{place}", codec(sound));
         return Some(out);
-    }
-    for sound in &sounds {
-        write_sound(&mut out, sound, version, state);
     }
     let mut variants: Vec<(u64, u64, &TrackIndex<'_>)> = pictures
         .into_iter()
         .map(|picture| {
-            let (peak, average) = bandwidth(state, picture, &sounds);
+            let (peak, average) = bandwidth(state, &[&[picture], &sounds, &texts]);
             (peak, average, picture)
         })
         .collect();
@@ -78,7 +80,7 @@ pub fn master(index: &Index<'_>, version: &str) -> Option<String> {
         variants.insert(0, variant);
     }
     for (peak, average, picture) in &variants {
-        write_variant(&mut out, index, picture, (*peak, *average), sounds.first().copied(), texts);
+        write_variant(&mut out, index, picture, (*peak, *average), sounds.first().copied(), !texts.is_empty());
         let _ = writeln!(out, "{version}/{}/{}", picture.plan.name, state.playlist());
     }
     if state == State::Complete && index.plan().encryption.is_none() {
@@ -91,48 +93,84 @@ fn codec<'t>(track: &'t TrackIndex<'_>) -> &'t str {
     track.facts.as_ref().map_or("", |f| f.codec.as_str())
 }
 
-/// Peak and average of a variant with the largest of its sounds: the caps while it grows, then as measured.
-fn bandwidth(state: State, track: &TrackIndex<'_>, sounds: &[&TrackIndex<'_>]) -> (u64, u64) {
+/// Peak and average of what is played together: of each group the largest. The caps while it grows, then as measured.
+fn bandwidth(state: State, groups: &[&[&TrackIndex<'_>]]) -> (u64, u64) {
     let peak = |t: &TrackIndex<'_>| match state {
         State::Growing => t.plan.peak_bitrate,
         State::Complete => t.peak_bitrate(),
     };
-    let sound_peak = sounds.iter().map(|t| peak(t)).max().unwrap_or(0);
-    let sound_average = sounds.iter().map(|t| t.average_bitrate()).max().unwrap_or(0);
-    (peak(track) + sound_peak, if state == State::Complete { track.average_bitrate() + sound_average } else { 0 })
+    let largest = |group: &[&TrackIndex<'_>], of: &dyn Fn(&TrackIndex<'_>) -> u64| group.iter().map(|t| of(t)).max();
+    let sum = |of: &dyn Fn(&TrackIndex<'_>) -> u64| groups.iter().filter_map(|group| largest(group, of)).sum();
+    (sum(&peak), if state == State::Complete { sum(&|t| t.average_bitrate()) } else { 0 })
 }
 
-fn write_rates(out: &mut String, peak: u64, average: u64) {
+/// Which languages of a group a player may choose by itself: of those alike only the first (RFC 8216bis, section
+/// 4.4.6.1.1). What is in no known language is one of them.
+#[derive(Default)]
+struct Spoken(Vec<String>);
+
+impl Spoken {
+    fn autoselect(&mut self, kind: &str, language: &str) -> &'static str {
+        let named = format!("{kind} {language}");
+        let first = !self.0.contains(&named);
+        self.0.push(named);
+        if first { "YES" } else { "NO" }
+    }
+}
+
+fn language<'t>(track: &'t TrackIndex<'_>) -> &'t str {
+    match &track.plan.kind {
+        TrackKind::Audio { language, .. } | TrackKind::Subtitles { language, .. } => language,
+        TrackKind::Video { .. } => "",
+    }
+}
+
+fn is_default(track: &TrackIndex<'_>) -> bool {
+    matches!(track.plan.kind, TrackKind::Audio { default: true, .. })
+}
+
+fn write_rates(out: &mut String, (peak, average): (u64, u64)) {
     let _ = write!(out, "#EXT-X-STREAM-INF:BANDWIDTH={peak}");
     if average > 0 {
         let _ = write!(out, ",AVERAGE-BANDWIDTH={average}");
     }
 }
 
-fn write_sound(out: &mut String, sound: &TrackIndex<'_>, version: &str, state: State) {
+fn write_sound(out: &mut String, sound: &TrackIndex<'_>, version: &str, state: State, spoken: &mut Spoken) {
     let TrackKind::Audio { language, label, default } = &sound.plan.kind else { return };
     let _ = write!(out, "#EXT-X-MEDIA:TYPE=AUDIO,GROUP-ID=\"audio\",NAME=\"{}\"", quoted(label));
     if language != "und" {
         let _ = write!(out, ",LANGUAGE=\"{}\"", quoted(language));
     }
+    let chosen = if *default { "YES" } else { spoken.autoselect("", language) };
     let default = if *default { "YES" } else { "NO" };
     let channels = sound.facts.as_ref().map_or(2, |f| f.channels);
     let _ = writeln!(
         out,
-        ",DEFAULT={default},AUTOSELECT=YES,CHANNELS=\"{channels}\",URI=\"{version}/{}/{}\"",
+        ",DEFAULT={default},AUTOSELECT={chosen},CHANNELS=\"{channels}\",URI=\"{version}/{}/{}\"",
         sound.plan.name,
         state.playlist()
     );
 }
 
-fn write_text(out: &mut String, text: &TrackIndex<'_>, version: &str) {
-    let TrackKind::Subtitles { language, label, .. } = &text.plan.kind else { return };
+fn write_text(out: &mut String, text: &TrackIndex<'_>, version: &str, spoken: &mut Spoken) {
+    let TrackKind::Subtitles { language, label, purpose, .. } = &text.plan.kind else { return };
     let _ = write!(out, "#EXT-X-MEDIA:TYPE=SUBTITLES,GROUP-ID=\"subtitles\",NAME=\"{}\"", quoted(label));
     if language != "und" {
         let _ = write!(out, ",LANGUAGE=\"{}\"", quoted(language));
     }
-    let _ = writeln!(out, ",DEFAULT=NO,AUTOSELECT=YES,FORCED=NO,URI=\"{version}/{}/index.m3u8\"", text.plan.name);
+    let (forced, more) = match purpose {
+        Purpose::Dialogue => ("NO", ""),
+        Purpose::Forced => ("YES", ""),
+        Purpose::HardOfHearing => ("NO", HARD_OF_HEARING),
+    };
+    let chosen = spoken.autoselect(purpose.as_str(), language);
+    let place = format!("{version}/{}/index.m3u8", text.plan.name);
+    let _ = writeln!(out, ",DEFAULT=NO,AUTOSELECT={chosen},FORCED={forced}{more},URI=\"{place}\"");
 }
+
+/// What Apple's players know subtitles for the hard of hearing by.
+const HARD_OF_HEARING: &str = ",CHARACTERISTICS=\"public.accessibility.transcribes-spoken-dialog,public.accessibility.describes-music-and-sound\"";
 
 /// Text inside an attribute's quotes (RFC 8216bis, section 4.2): no quotes, no line ends.
 fn quoted(text: &str) -> String {
@@ -147,7 +185,7 @@ fn write_variant(
     sound: Option<&TrackIndex<'_>>,
     texts: bool,
 ) {
-    write_rates(out, rates.0, rates.1);
+    write_rates(out, rates);
     let codecs = match sound {
         Some(sound) => format!("{},{}", codec(picture), codec(sound)),
         None => codec(picture).to_owned(),
@@ -168,13 +206,11 @@ fn video_range<'t>(picture: &'t TrackIndex<'_>) -> &'t str {
 
 fn write_iframes(out: &mut String, variants: &[(u64, u64, &TrackIndex<'_>)], version: &str) {
     for (_, _, picture) in variants {
-        let key_rate = |bytes: u64, duration: u64| bytes * 8 * u64::from(picture.plan.timescale) / duration.max(1);
-        let peak = picture.contiguous().filter_map(|s| Some(key_rate(s.key_bytes?, s.duration))).max();
+        let peak = picture.key_peak_bitrate();
         let (Some(peak), TrackKind::Video { width, height, .. }) = (peak, &picture.plan.kind) else { continue };
         let _ = writeln!(
             out,
-            "#EXT-X-I-FRAME-STREAM-INF:BANDWIDTH={},CODECS=\"{}\",RESOLUTION={width}x{height},VIDEO-RANGE={},URI=\"{version}/{}/iframes.m3u8\"",
-            peak.max(1),
+            "#EXT-X-I-FRAME-STREAM-INF:BANDWIDTH={peak},CODECS=\"{}\",RESOLUTION={width}x{height},VIDEO-RANGE={},URI=\"{version}/{}/iframes.m3u8\"",
             codec(picture),
             video_range(picture),
             picture.plan.name
@@ -226,16 +262,7 @@ pub fn iframe_playlist(index: &Index<'_>, track: &str) -> Option<String> {
 }
 
 fn head(index: &Index<'_>, track: &TrackIndex<'_>, kind: &str) -> String {
-    let longest = (0..track.plan.segments.min(2))
-        .chain(track.plan.segments.checked_sub(1))
-        .map(|n| track.plan.segment(&index.plan().grid, n).1)
-        .chain(track.contiguous().map(|s| s.duration))
-        .max()
-        .unwrap_or(0);
-    // The longest EXTINF, rounded to the nearest second (RFC 8216bis, section 4.4.3.1). It must not change while
-    // the playlist grows; audio segments differ by a frame, so the planned ones stand for those still to come.
-    let timescale = u64::from(track.plan.timescale.max(1));
-    let target = ((longest + timescale / 2) / timescale).max(1);
+    let target = track.target_duration();
     // The init stands before the key: it stays in the clear, and so does text.
     let map = if track.plan.is_text() { "" } else { "#EXT-X-MAP:URI=\"init.mp4\"\n" };
     let key = index.plan().encryption.as_ref().filter(|_| !track.plan.is_text());

@@ -24,6 +24,7 @@ pub fn lesson_json(index: &Index<'_>, info: &MediaInfo, version: &str) -> String
         "poster": index.has(POSTER).then(|| format!("{version}/{POSTER}")),
         "storyboard": index.has(STORYBOARD).then(|| format!("{version}/{STORYBOARD}")),
         "warnings": info.warnings,
+        "warning_details": info.warning_sentences().map(|(code, detail)| json!({"code": code, "detail": detail})).collect::<Vec<_>>(),
     });
     format!("{value:#}\n")
 }
@@ -65,8 +66,8 @@ fn track(index: &Index<'_>, track: &TrackIndex<'_>) -> Value {
         TrackKind::Audio { language, label, default } => {
             json!({"type": "audio", "language": language, "label": label, "default": default, "channels": facts.channels})
         }
-        TrackKind::Subtitles { language, label, .. } => {
-            json!({"type": "subtitles", "language": language, "label": label})
+        TrackKind::Subtitles { language, label, purpose, .. } => {
+            json!({"type": "subtitles", "language": language, "label": label, "purpose": purpose})
         }
     };
     if let (Some(value), Value::Object(more)) = (value.as_object_mut(), more) {

@@ -144,7 +144,8 @@ fn a_growing_lesson_lists_what_is_there_without_a_gap() {
 
 #[test]
 fn sound_alone_is_a_lesson_of_sound() {
-    let info = MediaInfo { video: None, ..info() };
+    let mut info = MediaInfo { video: None, ..info() };
+    info.audio.truncate(1);
     let plan = plan(&info, &Ladder::default()).unwrap();
     let handovers = all(&plan);
     let master = master(&Index::new(&plan, &handovers), "1").unwrap();
@@ -194,4 +195,67 @@ fn an_encrypted_lesson_names_its_key_and_has_neither_key_frames_nor_dash() {
     assert!(!media_playlist(&index, "s-en").unwrap().contains("#EXT-X-KEY:"));
     assert!(manifest(&index, "1").is_none() && iframe_playlist(&index, "v360").is_none());
     assert!(!master(&index, "1").unwrap().contains("I-FRAME"));
+}
+
+#[test]
+fn a_short_last_segment_does_not_set_the_peak() {
+    // Two segments of four seconds and one of half a second.
+    let info = MediaInfo { duration_us: 8_508_500, audio: Vec::new(), ..info() };
+    let plan = plan(&info, &Ladder::default()).unwrap();
+    let handovers = all(&plan);
+    let index = Index::new(&plan, &handovers);
+    let track = index.track("v360").unwrap();
+    assert_eq!((track.target_duration(), track.contiguous().count()), (4, 3));
+    // 50,050 bytes in 4.004 s are 100 kbit/s; the last two segments are 100,100 bytes in 4.5045 s.
+    assert_eq!(track.peak_bitrate(), (100_100.0 * 8.0 / 4.5045f64).ceil() as u64);
+    assert_eq!(track.key_peak_bitrate(), Some((20_000.0 * 8.0 / 4.5045f64).ceil() as u64));
+    // What lasts less than half a target duration in all is taken as a whole.
+    let short = MediaInfo { duration_us: 200_200, ..info };
+    let plan = super::super::plan(&short, &Ladder::default()).unwrap();
+    let handovers = all(&plan);
+    assert_eq!(Index::new(&plan, &handovers).track("v360").unwrap().peak_bitrate(), 2_000_000);
+}
+
+#[test]
+fn tracks_of_a_group_have_names_of_their_own_and_are_chosen_without_doubt() {
+    use super::super::info::SubtitleInfo;
+    use super::super::subtitles::Purpose;
+    let sound = |language: &str, default| AudioInfo {
+        language: language.into(),
+        title: "Stereo".into(),
+        default,
+        ..AudioInfo::default()
+    };
+    let text = |purpose| SubtitleInfo { language: "eng".into(), purpose, ..SubtitleInfo::default() };
+    let info = MediaInfo {
+        audio: vec![sound("eng", false), sound("eng", true), sound("deu", false)],
+        subtitles: [Purpose::Dialogue, Purpose::Forced, Purpose::HardOfHearing, Purpose::Dialogue].map(text).into(),
+        ..info()
+    };
+    let plan = plan(&info, &Ladder::default()).unwrap();
+    let handovers = all(&plan);
+    let index = Index::new(&plan, &handovers);
+    let master = master(&index, "1").unwrap();
+    for line in [
+        "NAME=\"Stereo\",LANGUAGE=\"en\",DEFAULT=NO,AUTOSELECT=NO,",
+        "NAME=\"Stereo 2\",LANGUAGE=\"en\",DEFAULT=YES,AUTOSELECT=YES,",
+        "NAME=\"Stereo 3\",LANGUAGE=\"de\",DEFAULT=NO,AUTOSELECT=YES,",
+        "NAME=\"English\",LANGUAGE=\"en\",DEFAULT=NO,AUTOSELECT=YES,FORCED=NO,URI",
+        "NAME=\"English 2\",LANGUAGE=\"en\",DEFAULT=NO,AUTOSELECT=YES,FORCED=YES,URI",
+        "NAME=\"English 3\",LANGUAGE=\"en\",DEFAULT=NO,AUTOSELECT=YES,FORCED=NO,CHARACTERISTICS=\"public.accessibility.",
+        "NAME=\"English 4\",LANGUAGE=\"en\",DEFAULT=NO,AUTOSELECT=NO,FORCED=NO,URI",
+    ] {
+        assert!(master.contains(line), "{line} in {master}");
+    }
+}
+
+#[test]
+fn several_languages_of_sound_alone_are_one_variant() {
+    let info = MediaInfo { video: None, ..info() };
+    let plan = plan(&info, &Ladder::default()).unwrap();
+    let handovers = all(&plan);
+    let master = master(&Index::new(&plan, &handovers), "1").unwrap();
+    assert_eq!(master.matches("#EXT-X-STREAM-INF:").count(), 1, "{master}");
+    assert_eq!(master.matches("#EXT-X-MEDIA:TYPE=AUDIO,GROUP-ID=\"audio\"").count(), 2, "{master}");
+    assert!(master.ends_with(",CODECS=\"mp4a.40.2\",AUDIO=\"audio\"\n1/a-en/index.m3u8\n"), "{master}");
 }

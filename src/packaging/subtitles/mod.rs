@@ -34,6 +34,34 @@ const MAX_TEXT: usize = 4096;
 /// Subtitles of a few lines a second take no more, in bits per second.
 const PEAK_BITRATE: u64 = 64_000;
 
+/// Whom a track of subtitles is for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Purpose {
+    /// All that is said.
+    #[default]
+    Dialogue,
+    /// Only what viewers who know the language must read too: signs, and words in another language.
+    Forced,
+    /// What is said and what is heard, for those who can't hear it.
+    HardOfHearing,
+}
+
+impl Purpose {
+    /// The name in descriptions.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Dialogue => "dialogue",
+            Self::Forced => "forced",
+            Self::HardOfHearing => "hard_of_hearing",
+        }
+    }
+
+    pub(super) fn is_dialogue(&self) -> bool {
+        *self == Self::Dialogue
+    }
+}
+
 /// One subtitle. Times are milliseconds of the lesson.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cue {
@@ -76,7 +104,7 @@ pub struct SubtitleStream {
 pub(super) fn plan(info: &MediaInfo, grid: &Grid, tracks: &mut Vec<TrackPlan>, tasks: &mut Vec<PlannedTask>) {
     let mut streams = Vec::new();
     for found in info.subtitles.iter().take(MAX_TRACKS) {
-        let track = track(tracks, grid, &found.language, &found.title);
+        let track = track(tracks, grid, &found.language, &found.title, found.purpose);
         tracks.push(track.clone());
         streams.push(SubtitleStream { stream: found.stream, codec: found.codec.clone(), track });
     }
@@ -90,7 +118,7 @@ pub(super) fn plan(info: &MediaInfo, grid: &Grid, tracks: &mut Vec<TrackPlan>, t
     tasks.push(PlannedTask { spec: TaskSpec::Subtitles(task), first_ms, duration_ms: 0, priority: 0 });
 }
 
-fn track(beside: &[TrackPlan], grid: &Grid, language: &str, title: &str) -> TrackPlan {
+fn track(beside: &[TrackPlan], grid: &Grid, language: &str, title: &str, purpose: Purpose) -> TrackPlan {
     let tags = beside.iter().filter_map(|track| match &track.kind {
         TrackKind::Subtitles { language, .. } => Some(language.as_str()),
         _ => None,
@@ -99,13 +127,15 @@ fn track(beside: &[TrackPlan], grid: &Grid, language: &str, title: &str) -> Trac
     let segment_ms = grid.frame_time(u64::from(grid.frames_per_segment), 1000).max(1);
     let every = u32::try_from(SEGMENT_MS.div_ceil(segment_ms).max(1)).unwrap_or(u32::MAX);
     let label = if title.is_empty() { language.label } else { title.to_owned() };
-    TrackPlan {
+    let mut track = TrackPlan {
         name: format!("s-{}", language.slug),
         timescale: grid.timescale().0,
         segments: grid.segments().div_ceil(every),
         peak_bitrate: PEAK_BITRATE,
-        kind: TrackKind::Subtitles { language: language.tag, label, every },
-    }
+        kind: TrackKind::Subtitles { language: language.tag, label, every, purpose },
+    };
+    track.set_label_apart(beside);
+    track
 }
 
 impl Plan {
@@ -116,7 +146,7 @@ impl Plan {
             return None;
         }
         let title: String = title.chars().filter(|c| !c.is_control()).take(120).collect();
-        let track = track(&self.tracks, &self.grid, language, &title);
+        let track = track(&self.tracks, &self.grid, language, &title, Purpose::Dialogue);
         self.tracks.push(track.clone());
         Some(track)
     }

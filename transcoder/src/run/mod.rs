@@ -34,6 +34,9 @@ pub(crate) struct Options {
     /// The renditions to make (default: 240p to 2160p in H.264, never above the source)
     #[arg(long, value_name = "FILE")]
     ladder: Option<PathBuf>,
+    /// What each task may use, as in [limits] of worker.toml (default: 4 GiB of memory, 4 hours, 24 hours of recording)
+    #[arg(long, value_name = "FILE")]
+    limits: Option<PathBuf>,
     /// A SubRip or WebVTT file to publish as subtitles, such as talk.srt:en; can be given again. Those beside the input
     /// that have its name (talk.en.srt) are taken by themselves
     #[arg(long, value_name = "FILE[:LANGUAGE]")]
@@ -67,7 +70,7 @@ pub(crate) enum RunError {
     #[error("{0}")]
     Task(#[from] Failure),
     /// The disk.
-    #[error("output_failed: {doing} {}: {cause}", path.display())]
+    #[error("{}: {doing} {}: {cause}", output_code(cause), path.display())]
     Output {
         /// What was under way.
         doing: &'static str,
@@ -81,15 +84,37 @@ pub(crate) enum RunError {
     Interrupted,
 }
 
+/// A full disk is told apart: there the user can do something.
+fn output_code(cause: &std::io::Error) -> &'static str {
+    match cause.kind() {
+        std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => "output_full",
+        _ => "output_failed",
+    }
+}
+
+impl RunError {
+    /// The stable code.
+    fn code(&self) -> &str {
+        match self {
+            Self::Usage(_) => "usage",
+            Self::Task(failure) => &failure.code,
+            Self::Output { cause, .. } => output_code(cause),
+            Self::Interrupted => "interrupted",
+        }
+    }
+}
+
 /// Runs; the exit code is the design's.
 pub(crate) async fn main(options: &Options) -> ExitCode {
+    let progress = Progress::new(options.progress == Form::Json);
     let ended = tokio::select! {
-        ended = run(options) => ended,
+        ended = run(options, &progress) => ended,
         () = signalled() => Err(RunError::Interrupted),
     };
     match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
+            progress.failed(error.code(), &error.to_string());
             eprintln!("lyceum-transcoder: {error}");
             ExitCode::from(if matches!(error, RunError::Usage(_)) { 2 } else { 1 })
         }
@@ -110,16 +135,18 @@ async fn signalled() {
     }
 }
 
-async fn run(options: &Options) -> Result<(), RunError> {
-    let ladder = match &options.ladder {
-        Some(path) => lyceum::config::load::<Ladder>(path).map_err(|error| RunError::Usage(error.to_string()))?,
-        None => Ladder::default(),
-    };
+/// The file of an option, or what is so without.
+fn loaded<T: serde::de::DeserializeOwned + Default>(path: Option<&PathBuf>) -> Result<T, RunError> {
+    let load = |path| lyceum::config::load::<T>(path).map_err(|error| RunError::Usage(error.to_string()));
+    path.map_or_else(|| Ok(T::default()), |path| load(path))
+}
+
+async fn run(options: &Options, progress: &Progress) -> Result<(), RunError> {
+    let ladder: Ladder = loaded(options.ladder.as_ref())?;
+    let limits: Limits = loaded(options.limits.as_ref())?;
     let source = Arc::new(FileSource::open(&options.input)?);
     let sidecars = beside::subtitles(&options.input, &options.subtitles)?;
     let out = OutDir::prepare(&options.out_dir)?;
-    let progress = Progress::new(options.progress == Form::Json);
-    let limits = Limits::default();
 
     progress.stage("probe");
     let info = probe(source.clone(), &limits).await?;
@@ -131,7 +158,7 @@ async fn run(options: &Options) -> Result<(), RunError> {
     let mut handovers = beside::write(&sidecars, &mut plan, &out, VERSION)?;
     progress.transcode(&plan);
     let slots = options.slots.map(usize::from).unwrap_or_else(cores);
-    handovers.extend(queue::run_all(&plan, source, &limits, slots, version_dir, &progress).await?);
+    handovers.extend(queue::run_all(&plan, source, &limits, slots, version_dir, progress).await?);
 
     progress.stage("package");
     let index = Index::new(&plan, &handovers);

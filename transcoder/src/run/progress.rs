@@ -69,7 +69,8 @@ impl Progress {
     pub(super) fn task(&self, number: usize, fraction: f64) {
         let mut state = self.lock();
         if let Some((_, done)) = state.tasks.get_mut(number) {
-            *done = fraction;
+            // A task that is tried again has its share already.
+            *done = done.max(fraction);
         }
         let now = monotonic();
         if state.told.is_some_and(|told| now - told < EVERY) {
@@ -93,6 +94,14 @@ impl Progress {
         }
     }
 
+    /// It came to nothing.
+    pub(super) fn failed(&self, code: &str, detail: &str) {
+        self.bar.finish_and_clear();
+        if self.json {
+            line(&json!({"stage": "failed", "code": code, "detail": detail}));
+        }
+    }
+
     /// All is there.
     pub(super) fn done(&self, info: &MediaInfo, index: &Index<'_>, place: &Path) {
         let elapsed = (monotonic() - self.lock().started).as_secs_f64();
@@ -106,8 +115,8 @@ impl Progress {
         }
         let names: Vec<&str> = index.tracks().iter().map(|t| t.plan.name.as_str()).collect();
         eprintln!("{}: {seconds:.1} s as {} in {elapsed:.1} s", place.join("master.m3u8").display(), names.join(", "));
-        for warning in &info.warnings {
-            eprintln!("warning: {warning}");
+        for (code, sentence) in info.warning_sentences() {
+            eprintln!("warning: {code}: {sentence}");
         }
     }
 }

@@ -170,7 +170,8 @@ impl<'a> Decode<'a> {
 
     /// Where a frame's first sample lies on the lesson's clock, in samples of 48 kHz with a fraction.
     fn position(&self, frame: &ff::frame::Audio) -> Option<f64> {
-        let pts = frame.timestamp().and_then(known).or_else(|| frame.pts())?;
+        // Not the decoder's best guess: that is from before samples were cut off at the start.
+        let pts = frame.pts().or_else(|| frame.timestamp().and_then(known))?;
         let origin = self.origin_us as f64 / 1e6;
         let ticks = f64::from(self.base.numerator()) / f64::from(self.base.denominator().max(1));
         let mut seconds = pts as f64 * ticks;

@@ -19,6 +19,10 @@ const PACKETS_AT_PLACE: usize = 400;
 /// Time that goes back by more than this, or forward by more than that, started again. In microseconds.
 const BACK_US: i64 = 500_000;
 const FORWARD_US: i64 = 10_000_000;
+/// A packet that is followed by the next within this part of its length has no room.
+const SQUEEZED: i64 = 8;
+/// From so much on time was lost, in microseconds.
+const LOST_IN_A_ROW_US: i64 = 500_000;
 /// The most breaks that are kept; a file with more is damaged, and its rest follows the last clock.
 const MAX_BREAKS: usize = 1000;
 
@@ -62,14 +66,29 @@ impl Clock {
     }
 }
 
-/// Finds where time starts again among the packets of `streams`. Nothing for containers whose index rules.
-pub(super) fn find(input: &mut Input, streams: &[usize], size: u64) -> Vec<TimeBreak> {
-    if !JOINABLE.contains(&input.format().name()) || size > READ_THROUGH && steady(input, streams, size) {
-        return Vec::new();
+/// What is found of a file's clock.
+#[derive(Default)]
+pub(super) struct Found {
+    /// Where time starts again.
+    pub(super) breaks: Vec<TimeBreak>,
+    /// How much of the picture its clock leaves no room for, in microseconds.
+    pub(super) lost_us: i64,
+}
+
+/// Finds where time starts again among the packets of `streams`, the picture being the first where there is one. Nothing
+/// for containers whose index rules.
+pub(super) fn find(input: &mut Input, streams: &[usize], size: u64) -> Found {
+    let joinable = JOINABLE.contains(&input.format().name());
+    if joinable && size > READ_THROUGH && steady(input, streams, size) {
+        return Found::default();
     }
-    if raw::seek_byte(input, 0).is_err() {
-        return Vec::new();
+    if !joinable && (size > READ_THROUGH || !input.format().name().starts_with("matroska")) {
+        return Found::default();
     }
+    if rewind(input, joinable).is_err() {
+        return Found::default();
+    }
+    let mut lost = Lost::default();
     let mut found: Vec<TimeBreak> = Vec::new();
     let mut ends: Vec<(usize, i64)> = Vec::new();
     let mut clock = Clock::default();
@@ -86,21 +105,60 @@ pub(super) fn find(input: &mut Input, streams: &[usize], size: u64) -> Vec<TimeB
         let known = ends.iter_mut().find(|(stream, _)| *stream == index);
         let expected = known.as_ref().map_or(at, |(_, end)| *end);
         let broken = at < expected - BACK_US || at > expected + FORWARD_US;
-        if broken && found.len() < MAX_BREAKS && found.last().is_none_or(|last| last.byte < place) {
+        if joinable && broken && found.len() < MAX_BREAKS && found.last().is_none_or(|last| last.byte < place) {
             let start_us = ends.iter().map(|(_, end)| *end).max().unwrap_or(expected);
             let before = found.last().map_or(0, |last| last.shift_us);
+            if streams.first() == Some(&index) {
+                lost.step(start_us, length);
+            }
             found.push(TimeBreak { byte: place, shift_us: before.saturating_add(start_us - at), start_us });
             clock = Clock { breaks: found.clone(), place };
             ends.iter_mut().filter(|(stream, _)| *stream == index).for_each(|(_, end)| *end = start_us + length);
             continue;
+        }
+        if streams.first() == Some(&index) {
+            lost.step(at, length);
         }
         match ends.iter_mut().find(|(stream, _)| *stream == index) {
             Some((_, end)) => *end = (*end).max(at + length),
             None => ends.push((index, at + length)),
         }
     }
-    let _ = raw::seek_byte(input, 0);
-    found
+    let _ = rewind(input, joinable);
+    Found { breaks: found, lost_us: lost.us }
+}
+
+fn rewind(input: &mut Input, joinable: bool) -> Result<(), ff::Error> {
+    if joinable { raw::seek_byte(input, 0) } else { input.seek(0, ..) }
+}
+
+/// Time that packets need and do not get: an encoder whose clock went back writes what comes then within a moment,
+/// because containers want time to rise. A few frames that come too close say nothing.
+#[derive(Default)]
+pub(super) struct Lost {
+    last: Option<(i64, i64)>,
+    in_a_row: i64,
+    /// What was lost in all, in microseconds.
+    pub(super) us: i64,
+}
+
+impl Lost {
+    /// The next packet is decoded at `at` and lasts `length`.
+    pub(super) fn step(&mut self, at: i64, length: i64) {
+        let Some((before, length)) = self.last.replace((at, length)) else { return };
+        let step = at.saturating_sub(before);
+        if step >= length / SQUEEZED {
+            self.in_a_row = 0;
+            return;
+        }
+        let missing = length.saturating_sub(step);
+        self.in_a_row = self.in_a_row.saturating_add(missing);
+        // The row counts as a whole from the moment on at which it is long enough.
+        if self.in_a_row >= LOST_IN_A_ROW_US {
+            let before = self.in_a_row - missing;
+            self.us = self.us.saturating_add(if before < LOST_IN_A_ROW_US { self.in_a_row } else { missing });
+        }
+    }
 }
 
 /// Whether time only goes forward, and evenly, over places spread through the file.
@@ -118,4 +176,29 @@ fn steady(input: &mut Input, streams: &[usize], size: u64) -> bool {
     let usual = steps.get(steps.len() / 2).copied().unwrap_or(0);
     let (least, most) = (steps.first().copied().unwrap_or(0), steps.last().copied().unwrap_or(0));
     least >= -BACK_US && most <= usual.saturating_mul(8).max(FORWARD_US)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lost(steps: impl IntoIterator<Item = i64>) -> i64 {
+        let (mut lost, mut at) = (Lost::default(), 0);
+        for step in steps {
+            lost.step(at, 40_000);
+            at += step;
+        }
+        lost.us
+    }
+
+    #[test]
+    fn a_clock_that_stands_still_loses_what_comes_then() {
+        assert_eq!(lost(std::iter::repeat_n(40_000, 100)), 0);
+        let stuck = std::iter::repeat_n(40_000, 50).chain(std::iter::repeat_n(10, 50)).chain([40_000; 50]);
+        assert_eq!(lost(stuck), 50 * 39_990);
+        // Back by two seconds, in a container that lets it.
+        assert_eq!(lost([40_000, 40_000, -2_000_000, 40_000, 40_000]), 2_040_000);
+        // Frames of a variable rate that come in pairs lose nothing, nor do those of the sound that B-frames delay.
+        assert_eq!(lost(std::iter::repeat_n([1_000, 79_000], 500).flatten()), 0);
+    }
 }

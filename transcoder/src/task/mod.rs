@@ -55,11 +55,19 @@ pub(crate) enum TaskError {
 impl TaskError {
     /// For `map_err`: FFmpeg failed while `doing` something.
     pub(crate) fn ffmpeg(doing: &'static str) -> impl Fn(ffmpeg_next::Error) -> Self {
-        move |cause| Self::Ffmpeg { doing, cause }
+        // Encoders and threads that get no memory say that something went wrong, but not what.
+        move |cause| Self::Ffmpeg { doing, cause: if memory_is_short() { NO_MEMORY } else { cause } }
+    }
+
+    /// A thread could not be started.
+    pub(crate) fn thread(cause: &std::io::Error) -> Self {
+        if memory_is_short() {
+            return Self::Ffmpeg { doing: "starting a thread", cause: NO_MEMORY };
+        }
+        Self::Machinery(format!("a thread can't be started: {cause}"))
     }
 
     fn into_failure(self, source_failed: bool) -> Failure {
-        const NO_MEMORY: ffmpeg_next::Error = ffmpeg_next::Error::Other { errno: ffmpeg_next::error::ENOMEM };
         match self {
             _ if source_failed => {
                 Failure::machinery("task_source_unavailable", "The source could not be read to its end.")
@@ -73,6 +81,14 @@ impl TaskError {
             Self::Source(cause) => Failure::machinery("task_source_unavailable", cause.to_string()),
         }
     }
+}
+
+const NO_MEMORY: ffmpeg_next::Error = ffmpeg_next::Error::Other { errno: ffmpeg_next::error::ENOMEM };
+
+/// Whether this process is at the end of what it may use: there is no room for a few more frames.
+fn memory_is_short() -> bool {
+    const ROOM: usize = 64 << 20;
+    Vec::<u8>::new().try_reserve_exact(ROOM).is_err()
 }
 
 /// The whole life of a task process.

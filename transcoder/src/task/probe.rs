@@ -3,16 +3,19 @@
 use ff::codec::packet::side_data;
 use ff::format::context::Input;
 use ff::format::stream::Disposition;
-use ff::{Stream, media};
+use ff::{Stream, codec, media};
 use ffmpeg_next as ff;
 use lyceum::packaging::Rate;
 use lyceum::packaging::grid::AUDIO_RATE;
-use lyceum::packaging::info::{AudioInfo, MediaInfo, Refusal, RefusalCode, SubtitleInfo, TimeBreak, VideoInfo};
+use lyceum::packaging::info::{
+    AudioInfo, MediaInfo, Refusal, RefusalCode, SubtitleInfo, TimeBreak, VideoInfo, Warning,
+};
+use lyceum::packaging::subtitles::Purpose;
 use lyceum::packaging::task::SourceStream;
 
 use super::TaskError;
 use super::audio::{Decode, Sound};
-use super::clock::{self, Clock};
+use super::clock::{self, Clock, Lost};
 use super::input::{self, known, micros};
 use super::level::Meter;
 use super::raw::{self, StreamFacts};
@@ -30,6 +33,8 @@ const WINDOW_S: u64 = 3;
 const MEASURED_TRACKS: usize = 8;
 /// How much of a file's end is read to see whether it is there, in microseconds.
 const END_READ_US: i64 = 3_000_000;
+/// Samples that an index tells of this much after the end that the container names are kept, in microseconds.
+const BEYOND_END_US: i64 = 250_000;
 /// Sound that ends this much after the picture does not lengthen the lesson, in microseconds.
 const TAIL_US: i64 = 100_000;
 /// Sound that begins this much before the picture is kept, in microseconds.
@@ -56,8 +61,15 @@ pub(super) fn probe(source: &Source, limits: &Limits) -> Result<MediaInfo, TaskE
         );
     }
     refuse_encrypted_samples(&mut input)?;
+    if let Some(video) = &mut info.video
+        && let Some(stream) = input.stream(video.stream as usize)
+        && raw::facts(&stream).interlaced.is_none()
+    {
+        let decoder = input::decoder(&stream, limits, 1)?;
+        video.interlaced = first_frame_is_interlaced(&mut input, video.stream as usize, decoder);
+    }
     if spans.truncated(source.size()) {
-        info.warnings.push("media_truncated".to_owned());
+        info.warn(Warning::Truncated);
     }
     if let (Some(video), Some(index)) = (&mut info.video, picture)
         && video.key_interval_us == 0
@@ -65,12 +77,15 @@ pub(super) fn probe(source: &Source, limits: &Limits) -> Result<MediaInfo, TaskE
         video.key_interval_us = sampled_key_interval(&mut input, index);
     }
     let streams: Vec<usize> = spans.all().map(|span| span.index).collect();
-    info.breaks = clock::find(&mut input, &streams, source.size());
-    if spans.longest_end().is_none() || !info.breaks.is_empty() {
+    let clock::Found { breaks, lost_us } = clock::find(&mut input, &streams, source.size());
+    info.breaks = breaks;
+    if lost_us > 0 || spans.lost_us > 0 {
+        info.warn(Warning::ClockDamaged);
+    }
+    if !info.breaks.is_empty() {
         spans.measure(&mut input, &info.breaks)?;
-    } else if !info.container.starts_with("mov") && spans.ends_early(&mut input) {
-        spans.measure(&mut input, &[])?;
-        info.warnings.push("media_truncated".to_owned());
+    } else if !info.container.starts_with("mov") && spans.find_end(&mut input)? {
+        info.warn(Warning::Truncated);
     }
     timeline(&mut info, &spans, &input, source.size());
     let stretches = u64::try_from(info.breaks.len()).unwrap_or(0);
@@ -119,6 +134,12 @@ fn measure_loudness(info: &mut MediaInfo, source: &Source, limits: &Limits) {
 /// When each stream that is used starts and ends, in microseconds of the file's own clock.
 #[derive(Default)]
 struct Spans {
+    /// How long a frame of the picture is, for packets that do not say how long they are.
+    frame_us: i64,
+    /// By how much frames are shown later than they are decoded, for packets that do not say when they are shown.
+    delay_us: i64,
+    /// Time of the picture that its clock leaves no room for, as the index tells.
+    lost_us: i64,
     picture: Option<Span>,
     sounds: Vec<Span>,
 }
@@ -147,20 +168,46 @@ impl Spans {
         self.all().any(|s| s.last_byte > size)
     }
 
-    /// Whether the last seconds that a container speaks of are not there. Those with an index of all samples tell it
-    /// themselves; of others the end is read.
-    fn ends_early(&self, input: &mut Input) -> bool {
-        let Some(end) = self.longest_end() else { return false };
-        if end < END_READ_US * 2 || input.seek(end - END_READ_US, ..end - END_READ_US).is_err() {
-            return false;
-        }
-        let mut last = i64::MIN;
-        for (stream, packet) in input.packets().take(SAMPLED_PACKETS) {
-            if let Some(pts) = packet.pts().or(packet.dts()).filter(|_| self.all().any(|s| s.index == stream.index())) {
-                last = last.max(micros(pts, stream.time_base()));
+    /// Finds where the streams end: what containers without an index of all samples say of that is rounded, or of the
+    /// file as a whole. The last seconds are read, or all where they are not there. Answers whether that is because the
+    /// file ends before what its container speaks of.
+    fn find_end(&mut self, input: &mut Input) -> Result<bool, TaskError> {
+        let Some(end) = self.longest_end() else {
+            self.measure(input, &[])?;
+            return Ok(false);
+        };
+        let from = end - END_READ_US;
+        if end >= END_READ_US * 2 && input.seek(from, ..from).is_ok() {
+            let mut ends: Vec<(usize, i64)> = Vec::new();
+            for (stream, packet) in input.packets().take(SAMPLED_PACKETS) {
+                let index = stream.index();
+                let Some(found) = self.end_of(&stream, &packet) else { continue };
+                match ends.iter_mut().find(|(known, _)| *known == index) {
+                    Some((_, end)) => *end = found.max(*end),
+                    None => ends.push((index, found)),
+                }
+            }
+            if ends.iter().any(|(_, found)| *found >= end - END_READ_US / 2) {
+                for span in self.picture.iter_mut().chain(&mut self.sounds) {
+                    let found = ends.iter().find(|(index, _)| *index == span.index).map(|(_, end)| *end);
+                    // One that is silent there ended before.
+                    span.end = found.or(span.end.map(|end| end.min(from.max(span.start))));
+                }
+                return Ok(false);
             }
         }
-        last < end - END_READ_US / 2
+        self.measure(input, &[])?;
+        Ok(self.longest_end().is_none_or(|found| found < end - END_READ_US / 2))
+    }
+
+    /// When what is in a packet of a stream that is used ends.
+    fn end_of(&self, stream: &Stream<'_>, packet: &ff::Packet) -> Option<i64> {
+        let span = self.all().find(|s| s.index == stream.index())?;
+        let own = micros(packet.duration().max(0), stream.time_base());
+        let picture = self.picture.as_ref().is_some_and(|picture| picture.index == span.index);
+        let length = if own == 0 && picture { self.frame_us } else { own };
+        let delay = if packet.pts().is_none() && picture { self.delay_us } else { 0 };
+        Some(micros(packet.pts().or(packet.dts())?, stream.time_base()).saturating_add(length + delay))
     }
 
     /// For files that do not say how long they are, or say it wrongly: reads them to the end.
@@ -170,12 +217,12 @@ impl Spans {
         self.picture.iter_mut().chain(&mut self.sounds).for_each(|span| span.end = None);
         for (stream, mut packet) in input.packets() {
             let index = stream.index();
+            clock.mend(&mut packet, stream.time_base());
+            let end = self.end_of(&stream, &packet);
             let Some(span) = self.picture.iter_mut().chain(&mut self.sounds).find(|s| s.index == index) else {
                 continue;
             };
-            clock.mend(&mut packet, stream.time_base());
-            if let Some(pts) = packet.pts().or(packet.dts()) {
-                let end = micros(pts.saturating_add(packet.duration().max(0)), stream.time_base());
+            if let (Some(end), Some(pts)) = (end, packet.pts().or(packet.dts())) {
                 let start = micros(pts, stream.time_base());
                 if !breaks.is_empty() {
                     // What the container says of its start took all stretches for one.
@@ -193,10 +240,17 @@ fn span(stream: &Stream<'_>, input: &Input) -> Span {
     let start = known(stream.start_time()).map_or(0, |t| micros(t, base));
     let container_end = || {
         let whole = known(input.duration()).filter(|d| *d > 0)?;
-        Some(start.max(0) + whole)
+        // Matroska tells when the last sample ends, others how long all is.
+        let from = if input.format().name().starts_with("matroska") { 0 } else { container_start(input) };
+        Some(from.saturating_add(whole))
     };
     let end = known(stream.duration()).filter(|d| *d > 0).map(|d| start + micros(d, base)).or_else(container_end);
     Span { index: stream.index(), start, end, last_byte: 0, playable_end: None }
+}
+
+/// When the first of all streams starts.
+fn container_start(input: &Input) -> i64 {
+    input.streams().filter_map(|s| known(s.start_time()).map(|t| micros(t, s.time_base()))).min().unwrap_or(0)
 }
 
 /// The picture that a player would choose; covers of albums are none.
@@ -224,7 +278,18 @@ fn video(stream: &Stream<'_>, input: &Input, limits: &Limits, spans: &mut Spans)
     let (base, average) = (rate(stream.rate()), rate(stream.avg_frame_rate()));
     let constant = Rate::constant(base, average);
     let mut own = span(stream, input);
+    spans.frame_us = (1e6 / constant.fps()).round() as i64;
+    spans.delay_us = spans.frame_us.saturating_mul(facts.delay);
     let index = raw::index(stream);
+    if input.format().name().starts_with("mov") {
+        let base = stream.time_base();
+        let mut lost = Lost::default();
+        index.iter().for_each(|entry| lost.step(micros(entry.timestamp, base), spans.frame_us));
+        spans.lost_us = lost.us;
+        // An edit list may end before what it shows does.
+        let last = index.iter().filter(|e| e.shown).map(|e| micros(e.timestamp, base)).max().unwrap_or(0);
+        own.end = own.end.map(|end| if last > end + BEYOND_END_US { last + spans.frame_us } else { end });
+    }
     let size = i64::try_from(spans_size(input)).unwrap_or(i64::MAX);
     measure_index(&index, size, stream, &mut own);
     let info = VideoInfo {
@@ -236,11 +301,11 @@ fn video(stream: &Stream<'_>, input: &Input, limits: &Limits, spans: &mut Spans)
         rotation: rotation(stream),
         rate: constant,
         constant_rate: base.zip(average).is_some_and(|(b, a)| (b.fps() - a.fps()).abs() <= 0.004 * a.fps()),
-        interlaced: facts.interlaced,
+        interlaced: facts.interlaced.unwrap_or(false),
         pixel_format: facts.pixel_format.and_then(|f| f.descriptor()).map_or_else(String::new, |d| d.name().to_owned()),
         bit_depth: u32::try_from(facts.bit_depth).unwrap_or(8),
         color: facts.color,
-        key_interval_us: index_key_interval(&index, stream),
+        key_interval_us: index_key_interval(&index, stream, own.end),
         start_us: own.start,
         duration_us: 0,
     };
@@ -274,6 +339,18 @@ fn refuse_encrypted_samples(input: &mut Input) -> Result<(), Refusal> {
     // What follows reads from a place of its own.
     let _ = input.seek(0, ..);
     if found { Err(is_encrypted()) } else { Ok(()) }
+}
+
+/// For streams that do not say it (DV, Motion JPEG): each frame does.
+fn first_frame_is_interlaced(input: &mut Input, picture: usize, mut decoder: codec::decoder::Opened) -> bool {
+    let mut frame = ff::frame::Video::empty();
+    let packets = input.packets().filter(|(stream, _)| stream.index() == picture);
+    let found = packets.map(|(_, packet)| packet).take(FIRST_PACKETS).any(|packet| {
+        let _ = decoder.send_packet(&packet);
+        decoder.receive_frame(&mut frame).is_ok()
+    });
+    let _ = input.seek(0, ..);
+    found && frame.is_interlaced()
 }
 
 fn is_encrypted() -> Refusal {
@@ -311,12 +388,16 @@ fn measure_index(index: &[raw::IndexEntry], size: i64, stream: &Stream<'_>, span
     }
 }
 
-fn index_key_interval(index: &[raw::IndexEntry], stream: &Stream<'_>) -> u64 {
+/// 0 where the index tells but of the part of the file that was read so far.
+fn index_key_interval(index: &[raw::IndexEntry], stream: &Stream<'_>, end: Option<i64>) -> u64 {
     let (keys, first, last) = index
         .iter()
         .filter(|e| e.key)
         .fold((0i64, i64::MAX, i64::MIN), |(n, first, last), e| (n + 1, first.min(e.timestamp), last.max(e.timestamp)));
     let all_last = index.iter().map(|e| e.timestamp).max().unwrap_or(0);
+    if end.is_none_or(|end| micros(all_last, stream.time_base()) < end / 2) {
+        return 0;
+    }
     match keys {
         0 => 0,
         1 => u64::try_from(micros(all_last.saturating_sub(first), stream.time_base())).unwrap_or(0),
@@ -354,9 +435,9 @@ fn collect(stream: &Stream<'_>, limits: &Limits, info: &mut MediaInfo, spans: &m
             if facts.channels > 0 && facts.sample_rate > 0 && !facts.codec.is_empty() && facts.codec != "none" =>
         {
             check(&facts, limits)?;
-            // SAFETY is not at stake: a track that no decoder here takes is left out, as players do.
+            // A track that no decoder here takes is left out, as players do.
             if input::decoder(stream, limits, 1).is_err() {
-                info.warnings.push("media_audio_not_decodable".to_owned());
+                info.warn(Warning::AudioNotDecodable);
                 return Ok(());
             }
             let base = stream.time_base();
@@ -372,17 +453,24 @@ fn collect(stream: &Stream<'_>, limits: &Limits, info: &mut MediaInfo, spans: &m
                 sample_rate: u32::try_from(facts.sample_rate).unwrap_or(0),
                 language: tag(stream, "language"),
                 title: tag(stream, "title"),
+                default: stream.disposition().contains(Disposition::DEFAULT),
                 ..AudioInfo::default()
             });
         }
         media::Type::Subtitle
             if ["subrip", "mov_text", "ass", "ssa", "webvtt", "text"].contains(&facts.codec.as_str()) =>
         {
+            let purpose = match stream.disposition() {
+                marks if marks.contains(Disposition::FORCED) => Purpose::Forced,
+                marks if marks.contains(Disposition::HEARING_IMPAIRED) => Purpose::HardOfHearing,
+                _ => Purpose::Dialogue,
+            };
             info.subtitles.push(SubtitleInfo {
                 stream: index,
                 codec: facts.codec,
                 language: tag(stream, "language"),
                 title: tag(stream, "title"),
+                purpose,
             });
         }
         _ => {}

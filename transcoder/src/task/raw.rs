@@ -17,7 +17,10 @@ pub(super) struct StreamFacts {
     pub(super) width: i32,
     pub(super) height: i32,
     pub(super) sample_aspect: [i32; 2],
-    pub(super) interlaced: bool,
+    /// Whether it is stored as fields, where the stream says so.
+    pub(super) interlaced: Option<bool>,
+    /// By how many frames decoding runs ahead of showing.
+    pub(super) delay: i64,
     pub(super) pixel_format: Option<ff::format::Pixel>,
     pub(super) bit_depth: i32,
     pub(super) color: ColorInfo,
@@ -54,7 +57,11 @@ pub(super) fn facts(stream: &ff::Stream<'_>) -> StreamFacts {
             width: (*par).width,
             height: (*par).height,
             sample_aspect: [aspect.num, aspect.den],
-            interlaced: (*par).field_order as u32 > ffi::AVFieldOrder::AV_FIELD_PROGRESSIVE as u32,
+            interlaced: match (*par).field_order {
+                ffi::AVFieldOrder::AV_FIELD_UNKNOWN => None,
+                order => Some(order != ffi::AVFieldOrder::AV_FIELD_PROGRESSIVE),
+            },
+            delay: i64::from((*par).video_delay.clamp(0, 16)),
             pixel_format: pixel.map(ff::format::Pixel::from),
             bit_depth: if descriptor.is_null() { 8 } else { (*descriptor).comp[0].depth },
             color: ColorInfo {
@@ -80,6 +87,8 @@ pub(super) struct IndexEntry {
     pub(super) timestamp: i64,
     /// Whether decoding can start there.
     pub(super) key: bool,
+    /// Whether it is shown: what an edit list leaves out is decoded alone.
+    pub(super) shown: bool,
 }
 
 /// The most entries of an index that are looked at.
@@ -99,6 +108,7 @@ pub(super) fn index(stream: &ff::Stream<'_>) -> Vec<IndexEntry> {
                 size: i64::from(entry.size()),
                 timestamp: entry.timestamp,
                 key: entry.flags() & ffi::AVINDEX_KEYFRAME != 0,
+                shown: entry.flags() & ffi::AVINDEX_DISCARD_FRAME == 0,
             })
             .collect()
     }

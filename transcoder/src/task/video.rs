@@ -46,12 +46,16 @@ pub(super) struct Picture {
 pub(super) fn run(task: &VideoTask, source: &Source, limits: &Limits, output: &Output) -> Result<(), TaskError> {
     std::thread::scope(|scope| {
         let mut lanes: Vec<Lane<'_>> = Vec::new();
+        let mut started = Ok(());
         for rendition in &task.renditions {
             let (sender, pictures) = sync_channel(QUEUE);
-            let work = scope.spawn(move || rendition::run(task, rendition, &pictures, output));
-            lanes.push(Lane { sender, work });
+            let work = move || rendition::run(task, rendition, &pictures, output);
+            match std::thread::Builder::new().spawn_scoped(scope, work) {
+                Ok(work) => lanes.push(Lane { sender, work }),
+                Err(cause) => started = Err(TaskError::thread(&cause)),
+            }
         }
-        let fed = Feeder::open(task, source, limits).and_then(|mut feeder| feeder.feed(&lanes, output));
+        let fed = started.and_then(|()| Feeder::open(task, source, limits)?.feed(&lanes, output));
         let mut failed = Ok(());
         for Lane { sender, work } in lanes {
             drop(sender);

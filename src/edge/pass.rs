@@ -64,10 +64,10 @@ fn ends_here(method: &Method, headers: &mut HeaderMap) -> bool {
     }
 }
 
-const METHODS: &str = "GET, HEAD, OPTIONS, POST, PUT, PATCH, DELETE";
+pub(super) const METHODS: &str = "GET, HEAD, OPTIONS, POST, PUT, PATCH, DELETE";
 
 /// The answer to an `OPTIONS` that goes no further.
-fn options() -> Response<Body> {
+pub(super) fn options() -> Response<Body> {
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::NO_CONTENT;
     response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(METHODS));

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::{self, HeaderMap, HeaderValue};
+use http::uri::Scheme;
 use http::{Method, Response, StatusCode, Version};
 use http_body_util::{BodyExt as _, Limited};
 
@@ -111,6 +112,12 @@ impl Inner {
         // Admit.
         check_host(head)?;
         check_framing(&head.headers)?;
+        match head.method {
+            Method::CONNECT => return Err(Refusal::Method(super::pass::METHODS)),
+            // Of the server as a whole (RFC 9110, section 9.3.7).
+            Method::OPTIONS if head.uri.path() == "*" => return Ok((super::pass::options(), CacheOutcome::None)),
+            _ => {}
+        }
         let located = Located::find(&head.uri, &head.headers, &self.routes)?;
         let route = match located.what {
             What::Resource(route) => route,
@@ -260,7 +267,7 @@ fn of_search(error: NotFound) -> Refusal {
     }
 }
 
-/// RFC 9112, section 3.2: one valid host, and the same one where it stands twice.
+/// RFC 9112, section 3.2: one valid host, and the same one where it stands twice; no scheme but HTTP's.
 pub(super) fn check_host(head: &http::request::Parts) -> Result<(), Refusal> {
     let mut hosts = head.headers.get_all(header::HOST).iter();
     let (first, second) = (hosts.next(), hosts.next());
@@ -276,7 +283,8 @@ pub(super) fn check_host(head: &http::request::Parts) -> Result<(), Refusal> {
         (Some(_), None) => true,
         (None, Some(_)) => head.version != Version::HTTP_11,
     };
-    if second.is_none() && told { Ok(()) } else { Err(Refusal::Host) }
+    let of_http = head.uri.scheme().is_none_or(|scheme| *scheme == Scheme::HTTP || *scheme == Scheme::HTTPS);
+    if second.is_none() && told && of_http { Ok(()) } else { Err(Refusal::Host) }
 }
 
 /// hyper takes any list of transfer codings that ends in `chunked`; one that says it twice is read in two ways (RFC

@@ -25,7 +25,7 @@ pub enum AmbiguousPath {
     /// `//`.
     #[error("the path has an empty segment")]
     EmptySegment,
-    /// `.` or `..` as a segment.
+    /// `.` or `..` as a segment, also with parameters behind it.
     #[error("the path has a dot segment")]
     DotSegment,
     /// A backslash, a control character, or a byte outside of ASCII.
@@ -34,7 +34,8 @@ pub enum AmbiguousPath {
     /// A percent sign without two hexadecimal digits behind it.
     #[error("the path has a broken percent-encoding")]
     BrokenEncoding,
-    /// An encoded slash, backslash, dot, control or unreserved character, or an encoding encoded again.
+    /// An encoded slash, backslash, dot, control or unreserved character, one of them in more bytes of UTF-8 than it
+    /// takes, or an encoding encoded again.
     #[error("the path encodes a character that it must not")]
     NeedlessEncoding,
 }
@@ -57,9 +58,13 @@ impl<'a> CleanPath<'a> {
                 b'/' if std::ptr::eq(tail.as_ptr(), bytes.as_ptr().wrapping_add(1)) => Segment::Start,
                 b'/' => segment.closed()?,
                 b'.' => segment.dot(),
+                b';' => segment.parameter()?,
                 b'%' => {
                     rest = check_encoding(tail)?;
-                    Segment::Plain
+                    match tail {
+                        [b'3', b'b' | b'B', ..] => segment.parameter()?,
+                        _ => Segment::Plain,
+                    }
                 }
                 b'\\' | b'?' | b'#' | 0..=0x20 | 0x7f..=0xff => return Err(AmbiguousPath::RawCharacter),
                 _ => {
@@ -122,6 +127,11 @@ impl Segment {
         }
     }
 
+    /// Some servers take a segment's parameters off before they resolve dots and empty segments.
+    fn parameter(self) -> Result<Self, AmbiguousPath> {
+        self.closed().map(|_| Self::Plain)
+    }
+
     fn closed(self) -> Result<Self, AmbiguousPath> {
         match self {
             Self::Start => Err(AmbiguousPath::EmptySegment),
@@ -148,10 +158,25 @@ fn check_encoding(tail: &[u8]) -> Result<&[u8], AmbiguousPath> {
     let value = high << 4 | low;
     let unreserved = value.is_ascii_alphanumeric() || matches!(value, b'-' | b'.' | b'_' | b'~');
     let encoded_again = value == b'%' && matches!(rest, [a, b, ..] if hex(*a).is_some() && hex(*b).is_some());
-    if unreserved || encoded_again || matches!(value, b'/' | b'\\' | 0..=0x1f | 0x7f) {
+    let refused = unreserved || encoded_again || matches!(value, b'/' | b'\\' | 0..=0x1f | 0x7f);
+    if refused || is_overlong(value, rest) {
         return Err(AmbiguousPath::NeedlessEncoding);
     }
     Ok(rest)
+}
+
+/// Whether `first` and what is encoded behind it spell a character in more bytes than it takes (RFC 3629, section 3):
+/// lenient decoders make a dot or a slash of it.
+fn is_overlong(first: u8, rest: &[u8]) -> bool {
+    let most = match first {
+        0xc0 | 0xc1 => 0xbf,
+        0xe0 => 0x9f,
+        0xf0 => 0x8f,
+        _ => return false,
+    };
+    let [b'%', high, low, ..] = rest else { return false };
+    let second = hex(*high).zip(hex(*low)).map(|(high, low)| high << 4 | low);
+    second.is_some_and(|second| (0x80..=most).contains(&second))
 }
 
 fn hex(digit: u8) -> Option<u8> {
@@ -182,6 +207,9 @@ mod tests {
             "/100%25",
             "/a%20b",
             "/a;b=c,d@e:f$g&h+i!(*)'",
+            "/...;a/b..;/c%3b",
+            "/%e0%a4%85/%F0%9F%8E%AC",
+            "/%c0/%c0x/%e9%e0",
         ] {
             assert_eq!(CleanPath::check(path).map(CleanPath::as_str), Ok(path), "{path}");
         }
@@ -201,6 +229,16 @@ mod tests {
             ("/v/./a", DotSegment),
             ("/v/..", DotSegment),
             ("/.", DotSegment),
+            ("/v/..;/a", DotSegment),
+            ("/v/.;x=1/a", DotSegment),
+            ("/v/..%3b/a", DotSegment),
+            ("/v/;/a", EmptySegment),
+            ("/;", EmptySegment),
+            ("/v/%c0%ae%c0%ae/a", NeedlessEncoding),
+            ("/v/a%C0%AFb", NeedlessEncoding),
+            ("/v/a%c1%9cb", NeedlessEncoding),
+            ("/v/%e0%80%ae/a", NeedlessEncoding),
+            ("/v/%f0%80%80%af", NeedlessEncoding),
             ("/v\\a", RawCharacter),
             ("/v/\u{e9}", RawCharacter),
             ("/v/a b", RawCharacter),

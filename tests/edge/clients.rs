@@ -110,6 +110,13 @@ async fn a_page_may_send_cmcd_in_fields_after_a_preflight_without_a_token() {
             assert!(allowed.split(", ").any(|name| name == field), "{field}");
         }
     }
+    // Of the server as a whole, and what it does not do.
+    let heard = raw(&edge, "OPTIONS * HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n".to_owned()).await;
+    assert!(heard.starts_with("HTTP/1.1 204") && heard.contains("\r\nallow: GET, HEAD, OPTIONS"), "{heard}");
+    for method in ["CONNECT a:80", "TRACE /v/a/x.m4s"] {
+        let heard = raw(&edge, format!("{method} HTTP/1.1\r\nHost: a:80\r\nConnection: close\r\n\r\n")).await;
+        assert!(heard.starts_with("HTTP/1.1 405"), "{method}: {heard}");
+    }
     let plain = edge.send(Method::OPTIONS, "/v/a/x.m4s", &[]).await;
     assert_eq!((plain.status, plain.field("allow")), (StatusCode::NO_CONTENT, "GET, HEAD, POST, OPTIONS"));
     assert!(origin.seen().is_empty());

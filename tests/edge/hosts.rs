@@ -96,6 +96,7 @@ const AMBIGUOUS: &[(&str, &str, &str)] = &[
     ("a method that is none", "G{T /x HTTP/1.1\r\nHost: a", ""),
     ("a target that is none", "GET x HTTP/1.1\r\nHost: a", ""),
     ("another host in the target", "GET http://b/x HTTP/1.1\r\nHost: a", ""),
+    ("a target of another scheme", "GET ftp://a/x HTTP/1.1\r\nHost: a", ""),
     ("a user in the target", "GET http://u@a/x HTTP/1.1\r\nHost: a", ""),
     ("an absolute target without a host", "GET http://a/x HTTP/1.1", ""),
 ];

@@ -137,6 +137,10 @@ async fn ambiguous_paths_are_refused_not_repaired() {
         "//v/a/x",
         "/x/../v/a/x",
         "/v/a/..",
+        "/v/a/..;/b/x",
+        "/v/a/..%3b/b/x",
+        "/v/a/%c0%ae%c0%ae/b/x",
+        "/v/a%c0%af..%c0%afb/x",
     ] {
         for path in [format!("/t/{token}{path}"), format!("{path}?token={token}")] {
             let answer = edge.get(&path).await;

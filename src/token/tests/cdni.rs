@@ -157,3 +157,46 @@ fn a_renewed_token_says_what_the_one_before_it_said() {
         "without a renewer"
     );
 }
+
+/// What `docs/tokens.md` says of versions, audiences, subjects and claims that stand alone.
+#[test]
+fn claims_that_are_optional_or_for_others_to_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let verifier = verifier(&signer(dir.path()));
+    for (name, value, expected) in [
+        ("cdniv", json!(1), "granted"),
+        ("cdniv", json!(2), "token_unsupported_claim"),
+        ("cdniv", json!("1"), "token_unsupported_claim"),
+        ("cdniv", json!(null), "token_unsupported_claim"),
+        ("aud", json!(["other", "lyceum-edge"]), "granted"),
+        ("aud", json!([]), "token_wrong_audience"),
+        ("aud", json!(["other"]), "token_wrong_audience"),
+        ("aud", json!({ "lyceum-edge": 1 }), "token_malformed"),
+        ("sub", json!("eyJhbGciOiJkaXIifQ..a.b.c"), "granted"),
+        ("sub", json!(7), "token_malformed"),
+        ("jti", json!(""), "token_malformed"),
+        ("nbf", json!(NOW + 30), "granted"),
+        ("nbf", json!(NOW + 31), "token_not_yet_valid"),
+        ("exp", json!(NOW - 29), "granted"),
+        ("exp", json!(NOW - 30), "token_expired"),
+        ("exp", json!(null), "token_malformed"),
+        ("exp", json!("never"), "token_malformed"),
+        ("iat", json!(NOW + 1000), "granted"),
+        ("cdniets", json!(60), "granted"),
+        ("cdnistd", json!(2), "granted"),
+        ("cdnistd", json!("2"), "token_malformed"),
+        ("cdniuc", json!(7), "token_malformed"),
+        ("unheard-of", json!({ "of": 1 }), "granted"),
+    ] {
+        let token = with(dir.path(), |map| drop(map.insert(name.into(), value.clone())));
+        assert_eq!(asked(&verifier, &token, &facts(PATH, NOW)), expected, "{name} {value}");
+    }
+    for (name, expected) in
+        [("iss", "token_wrong_issuer"), ("aud", "token_wrong_audience"), ("exp", "token_malformed"), ("sub", "granted")]
+    {
+        let token = with(dir.path(), |map| drop(map.remove(name)));
+        assert_eq!(asked(&verifier, &token, &facts(PATH, NOW)), expected, "without {name}");
+    }
+    let neither = with(dir.path(), |map| drop(map.remove("paths")));
+    assert_eq!(asked(&verifier, &neither, &facts(PATH, NOW)), "token_out_of_scope");
+}

@@ -174,6 +174,31 @@ fn a_file_that_is_no_video_is_explained_in_the_studio() {
 }
 
 #[test]
+fn a_creator_sees_how_much_of_a_quota_is_used() {
+    let demo = demo::shared();
+    let _alone = heavy();
+    let folder = tempfile::tempdir().expect("a temporary directory");
+    let [file, large] = [("small.mp4", 100_000_usize), ("large.mp4", 300_000)].map(|(name, bytes)| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, "notes of the talk, no film. ".repeat(bytes / 28 + 1)).expect("a file");
+        path.display().to_string()
+    });
+    let new = json!({ "role": "creator", "name": "Under a quota", "quota": 1 << 18 });
+    let made = api(demo, "POST", "/v1/keys", Some(&new));
+    let (studio, key) = (demo.text("/studio"), made["key"].as_str().expect("a key"));
+    let arguments = ["--studio", &studio, "--key", key, "--file", &file, "--large", &large];
+    let told = Script::result("quota", &arguments, Duration::from_secs(200));
+    let lines: Vec<&str> = (0..4).filter_map(|n| told["meters"][n]["line"].as_str()).collect();
+    assert_eq!(
+        lines,
+        ["0 bytes of 262 KB used", "100 KB of 262 KB used", "100 KB of 262 KB used", "0 bytes of 262 KB used"]
+    );
+    let share = told["meters"][1]["value"].as_f64().expect("a share");
+    assert!((0.37..0.40).contains(&share), "{told}");
+    assert!(told["refused"].as_str().is_some_and(|said| said.contains("delete lessons, or ask for more")), "{told}");
+}
+
+#[test]
 fn keys_menus_and_a_second_visit_work_as_viewers_expect() {
     let demo = demo::shared();
     let _alone = heavy();

@@ -191,7 +191,7 @@ impl Db {
     pub async fn begin(&self) -> Result<Tx, DbError> {
         Ok(match &self.pools {
             Pools::Sqlite { writer, .. } => Tx::group(writer.begin().await?),
-            Pools::Postgres(pool) => Tx::postgres(pool.begin().await?),
+            Pools::Postgres(pool) => begin_whole(pool, "BEGIN").await?,
         })
     }
 
@@ -199,9 +199,7 @@ impl Db {
     pub async fn read(&self) -> Result<Tx, DbError> {
         Ok(match &self.pools {
             Pools::Sqlite { readers, .. } => Tx::sqlite(readers.begin_with("BEGIN").await?),
-            Pools::Postgres(pool) => {
-                Tx::postgres(pool.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?)
-            }
+            Pools::Postgres(pool) => begin_whole(pool, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?,
         })
     }
 
@@ -220,6 +218,15 @@ impl Db {
             Pools::Postgres(pool) => pool.close().await,
         }
     }
+}
+
+/// A transaction of PostgreSQL's, begun in a task of its own: one that a caller gives up half-way would stay open on its
+/// connection when that goes back to the pool, and the next one would write into what only reads.
+async fn begin_whole(pool: &PgPool, statement: &'static str) -> Result<Tx, DbError> {
+    let pool = pool.clone();
+    let begun = tokio::spawn(async move { pool.begin_with(statement).await }).await;
+    let begun = begun.map_err(|error| DbError::Unavailable(sqlx::Error::Io(std::io::Error::other(error))))?;
+    Ok(Tx::postgres(begun?))
 }
 
 async fn open_sqlite(path: &std::path::Path, connections: u32, wait: Duration) -> Result<Pools, DbError> {

@@ -3,8 +3,10 @@
 
 use std::time::Duration;
 
+use lyceum::db::{Db, PoolConfig, Url};
 use serde_json::{Value, json};
 
+use super::services::Postgres;
 use super::world::{EDGE, Engines, World};
 use crate::support::until_async;
 
@@ -267,8 +269,35 @@ async fn a_newer_upload_or_a_deletion_ends_the_work_over_servers() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_is_given_up_while_it_begins_leaves_no_transaction_behind() {
+    let url: Url = Postgres::shared().database().parse().unwrap();
+    let one = PoolConfig { connections: 1, ..PoolConfig::default() };
+    let db = Db::open(&url, &one).await.unwrap();
+    let later = async |turns: usize| {
+        for _ in 0..turns {
+            tokio::task::yield_now().await;
+        }
+    };
+    let mut given_up = 0;
+    // Each a little later than the one before: some fall into the moment in which a transaction begins.
+    for turns in 0..300 {
+        tokio::select! {
+            biased;
+            begun = db.read() => drop(begun.unwrap()),
+            () = later(turns * 10) => given_up += 1,
+        }
+        let mut tx = db.begin().await.unwrap();
+        tx.execute("CREATE TABLE IF NOT EXISTS written (at BIGINT)", Vec::new()).await.expect("it may write");
+        tx.execute("INSERT INTO written VALUES (1)", Vec::new()).await.expect("it may write");
+        tx.commit().await.unwrap();
+    }
+    assert!(given_up > 10, "{given_up} of 300 were given up");
+    db.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn postgres_restarts_under_the_origins_and_they_go_on() {
-    let mut postgres = super::services::Postgres::start();
+    let mut postgres = Postgres::start();
     let dir = tempfile::tempdir().unwrap();
     let store = format!("{{ directory = \"{}\" }}", dir.path().join("objects").display());
     let world = World::over(dir, postgres.database(), store, 2, "database_pool = { wait = \"2s\" }");

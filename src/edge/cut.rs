@@ -101,7 +101,7 @@ fn hls(text: &str, limits: Limits) -> String {
             let _ = writeln!(pending, "{line}");
             continue;
         }
-        if !pending.is_empty() && line.starts_with('#') {
+        if !pending.is_empty() && (line.is_empty() || line.starts_with('#')) {
             let _ = writeln!(pending, "{line}");
             continue;
         }
@@ -280,6 +280,8 @@ mod tests {
         assert_eq!(cut(Playlist::Hls, MEDIA, limits(None, Some(60_000))), MEDIA);
         let growing = MEDIA.replace("#EXT-X-ENDLIST\n", "");
         assert_eq!(cut(Playlist::Hls, &growing, limits(None, Some(60_000))), growing, "it may still grow");
+        let airy = MEDIA.replace(",\n", ",\n\n");
+        assert_eq!(cut(Playlist::Hls, &airy, limits(None, Some(60_000))), airy, "empty lines stay where they stand");
         let unnamed = MEDIA.replace(".m4s", ".ts");
         assert!(!cut(Playlist::Hls, &unnamed, limits(None, Some(7999))).contains("00002"), "by the durations");
 

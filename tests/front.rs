@@ -19,6 +19,8 @@ mod hostile;
 pub mod http3;
 #[path = "front/listeners.rs"]
 mod listeners;
+#[path = "front/resting.rs"]
+mod resting;
 
 /// The length of `/big`: more than the kernel holds for a client that does not read.
 const BIG: usize = 32 << 20;

@@ -7,6 +7,7 @@
 //! ask. No lock is held over an await, and nothing polls: a reader that waits is woken by its writer.
 
 mod ahead;
+mod block;
 mod disk;
 mod fill;
 mod purge;
@@ -26,6 +27,7 @@ use crate::time::Clock;
 use crate::units::{self, ByteSize};
 
 pub use ahead::{AheadTally, AheadTicket};
+pub use block::Block;
 pub use disk::{Config as DiskConfig, DiskError};
 pub use fill::{Begun, Came, Head, NoReaders, Plan, ReadError, Reader, Writer};
 pub use purge::{Purge, Target};

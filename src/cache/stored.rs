@@ -2,11 +2,12 @@
 
 use std::sync::OnceLock;
 
-use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, StatusCode};
 use serde::{Deserialize, Serialize};
 
 use super::AheadTicket;
+use super::block::{Block, together};
 use crate::semantics::fields;
 use crate::semantics::freshness::Freshness;
 use crate::semantics::range::Span;
@@ -23,21 +24,9 @@ fn table(fields: usize) -> usize {
 }
 
 /// A copy that shares no memory with anything: what comes from a connection is a small piece of a large buffer, which it
-/// would keep for as long as it is stored. All values lie in one piece: a hit, which copies the block, touches one place
-/// of memory for them and not one for each, which with many stored objects is most of what it costs.
+/// would keep for as long as it is stored.
 pub(super) fn own(headers: &HeaderMap) -> HeaderMap {
-    let mut text = BytesMut::with_capacity(headers.values().map(HeaderValue::len).sum());
-    headers.values().for_each(|value| text.extend_from_slice(value.as_bytes()));
-    let mut text = text.freeze();
-    let mut owned = HeaderMap::with_capacity(headers.len());
-    for (name, value) in headers {
-        let copy = text.split_to(value.len().min(text.len()));
-        if let Ok(mut copy) = HeaderValue::from_maybe_shared(copy) {
-            copy.set_sensitive(value.is_sensitive());
-            owned.append(name.clone(), copy);
-        }
-    }
-    owned
+    together(headers)
 }
 
 /// What an entry is.
@@ -103,7 +92,7 @@ pub struct Stored {
     /// What purges by tag go by.
     pub tags: Vec<Box<str>>,
     /// The header block as delivered, made by whoever delivers it first.
-    pub prepared: OnceLock<HeaderMap>,
+    pub prepared: OnceLock<Block>,
     /// Where it was fetched before anyone asked.
     pub(super) ahead: Option<AheadTicket>,
 }

@@ -18,7 +18,9 @@ use crate::time::Clock;
 use crate::token::{Denied, Grant, Verifier};
 use crate::upstream::FetchError;
 
-/// How much of a stored body goes out between two looks at the grant.
+/// How much of a stored body goes out between two looks at the grant, where others share its connection: what has been
+/// handed over can be taken back by ending the connection alone. A body that has its connection for itself goes out in
+/// one piece and this: each piece costs a write, and wakes its reader.
 pub(super) const PIECE: usize = 256 << 10;
 
 /// Why a body breaks off; the connection (or stream) ends with it.
@@ -39,6 +41,8 @@ pub struct Body {
     /// Where its bytes are counted.
     counter: Option<IntCounter>,
     watch: Option<Watch>,
+    /// Whether nothing else goes out on its connection meanwhile.
+    alone: bool,
 }
 
 #[derive(Debug)]
@@ -46,7 +50,7 @@ enum Kind {
     Empty,
     Whole(Bytes),
     Parts(VecDeque<Bytes>),
-    Live(Live),
+    Live(Box<Live>),
     Sliced(Box<Slices>),
 }
 
@@ -103,20 +107,24 @@ impl Permit for Watch {
 impl Body {
     /// No bytes.
     pub(super) fn empty() -> Self {
-        Self { kind: Kind::Empty, counter: None, watch: None }
+        Self::of(Kind::Empty)
+    }
+
+    fn of(kind: Kind) -> Self {
+        Self { kind, counter: None, watch: None, alone: false }
     }
 
     /// Several pieces of stored bytes.
     pub(super) fn parts(parts: VecDeque<Bytes>) -> Self {
-        Self { kind: Kind::Parts(parts), counter: None, watch: None }
+        Self::of(Kind::Parts(parts))
     }
 
     pub(super) fn live(live: Live) -> Self {
-        Self { kind: Kind::Live(live), counter: None, watch: None }
+        Self::of(Kind::Live(Box::new(live)))
     }
 
     pub(super) fn sliced(slices: Slices) -> Self {
-        Self { kind: Kind::Sliced(Box::new(slices)), counter: None, watch: None }
+        Self::of(Kind::Sliced(Box::new(slices)))
     }
 
     /// For a body in slices, opens the first, and says how it came; for others there is nothing to do.
@@ -127,10 +135,11 @@ impl Body {
         }
     }
 
-    /// Counts its bytes, and ends it when the grant does.
-    pub(super) fn watched(mut self, counter: IntCounter, watch: Option<Watch>) -> Self {
+    /// Counts its bytes, and ends it when the grant does. `alone`: nothing else goes out on its connection meanwhile.
+    pub(super) fn watched(mut self, counter: IntCounter, watch: Option<Watch>, alone: bool) -> Self {
         self.counter = Some(counter);
         self.watch = watch;
+        self.alone = alone;
         self
     }
 
@@ -148,12 +157,12 @@ impl Body {
 
 impl From<Bytes> for Body {
     fn from(bytes: Bytes) -> Self {
-        if bytes.is_empty() { Self::empty() } else { Self { kind: Kind::Whole(bytes), counter: None, watch: None } }
+        if bytes.is_empty() { Self::empty() } else { Self::of(Kind::Whole(bytes)) }
     }
 }
 
 impl Kind {
-    fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyError>>> {
+    fn poll_piece(&mut self, cx: &mut Context<'_>, alone: bool) -> Poll<Option<Result<Bytes, BodyError>>> {
         match self {
             Self::Empty => Poll::Ready(None),
             Self::Whole(bytes) if bytes.len() <= PIECE => {
@@ -161,7 +170,11 @@ impl Kind {
                 *self = Self::Empty;
                 Poll::Ready(Some(Ok(last)))
             }
-            Self::Whole(bytes) => Poll::Ready(Some(Ok(bytes.split_to(PIECE)))),
+            // The last piece is always a small one: with it the body is done, and is watched no more.
+            Self::Whole(bytes) => {
+                let piece = if alone { PIECE.max(bytes.len() - PIECE) } else { PIECE };
+                Poll::Ready(Some(Ok(bytes.split_to(piece))))
+            }
             Self::Parts(parts) => Poll::Ready(parts.pop_front().map(Ok)),
             Self::Live(live) => live.poll_piece(cx),
             Self::Sliced(slices) => slices.poll_piece(cx),
@@ -214,7 +227,8 @@ impl http_body::Body for Body {
             self.watch = None;
             return Poll::Ready(Some(Err(BodyError::Denied(denied))));
         }
-        match self.kind.poll_piece(cx) {
+        let alone = self.alone;
+        match self.kind.poll_piece(cx, alone) {
             Poll::Ready(Some(Ok(piece))) => {
                 if let Some(counter) = &self.counter {
                     counter.inc_by(piece.len() as u64);

@@ -16,7 +16,7 @@ use super::error::Refusal;
 use super::fetch::{Fetcher, Found, Wanted};
 use super::route::Route;
 use super::slices::{Opened, Part, Slices};
-use crate::cache::{ReadError, Reader, Stored};
+use crate::cache::{Block, ReadError, Reader, Stored};
 use crate::semantics::conditional::{self, Validators};
 use crate::semantics::{fields, range};
 use crate::upstream::FetchError;
@@ -173,14 +173,9 @@ impl Terms<'_> {
             let length = Some(stored.length()).filter(|_| stored.status != StatusCode::NO_CONTENT);
             let mut block = self.block(&stored.headers, length);
             block.insert(CACHE_STATUS, Decision::HIT.cache_status(stored.status, None));
-            // A place for what differs: a copy has no room to grow.
-            block.insert(header::AGE, HeaderValue::from_static("0"));
-            block
+            Block::new(&block)
         };
-        let mut block = stored.prepared.get_or_init(make).clone();
-        if let (Some(age), seconds @ 1..) = (block.get_mut(header::AGE), stored.freshness.age(self.now_ms)) {
-            *age = decimal(seconds);
-        }
+        let mut block = stored.prepared.get_or_init(make).copy(decimal(stored.freshness.age(self.now_ms)));
         if decision.outcome != CacheOutcome::Hit {
             block.insert(CACHE_STATUS, self.explain(stored, decision));
         }
@@ -193,7 +188,7 @@ impl Terms<'_> {
 
     /// The header block of a whole answer, but for its age and what goes by the page that asks.
     fn block(&self, stored: &HeaderMap, length: Option<u64>) -> HeaderMap {
-        // Room for what is added, here and for each answer, so that no block grows when it is copied.
+        // Room for what is added.
         let mut block = HeaderMap::with_capacity(stored.len() + 8);
         block.extend(stored.clone());
         if let Some(length) = length {
@@ -339,8 +334,12 @@ fn slice(bytes: &Bytes, span: range::Span) -> Bytes {
     bytes.slice(start..end)
 }
 
-/// The value of a field that is a number, in one small allocation.
+/// The value of a field that is a number, in one small allocation at most.
 fn decimal(number: u32) -> HeaderValue {
+    const FEW: [&str; 10] = ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"];
+    if let Some(few) = FEW.get(number as usize) {
+        return HeaderValue::from_static(few);
+    }
     let mut digits = itoa::Buffer::new();
     HeaderValue::from_str(digits.format(number)).unwrap_or(HeaderValue::from_static("0"))
 }

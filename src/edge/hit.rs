@@ -12,8 +12,8 @@ use super::config::Auth;
 use super::cut::{Limits, Playlist};
 use super::decision::Decision;
 use super::deliver::deliver_whole;
-use super::locate::{self, Located, Place, What};
-use super::serve::{Record, check_framing, check_host, key_of, wanted};
+use super::locate::{Located, Place, What};
+use super::serve::{Record, check_framing, check_host, is_alone, key_of, wanted};
 use crate::front::Peer;
 use crate::semantics::freshness::Standing;
 use crate::time::Instant;
@@ -26,7 +26,7 @@ impl Inner {
         if !matches!(head.method, Method::GET | Method::HEAD) {
             return None;
         }
-        check_host(head).ok()?;
+        let host = check_host(head).ok()?;
         check_framing(&head.headers).ok()?;
         let located = Located::find(&head.uri, &head.headers, &self.routes).ok()?;
         let What::Resource(route) = located.what else { return None };
@@ -37,7 +37,7 @@ impl Inner {
         let now_ms = self.clock.unix_millis();
         let facts = Facts {
             path: Some(located.path),
-            uri: Uri { secure: peer.tls, host: locate::host(head), query: located.query },
+            uri: Uri { secure: peer.tls, host, query: located.query },
             client: Some(peer.address.ip()),
             now: now_ms.div_euclid(1000),
         };
@@ -66,7 +66,8 @@ impl Inner {
 
         // Record.
         self.listen_to_player(&located, &head.headers, began);
-        let record = Record { route: Some(route.index), grant: Some(grant), seen, cookie: None };
+        let alone = is_alone(head.version);
+        let record = Record { route: Some(route.index), grant: Some(grant), seen, cookie: None, alone };
         Some(self.recorded(record, response, Decision::HIT.outcome, began))
     }
 }

@@ -21,6 +21,7 @@ use super::locate::{self, Located, Place, What};
 use super::route::Route;
 use crate::cache::ReadError;
 use crate::front::{Peer, Refused, RequestBody};
+use crate::semantics::byte_set::ByteSet;
 use crate::semantics::cache_control::Directives;
 use crate::semantics::cmcd;
 use crate::time::{Instant, monotonic};
@@ -41,6 +42,13 @@ pub(super) struct Record {
     pub(super) seen: u64,
     /// The cookie with the token that follows the one shown.
     pub(super) cookie: Option<HeaderValue>,
+    /// Whether the answer has its connection for itself while it goes out: without streams.
+    pub(super) alone: bool,
+}
+
+/// Whether a request of this version comes over a connection without streams.
+pub(super) fn is_alone(version: Version) -> bool {
+    version <= Version::HTTP_11
 }
 
 impl Inner {
@@ -52,7 +60,7 @@ impl Inner {
         body: RequestBody,
         began: Instant,
     ) -> Response<Body> {
-        let mut record = Record::default();
+        let mut record = Record { alone: is_alone(head.version), ..Record::default() };
         let (response, outcome) = match self.answer(peer, &head, body, &mut record).await {
             Ok((mut response, outcome)) => {
                 if let Some(cookie) = record.cookie.take() {
@@ -76,7 +84,7 @@ impl Inner {
         self.metrics.answered(record.route, outcome, response.status(), began.elapsed());
         let counter = self.metrics.route(record.route).bytes.clone();
         let watch = record.grant.and_then(|grant| self.watch(grant, record.seen));
-        let mut response = response.map(|body| body.watched(counter, watch));
+        let mut response = response.map(|body| body.watched(counter, watch, record.alone));
         if let Some(pass) = response.body().pass() {
             response.extensions_mut().insert(pass);
         }
@@ -88,7 +96,7 @@ impl Inner {
         let response = self.refusal(head, &Refusal::Limit(refused));
         self.metrics.answered(None, CacheOutcome::None, response.status(), Duration::ZERO);
         let counter = self.metrics.route(None).bytes.clone();
-        response.map(|body| body.watched(counter, None))
+        response.map(|body| body.watched(counter, None, false))
     }
 
     fn refusal(&self, head: &http::request::Parts, refusal: &Refusal) -> Response<Body> {
@@ -267,8 +275,8 @@ fn of_search(error: NotFound) -> Refusal {
     }
 }
 
-/// RFC 9112, section 3.2: one valid host, and the same one where it stands twice; no scheme but HTTP's.
-pub(super) fn check_host(head: &http::request::Parts) -> Result<(), Refusal> {
+/// RFC 9112, section 3.2: one valid host, and the same one where it stands twice; no scheme but HTTP's. Gives the host.
+pub(super) fn check_host(head: &http::request::Parts) -> Result<&str, Refusal> {
     let mut hosts = head.headers.get_all(header::HOST).iter();
     let (first, second) = (hosts.next(), hosts.next());
     let in_field = match first {
@@ -284,7 +292,9 @@ pub(super) fn check_host(head: &http::request::Parts) -> Result<(), Refusal> {
         (None, Some(_)) => head.version != Version::HTTP_11,
     };
     let of_http = head.uri.scheme().is_none_or(|scheme| *scheme == Scheme::HTTP || *scheme == Scheme::HTTPS);
-    if second.is_none() && told && of_http { Ok(()) } else { Err(Refusal::Host) }
+    let of_field = || in_field.and_then(|field| std::str::from_utf8(field).ok());
+    let host = in_uri.map(http::uri::Authority::as_str).or_else(of_field).unwrap_or("");
+    if second.is_none() && told && of_http { Ok(host) } else { Err(Refusal::Host) }
 }
 
 /// hyper takes any list of transfer codings that ends in `chunked`; one that says it twice is read in two ways (RFC
@@ -299,31 +309,8 @@ pub(super) fn check_framing(request: &HeaderMap) -> Result<(), Refusal> {
     if plain { Ok(()) } else { Err(Refusal::Framing) }
 }
 
-/// Whether a byte may stand in a host: a comparison or two for most, as each request's is looked at.
-fn in_host(byte: &u8) -> bool {
-    byte.is_ascii_alphanumeric()
-        || matches!(
-            byte,
-            b'-' | b'.'
-                | b'_'
-                | b'~'
-                | b'%'
-                | b'!'
-                | b'$'
-                | b'&'
-                | b'\''
-                | b'('
-                | b')'
-                | b'*'
-                | b'+'
-                | b','
-                | b';'
-                | b'='
-                | b'['
-                | b']'
-                | b':'
-        )
-}
+/// What may stand in a host.
+static IN_HOST: ByteSet = ByteSet::alphanumeric_and(b"-._~%!$&'()*+,;=[]:");
 
 /// `host [":" port]` (RFC 3986, section 3.2), by its characters and the place of its colon; without a user.
 fn is_authority(text: &[u8]) -> bool {
@@ -337,7 +324,9 @@ fn is_authority(text: &[u8]) -> bool {
             None => (text, Some(b"".as_slice())),
         },
     };
-    !host.is_empty() && host.iter().all(in_host) && port.is_some_and(|port| port.iter().all(u8::is_ascii_digit))
+    !host.is_empty()
+        && host.iter().all(|byte| IN_HOST.holds(*byte))
+        && port.is_some_and(|port| port.iter().all(u8::is_ascii_digit))
 }
 
 /// The directives of a request; `Pragma: no-cache` counts where there is no `Cache-Control` (RFC 9111, section 5.4).
@@ -368,7 +357,8 @@ fn redirect(token: &str, located: &Located<'_>) -> Response<Body> {
 
 /// The key: the path, with the query and the host where the route says so. Most are the path alone.
 pub(super) fn key_of<'a>(route: &Route, located: &Located<'a>, head: &http::request::Parts) -> Cow<'a, str> {
-    key_for(route, located.path.as_str(), located.query, locate::host(head))
+    let host = if route.key_host { locate::host(head) } else { "" };
+    key_for(route, located.path.as_str(), located.query, host)
 }
 
 /// The key of another path of the same route.

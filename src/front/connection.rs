@@ -17,17 +17,19 @@ use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 
+use super::awaited::Awaited;
 use super::body::Held;
 use super::clients::{Client, Clients};
 use super::cork::{Cork, Corked, Gathered};
 use super::handler::{Answer, Handler, Refused};
 use super::inline::Inline;
-use super::metrics::{Metrics, Reason};
+use super::metrics::{Metrics, Open, Reason};
 use super::peer::{self, Forwarded, Peer, ProxyProtocol};
+use super::plain::Plain;
 use super::pulse::{Busy, Pulse, Watched};
 use super::{BoxError, Limits, Pass, RequestBody, Shutdown, Unread};
 use crate::time::monotonic;
@@ -189,7 +191,7 @@ impl<H: Handler> Under<H> {
             () = self.shared.shutdown.draining() => return Ok(None),
         };
         let Some(protocol) = protocol else { return Ok(None) };
-        let socket = Watched::new(stream, first.freeze(), Arc::clone(&self.pulse));
+        let socket = Watched::new(Plain(stream), first.freeze(), Arc::clone(&self.pulse));
         match protocol {
             Protocol::Http1 => Box::pin(self.http1(socket)).await,
             Protocol::Http2 => Box::pin(self.http2(socket, Cork::default())).await,
@@ -204,31 +206,68 @@ impl<H: Handler> Under<H> {
         Answering { answer, busy: Some(busy), alt_svc: self.shared.alt_svc.clone() }
     }
 
-    async fn http1<S>(self, socket: S) -> Result<Option<Reason>, BoxError>
+    /// While nothing is under way there is no connection of hyper's either, whose buffers are most of what an idle one
+    /// would hold: its socket is waited for alone.
+    async fn http1<S>(self, mut socket: Watched<S>) -> Result<Option<Reason>, BoxError>
     where
-        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        S: AsyncRead + AsyncWrite + Awaited + Unpin + Send + 'static,
     {
         let (pulse, shared) = (Arc::clone(&self.pulse), Arc::clone(&self.shared));
         let limits = &*shared.limits;
-        let connection = http1::Builder::new()
+        let mut builder = http1::Builder::new();
+        builder
             // The pulse watches the time that headers take.
             .header_read_timeout(None)
             .max_headers(usize::try_from(limits.header_fields).unwrap_or(usize::MAX))
             .max_header_size(limits.header_bytes.as_usize())
             .max_buf_size(limits.header_bytes.as_usize().max(H::BODY_READ))
-            .half_close(false)
-            .serve_connection(TokioIo::new(socket), service_fn(move |request| self.answer(request)));
-        let mut connection = pin!(connection);
+            .half_close(false);
+        let mut service = service_fn(move |request| self.answer(request));
         let mut beside = beside(&pulse, &shared, false);
-        tokio::select! {
-            biased;
-            done = connection.as_mut() => return done.map(|()| None).map_err(Into::into),
-            Some(told) = beside.next() => match told {
-                Told::Overstayed(reason) => return Ok(Some(reason)),
-                Told::Drain => connection.as_mut().graceful_shutdown(),
+        beside.push(rest(&pulse));
+        loop {
+            let mut connection = builder.serve_connection(TokioIo::new(socket), service);
+            loop {
+                let told = tokio::select! {
+                    biased;
+                    done = &mut connection => return done.map(|()| None).map_err(Into::into),
+                    Some(told) = beside.next() => told,
+                };
+                match told {
+                    Told::Overstayed(reason) => return Ok(Some(reason)),
+                    Told::Drain => {
+                        Pin::new(&mut connection).graceful_shutdown();
+                        return connection.await.map(|()| None).map_err(Into::into);
+                    }
+                    Told::Rest => {
+                        beside.push(rest(&pulse));
+                        if pulse.is_at_rest() {
+                            break;
+                        }
+                    }
+                }
             }
+            let parts = connection.into_parts();
+            (socket, service) = (parts.io.into_inner(), parts.service);
+            socket.unread(parts.read_buf);
+            let resting = Open::new(&shared.metrics.resting);
+            loop {
+                let told = tokio::select! {
+                    biased;
+                    readable = poll_fn(|cx| socket.poll_readable(cx)) => break readable?,
+                    Some(told) = beside.next() => told,
+                };
+                match told {
+                    Told::Overstayed(reason) => return Ok(Some(reason)),
+                    Told::Drain => {
+                        let _ = socket.shutdown().await;
+                        return Ok(None);
+                    }
+                    Told::Rest => beside.push(rest(&pulse)),
+                }
+            }
+            drop(resting);
         }
-        connection.await.map(|()| None).map_err(Into::into)
     }
 
     /// `cork` is below the socket's TLS, where it has that.
@@ -252,6 +291,8 @@ impl<H: Handler> Under<H> {
             Some(told) = beside.next() => match told {
                 Told::Overstayed(reason) => return Ok(Some(reason)),
                 Told::Drain => connection.as_mut().graceful_shutdown(),
+                // Without `rest` beside it, nobody tells.
+                Told::Rest => {}
             }
         }
         ended(poll_fn(|cx| socket.poll(connection.as_mut(), cx)).await)
@@ -286,6 +327,17 @@ impl<B: Unpin> Future for Answering<B> {
 enum Told {
     Overstayed(Reason),
     Drain,
+    /// There may be nothing under way.
+    Rest,
+}
+
+/// Tells of a connection's next rest.
+fn rest(pulse: &Pulse) -> BoxFuture<'_, Told> {
+    async move {
+        pulse.rested().await;
+        Told::Rest
+    }
+    .boxed()
 }
 
 /// What is watched beside a connection. In a set, each is polled when it was woken itself, not with every request.

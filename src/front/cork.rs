@@ -12,6 +12,8 @@ use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::awaited::Awaited;
+
 /// Bytes that are worth a system call of their own, and are still in the core's cache when the kernel copies them: more
 /// at once was measured to cost more.
 const ENOUGH: usize = 16 * 1024;
@@ -65,6 +67,12 @@ impl<S> Corked<S> {
     /// Nobody is to be woken: who set the cork writes on when it is lifted.
     fn holds_up(&self, bytes: usize) -> bool {
         bytes < ENOUGH && self.cork.is_set()
+    }
+}
+
+impl<S: Awaited> Awaited for Corked<S> {
+    fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.socket.poll_readable(cx)
     }
 }
 

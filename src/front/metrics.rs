@@ -67,6 +67,7 @@ impl Reason {
 #[derive(Debug)]
 pub(super) struct Metrics {
     pub(super) open: IntGauge,
+    pub(super) resting: IntGauge,
     ended: Vec<IntCounter>,
 }
 
@@ -80,6 +81,11 @@ impl Metrics {
         );
         Self {
             open: telemetry::gauge(registry, "lyceum_front_connections", "Client connections that are open."),
+            resting: telemetry::gauge(
+                registry,
+                "lyceum_front_connections_resting",
+                "HTTP/1.1 connections on which nothing is under way and that hold no buffers.",
+            ),
             ended: Reason::ALL.map(|reason| ended.with_label_values(&[reason.name()])).into(),
         }
     }

@@ -5,6 +5,7 @@
 //!
 //! Standards: RFC 9112 (HTTP/1.1), RFC 9113 (HTTP/2), RFC 9114 (HTTP/3), RFC 7301 (ALPN), RFC 8446 (TLS 1.3).
 
+mod awaited;
 mod body;
 mod clients;
 mod connection;
@@ -18,6 +19,7 @@ mod listen;
 mod metrics;
 mod pass;
 mod peer;
+mod plain;
 pub mod problem;
 mod pulse;
 mod shutdown;

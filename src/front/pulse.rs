@@ -15,6 +15,7 @@ use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::Notify;
 
+use super::awaited::Awaited;
 use super::metrics::Reason;
 use super::{Limits, Pass};
 
@@ -45,6 +46,8 @@ pub(crate) struct Pulse {
     passes: Mutex<Passes>,
     /// Told when the first of them comes.
     passed: Notify,
+    /// Told when a look finds nothing under way.
+    rests: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -184,6 +187,17 @@ impl Pulse {
         std::future::pending().await
     }
 
+    /// Whether nothing is under way: no request, no part of one, nothing that waits to be sent.
+    pub(crate) fn is_at_rest(&self) -> bool {
+        let heard_all = self.settled.load(Ordering::Relaxed) == self.read.load(Ordering::Relaxed);
+        heard_all && self.requests.load(Ordering::Relaxed) == 0 && !self.blocked.load(Ordering::Relaxed)
+    }
+
+    /// Returns now and then while nothing is under way, and sometimes when something has just begun.
+    pub(crate) async fn rested(&self) {
+        self.rests.notified().await;
+    }
+
     async fn outlasted(&self, limits: &Limits, windows: bool) -> Reason {
         let shortest =
             [limits.idle, limits.header, limits.stall, limits.throughput_time, limits.window].map(|span| span.get());
@@ -194,6 +208,9 @@ impl Pulse {
             tokio::time::sleep(step).await;
             if let Some(reason) = self.look(&mut seen, step, limits, windows) {
                 return reason;
+            }
+            if self.is_at_rest() {
+                self.rests.notify_one();
             }
         }
     }
@@ -263,6 +280,20 @@ pub(crate) struct Watched<S> {
 impl<S> Watched<S> {
     pub(crate) fn new(socket: S, first: Bytes, pulse: Arc<Pulse>) -> Self {
         Self { socket, first, pulse }
+    }
+
+    /// Puts back what was read and not used.
+    pub(crate) fn unread(&mut self, bytes: Bytes) {
+        if !bytes.is_empty() {
+            self.first =
+                if self.first.is_empty() { bytes } else { [bytes, std::mem::take(&mut self.first)].concat().into() };
+        }
+    }
+}
+
+impl<S: Awaited> Awaited for Watched<S> {
+    fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.first.is_empty() { self.socket.poll_readable(cx) } else { Poll::Ready(Ok(())) }
     }
 }
 

@@ -3,6 +3,7 @@
 //! Pure: no I/O, no clock, no state. Every parser is bounded and takes input from outside without failing
 //! in any other way than by saying so.
 
+pub mod byte_set;
 pub mod cache_control;
 pub mod carrier;
 pub mod cmcd;

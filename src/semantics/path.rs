@@ -6,6 +6,8 @@
 
 use std::fmt;
 
+use super::byte_set::ByteSet;
+
 /// The longest path that is taken, in bytes.
 pub const MAX_PATH: usize = 16_384;
 
@@ -141,9 +143,12 @@ impl Segment {
     }
 }
 
-/// What follows the letters, digits, hyphens and underscores that stand in front.
+/// Letters, digits, hyphens and underscores.
+static PLAIN: ByteSet = ByteSet::alphanumeric_and(b"-_");
+
+/// What follows the plain characters that stand in front.
 fn skip_plain(tail: &[u8]) -> &[u8] {
-    let plain = tail.iter().take_while(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_')).count();
+    let plain = tail.iter().take_while(|byte| PLAIN.holds(**byte)).count();
     tail.get(plain..).unwrap_or_default()
 }
 

@@ -1,0 +1,46 @@
+//! Sets of bytes, for what is looked at byte by byte on each request: one load for each.
+
+/// A set of bytes.
+#[derive(Debug)]
+pub struct ByteSet([bool; 256]);
+
+impl ByteSet {
+    /// The letters and digits of ASCII, and these.
+    pub const fn alphanumeric_and(others: &[u8]) -> Self {
+        let mut set = [false; 256];
+        let mut byte = 0_u8;
+        while byte < 0x80 {
+            if let Some(place) = set.split_at_mut(byte as usize).1.first_mut() {
+                *place = byte.is_ascii_alphanumeric();
+            }
+            byte += 1;
+        }
+        let mut rest = others;
+        while let Some((byte, tail)) = rest.split_first() {
+            if let Some(place) = set.split_at_mut(*byte as usize).1.first_mut() {
+                *place = true;
+            }
+            rest = tail;
+        }
+        Self(set)
+    }
+
+    /// Whether it holds `byte`.
+    #[inline]
+    pub fn holds(&self, byte: u8) -> bool {
+        self.0.get(usize::from(byte)).is_some_and(|holds| *holds)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn letters_digits_and_the_others_are_held() {
+        let set = ByteSet::alphanumeric_and(b"-_");
+        for byte in 0..=u8::MAX {
+            assert_eq!(set.holds(byte), byte.is_ascii_alphanumeric() || b"-_".contains(&byte), "{byte}");
+        }
+    }
+}

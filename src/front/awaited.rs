@@ -23,3 +23,9 @@ impl<S: Awaited> Awaited for TlsStream<S> {
         self.get_ref().0.poll_readable(cx)
     }
 }
+
+impl<S: Awaited> Awaited for Box<S> {
+    fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.as_ref().poll_readable(cx)
+    }
+}

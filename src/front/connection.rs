@@ -9,7 +9,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use futures_util::future::{BoxFuture, FutureExt as _};
+use futures_util::future::{BoxFuture, FutureExt as _, TryFutureExt as _};
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use http::header::{self, HeaderValue};
 use http::{Request, Response};
@@ -148,7 +148,9 @@ impl Connection {
 impl<H: Handler> Under<H> {
     async fn serve_tls(self, acceptor: TlsAcceptor, stream: TcpStream) -> Result<Option<Reason>, BoxError> {
         let cork = Cork::default();
-        let handshake = Box::pin(acceptor.accept(Corked::new(stream, cork.clone())));
+        // Boxed, as it is moved from one place to the next and each place would hold room for it.
+        let handshake = acceptor.accept(Corked::new(stream, cork.clone())).map_ok(Box::new);
+        let handshake = Box::pin(handshake);
         let stream = tokio::select! {
             done = tokio::time::timeout(self.shared.limits.handshake.get(), handshake) => match done {
                 Ok(Ok(stream)) => stream,

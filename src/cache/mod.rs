@@ -10,6 +10,7 @@ mod ahead;
 mod block;
 mod disk;
 mod fill;
+mod key;
 mod purge;
 mod stored;
 
@@ -35,6 +36,7 @@ pub use stored::{Sliced, Stored, Vary};
 
 use disk::Disk;
 use fill::Fill;
+use key::Key;
 use purge::PurgeLog;
 use stored::Kind;
 
@@ -100,13 +102,12 @@ const SHARDS: usize = 64;
 
 type Fills<E> = Mutex<HashMap<Box<str>, Arc<Fill<E>>>>;
 
-#[allow(clippy::borrowed_box, reason = "the signature is the table's")]
-fn weigh(key: &Box<str>, stored: &Arc<Stored>) -> u32 {
-    stored.weight(key)
+fn weigh(key: &Key, stored: &Arc<Stored>) -> u32 {
+    stored.weight(key.as_str())
 }
 
 /// Keys are hashed on each request: foldhash, seeded for each process, takes a tenth of the standard hasher's time.
-type Objects = moka::sync::Cache<Box<str>, Arc<Stored>, foldhash::quality::RandomState>;
+type Objects = moka::sync::Cache<Key, Arc<Stored>, foldhash::quality::RandomState>;
 
 /// Memory, and the fills under way. Shared by reference count.
 ///
@@ -171,20 +172,20 @@ impl<E: Cause> Cache<E> {
 
     /// What is stored under `key` for a request with these fields, fresh or not.
     pub fn get(&self, key: &str, request: &HeaderMap) -> Option<Arc<Stored>> {
-        let found = self.objects.get(key)?;
+        let found = self.objects.get(key.as_bytes())?;
         match found.signpost() {
             None => Some(found),
-            Some(signpost) => self.objects.get(found.vary.for_request(request).key(key, signpost).as_str()),
+            Some(signpost) => self.objects.get(found.vary.for_request(request).key(key, signpost).as_bytes()),
         }
     }
 
     /// Looks `key` up for a request with these fields; `usable` judges what is stored.
     pub fn lookup(self: &Arc<Self>, key: &str, request: &HeaderMap, usable: impl Fn(&Stored) -> bool) -> Lookup<E> {
-        let primary = self.objects.get(key);
+        let primary = self.objects.get(key.as_bytes());
         let variant = primary.as_ref().and_then(|found| self.variant_key(key, found, request));
         let (shared, stored) = match &variant {
             None => (key, primary),
-            Some(variant) => (variant.as_str(), self.objects.get(variant.as_str())),
+            Some(variant) => (variant.as_str(), self.objects.get(variant.as_bytes())),
         };
         if let Some(stored) = stored
             && usable(&stored)
@@ -196,7 +197,7 @@ impl<E: Cause> Cache<E> {
             return Lookup::Join(reader);
         }
         // A fill that ended between the two looks stored before it left the table.
-        let stale = self.objects.get(shared).filter(|stored| stored.signpost().is_none());
+        let stale = self.objects.get(shared.as_bytes()).filter(|stored| stored.signpost().is_none());
         if let Some(stored) = &stale
             && usable(stored)
         {
@@ -222,7 +223,7 @@ impl<E: Cause> Cache<E> {
 
     /// The right to bring `key` up to date in the background; none while someone does.
     pub fn claim(self: &Arc<Self>, key: &str, request: &HeaderMap) -> Option<Writer<E>> {
-        let variant = self.objects.get(key).and_then(|found| self.variant_key(key, &found, request));
+        let variant = self.objects.get(key.as_bytes()).and_then(|found| self.variant_key(key, &found, request));
         let shared = variant.as_deref().unwrap_or(key);
         let mut fills = self.shard(shared);
         if fills.contains_key(shared) {
@@ -236,11 +237,11 @@ impl<E: Cause> Cache<E> {
 
     /// Takes away a response in slices that has changed at the origin, unless another has taken its place.
     pub fn outdate(&self, key: &str, request: &HeaderMap, sliced: &Sliced) {
-        let Some(found) = self.objects.get(key) else { return };
+        let Some(found) = self.objects.get(key.as_bytes()) else { return };
         let variant = self.variant_key(key, &found, request);
         let key = variant.as_deref().unwrap_or(key);
-        if self.objects.get(key).is_some_and(|stored| stored.sliced() == Some(sliced)) {
-            self.objects.remove(key);
+        if self.objects.get(key.as_bytes()).is_some_and(|stored| stored.sliced() == Some(sliced)) {
+            self.objects.remove(key.as_bytes());
             if let Some(disk) = &self.disk {
                 disk.forget(key);
             }
@@ -255,7 +256,7 @@ impl<E: Cause> Cache<E> {
             self.remember(key, Arc::clone(&found), since);
             Some(found)
         };
-        let primary = match self.objects.get(key) {
+        let primary = match self.objects.get(key.as_bytes()) {
             Some(found) => found,
             None => read(key).await?,
         };
@@ -315,20 +316,20 @@ impl<E: Cause> Cache<E> {
         let on_disk = self.disk.as_ref().map_or(0, |disk| disk.purge(purge));
         if let (Target::Key(key), false) = (&purge.target, purge.soft) {
             // Without it nothing of what lies under it is found.
-            return usize::from(self.objects.remove(&**key).is_some()).max(on_disk);
+            return usize::from(self.objects.remove(key.as_bytes()).is_some()).max(on_disk);
         }
         let held = |key: &str, stored: &Stored| purge.target.holds(key, &stored.tags);
-        let hit: Vec<Arc<Box<str>>> =
-            self.objects.iter().filter(|(key, stored)| held(key, stored)).map(|(key, _)| key).collect();
+        let hit: Vec<Arc<Key>> =
+            self.objects.iter().filter(|(key, stored)| held(key.as_str(), stored)).map(|(key, _)| key).collect();
         // Most of what is in memory is on disk too: the larger number is near the truth.
-        hit.iter().filter(|key| self.purge_one(key, purge.soft)).count().max(on_disk)
+        hit.iter().filter(|key| self.purge_one(key.as_str(), purge.soft)).count().max(on_disk)
     }
 
     fn purge_one(&self, key: &str, soft: bool) -> bool {
         if !soft {
-            return self.objects.remove(key).is_some();
+            return self.objects.remove(key.as_bytes()).is_some();
         }
-        let Some(stored) = self.objects.get(key) else { return false };
+        let Some(stored) = self.objects.get(key.as_bytes()) else { return false };
         if stored.signpost().is_some() {
             // It only leads to what is made stale itself.
             return true;
@@ -374,7 +375,7 @@ impl<E: Cause> Cache<E> {
     }
 
     fn signpost(&self, primary: &str, vary: &Vary) -> Option<u64> {
-        let found = self.objects.get(primary)?;
+        let found = self.objects.get(primary.as_bytes())?;
         found.signpost().filter(|_| found.vary.same_names(vary))
     }
 

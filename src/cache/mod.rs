@@ -282,7 +282,7 @@ impl<E: Cause> Cache<E> {
         self.objects.insert(key.into(), Arc::clone(&stored));
         // Whoever purges notes it first and then looks at what is stored: one of the two sees the other.
         if self.was_purged(since, key, &stored) {
-            self.objects.remove(key);
+            self.objects.remove(key.as_bytes());
         }
     }
 

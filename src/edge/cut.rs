@@ -91,7 +91,7 @@ fn hls(text: &str, limits: Limits) -> String {
             let too_high = limits.too_high(attribute(line, "RESOLUTION").and_then(shorter_side));
             drop_uri = variant && too_high;
             if !too_high {
-                let _ = writeln!(out, "{line}");
+                let _ = writeln!(if pending.is_empty() { &mut out } else { &mut pending }, "{line}");
             }
             continue;
         }

@@ -174,6 +174,30 @@ fn a_file_that_is_no_video_is_explained_in_the_studio() {
 }
 
 #[test]
+fn a_recording_that_breaks_off_plays_and_its_creator_is_told() {
+    let demo = demo::shared();
+    let _alone = heavy();
+    let folder = tempfile::tempdir().expect("a temporary directory");
+    let (whole, cut) = (folder.path().join("whole.mp4"), folder.path().join("cut.mp4"));
+    let made = Command::new("ffmpeg")
+        .args(["-v", "error", "-f", "lavfi", "-i", "testsrc2=size=320x240:rate=25:duration=16", "-g", "25"])
+        .args(["-movflags", "+faststart"])
+        .arg(&whole)
+        .status();
+    assert!(made.expect("ffmpeg runs").success());
+    let bytes = std::fs::read(&whole).expect("a file");
+    std::fs::write(&cut, &bytes[..bytes.len() * 3 / 5]).expect("a file");
+    let (studio, key, path) = (demo.text("/studio"), demo.text("/api_key"), cut.display().to_string());
+    let arguments = ["--studio", &studio, "--key", &key, "--file", &path, "--seconds", "3"];
+    let told = Script::result("studio", &arguments, Duration::from_secs(200));
+    let lesson = api(demo, "GET", &format!("/v1/lessons/{}", told["lesson"].as_str().expect("a lesson")), None);
+    assert_eq!((&lesson["state"], &lesson["warnings"][0]["code"]), (&json!("ready"), &json!("media_truncated")));
+    assert_eq!(told["warnings"], json!([lesson["warnings"][0]["detail"]]), "the origin's own words: {told}");
+    let seconds = number(&lesson, "duration");
+    assert!((6.0..14.0).contains(&seconds), "{lesson}");
+}
+
+#[test]
 fn a_creator_sees_how_much_of_a_quota_is_used() {
     let demo = demo::shared();
     let _alone = heavy();

@@ -31,8 +31,9 @@ pub use keys::{
 };
 pub use versions::{
     NewVersion, Stored, Version, VersionState, add_objects, add_version, fail_version, finish_version, forget_version,
-    has_object, lessons_by_state, objects_after, plan_of, playing_version, record_plan, replan, retry_version,
-    revisions, set_progress, start_serving, unfinished_versions, version, versions_of, versions_to_retire,
+    has_object, lessons_by_state, media_of, objects_after, plan_of, playing_version, record_plan, replan,
+    retry_version, revisions, set_progress, start_serving, unfinished_versions, version, versions_of,
+    versions_to_retire,
 };
 
 #[cfg(test)]

@@ -150,6 +150,12 @@ pub async fn plan_of(tx: &mut Tx, id: &Id) -> Result<Option<(String, String)>, D
     row.map(|row| Ok((row.get("media")?, row.get("plan")?))).transpose()
 }
 
+/// What the probe found, JSON; `None` before that.
+pub async fn media_of(tx: &mut Tx, id: &Id) -> Result<Option<String>, DbError> {
+    let row = tx.one("SELECT media FROM versions WHERE id = $1", db_args![id]).await?;
+    row.map_or(Ok(None), |row| row.get("media"))
+}
+
 /// A version's revision, and how often its plan was changed.
 pub async fn revisions(tx: &mut Tx, id: &Id) -> Result<Option<(i64, i64)>, DbError> {
     let row = tx.one("SELECT revision, replanned FROM versions WHERE id = $1", db_args![id]).await?;

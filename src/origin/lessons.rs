@@ -22,6 +22,7 @@ use crate::catalog::{self, Lesson, VersionState};
 use crate::db::Tx;
 use crate::ids::Id;
 use crate::jobs;
+use crate::packaging::MediaInfo;
 use crate::time::monotonic;
 use crate::upload;
 
@@ -55,6 +56,10 @@ pub(super) async fn tell(tx: &mut Tx, lesson: &Lesson) -> Result<Value, Refusal>
         .transpose()
         .map_err(|error| Refusal::Internal(format!("a version's renditions: {error}")))?
         .unwrap_or_else(|| json!([]));
+    let warnings = match &shown {
+        Some(version) => warnings(tx, &version.id).await?,
+        None => Vec::new(),
+    };
     let failed = newest.as_ref().filter(|version| lesson.uploading.is_none() && version.state == VersionState::Failed);
     let error = failed.and_then(|version| version.error.as_ref());
     Ok(json!({
@@ -67,9 +72,18 @@ pub(super) async fn tell(tx: &mut Tx, lesson: &Lesson) -> Result<Value, Refusal>
         "duration": shown.and_then(|version| version.duration).map(|ms| ms as f64 / 1000.0),
         "renditions": renditions,
         "error": error.map(|(code, detail)| json!({ "code": code, "detail": detail })),
+        "warnings": warnings,
         "version": shown.map(|version| version.id.clone()),
         "encrypt": lesson.encrypt,
     }))
+}
+
+/// What the creator should know of a recording that was made into a lesson all the same: codes and sentences.
+async fn warnings(tx: &mut Tx, version: &Id) -> Result<Vec<Value>, Refusal> {
+    let Some(media) = catalog::media_of(tx, version).await? else { return Ok(Vec::new()) };
+    let media: MediaInfo =
+        serde_json::from_str(&media).map_err(|error| Refusal::Internal(format!("a version's media: {error}")))?;
+    Ok(media.warning_sentences().map(|(code, detail)| json!({ "code": code, "detail": detail })).collect())
 }
 
 async fn upload_progress(tx: &mut Tx, upload: &Id) -> Result<f64, Refusal> {

@@ -11,7 +11,7 @@
 //   --shots DIR          pictures of the stages: login, uploading, transcoding, playable, playing
 //   --viewport 390x844  --dark
 //
-// Last line of stdout: {"lesson", "states", "uploadFigures", "resumedAt", "playableAfter", "played", "message", …}
+// Last line of stdout: {"lesson", "states", "uploadFigures", "resumedAt", "playableAfter", "played", "message", "warnings", …}
 
 import { join } from "node:path";
 import { bare, options, story, until } from "./chromium.mjs";
@@ -120,7 +120,8 @@ await story({ viewport: given.viewport, dark: given.dark }, async (page, context
   await once("playable");
 
   const message = (await card.locator("[role=alert]").allInnerTexts()).join(" ");
-  const result = { lesson, refused, address, states, uploadFigures: uploadFigures.slice(-200), resumedAt, offline, playableAfter, message };
+  const warnings = await card.locator("[data-warning]").allInnerTexts();
+  const result = { warnings, lesson, refused, address, states, uploadFigures: uploadFigures.slice(-200), resumedAt, offline, playableAfter, message };
   if (given.expect === "failed") return result;
 
   const [player] = await Promise.all([context.waitForEvent("page"), card.locator("[data-action=play]").click()]);

@@ -302,6 +302,7 @@ fn schemas() -> Value {
     let rendition = object(&[("height", whole.clone()), ("codec", text.clone()), ("bandwidth", whole.clone())]);
     let title = json!({ "type": "string", "minLength": 1, "maxLength": 200 });
     let error = json!({ "type": ["object", "null"], "required": ["code", "detail"], "properties": { "code": text, "detail": text } });
+    let warning = object(&[("code", text.clone()), ("detail", text.clone())]);
     json!({
         "Problem": object(&[("type", text.clone()), ("title", text.clone()), ("status", whole.clone()), ("code", text.clone()), ("detail", text.clone())]),
         "Jwks": object(&[("keys", list(&any))]),
@@ -320,7 +321,7 @@ fn schemas() -> Value {
             ("id", id.clone()), ("course", id.clone()), ("title", text.clone()), ("state", states), ("playable", truth.clone()),
             ("progress", json!({ "type": "number", "minimum": 0, "maximum": 1 })),
             ("duration", json!({ "type": ["number", "null"], "description": "Seconds." })),
-            ("renditions", list(&rendition)), ("error", error), ("version", json!({ "type": ["string", "null"] })), ("encrypt", truth.clone()),
+            ("renditions", list(&rendition)), ("error", error), ("warnings", list(&warning)), ("version", json!({ "type": ["string", "null"] })), ("encrypt", truth.clone()),
         ]),
         "SubtitlePage": page(object(&[("language", text.clone()), ("title", text.clone()), ("embedded", truth.clone())])),
         "LessonPage": page(reference("Lesson")),

@@ -118,6 +118,8 @@ export interface Lesson {
   duration: number | null;
   renditions: Rendition[];
   error: { code: string; detail: string } | null;
+  /** What the creator should know of a recording that plays all the same. */
+  warnings: { code: string; detail: string }[];
   /** Whether what is uploaded from now on is encrypted. */
   encrypt: boolean;
 }

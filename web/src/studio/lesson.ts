@@ -73,7 +73,7 @@ export class LessonCard {
     this.facts.textContent = this.describe();
     this.facts.hidden = this.facts.textContent === "";
 
-    const kind = sending ? `upload-${upload.state}` : `${lesson.state}-${lesson.playable}`;
+    const kind = sending ? `upload-${upload.state}` : `${lesson.state}-${lesson.playable}-${lesson.warnings.map(({ code }) => code).join()}`;
     if (kind !== this.shown) {
       this.shown = kind;
       this.body.replaceChildren(...(sending ? this.uploadParts(upload) : this.stateParts()));
@@ -133,8 +133,9 @@ export class LessonCard {
       if (lesson.error) parts.push(h("p", { class: "soft small" }, "Reason: ", h("code", {}, lesson.error.code)));
       return parts;
     }
-    if (lesson.state === "queued" || lesson.state === "transcoding") return [this.bar(`Preparing ${lesson.title}`)];
-    if (lesson.state === "ready") return [];
+    const warnings = lesson.warnings.map(({ detail, code }) => h("p", { class: "notice warn", "data-warning": code }, detail));
+    if (lesson.state === "queued" || lesson.state === "transcoding") return [this.bar(`Preparing ${lesson.title}`), ...warnings];
+    if (lesson.state === "ready") return warnings;
     const before = unfinished(lesson.id);
     const hint = before
       ? `The upload of ${before.name} stopped at ${percent(before.sent / Math.max(1, before.size))}. Choose the same file and it goes on from there.`

@@ -80,6 +80,43 @@ async fn revoked_sessions_end_within_two_seconds_and_stay_so_over_a_restart() {
 }
 
 #[tokio::test]
+async fn a_revocation_comes_in_time_whichever_of_two_origins_is_lost() {
+    for lost in 0..2 {
+        let origins = [
+            Origin::start(|seen: &Seen| control(seen, "", 204)).await,
+            Origin::start(|seen: &Seen| control(seen, "", 204)).await,
+        ];
+        let (news, event) =
+            (Arc::new(Notify::new()), format!("{{\"session\": \"session1\", \"until\": {}}}", NOW + 4000));
+        for origin in &origins {
+            let (told, event) = (Arc::clone(&news), event.clone());
+            origin.now(move |seen: &Seen| {
+                let mut reply = control(seen, &event, 204);
+                if seen.target.starts_with("/v1/revocations") && seen.target.contains("after=0&") {
+                    reply.0.insert(0, Step::Until(Arc::clone(&told)));
+                }
+                reply
+            });
+        }
+        let edge = TestEdge::start(&follows(&[&origins[0], &origins[1]], "")).await;
+        let path = format!("/t/{}/v/a/x.m4s", edge.token());
+        assert_eq!(edge.get(&path).await.status, StatusCode::OK);
+        until_async("both to be asked", Duration::from_secs(5), async || {
+            let asked = |origin: &Origin| origin.seen().iter().any(|seen| seen.target.starts_with("/v1/revocations"));
+            origins.iter().all(asked).then_some(())
+        })
+        .await;
+        origins[lost].kill();
+        until_async("the revocation", Duration::from_secs(2), async || {
+            news.notify_waiters();
+            (edge.get(&path).await.status == StatusCode::FORBIDDEN).then_some(())
+        })
+        .await;
+        assert_eq!(edge.get(&path).await.code(), "token_revoked", "without origin {lost}");
+    }
+}
+
+#[tokio::test]
 async fn a_revocation_ends_a_response_under_way() {
     let (go, news) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
     let (held, told) = (Arc::clone(&go), Arc::clone(&news));

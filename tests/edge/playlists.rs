@@ -46,6 +46,63 @@ async fn each_token_sees_its_own_cut_of_one_stored_playlist() {
     assert_eq!(origin.seen().len(), 2);
 }
 
+const TRICKS: &str = "#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=5,RESOLUTION=1280x720\n1/v720/index.m3u8\n\
+    #EXT-X-STREAM-INF:BANDWIDTH=1,RESOLUTION=426x240\n1/v240/index.m3u8\n\
+    #EXT-X-I-FRAME-STREAM-INF:BANDWIDTH=2,RESOLUTION=1280x720,URI=\"1/v720/iframes.m3u8\"\n\
+    #EXT-X-I-FRAME-STREAM-INF:BANDWIDTH=1,RESOLUTION=426x240,URI=\"1/v240/iframes.m3u8\"\n";
+const IFRAMES: &str = "#EXTM3U\n#EXT-X-I-FRAMES-ONLY\n#EXTINF:4.000,\n#EXT-X-BYTERANGE:10@700\n00000-0.m4s\n\
+    #EXTINF:4.000,\n#EXT-X-BYTERANGE:10@700\n00001-4000.m4s\n#EXT-X-ENDLIST\n";
+const MANIFEST: &str = "<?xml version=\"1.0\"?>\n<MPD type=\"static\" mediaPresentationDuration=\"PT8S\">\n<Period>\n\
+    <AdaptationSet contentType=\"video\">\n<SegmentTemplate timescale=\"1000\" media=\"$RepresentationID$/$Number%05d$-$Time$.m4s\">\n\
+    <SegmentTimeline><S t=\"0\" d=\"4000\" r=\"1\"/></SegmentTimeline>\n</SegmentTemplate>\n\
+    <Representation id=\"v720\" bandwidth=\"5\" width=\"1280\" height=\"720\"/>\n\
+    <Representation id=\"v240\" bandwidth=\"1\" width=\"426\" height=\"240\"/>\n\
+    </AdaptationSet>\n</Period>\n</MPD>\n";
+
+#[tokio::test]
+async fn pictures_alone_manifests_and_ranges_are_cut_like_the_rest() {
+    let origin = Origin::start(|seen: &Seen| {
+        let fields = [("cache-control", "public, max-age=60"), ("etag", "\"whole\"")];
+        let text = match seen.target.rsplit('/').next() {
+            Some("master.m3u8") => TRICKS,
+            Some("iframes.m3u8") => IFRAMES,
+            Some("manifest.mpd") => MANIFEST,
+            _ => "segment",
+        };
+        Reply::new(200, &fields, text)
+    })
+    .await;
+    let edge = TestEdge::paid(&[&origin]).await;
+    let low = edge.sign(|claims| claims.max_height = Some(480));
+    let taste = edge.sign(|claims| claims.preview = Some(4.0));
+    let get = async |token: &str, path: &str| edge.get(&format!("/t/{token}/v/a/{path}")).await;
+    let master = get(&low, "master.m3u8").await.text();
+    assert!(master.contains("v240/iframes") && !master.contains("v720"), "{master}");
+    let manifest = get(&low, "manifest.mpd").await.text();
+    assert!(manifest.contains("\"v240\"") && !manifest.contains("v720"), "{manifest}");
+    for path in ["1/v720/iframes.m3u8", "1/v720/00000-0.m4s"] {
+        assert_eq!(get(&low, path).await.code(), "token_out_of_scope", "{path}");
+    }
+
+    let pictures = get(&taste, "1/v240/iframes.m3u8").await.text();
+    assert!(pictures.contains("00000-0.m4s") && !pictures.contains("00001-4000"), "{pictures}");
+    let manifest = get(&taste, "manifest.mpd").await.text();
+    assert!(!manifest.contains("PT8S") && !manifest.contains("r=\"1\""), "{manifest}");
+    // Nor does a part of what is whole come out of a range.
+    let path = format!("/t/{taste}/v/a/1/v240/iframes.m3u8");
+    for range in ["bytes=0-", "bytes=40-", "bytes=-60", "bytes=0-9,30-"] {
+        let part = edge.send(Method::GET, &path, &[("range", range)]).await;
+        assert_eq!(part.status, StatusCode::PARTIAL_CONTENT, "{range}");
+        assert!(!part.text().contains("00001-4000"), "{range}: {}", part.text());
+        let of_cut = format!("/{}", pictures.len());
+        assert!(part.field("content-range").ends_with(&of_cut) || part.text().contains(&of_cut), "{range}: {part:?}");
+    }
+    for range in ["bytes=0-", "bytes=0-0", "bytes=-1"] {
+        let path = format!("/t/{taste}/v/a/1/v240/00001-4000.m4s");
+        assert_eq!(edge.send(Method::GET, &path, &[("range", range)]).await.code(), "token_out_of_scope", "{range}");
+    }
+}
+
 #[tokio::test]
 async fn what_players_say_becomes_metrics() {
     let origin = playlists().await;

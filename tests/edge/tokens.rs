@@ -215,6 +215,39 @@ async fn keys_are_followed_at_their_url_and_the_last_good_ones_kept() {
 }
 
 #[tokio::test]
+async fn key_documents_without_bound_or_end_change_nothing_and_are_not_waited_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let signer = Signer::open(folder.path(), "shop", "lyceum-edge").unwrap();
+    let jwks = signer.jwks().to_string();
+    let issuer = Origin::start(move |_| Reply::new(200, &[], &jwks)).await;
+    let origin = media().await;
+    let toml = paid(&[&origin], "").replace(
+        "{ name = \"lyceum\", jwks = [\"{dir}/jwks.json\"] }",
+        &format!("{{ name = \"shop\", jwks = [\"{}/jwks.json\"] }}", issuer.url()),
+    );
+    let edge = TestEdge::start(&toml.replace("[cors]", "refetch = \"100ms\"\nrefresh = \"1s\"\n[cors]")).await;
+    let path = format!("/t/{}/v/a/x.m4s", signer.sign(&claims()).unwrap());
+    assert_eq!(edge.get(&path).await.status, StatusCode::OK);
+    let (huge, endless): (fn(&Seen) -> Reply, fn(&Seen) -> Reply) = (
+        |_| Reply::new(200, &[], vec![b' '; 32 << 20]),
+        |_| Reply::head(1 << 20, &[]).bytes("{\"keys\": [").then(Step::Wait(Duration::from_secs(600))),
+    );
+    for script in [huge, endless] {
+        let failed = edge.metric("lyceum_edge_follow_total", &["keys", "failed"]);
+        issuer.now(script);
+        until_async("the document to be given up", Duration::from_secs(30), async || {
+            // A key that is not known does not wait for it for long either.
+            let stranger = tempfile::tempdir().unwrap();
+            let token = Signer::open(stranger.path(), "shop", "lyceum-edge").unwrap().sign(&claims()).unwrap();
+            assert_eq!(edge.get(&format!("/t/{token}/v/a/x.m4s")).await.code(), "token_unknown_key");
+            assert_eq!(edge.get(&path).await.status, StatusCode::OK);
+            (edge.metric("lyceum_edge_follow_total", &["keys", "failed"]) > failed).then_some(())
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
 async fn shared_secrets_count_only_where_they_are_configured_and_never_from_a_url() {
     let origin = media().await;
     let folder = tempfile::tempdir().unwrap();

@@ -228,11 +228,11 @@ async fn key_documents_without_bound_or_end_change_nothing_and_are_not_waited_fo
     let edge = TestEdge::start(&toml.replace("[cors]", "refetch = \"100ms\"\nrefresh = \"1s\"\n[cors]")).await;
     let path = format!("/t/{}/v/a/x.m4s", signer.sign(&claims()).unwrap());
     assert_eq!(edge.get(&path).await.status, StatusCode::OK);
-    let (huge, endless): (fn(&Seen) -> Reply, fn(&Seen) -> Reply) = (
+    let scripts: [fn(&Seen) -> Reply; 2] = [
         |_| Reply::new(200, &[], vec![b' '; 32 << 20]),
         |_| Reply::head(1 << 20, &[]).bytes("{\"keys\": [").then(Step::Wait(Duration::from_secs(600))),
-    );
-    for script in [huge, endless] {
+    ];
+    for script in scripts {
         let failed = edge.metric("lyceum_edge_follow_total", &["keys", "failed"]);
         issuer.now(script);
         until_async("the document to be given up", Duration::from_secs(30), async || {

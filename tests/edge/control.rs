@@ -33,6 +33,14 @@ fn control(seen: &Seen, events: &str, lease: u16) -> Reply {
     Reply::new(200, &[IMMUTABLE, ("surrogate-key", "lesson-a v1")], "media")
 }
 
+/// The answer to the first question for revocations, once `news` comes: `session1` is revoked.
+fn revoked_on(news: &Arc<Notify>, seen: &Seen) -> Option<Reply> {
+    let event = format!("{{\"next\": 1, \"events\": [{{\"session\": \"session1\", \"until\": {}}}]}}", NOW + 4000);
+    let mut reply = Reply::new(200, &[], event);
+    reply.0.insert(0, Step::Until(Arc::clone(news)));
+    seen.target.contains("after=0&").then_some(reply)
+}
+
 fn follows(origins: &[&Origin], more: &str) -> String {
     let urls: Vec<String> = origins.iter().map(|origin| format!("\"{}\"", origin.url())).collect();
     let control = format!(
@@ -86,17 +94,10 @@ async fn a_revocation_comes_in_time_whichever_of_two_origins_is_lost() {
             Origin::start(|seen: &Seen| control(seen, "", 204)).await,
             Origin::start(|seen: &Seen| control(seen, "", 204)).await,
         ];
-        let (news, event) =
-            (Arc::new(Notify::new()), format!("{{\"session\": \"session1\", \"until\": {}}}", NOW + 4000));
+        let news = Arc::new(Notify::new());
         for origin in &origins {
-            let (told, event) = (Arc::clone(&news), event.clone());
-            origin.now(move |seen: &Seen| {
-                let mut reply = control(seen, &event, 204);
-                if seen.target.starts_with("/v1/revocations") && seen.target.contains("after=0&") {
-                    reply.0.insert(0, Step::Until(Arc::clone(&told)));
-                }
-                reply
-            });
+            let told = Arc::clone(&news);
+            origin.now(move |seen: &Seen| revoked_on(&told, seen).unwrap_or_else(|| control(seen, "", 204)));
         }
         let edge = TestEdge::start(&follows(&[&origins[0], &origins[1]], "")).await;
         let path = format!("/t/{}/v/a/x.m4s", edge.token());
@@ -120,11 +121,8 @@ async fn a_revocation_comes_in_time_whichever_of_two_origins_is_lost() {
 async fn a_revocation_ends_a_response_under_way() {
     let (go, news) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
     let (held, told) = (Arc::clone(&go), Arc::clone(&news));
-    let event = format!("{{\"next\": 1, \"events\": [{{\"session\": \"session1\", \"until\": {}}}]}}", NOW + 4000);
     let origin = Origin::start(move |seen: &Seen| {
-        if seen.target.contains("after=0&") {
-            let mut reply = Reply::new(200, &[], &event);
-            reply.0.insert(0, Step::Until(Arc::clone(&told)));
+        if let Some(reply) = revoked_on(&told, seen) {
             return reply;
         }
         if seen.target.ends_with("x.m4s") {
@@ -150,11 +148,8 @@ async fn a_revocation_ends_a_response_under_way() {
 async fn a_revocation_ends_a_response_that_stands_still() {
     let news = Arc::new(Notify::new());
     let told = Arc::clone(&news);
-    let event = format!("{{\"next\": 1, \"events\": [{{\"session\": \"session1\", \"until\": {}}}]}}", NOW + 4000);
     let origin = Origin::start(move |seen: &Seen| {
-        if seen.target.contains("after=0&") {
-            let mut reply = Reply::new(200, &[], &event);
-            reply.0.insert(0, Step::Until(Arc::clone(&told)));
+        if let Some(reply) = revoked_on(&told, seen) {
             return reply;
         }
         match seen.target.as_str() {
@@ -196,11 +191,8 @@ async fn a_revocation_ends_a_response_that_stands_still() {
 async fn a_revocation_ends_a_stream_whose_window_stays_shut() {
     let news = Arc::new(Notify::new());
     let told = Arc::clone(&news);
-    let event = format!("{{\"next\": 1, \"events\": [{{\"session\": \"session1\", \"until\": {}}}]}}", NOW + 4000);
     let origin = Origin::start(move |seen: &Seen| {
-        if seen.target.contains("after=0&") {
-            let mut reply = Reply::new(200, &[], &event);
-            reply.0.insert(0, Step::Until(Arc::clone(&told)));
+        if let Some(reply) = revoked_on(&told, seen) {
             return reply;
         }
         match seen.target.as_str() {

@@ -163,6 +163,15 @@ async fn a_token_ends_while_others_go_on() {
     assert_eq!(edge.get(&format!("/t/{}/v/a/x.m4s", edge.token())).await.status, StatusCode::OK);
 }
 
+/// An edge that looks for the keys of `shop` at `issuer`, soon and often.
+async fn follows_keys(origin: &Origin, issuer: &Origin) -> TestEdge {
+    let toml = paid(&[origin], "").replace(
+        "{ name = \"lyceum\", jwks = [\"{dir}/jwks.json\"] }",
+        &format!("{{ name = \"shop\", jwks = [\"{}/jwks.json\"] }}", issuer.url()),
+    );
+    TestEdge::start(&toml.replace("[cors]", "refetch = \"100ms\"\nrefresh = \"1s\"\n[cors]")).await
+}
+
 #[tokio::test]
 async fn keys_are_followed_at_their_url_and_the_last_good_ones_kept() {
     let folder = tempfile::tempdir().unwrap();
@@ -171,11 +180,7 @@ async fn keys_are_followed_at_their_url_and_the_last_good_ones_kept() {
     let jwks = first.jwks().to_string();
     let issuer = Origin::start(move |_| Reply::new(200, &[], &jwks)).await;
     let origin = media().await;
-    let toml = paid(&[&origin], "").replace(
-        "{ name = \"lyceum\", jwks = [\"{dir}/jwks.json\"] }",
-        &format!("{{ name = \"shop\", jwks = [\"{}/jwks.json\"] }}", issuer.url()),
-    );
-    let edge = TestEdge::start(&toml.replace("[cors]", "refetch = \"100ms\"\nrefresh = \"1s\"\n[cors]")).await;
+    let edge = follows_keys(&origin, &issuer).await;
     let get = async |signer: &Signer| edge.get(&format!("/t/{}/v/a/x.m4s", signer.sign(&claims()).unwrap())).await;
     assert_eq!(get(&first).await.status, StatusCode::OK);
     assert!(edge.edge.ready().is_ok());
@@ -221,11 +226,7 @@ async fn key_documents_without_bound_or_end_change_nothing_and_are_not_waited_fo
     let jwks = signer.jwks().to_string();
     let issuer = Origin::start(move |_| Reply::new(200, &[], &jwks)).await;
     let origin = media().await;
-    let toml = paid(&[&origin], "").replace(
-        "{ name = \"lyceum\", jwks = [\"{dir}/jwks.json\"] }",
-        &format!("{{ name = \"shop\", jwks = [\"{}/jwks.json\"] }}", issuer.url()),
-    );
-    let edge = TestEdge::start(&toml.replace("[cors]", "refetch = \"100ms\"\nrefresh = \"1s\"\n[cors]")).await;
+    let edge = follows_keys(&origin, &issuer).await;
     let path = format!("/t/{}/v/a/x.m4s", signer.sign(&claims()).unwrap());
     assert_eq!(edge.get(&path).await.status, StatusCode::OK);
     let scripts: [fn(&Seen) -> Reply; 2] = [

@@ -95,6 +95,7 @@ fn files(dir: &Path) -> Vec<(&'static str, Vec<u8>, Comes)> {
         all
     };
     let later = &["-c:v", "libx264", "-output_ts_offset", "3"];
+    let recorded = made("r.webm", &["-c:v", "libvpx", "-deadline", "realtime", "-cpu-used", "8", "-live", "1"]);
     vec![
         ("samples.mp4", table(b"stsz", 8), Either(any)),
         ("chunks.mp4", table(b"stco", 4), Either(any)),
@@ -140,6 +141,8 @@ fn files(dir: &Path) -> Vec<(&'static str, Vec<u8>, Comes)> {
             made("s.mkv", &["-c:v", "libx264", "-bsf:v", "setts=ts=TS-gt(N\\,60)*2000"]),
             Lesson(3.0, &["media_clock_damaged"]),
         ),
+        // As browsers record: neither length nor index, and nothing tells where another recording begins.
+        ("joined.webm", recorded.repeat(2), Lesson(5.0, &["media_clock_damaged"])),
         (
             "stuck.mp4",
             made("s.mp4", &["-c:v", "libx264", "-bsf:v", "setts=ts=TS-gt(N\\,60)*25600"]),

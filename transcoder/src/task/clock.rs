@@ -76,8 +76,13 @@ pub(super) struct Found {
 }
 
 /// Finds where time starts again among the packets of `streams`, the picture being the first where there is one. Nothing
-/// for containers whose index rules.
-pub(super) fn find(input: &mut Input, streams: &[usize], size: u64) -> Found {
+/// for containers whose index rules. `open` opens the same file again.
+pub(super) fn find<E>(
+    input: &mut Input,
+    streams: &[usize],
+    size: u64,
+    open: impl FnOnce() -> Result<Input, E>,
+) -> Found {
     let joinable = JOINABLE.contains(&input.format().name());
     if joinable && size > READ_THROUGH && steady(input, streams, size) {
         return Found::default();
@@ -85,9 +90,20 @@ pub(super) fn find(input: &mut Input, streams: &[usize], size: u64) -> Found {
     if !joinable && (size > READ_THROUGH || !input.format().name().starts_with("matroska")) {
         return Found::default();
     }
-    if rewind(input, joinable).is_err() {
-        return Found::default();
+    if joinable {
+        if raw::seek_byte(input, 0).is_err() {
+            return Found::default();
+        }
+        let found = read_through(input, streams, joinable);
+        let _ = raw::seek_byte(input, 0);
+        return found;
     }
+    // A recording without an index, as browsers make them, can't be wound back to its start.
+    open().map_or_else(|_| Found::default(), |mut input| read_through(&mut input, streams, joinable))
+}
+
+/// Reads all packets from where `input` stands.
+fn read_through(input: &mut Input, streams: &[usize], joinable: bool) -> Found {
     let mut lost = Lost::default();
     let mut found: Vec<TimeBreak> = Vec::new();
     let mut ends: Vec<(usize, i64)> = Vec::new();
@@ -124,12 +140,7 @@ pub(super) fn find(input: &mut Input, streams: &[usize], size: u64) -> Found {
             None => ends.push((index, at + length)),
         }
     }
-    let _ = rewind(input, joinable);
     Found { breaks: found, lost_us: lost.us }
-}
-
-fn rewind(input: &mut Input, joinable: bool) -> Result<(), ff::Error> {
-    if joinable { raw::seek_byte(input, 0) } else { input.seek(0, ..) }
 }
 
 /// Time that packets need and do not get: an encoder whose clock went back writes what comes then within a moment,

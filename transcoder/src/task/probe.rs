@@ -77,7 +77,8 @@ pub(super) fn probe(source: &Source, limits: &Limits) -> Result<MediaInfo, TaskE
         video.key_interval_us = sampled_key_interval(&mut input, index);
     }
     let streams: Vec<usize> = spans.all().map(|span| span.index).collect();
-    let clock::Found { breaks, lost_us } = clock::find(&mut input, &streams, source.size());
+    let clock::Found { breaks, lost_us } =
+        clock::find(&mut input, &streams, source.size(), || input::open(source, limits));
     info.breaks = breaks;
     if lost_us > 0 || spans.lost_us > 0 {
         info.warn(Warning::ClockDamaged);

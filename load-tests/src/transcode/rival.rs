@@ -25,8 +25,6 @@ pub(super) struct Rival {
     /// Frames in a segment.
     frames: String,
     sound: bool,
-    /// What its CRF is lowered by.
-    finer: f64,
 }
 
 impl Rival {
@@ -51,13 +49,7 @@ impl Rival {
             rungs: Ladder::default().fit(side("width"), side("height")),
             frames: ((rate * 4.0).round() as u64).to_string(),
             sound: streams.iter().any(|s| s.get("codec_type").is_some_and(|kind| kind == "audio")),
-            finer: 0.0,
         })
-    }
-
-    /// The same with a CRF that is lower by so much.
-    pub(super) fn finer(&self, by: f64) -> Self {
-        Self { rungs: self.rungs.clone(), frames: self.frames.clone(), sound: self.sound, finer: by }
     }
 
     /// Transcodes `source` into `out`.
@@ -82,7 +74,7 @@ impl Rival {
             let cap = rung.rung.max_bitrate.0.to_string();
             let own = [
                 ("-map", format!("[v{n}]")),
-                ("-crf", (rung.rung.crf() as f64 - self.finer).to_string()),
+                ("-crf", rung.rung.crf().to_string()),
                 ("-maxrate", cap.clone()),
                 ("-bufsize", cap),
             ];

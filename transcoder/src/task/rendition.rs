@@ -144,10 +144,10 @@ impl<'a> Lane<'a> {
 /// By how many steps of quantisation x264 is to be coarser with a frame that stands for `frames` of the grid.
 ///
 /// It takes 2.4 steps off for each doubling of the time that a frame is shown: eleven for a second at 25 frames, far
-/// below what the same picture gets where it is repeated. 71 % of that is given back; what remains makes a slide as good
+/// below what the same picture gets where it is repeated. 75 % of that is given back; what remains makes a slide as good
 /// as one that is repeated, in no more bytes.
 fn held_longer(frames: u64) -> f64 {
-    const GIVEN_BACK: f64 = 0.71;
+    const GIVEN_BACK: f64 = 0.75;
     GIVEN_BACK * 2.4 * (frames.max(1) as f64).log2()
 }
 

@@ -234,6 +234,7 @@ fn fill(cache: &Arc<Cache<()>>, fields: &HeaderMap) {
         must_revalidate: false,
         while_revalidate: 0,
         if_error: 0,
+        ended: false,
     };
     writer.begin(head, Plan::Store { freshness, tags: Vec::new() });
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();

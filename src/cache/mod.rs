@@ -304,16 +304,16 @@ impl<E: Cause> Cache<E> {
         self.disk.as_ref().map(Disk::size)
     }
 
-    /// Takes stored responses away, or makes them stale, in both tiers. What is being filled meanwhile goes to those who
+    /// Takes stored responses away, or makes them stale from `now_ms` on, in both tiers. What is being filled meanwhile goes to those who
     /// have asked already, and to no one else: it is not stored, and who asks from now on does not join it. Looks through
     /// all entries, but for a hard purge of a [`Target::Key`], and at the disk.
-    pub fn purge(&self, purge: &Purge) -> usize {
+    pub fn purge(&self, purge: &Purge, now_ms: i64) -> usize {
         self.purges.note(purge);
         for shard in &self.fills {
             let mut fills = shard.lock().unwrap_or_else(PoisonError::into_inner);
             fills.retain(|key, fill| !fill.may_hold(key, &purge.target));
         }
-        let on_disk = self.disk.as_ref().map_or(0, |disk| disk.purge(purge));
+        let on_disk = self.disk.as_ref().map_or(0, |disk| disk.purge(purge, now_ms));
         if let (Target::Key(key), false) = (&purge.target, purge.soft) {
             // Without it nothing of what lies under it is found.
             return usize::from(self.objects.remove(key.as_bytes()).is_some()).max(on_disk);
@@ -322,19 +322,17 @@ impl<E: Cause> Cache<E> {
         let hit: Vec<Arc<Key>> =
             self.objects.iter().filter(|(key, stored)| held(key.as_str(), stored)).map(|(key, _)| key).collect();
         // Most of what is in memory is on disk too: the larger number is near the truth.
-        hit.iter().filter(|key| self.purge_one(key.as_str(), purge.soft)).count().max(on_disk)
+        hit.iter().filter(|key| self.purge_one(key.as_str(), purge.soft.then_some(now_ms))).count().max(on_disk)
     }
 
-    fn purge_one(&self, key: &str, soft: bool) -> bool {
-        if !soft {
-            return self.objects.remove(key.as_bytes()).is_some();
-        }
+    fn purge_one(&self, key: &str, stale_from_ms: Option<i64>) -> bool {
+        let Some(at_ms) = stale_from_ms else { return self.objects.remove(key.as_bytes()).is_some() };
         let Some(stored) = self.objects.get(key.as_bytes()) else { return false };
         if stored.signpost().is_some() {
             // It only leads to what is made stale itself.
             return true;
         }
-        self.objects.insert(key.into(), Arc::new(stored.expired()));
+        self.objects.insert(key.into(), Arc::new(stored.ended_at(at_ms)));
         true
     }
 

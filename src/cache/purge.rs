@@ -41,7 +41,7 @@ impl Target {
 pub struct Purge {
     /// What.
     pub target: Target,
-    /// Whether it is only made stale, to be validated at the next use.
+    /// Whether it is only made stale, to be validated at the next use, or beside it where the origin allows that.
     pub soft: bool,
 }
 

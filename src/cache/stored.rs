@@ -153,9 +153,9 @@ impl Stored {
         u32::try_from(self.body.len() + fields + tables + key.len() * 2 + ENTRY).unwrap_or(u32::MAX)
     }
 
-    /// A copy that counts as stale; the body is shared.
-    pub(super) fn expired(&self) -> Self {
-        self.with(self.headers.clone(), self.freshness.expired())
+    /// A copy whose life has ended at `at_ms`; the body is shared.
+    pub(super) fn ended_at(&self, at_ms: i64) -> Self {
+        self.with(self.headers.clone(), self.freshness.ended_at(at_ms))
     }
 
     /// A copy with other fields and freshness; the body is shared.

@@ -23,6 +23,9 @@ fn cache() -> Test {
     })
 }
 
+/// When purges come in these tests: as old as all that is stored here was when it came.
+const NOW: i64 = 0;
+
 fn head(length: Option<u64>) -> Head {
     Head { status: StatusCode::OK, headers: HeaderMap::new(), length, vary: Vary::default() }
 }
@@ -36,6 +39,7 @@ fn store(tags: &[&str]) -> Plan {
         must_revalidate: false,
         while_revalidate: 0,
         if_error: 0,
+        ended: false,
     };
     Plan::Store { freshness, tags: tags.iter().map(|tag| (*tag).into()).collect() }
 }
@@ -221,7 +225,7 @@ async fn purges_take_keys_prefixes_and_tags_also_from_fills_under_way() {
     for (key, tags) in [("/v/a/1", &["a"][..]), ("/v/a/2", &["a", "x"]), ("/v/b/1", &["b"])] {
         put(&cache, key, tags).await;
     }
-    let purge = |target, soft| cache.purge(&Purge { target, soft });
+    let purge = |target, soft| cache.purge(&Purge { target, soft }, NOW);
     assert_eq!(purge(Target::Key("/v/a/1".into()), true), 1);
     assert_eq!(cache.get("/v/a/1", &HeaderMap::new()).unwrap().freshness.life, 0, "soft");
     assert_eq!(purge(Target::Tag("a".into()), false), 2);
@@ -255,7 +259,7 @@ async fn who_asks_after_a_purge_does_not_join_what_was_under_way_before_it() {
         if begun {
             old.begin(head(None), store(&["t"]));
         }
-        cache.purge(&purge);
+        cache.purge(&purge, NOW);
         let (mut new, _late) = fill(&cache, "/v/a");
         drop(join(&cache, "/w"));
         if !begun {
@@ -269,7 +273,7 @@ async fn who_asks_after_a_purge_does_not_join_what_was_under_way_before_it() {
         let kept = cache.get("/v/a", &HeaderMap::new()).map(|stored| stored.body.clone());
         assert_eq!(kept.as_deref(), Some(b"new".as_slice()), "{purge:?}");
         drop(other);
-        cache.purge(&Purge { target: Target::Prefix("/".into()), soft: false });
+        cache.purge(&Purge { target: Target::Prefix("/".into()), soft: false }, NOW);
     }
     assert_eq!(cache.filling(), 0);
 }
@@ -334,16 +338,16 @@ async fn variants_lie_beside_one_another_and_go_together() {
     let found = |language: &str| cache.get("k", &speaking(language)).map(|stored| stored.body.clone());
     assert_eq!((found("de"), found("en"), found("fr")), (Some("de".into()), Some("en".into()), None));
     assert_eq!(found(" de "), Some("de".into()), "normalised");
-    cache.purge(&Purge { target: Target::Key("k".into()), soft: true });
+    cache.purge(&Purge { target: Target::Key("k".into()), soft: true }, NOW);
     let life = |language: &str| cache.get("k", &speaking(language)).map(|stored| stored.freshness.life);
     assert_eq!((life("de"), life("en")), (Some(0), Some(0)), "softly: each is made stale and stays");
-    cache.purge(&Purge { target: Target::Key("k".into()), soft: false });
+    cache.purge(&Purge { target: Target::Key("k".into()), soft: false }, NOW);
     assert_eq!((found("de"), found("en")), (None, None));
     put("en").await;
     assert_eq!((found("de"), found("en")), (None, Some("en".into())), "what was purged does not come back");
 
     // While the first is on its way, one that asks otherwise is told so and finds its own way.
-    cache.purge(&Purge { target: Target::Key("k".into()), soft: false });
+    cache.purge(&Purge { target: Target::Key("k".into()), soft: false }, NOW);
     let (mut writer, _reader) = fill("de");
     let Lookup::Join(joined) = cache.lookup("k", &speaking("en"), |_| true) else { panic!() };
     writer.begin(Head { vary: vary("de"), ..head(None) }, store(&[]));

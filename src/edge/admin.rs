@@ -138,7 +138,9 @@ async fn purge(
     };
     // A purge by prefix or tag looks at every entry, which is no work for a thread that serves.
     let swept = tokio::task::spawn_blocking(move || {
-        order.purges().iter().map(|purge| edge.0.load().fetcher.cache.purge(purge)).sum::<usize>()
+        let edge = edge.0.load();
+        let now_ms = edge.clock.unix_millis();
+        order.purges().iter().map(|purge| edge.fetcher.cache.purge(purge, now_ms)).sum::<usize>()
     });
     match swept.await {
         Ok(purged) => {

@@ -188,8 +188,9 @@ impl Fetcher {
                 self.metrics.not_stored(reason.name());
                 clean(&mut headers, wanted);
                 let now = self.clock.unix_millis();
-                let freshness = Freshness { life: 1, initial_age: 0, received_ms: now, ..stored.freshness.clone() };
-                writer.answer(Arc::new(stored.with(headers, freshness)), Came::Renewed, false);
+                let young =
+                    Freshness { life: 1, initial_age: 0, received_ms: now, ended: false, ..stored.freshness.clone() };
+                writer.answer(Arc::new(stored.with(headers, young)), Came::Renewed, false);
             }
         }
     }

@@ -283,7 +283,7 @@ impl Follow {
                     let news = !told.events.is_empty();
                     let purges = self.apply(told.events);
                     if !purges.is_empty() {
-                        purge(purges, Arc::clone(cache)).await;
+                        purge(purges, Arc::clone(cache), self.clock.unix_millis()).await;
                     }
                     if news {
                         self.persist().await;
@@ -511,10 +511,10 @@ fn refused(error: &client::Error) -> Option<Result<(), Denied>> {
 }
 
 /// Looks through the whole cache and has files to remove: no work for a thread that serves.
-async fn purge(purges: Vec<Purge>, cache: Arc<Cache<FetchError>>) {
+async fn purge(purges: Vec<Purge>, cache: Arc<Cache<FetchError>>, now_ms: i64) {
     let done = tokio::task::spawn_blocking(move || {
         for purge in purges {
-            let count = cache.purge(&purge);
+            let count = cache.purge(&purge, now_ms);
             tracing::info!(?purge, count, "purged");
         }
     });

@@ -86,6 +86,9 @@ pub struct Freshness {
     pub while_revalidate: u32,
     /// Seconds past its life in which it is used when the origin fails.
     pub if_error: u32,
+    /// Its life was ended before its time: it is never fresh again, whatever a clock says.
+    #[serde(default)]
+    pub ended: bool,
 }
 
 /// What may be done with a stored response now.
@@ -133,6 +136,7 @@ impl Freshness {
                 || (directives.s_maxage.is_some() && !is_targeted),
             while_revalidate: directives.stale_while_revalidate.unwrap_or(0),
             if_error: directives.stale_if_error.unwrap_or(0),
+            ended: false,
         })
     }
 
@@ -144,7 +148,8 @@ impl Freshness {
 
     /// Seconds of life left; negative once stale.
     pub fn left(&self, now_ms: i64) -> i64 {
-        i64::from(self.life) - i64::from(self.age(now_ms))
+        let left = i64::from(self.life) - i64::from(self.age(now_ms));
+        if self.ended { left.min(0) } else { left }
     }
 
     /// What may be done with it now.
@@ -193,9 +198,15 @@ impl Freshness {
         }
     }
 
-    /// A copy that counts as stale from now on (a soft purge).
-    pub fn expired(&self) -> Self {
-        Self { life: 0, while_revalidate: 0, ..self.clone() }
+    /// A copy whose life ended at `at_ms` at the latest (a soft purge). How long it may be used while it is validated or
+    /// when the origin fails counts from then (RFC 5861).
+    pub fn ended_at(&self, at_ms: i64) -> Self {
+        Self { life: self.life.min(self.age(at_ms)), ended: true, ..self.clone() }
+    }
+
+    /// A copy that is stale and of which nobody knows since when: of no use but to be validated.
+    pub fn ended_long_ago(&self) -> Self {
+        Self { life: 0, while_revalidate: 0, if_error: 0, ended: true, ..self.clone() }
     }
 }
 
@@ -392,6 +403,29 @@ mod tests {
                 prop_assert!(f.standing(late) != Standing::Fresh);
             }
             prop_assert_eq!(f.standing(late) == Standing::Fresh, i64::from(age) + a.max(b) < i64::from(life));
+        }
+
+        /// A life that was ended is over from then on, or from its own end where that came first, and what may be done
+        /// with a stale response counts from there; ending it again changes nothing.
+        #[test]
+        fn an_ended_life_counts_from_its_end(
+            life in 0_u32..100, age in 0_u32..50, beside in 0_u32..50, on_error in 0_u32..50,
+            end in 0_i64..150, again in 0_i64..50, at in -50_i64..300,
+        ) {
+            let control = format!("max-age={life}, stale-while-revalidate={beside}, stale-if-error={on_error}");
+            let whole = judge(&[(CC, &control), ("age", &age.to_string())]).unwrap();
+            let ended = whole.ended_at(NOW + end * 1000);
+            let stale_since = end.min(i64::from(life) - i64::from(age)).max(0);
+            let (now, stale_for) = (NOW + at * 1000, at.max(0) - stale_since);
+            prop_assert_eq!(ended.age(now), whole.age(now));
+            prop_assert!(ended.standing(now) != Standing::Fresh, "whatever the clock says");
+            if stale_for >= 0 && age <= life {
+                prop_assert_eq!(ended.standing(now) == Standing::StaleWhileRevalidate, stale_for < i64::from(beside));
+                prop_assert_eq!(ended.usable_on_error(now), stale_for < i64::from(on_error));
+            }
+            prop_assert_eq!(&ended.ended_at(NOW + (end + again) * 1000), &ended);
+            let lost = whole.ended_long_ago();
+            prop_assert!(lost.standing(now) == Standing::Stale && !lost.usable_on_error(now));
         }
     }
 }

@@ -184,3 +184,31 @@ async fn slices_and_variants_go_with_what_leads_to_them_in_memory_and_on_disk() 
         assert_eq!(fetch().await, 0, "{soft}: and stays, slices and all");
     }
 }
+
+#[tokio::test]
+async fn what_was_purged_softly_is_used_for_as_long_as_its_origin_allows_counted_from_the_purge() {
+    let control = "max-age=1000, stale-while-revalidate=20, stale-if-error=100";
+    let origin = Origin::start(move |_| Reply::new(200, &[("cache-control", control), ("etag", "\"1\"")], "old")).await;
+    let edge = TestEdge::open(&[&origin]).await;
+    let admin = edge.admin().await;
+    let status = async |path: &str| edge.get(path).await.field("cache-status").to_owned();
+    for path in ["/beside", "/late", "/error"] {
+        edge.get(path).await;
+    }
+    edge.clock.advance(Duration::from_secs(500));
+    assert_eq!(purge(&admin, r#"{"prefix": "/", "soft": true}"#).await, 3);
+    edge.clock.advance(Duration::from_secs(19));
+    assert_eq!(status("/beside").await, "lyceum; hit; ttl=-19; detail=stale-while-revalidate");
+    until_async("the check beside it", Duration::from_secs(5), async || {
+        (status("/beside").await == "lyceum; hit").then_some(())
+    })
+    .await;
+    assert_eq!(origin.count("/beside"), 2);
+    edge.clock.advance(Duration::from_secs(1));
+    assert!(status("/late").await.contains("fwd=stale"), "validated before it is used");
+    origin.now(|_| Reply::new(503, &[], "down"));
+    for (seconds, code) in [(0, 200), (79, 200), (1, 503)] {
+        edge.clock.advance(Duration::from_secs(seconds));
+        assert_eq!(edge.get("/error").await.status, code, "{seconds} more");
+    }
+}

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! "lyceum2\n"            8 bytes
-//! state                  8 bytes: zeros, or ones once it was made stale; under no checksum, every other value is stale too
+//! state                  8 bytes: zeros, or when it was made stale: seconds since the epoch, little endian, and their complement;
+//!                        under no checksum, every other value is stale for no one knows how long
 //! place of the header    8 bytes, little endian
 //! length of the header   4 bytes, little endian
 //! SHA-256 of the header  32 bytes
@@ -159,9 +160,38 @@ impl<'a> Entry<'a> {
     }
 }
 
-/// Marks a file as stale.
-pub(super) fn expire(path: &Path) -> io::Result<()> {
-    fs::OpenOptions::new().write(true).open(path)?.write_all_at(&[0xff; 8], STATE)
+/// Marks a file as stale from `at_ms` on; what was made stale before stays so from then.
+pub(super) fn end(path: &Path, at_ms: i64) -> io::Result<()> {
+    let file = fs::OpenOptions::new().read(true).write(true).open(path)?;
+    let mut state = [0; 8];
+    file.read_exact_at(&mut state, STATE)?;
+    if state != [0; 8] {
+        return Ok(());
+    }
+    let at = u32::try_from(at_ms.div_euclid(1000)).unwrap_or(0);
+    let state = u64::from(at) | u64::from(!at) << 32;
+    file.write_all_at(&state.to_le_bytes(), STATE)
+}
+
+/// Whether an entry's life was ended before its time.
+#[derive(Clone, Copy, Debug)]
+enum End {
+    Not,
+    AtMs(i64),
+    /// What says so is damaged.
+    Sometime,
+}
+
+impl End {
+    fn of(state: &[u8]) -> Self {
+        let Some(state) = number(state).map(u64::from_le_bytes) else { return Self::Sometime };
+        let (at, complement) = (state & u64::from(u32::MAX), state >> 32);
+        match i64::try_from(at) {
+            _ if state == 0 => Self::Not,
+            Ok(seconds) if at ^ complement == u64::from(u32::MAX) => Self::AtMs(seconds.saturating_mul(1000)),
+            _ => Self::Sometime,
+        }
+    }
 }
 
 fn number<const N: usize>(bytes: &[u8]) -> Option<[u8; N]> {
@@ -169,7 +199,7 @@ fn number<const N: usize>(bytes: &[u8]) -> Option<[u8; N]> {
 }
 
 /// Reads and verifies the header of a file; whether it was made stale, and the length of all.
-fn open(path: &Path) -> Result<(File, Header, bool, u64), Unreadable> {
+fn open(path: &Path) -> Result<(File, Header, End, u64), Unreadable> {
     let mut file = File::open(path)?;
     let mut fixed = [0_u8; FIXED];
     file.read_exact(&mut fixed)?;
@@ -198,7 +228,7 @@ fn open(path: &Path) -> Result<(File, Header, bool, u64), Unreadable> {
     if (FIXED as u64).checked_add(header.length).is_none_or(|end| end > place) {
         return Err(Unreadable::Corrupt("the file's length"));
     }
-    Ok((file, header, state != [0; 8], size))
+    Ok((file, header, End::of(state), size))
 }
 
 /// A first look at a file of an earlier run.
@@ -210,7 +240,7 @@ pub(super) fn glance(path: &Path) -> Result<Left, Unreadable> {
 
 /// Reads a whole file; nothing of it is given out before all is verified.
 pub(super) fn read(path: &Path, key: &str) -> Result<Stored, Unreadable> {
-    let (mut file, header, expired, _) = open(path)?;
+    let (mut file, header, end, _) = open(path)?;
     if header.key != key {
         return Err(Unreadable::Corrupt("another key"));
     }
@@ -220,16 +250,20 @@ pub(super) fn read(path: &Path, key: &str) -> Result<Stored, Unreadable> {
     if hex(digest(&SHA256, &body).as_ref()) != header.digest {
         return Err(Unreadable::Corrupt("the body's checksum"));
     }
-    restore(header, expired, body.into()).ok_or(Unreadable::Corrupt("the header's fields"))
+    restore(header, end, body.into()).ok_or(Unreadable::Corrupt("the header's fields"))
 }
 
-fn restore(header: Header, expired: bool, body: Bytes) -> Option<Stored> {
+fn restore(header: Header, end: End, body: Bytes) -> Option<Stored> {
     let mut headers = HeaderMap::with_capacity(header.fields.len());
     for (name, value) in &header.fields {
         let bytes: Option<Vec<u8>> = value.chars().map(|c| u8::try_from(c).ok()).collect();
         headers.append(HeaderName::try_from(name.as_str()).ok()?, HeaderValue::from_bytes(&bytes?).ok()?);
     }
-    let freshness = if expired { header.freshness.expired() } else { header.freshness };
+    let freshness = match end {
+        End::Not => header.freshness,
+        End::AtMs(at_ms) => header.freshness.ended_at(at_ms),
+        End::Sometime => header.freshness.ended_long_ago(),
+    };
     Some(Stored {
         status: StatusCode::from_u16(header.status).ok()?,
         headers,

@@ -284,11 +284,11 @@ impl Disk {
         self.shared.forget(key);
     }
 
-    /// Takes entries away, or makes them stale. The purge has been noted before.
-    pub(super) fn purge(&self, purge: &Purge) -> usize {
+    /// Takes entries away, or makes them stale from `now_ms` on. The purge has been noted before.
+    pub(super) fn purge(&self, purge: &Purge, now_ms: i64) -> usize {
         let hit = self.shared.index().matching(&purge.target);
         for key in &hit {
-            let kept = purge.soft && file::expire(&self.shared.path(key)).is_ok();
+            let kept = purge.soft && file::end(&self.shared.path(key), now_ms).is_ok();
             if !kept {
                 self.shared.forget(key);
             }

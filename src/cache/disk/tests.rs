@@ -86,6 +86,7 @@ fn stored(body: &[u8], life: u32, tags: &[&str]) -> Stored {
         must_revalidate: true,
         while_revalidate: 5,
         if_error: 6,
+        ended: false,
     };
     let mut stored = Stored::whole(StatusCode::NOT_FOUND, headers, Bytes::copy_from_slice(body), freshness);
     stored.tags = tags.iter().map(|tag| (*tag).into()).collect();
@@ -185,7 +186,7 @@ async fn a_validation_writes_the_header_alone_and_a_crash_in_it_costs_nothing() 
 
     // What was made stale is fresh once it was validated, and other bytes are another file.
     let purge = Purge { target: Target::Key("k".into()), soft: true };
-    disk.purge(&purge);
+    disk.purge(&purge, NOW);
     renew("b", NOW + 6);
     assert_eq!((disk.read("k").await.unwrap().freshness.life, count("renewed")), (90, 2));
     world.put(&disk, "k", b"other", &[]);
@@ -226,7 +227,7 @@ async fn purges_reach_it_also_what_waits_and_what_an_earlier_run_left() {
     let purge = |disk: &Disk, target: Target, soft: bool| {
         let purge = Purge { target, soft };
         world.purges.note(&purge);
-        disk.purge(&purge)
+        disk.purge(&purge, NOW)
     };
     for (key, tag) in [("/v/a/1", "a"), ("/v/a/2", "a"), ("/v/b/1", "b"), ("/v/c/1", "c")] {
         world.put(&disk, key, b"x", &[tag]);
@@ -236,7 +237,10 @@ async fn purges_reach_it_also_what_waits_and_what_an_earlier_run_left() {
     assert_eq!(purge(&disk, Target::Tag("a".into()), false), 2);
     assert!(disk.read("/v/a/1").await.is_none() && disk.read("/v/b/1").await.is_some());
     assert_eq!(purge(&disk, Target::Prefix("/v/b/".into()), true), 1);
-    assert_eq!(disk.read("/v/b/1").await.unwrap().freshness.life, 0, "soft");
+    let ended = disk.read("/v/b/1").await.unwrap().freshness.clone();
+    assert_eq!((ended.left(NOW), ended.left(NOW + 4000)), (0, -4), "soft: stale from then on");
+    disk.purge(&Purge { target: Target::Key("/v/b/1".into()), soft: true }, NOW + 4000);
+    assert_eq!(disk.read("/v/b/1").await.unwrap().freshness, ended, "and no later");
     assert_eq!(purge(&disk, Target::Path("/v/c/1".into()), false), 1);
     assert_eq!(world.files().len(), 1);
 

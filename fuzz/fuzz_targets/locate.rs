@@ -27,6 +27,16 @@ fuzz_target!(|data: &[u8]| {
     if let Some((token, rest)) = found {
         assert!(!token.contains('/') && rest.starts_with('/'));
     }
+    if carrier::leads_with_token(uri.path()) {
+        let text = uri.path();
+        assert!(found.map_or(text.strip_prefix("/t/"), |(token, _)| Some(token)).is_some_and(carrier::looks_signed));
+    }
+    for value in headers.get_all("cookie").iter().filter_map(|value| value.to_str().ok()) {
+        if let Some(left) = carrier::cookie_without_token(value) {
+            let left = http::HeaderMap::from_iter([(http::header::COOKIE, left.parse().expect("still a value"))]);
+            assert_eq!(carrier::cookie(&left), None, "{value}");
+        }
+    }
     let _ = carrier::elsewhere(uri.query(), &headers);
     if let Some(left) = uri.query().and_then(carrier::without_token) {
         assert_eq!(carrier::elsewhere(Some(&left), &http::HeaderMap::new()), None);

@@ -1,7 +1,8 @@
 //! What a request asks for: the path that was checked, where its token stands, its query.
 //!
 //! The token may stand in four places, looked for in this order: the path (`/t/{token}/…`), the query (`?token=`),
-//! `Authorization: Bearer`, the cookie `lyceum_token`. The first that holds one decides.
+//! `Authorization: Bearer`, the cookie `lyceum_token`. The first that holds one decides. Where no token is asked for, one
+//! in the path or in the cookie is taken off: it is this edge's, and no origin's.
 
 use http::header::{self, HeaderMap};
 
@@ -53,8 +54,16 @@ impl<'a> Located<'a> {
             if let Some(what) = what {
                 return Ok(Self { path, query, token: Some((Place::Path, token)), what });
             }
+            // A relative URI in a playlist may lead to what needs no token: the token goes no further than here.
+            if routes.any_token() && carrier::looks_signed(token) {
+                let route = routes.of(path).filter(|_| !carrier::leads_with_token(rest)).ok_or(Refusal::NotFound)?;
+                return Ok(Self { path, query, token: None, what: What::Resource(route) });
+            }
         }
         let whole = CleanPath::check(uri.path()).map_err(Refusal::Ambiguous)?;
+        if carrier::leads_with_token(uri.path()) && routes.any_token() {
+            return Err(Refusal::NotFound);
+        }
         let what = match routes.of(whole) {
             Some(route) => What::Resource(route),
             None if whole.as_str() == REPORTS && routes.any_token() => What::Reports,

@@ -18,17 +18,39 @@ use super::route::Route;
 use super::serve::{key_for, key_of};
 use crate::cache::{Head, Plan, Purge, Target, Vary};
 use crate::front::RequestBody;
-use crate::semantics::fields;
+use crate::semantics::{carrier, fields};
 use crate::upstream::{Outgoing, stable_hash};
 
-/// The fields that go on to an origin.
-pub(super) fn end_to_end(request: &HeaderMap) -> HeaderMap {
+/// The fields that go on to a route's origins.
+pub(super) fn end_to_end(route: &Route, request: &HeaderMap) -> HeaderMap {
     let mut headers = request.clone();
     fields::strip_hop_by_hop(&mut headers);
     for name in [header::HOST, header::CONTENT_LENGTH, header::EXPECT] {
         headers.remove(name);
     }
+    if route.keeps_tokens {
+        keep_token(&mut headers);
+    }
     headers
+}
+
+/// Takes the cookie with the token out of the fields for an origin.
+fn keep_token(headers: &mut HeaderMap) {
+    let is_ours = |value: &HeaderValue| memchr::memmem::find(value.as_bytes(), carrier::COOKIE.as_bytes()).is_some();
+    if !headers.get_all(header::COOKIE).iter().any(is_ours) {
+        return;
+    }
+    let former: Vec<HeaderValue> = headers.get_all(header::COOKIE).iter().cloned().collect();
+    headers.remove(header::COOKIE);
+    for value in former {
+        // What is no text holds no token that would be taken.
+        let left = value.to_str().ok().filter(|_| is_ours(&value)).map(carrier::cookie_without_token);
+        match left {
+            None => drop(headers.append(header::COOKIE, value)),
+            Some(None) => {}
+            Some(Some(left)) => drop(HeaderValue::try_from(left).map(|left| headers.append(header::COOKIE, left))),
+        }
+    }
 }
 
 /// Adds this hop to `Via` (RFC 9110, section 7.6.3), behind those that the request came through.
@@ -91,7 +113,7 @@ impl Inner {
             target.push('?');
             target.push_str(query);
         }
-        let mut headers = end_to_end(&head.headers);
+        let mut headers = end_to_end(route, &head.headers);
         add_via(&mut headers, head.version);
         if ends_here(&head.method, &mut headers) {
             return Ok((options(), CacheOutcome::None));
@@ -158,11 +180,11 @@ impl Inner {
                 .filter(|named| named.host() == base.host() && named.port() == base.port());
             keys.extend(named.map(|named| key_for(route, named.path(), named.query(), host).into_owned()));
         }
-        let cache = Arc::clone(&self.fetcher.cache);
+        let (cache, now_ms) = (Arc::clone(&self.fetcher.cache), self.clock.unix_millis());
         // It may have files to remove. The answer waits: who has it must not find what was there before.
         let purged = tokio::task::spawn_blocking(move || {
             for key in keys {
-                cache.purge(&Purge { target: Target::Key(key.into()), soft: false });
+                cache.purge(&Purge { target: Target::Key(key.into()), soft: false }, now_ms);
             }
         });
         if purged.await.is_err() {

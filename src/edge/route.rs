@@ -19,6 +19,8 @@ pub(super) struct Route {
     pub(super) pool: Arc<Pool>,
     pub(super) auth: Auth,
     pub(super) bearer: Option<String>,
+    /// Whether tokens are taken here or under another route: then the cookie with one is no origin's.
+    pub(super) keeps_tokens: bool,
     pub(super) query: KeyQuery,
     pub(super) key_host: bool,
     /// Seconds of life for what does not say: answers, and errors.
@@ -70,6 +72,7 @@ impl Routes {
                 pool: Arc::clone(pool),
                 auth: route.auth,
                 bearer: route.bearer.clone(),
+                keeps_tokens: routes.iter().any(|route| route.auth == Auth::Token),
                 query: key_query(route.cache_key_query.as_deref(), token),
                 key_host: route.cache_key_host.unwrap_or(!token),
                 default_life: route.default_freshness.map(seconds),

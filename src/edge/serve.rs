@@ -389,7 +389,7 @@ pub(super) fn wanted(route: &Arc<Route>, located: &Located<'_>, head: &http::req
     }
     let mut headers = HeaderMap::new();
     if route.auth == Auth::None {
-        headers = super::pass::end_to_end(&head.headers);
+        headers = super::pass::end_to_end(route, &head.headers);
         // What is stored is whole and unconditional, whatever this client asks for.
         for name in [
             header::RANGE,

@@ -34,6 +34,36 @@ pub fn in_path(path: &str) -> Option<(&str, &str)> {
     rest.split_at_checked(memchr::memchr(b'/', rest.as_bytes())?)
 }
 
+/// The shortest signature that a token may have, in base64url: that of HS256.
+const SHORTEST_SIGNATURE: usize = 43;
+
+/// Whether a segment has the form of a signed token (RFC 7515, section 7.1), whoever signed it.
+pub fn looks_signed(segment: &str) -> bool {
+    let mut parts = segment.split('.');
+    let (Some(header), Some(claims), Some(signature), None) = (parts.next(), parts.next(), parts.next(), parts.next())
+    else {
+        return false;
+    };
+    let is_base64url = |part: &str| {
+        !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'='))
+    };
+    signature.len() >= SHORTEST_SIGNATURE && [header, claims, signature].into_iter().all(is_base64url)
+}
+
+/// Whether a path begins with `/t/` and a signed token, whatever comes behind it.
+pub fn leads_with_token(path: &str) -> bool {
+    let segment = path.strip_prefix(PATH_PREFIX).and_then(|rest| rest.split('/').next());
+    segment.is_some_and(looks_signed)
+}
+
+/// A `Cookie` field without the tokens in it; none where nothing else is left of it.
+pub fn cookie_without_token(value: &str) -> Option<String> {
+    let is_token = |pair: &&str| pair.trim().strip_prefix(COOKIE).is_some_and(|rest| rest.starts_with('='));
+    let others: Vec<&str> =
+        value.split(';').map(str::trim).filter(|pair| !pair.is_empty() && !is_token(pair)).collect();
+    (!others.is_empty()).then(|| others.join("; "))
+}
+
 /// The first token that stands elsewhere than in the path.
 pub fn elsewhere<'a>(query: Option<&'a str>, headers: &'a HeaderMap) -> Option<(Place, &'a str)> {
     let in_query = || query?.split('&').find_map(of_parameter).map(|token| (Place::Query, token));
@@ -86,6 +116,29 @@ mod tests {
         assert_eq!(elsewhere(Some("x=1&token=q&token=r"), &headers), Some((Place::Query, "q")));
         assert_eq!((without_token("token=q&x=1&token=r&y"), without_token("token=q")), (Some("x=1&y".into()), None));
         assert_eq!(elsewhere(Some("tokens=q&xtoken=r"), &HeaderMap::new()), None);
+    }
+
+    #[test]
+    fn a_signed_token_is_known_by_its_form() {
+        let signature = "s".repeat(43);
+        let token = format!("eyJh.eyJp.{signature}");
+        assert!(looks_signed(&token) && leads_with_token(&format!("/t/{token}")));
+        assert!(leads_with_token(&format!("/t/{token}/v/x")) && !leads_with_token(&format!("/x/t/{token}/v/x")));
+        for other in ["v1.2.3", "jquery.min.js", "", "..", "a.b", &format!("{token}.x"), &format!("a.b/{signature}")] {
+            assert!(!looks_signed(other) && !leads_with_token(&format!("/t/{other}/x")), "{other}");
+        }
+    }
+
+    #[test]
+    fn a_cookie_field_loses_its_tokens_and_nothing_else() {
+        for (value, left) in [
+            ("a=1; lyceum_token=x; b=\"2\"", Some("a=1; b=\"2\"")),
+            ("lyceum_token=x;lyceum_token=y", None),
+            ("lyceum_tokens=x", Some("lyceum_tokens=x")),
+            ("a;", Some("a")),
+        ] {
+            assert_eq!(cookie_without_token(value).as_deref(), left, "{value}");
+        }
     }
 
     proptest! {

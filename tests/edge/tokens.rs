@@ -47,6 +47,48 @@ async fn a_token_is_taken_from_four_places_and_never_sent_on() {
 }
 
 #[tokio::test]
+async fn no_token_reaches_the_origin_of_an_open_route() {
+    let origin = Origin::start(|seen: &Seen| Reply::new(200, &[("cache-control", "max-age=60")], &seen.target)).await;
+    let open = "[[route]]\nprefix = \"/\"\npool = \"origin\"\nauth = \"none\"\n";
+    let edge = TestEdge::start(&format!("{}{open}", paid(&[&origin], ""))).await;
+    let token = edge.token();
+    let cookie = format!("a=1; lyceum_token={token}; b=2");
+    let both = [("cookie", cookie.as_str())];
+    let alone = [("cookie", cookie[5..cookie.len() - 5].trim())];
+    for (method, path, fields, outcome) in [
+        // From a playlist's relative URI: the token is taken off, and what is stored is one thing.
+        (Method::GET, format!("/t/{token}/assets/x.jpg"), &[][..], Ok("/assets/x.jpg")),
+        (Method::HEAD, format!("/t/{token}/assets/x.jpg?v=1"), &[], Ok("/assets/x.jpg?v=1")),
+        (Method::POST, format!("/t/{token}/form"), &both, Ok("/form")),
+        (Method::GET, "/page".to_owned(), &both, Ok("/page")),
+        (Method::GET, "/other".to_owned(), &alone, Ok("/other")),
+        // What leads nowhere but to another token, or to nothing, is nobody's.
+        (Method::GET, format!("/t/{token}"), &[], Err("not_found")),
+        (Method::GET, format!("/t/{token}/t/{token}/v/a/x"), &[], Err("not_found")),
+        (Method::GET, format!("/t/{token}/t/{token}"), &[], Err("not_found")),
+        (Method::GET, format!("/t/{token}/"), &[], Ok("/")),
+        (Method::GET, format!("/t/{token}//x"), &[], Err("ambiguous_path")),
+        // An origin may have a `/t/` of its own.
+        (Method::GET, "/t/v1.2.3/app.js".to_owned(), &[], Ok("/t/v1.2.3/app.js")),
+        (Method::GET, "/t/shirts/red".to_owned(), &[], Ok("/t/shirts/red")),
+    ] {
+        let before = origin.seen().len();
+        let answer = edge.send(method.clone(), &path, fields).await;
+        let seen: Vec<String> = origin.seen()[before..].iter().map(|seen| seen.target.clone()).collect();
+        match outcome {
+            Ok(target) => assert_eq!((answer.status.as_u16(), seen), (200, vec![target.to_owned()]), "{method} {path}"),
+            Err(code) => assert_eq!((answer.code().as_str(), seen.len()), (code, 0), "{method} {path}"),
+        }
+    }
+    assert_eq!(edge.get("/assets/x.jpg").await.field("cache-status"), "lyceum; hit");
+    let signature = token.rsplit('.').next().unwrap();
+    for seen in origin.seen() {
+        assert!(!seen.head.contains(signature), "{}", seen.head);
+        assert_eq!(seen.field("cookie"), ["/form", "/page"].contains(&seen.target.as_str()).then_some("a=1; b=2"));
+    }
+}
+
+#[tokio::test]
 async fn the_first_place_that_holds_a_token_decides() {
     let origin = media().await;
     let edge = TestEdge::paid(&[&origin]).await;

@@ -13,6 +13,8 @@ use lyceum::time::{Instant, monotonic};
 use lyceum::units::Span;
 use tokio::sync::Notify;
 
+#[path = "front/flood.rs"]
+mod flood;
 #[path = "front/hostile.rs"]
 mod hostile;
 #[path = "front/http3.rs"]

@@ -1,8 +1,9 @@
 //! HTTP/3 (RFC 9114) over QUIC (RFC 9000): the same handler on the same port over UDP.
 //!
 //! One endpoint a listener. What hyper bounds for the other versions is bounded here: handshakes, headers, streams,
-//! silence, and clients that do not take what they asked for. An address that has not proved itself is asked to (RFC
-//! 9000, section 8.1) once a tenth of the connections is taken.
+//! silence, and clients that do not take what they asked for. What comes from an address that has not shown that it can be
+//! reached may be forged: of such handshakes only so many are under way at once, and whoever comes then is asked by a
+//! Retry, for which nothing is kept (RFC 9000, section 8.1).
 
 use std::fmt;
 use std::io;
@@ -12,6 +13,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use aws_lc_rs::hkdf;
 use bytes::{Buf, Bytes};
 use h3::error::Code;
 use h3::server::RequestStream;
@@ -19,6 +21,7 @@ use http::header::{self, HeaderMap};
 use http::{Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt as _;
+use quinn::crypto::HandshakeTokenKey;
 use quinn::crypto::rustls::QuicServerConfig;
 use quinn::{Endpoint, EndpointConfig, Incoming, ServerConfig, TransportConfig, VarInt};
 use serde::Deserialize;
@@ -45,8 +48,12 @@ const SEND_WINDOW: u64 = 2 << 20;
 const RECEIVE_WINDOWS: (u32, u32) = (256 << 10, 1 << 20);
 /// A client's streams of its own: control, and the two of QPACK; and some to grease.
 const UNIDIRECTIONAL: u32 = 8;
-/// Handshakes that may wait to be taken up.
+/// Handshakes that may wait to be taken up, which takes no longer than a look at the limits; more are not answered.
 const WAITING: usize = 1024;
+/// What they may bring along meanwhile, in bytes: each, and all.
+const WAITING_BYTES: (u64, u64) = (16 << 10, 4 << 20);
+/// Of the connections that may be open, how many are for addresses that have not shown themselves: one in so many.
+const UNVALIDATED_SHARE: u64 = 10;
 
 /// `http3` of a listener: `true`, `false`, or `{ advertise_port }`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -102,24 +109,24 @@ impl Quic {
 
     /// Serves until the drain has begun; connections end by themselves.
     pub(super) async fn run<H: Handler>(self, handler: H, shared: Arc<Shared>, places: Arc<Semaphore>) {
-        let endpoint = match self.endpoint(&shared.limits) {
-            Ok(endpoint) => endpoint,
+        let made = token_key().and_then(|key| Ok((self.endpoint(&shared.limits, &key)?, key)));
+        let (endpoint, key) = match made {
+            Ok(made) => made,
             Err(cause) => return tracing::error!(cause, "HTTP/3 is not served"),
         };
-        let most = places.available_permits();
+        let door = Door { unvalidated: unvalidated(&shared.limits), places, shared: Arc::clone(&shared) };
         let mut changed = self.tls.changes();
         loop {
             tokio::select! {
                 biased;
                 () = shared.shutdown.draining() => break,
-                Ok(()) = changed.changed() => match server_config(&self.tls, &shared.limits) {
+                Ok(()) = changed.changed() => match server_config(&self.tls, &shared.limits, &key) {
                     Ok(config) => endpoint.set_server_config(Some(config)),
                     Err(cause) => tracing::error!(cause, "HTTP/3 keeps its certificate"),
                 },
                 incoming = endpoint.accept() => {
                     let Some(incoming) = incoming else { break };
-                    let crowded = places.available_permits() < most - most / 10;
-                    take(incoming, crowded, &handler, &shared, &places);
+                    door.take(incoming, &handler);
                 }
             }
         }
@@ -132,19 +139,35 @@ impl Quic {
         });
     }
 
-    fn endpoint(&self, limits: &Limits) -> Result<Endpoint, BoxError> {
-        let config = server_config(&self.tls, limits)?;
+    fn endpoint(&self, limits: &Limits, key: &TokenKey) -> Result<Endpoint, BoxError> {
+        let config = server_config(&self.tls, limits, key)?;
         let socket = self.socket.try_clone()?;
         Ok(Endpoint::new(EndpointConfig::default(), Some(config), socket, Arc::new(quinn::TokioRuntime))?)
     }
 }
 
-fn server_config(tls: &Tls, limits: &Limits) -> Result<ServerConfig, BoxError> {
+/// What Retry tokens are sealed with. It outlives certificates: who was asked under the former one is taken under the new.
+type TokenKey = Arc<dyn HandshakeTokenKey>;
+
+fn token_key() -> Result<TokenKey, BoxError> {
+    let mut secret = [0_u8; 32];
+    aws_lc_rs::rand::fill(&mut secret)?;
+    Ok(Arc::new(hkdf::Salt::new(hkdf::HKDF_SHA256, &[]).extract(&secret)))
+}
+
+/// Places for handshakes of addresses that have not shown themselves. What may be forged takes no place from others: not
+/// the most of what there is in all, and less than one client may have, whose address it may bear.
+fn unvalidated(limits: &Limits) -> Arc<Semaphore> {
+    let share = (limits.connections / UNVALIDATED_SHARE).min(limits.connections_per_client / 2);
+    Arc::new(Semaphore::new(usize::try_from(limits.unvalidated.min(share)).unwrap_or(0)))
+}
+
+fn server_config(tls: &Tls, limits: &Limits, key: &TokenKey) -> Result<ServerConfig, BoxError> {
     let mut crypto = rustls::ServerConfig::clone(&tls.config());
     crypto.alpn_protocols = vec![b"h3".to_vec()];
     // Data that a thief can send again is not taken.
     crypto.max_early_data_size = 0;
-    let mut config = ServerConfig::with_crypto(Arc::new(QuicServerConfig::try_from(crypto)?));
+    let mut config = ServerConfig::new(Arc::new(QuicServerConfig::try_from(crypto)?), Arc::clone(key));
     let mut transport = TransportConfig::default();
     transport
         .max_idle_timeout(Some(limits.idle.get().max(limits.stall.get()).try_into()?))
@@ -154,37 +177,77 @@ fn server_config(tls: &Tls, limits: &Limits) -> Result<ServerConfig, BoxError> {
         .receive_window(VarInt::from_u32(RECEIVE_WINDOWS.1))
         .send_window(SEND_WINDOW)
         .datagram_receive_buffer_size(None);
-    config.transport_config(Arc::new(transport)).max_incoming(WAITING).incoming_buffer_size_total(4 << 20);
+    config
+        .transport_config(Arc::new(transport))
+        .max_incoming(WAITING)
+        .incoming_buffer_size(WAITING_BYTES.0)
+        .incoming_buffer_size_total(WAITING_BYTES.1);
     Ok(config)
 }
 
-/// Takes a connection up, or says why not before it costs anything.
-fn take<H: Handler>(incoming: Incoming, crowded: bool, handler: &H, shared: &Arc<Shared>, places: &Arc<Semaphore>) {
-    let address = incoming.remote_address();
-    if crowded && incoming.may_retry() {
-        // An address that can't be answered may not be reached either.
-        let _ = incoming.retry();
-        return;
-    }
-    let Ok(place) = Arc::clone(places).try_acquire_owned() else { return incoming.refuse() };
-    let Ok(held) = shared.clients.enter(address.ip()) else {
-        shared.metrics.ended(Reason::ConnectionsPerClient);
-        return incoming.refuse();
-    };
-    let (handler, shared) = (handler.clone(), Arc::clone(shared));
-    let (guard, open) = (shared.shutdown.guard(), Open::new(&shared.metrics.open));
-    tokio::spawn(async move {
-        let client = held.client().cloned();
-        match serve(incoming, handler, client, &shared).await {
-            Ok(None) => {}
-            Ok(Some(reason)) => {
-                shared.metrics.ended(reason);
-                tracing::debug!(peer = %address, reason = reason.name(), "connection ended");
+/// Who comes in.
+struct Door {
+    unvalidated: Arc<Semaphore>,
+    places: Arc<Semaphore>,
+    shared: Arc<Shared>,
+}
+
+impl Door {
+    /// Takes a connection up, or says why not before it costs anything.
+    fn take<H: Handler>(&self, incoming: Incoming, handler: &H) {
+        let address = incoming.remote_address();
+        let forged = match incoming.remote_address_validated() {
+            true => None,
+            false => match Arc::clone(&self.unvalidated).try_acquire_owned() {
+                Ok(place) => Some(place),
+                Err(_) => {
+                    self.shared.metrics.retries.inc();
+                    // Whoever may not be asked once more has been validated.
+                    let _ = incoming.retry();
+                    return;
+                }
+            },
+        };
+        let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else {
+            self.shared.metrics.ended(Reason::Connections);
+            return incoming.refuse();
+        };
+        let Ok(held) = self.shared.clients.enter(address.ip()) else {
+            self.shared.metrics.ended(Reason::ConnectionsPerClient);
+            return incoming.refuse();
+        };
+        let (handler, shared) = (handler.clone(), Arc::clone(&self.shared));
+        let (guard, open) = (shared.shutdown.guard(), Open::new(&shared.metrics.open));
+        tokio::spawn(async move {
+            let client = held.client().cloned();
+            let ended = async {
+                let connection = match shake_hands(incoming, &shared.limits).await? {
+                    Ok(connection) => connection,
+                    Err(reason) => return Ok(Some(reason)),
+                };
+                drop(forged);
+                serve(connection, handler, client, &shared).await
+            };
+            match ended.await {
+                Ok(None) => {}
+                Ok(Some(reason)) => {
+                    shared.metrics.ended(reason);
+                    tracing::debug!(peer = %address, reason = reason.name(), "connection ended");
+                }
+                Err::<_, BoxError>(cause) => tracing::debug!(peer = %address, cause, "connection ended"),
             }
-            Err(cause) => tracing::debug!(peer = %address, cause, "connection ended"),
-        }
-        drop((held, place, guard, open));
-    });
+            drop((held, place, guard, open));
+        });
+    }
+}
+
+/// A finished handshake shows that the client's address can be reached.
+async fn shake_hands(incoming: Incoming, limits: &Limits) -> Result<Result<quinn::Connection, Reason>, BoxError> {
+    Ok(match tokio::time::timeout(limits.handshake.get(), incoming.accept()?).await {
+        Ok(Ok(connection)) => Ok(connection),
+        Ok(Err(_)) => Err(Reason::Tls),
+        Err(_) => Err(Reason::Handshake),
+    })
 }
 
 /// How long a connection that has nothing left to do stays open for what is on its way.
@@ -193,17 +256,12 @@ const LINGER: Duration = Duration::from_secs(2);
 type Requests = h3::server::Connection<h3_quinn::Connection, Bytes>;
 
 async fn serve<H: Handler>(
-    incoming: Incoming,
+    connection: quinn::Connection,
     handler: H,
     client: Option<Arc<Client>>,
     shared: &Arc<Shared>,
 ) -> Result<Option<Reason>, BoxError> {
     let limits = &shared.limits;
-    let connection = match tokio::time::timeout(limits.handshake.get(), incoming.accept()?).await {
-        Ok(Ok(connection)) => connection,
-        Ok(Err(_)) => return Ok(Some(Reason::Tls)),
-        Err(_) => return Ok(Some(Reason::Handshake)),
-    };
     let mut builder = h3::server::builder();
     builder.max_field_section_size(limits.header_bytes.0).send_grease(false);
     let building = builder.build(h3_quinn::Connection::new(connection.clone()));

@@ -9,12 +9,18 @@ use crate::units::{self, ByteSize, Span};
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Limits {
-    /// Connections open at once over all listeners; further ones wait in the kernel's queue. 1 to 1,000,000.
+    /// Connections open at once over all listeners; further ones wait in the kernel's queue, or are refused over QUIC. 1
+    /// to 1,000,000.
     #[serde(deserialize_with = "units::number::<_, 1, 1_000_000>")]
     pub connections: u64,
     /// Connections open at once from one client: an address, or 64 bits of one with IPv6. 1 to 1,000,000.
     #[serde(deserialize_with = "units::number::<_, 1, 1_000_000>")]
     pub connections_per_client: u64,
+    /// Handshakes over QUIC under way at once, for each listener, with clients that have not shown yet that their address
+    /// can be reached; the next are asked to by a Retry, one round trip longer (RFC 9000, section 8.1). At most a tenth of
+    /// `connections` and half of `connections_per_client` count. 0 to 100,000; 0 asks everyone.
+    #[serde(deserialize_with = "units::number::<_, 0, 100_000>")]
+    pub unvalidated: u64,
     /// Requests a second from one client, over time; more are answered 429 `too_many_requests`. 1 to 1,000,000.
     #[serde(deserialize_with = "units::number::<_, 1, 1_000_000>")]
     pub requests_per_client: u64,
@@ -68,6 +74,7 @@ impl Default for Limits {
         Self {
             connections: 20_000,
             connections_per_client: 1_000,
+            unvalidated: 200,
             requests_per_client: 1_000,
             requests_burst: 5_000,
             clients: 100_000,

@@ -7,6 +7,8 @@ use crate::telemetry;
 /// Why a connection or a request was ended or refused: the limit's name in `[limits]` where there is one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Reason {
+    /// As many connections are open as may be. Over TCP they wait in the kernel's queue instead.
+    Connections,
     /// A client has as many connections as it may.
     ConnectionsPerClient,
     /// A client asks more often than it may.
@@ -32,7 +34,8 @@ pub(crate) enum Reason {
 }
 
 impl Reason {
-    const ALL: [Self; 11] = [
+    const ALL: [Self; 12] = [
+        Self::Connections,
         Self::ConnectionsPerClient,
         Self::RequestsPerClient,
         Self::Handshake,
@@ -48,6 +51,7 @@ impl Reason {
 
     pub(super) fn name(self) -> &'static str {
         match self {
+            Self::Connections => "connections",
             Self::ConnectionsPerClient => "connections_per_client",
             Self::RequestsPerClient => "requests_per_client",
             Self::Handshake => "handshake",
@@ -68,6 +72,7 @@ impl Reason {
 pub(super) struct Metrics {
     pub(super) open: IntGauge,
     pub(super) resting: IntGauge,
+    pub(super) retries: IntCounter,
     ended: Vec<IntCounter>,
 }
 
@@ -85,6 +90,11 @@ impl Metrics {
                 registry,
                 "lyceum_front_connections_resting",
                 "HTTP/1.1 connections on which nothing is under way and that hold no buffers.",
+            ),
+            retries: telemetry::counter(
+                registry,
+                "lyceum_front_quic_retries_total",
+                "QUIC clients that were asked to show that their address can be reached before anything was kept of them.",
             ),
             ended: Reason::ALL.map(|reason| ended.with_label_values(&[reason.name()])).into(),
         }

@@ -32,7 +32,7 @@ pub async fn ask(port: u16, ca: &std::path::Path, requests: Value) -> Vec<Value>
     serde_json::from_slice(&output.stdout).unwrap_or_else(|e| panic!("{e}: {said}"))
 }
 
-fn listen(files: &lyceum::front::TlsFiles, http3: Value) -> Value {
+pub fn listen(files: &lyceum::front::TlsFiles, http3: Value) -> Value {
     json!({ "address": "127.0.0.1:0", "tls": { "cert": files.cert, "key": files.key }, "http3": http3 })
 }
 

@@ -19,6 +19,8 @@ mod delivery;
 mod fills;
 #[path = "edge/hosts.rs"]
 mod hosts;
+#[path = "edge/intermediary.rs"]
+mod intermediary;
 #[path = "edge/liars.rs"]
 mod liars;
 #[path = "edge/playlists.rs"]

@@ -159,7 +159,8 @@ impl Fetcher {
         let mut headers = stored.headers.clone();
         let mut new = answer.head.headers.clone();
         fields::strip_hop_by_hop(&mut new);
-        for name in [header::CONTENT_LENGTH, header::CONTENT_ENCODING, header::CONTENT_TYPE, header::CONTENT_RANGE] {
+        // What is stored is the body as it came: these would say something else of it.
+        for name in [header::CONTENT_LENGTH, header::CONTENT_ENCODING, header::CONTENT_RANGE] {
             new.remove(name);
         }
         for name in new.keys() {
@@ -412,7 +413,7 @@ impl Fetcher {
     }
 
     /// Every message that is kept says when it was made (RFC 9110, section 6.6.1).
-    fn date(&self, headers: &mut HeaderMap) {
+    pub(super) fn date(&self, headers: &mut HeaderMap) {
         if !headers.contains_key(header::DATE)
             && let Ok(date) = HeaderValue::try_from(fields::format_date(self.clock.system_time()))
         {

@@ -9,6 +9,7 @@ use url::Url;
 
 use super::Inner;
 use super::body::{Body, Live};
+use super::config::Auth;
 use super::decision::{CacheOutcome, Decision, Forward};
 use super::deliver::CACHE_STATUS;
 use super::error::Refusal;
@@ -18,7 +19,7 @@ use super::route::Route;
 use super::serve::{key_for, key_of};
 use crate::cache::{Head, Plan, Purge, Target, Vary};
 use crate::front::RequestBody;
-use crate::semantics::{carrier, fields};
+use crate::semantics::{carrier, fields, path::CleanPath};
 use crate::upstream::{Outgoing, stable_hash};
 
 /// The fields that go on to a route's origins.
@@ -133,6 +134,7 @@ impl Inner {
         }
         let mut headers = std::mem::take(&mut answer.head.headers);
         fields::strip_hop_by_hop(&mut headers);
+        self.fetcher.date(&mut headers);
         let length = fields::single(&headers, &header::CONTENT_LENGTH).and_then(|text| text.parse().ok());
         let (mut writer, reader) = self.fetcher.cache.apart();
         writer.begin(
@@ -168,7 +170,8 @@ impl Inner {
         Ok((response, CacheOutcome::Pass))
     }
 
-    /// Takes away what is stored of the target, and of what `Location` and `Content-Location` name on the same host.
+    /// Takes away what is stored of the target, and of what `Location` and `Content-Location` name on the same host; not
+    /// what needs a token, which a client who has none could otherwise have fetched anew without end.
     async fn invalidate(&self, route: &Route, located: &Located<'_>, head: &http::request::Parts, answer: &HeaderMap) {
         let host = host(head);
         let mut keys = vec![key_of(route, located, head).into_owned()];
@@ -178,7 +181,12 @@ impl Inner {
                 .filter_map(|name| base.join(fields::single(answer, name)?).ok())
                 // The client's scheme may have been another before a load balancer: hosts are compared.
                 .filter(|named| named.host() == base.host() && named.port() == base.port());
-            keys.extend(named.map(|named| key_for(route, named.path(), named.query(), host).into_owned()));
+            let key_of_named = |named: Url| {
+                let route = self.routes.of(CleanPath::check(named.path()).ok()?)?;
+                let open = route.auth == Auth::None;
+                open.then(|| key_for(route, named.path(), named.query(), host).into_owned())
+            };
+            keys.extend(named.filter_map(key_of_named));
         }
         let (cache, now_ms) = (Arc::clone(&self.fetcher.cache), self.clock.unix_millis());
         // It may have files to remove. The answer waits: who has it must not find what was there before.

@@ -23,7 +23,7 @@ use crate::cache::ReadError;
 use crate::front::{Peer, Refused, RequestBody};
 use crate::semantics::byte_set::ByteSet;
 use crate::semantics::cache_control::Directives;
-use crate::semantics::cmcd;
+use crate::semantics::{cmcd, fields};
 use crate::time::{Instant, monotonic};
 use crate::token::Grant;
 
@@ -332,8 +332,8 @@ fn is_authority(text: &[u8]) -> bool {
 /// The directives of a request; `Pragma: no-cache` counts where there is no `Cache-Control` (RFC 9111, section 5.4).
 fn demands(request: &HeaderMap) -> Directives {
     let mut directives = Directives::of(request);
-    let pragma = || request.get(header::PRAGMA).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"no-cache"));
-    if !request.contains_key(header::CACHE_CONTROL) && pragma() {
+    let mut pragma = fields::values(request, &header::PRAGMA).flat_map(fields::list);
+    if !request.contains_key(header::CACHE_CONTROL) && pragma.any(|member| member.eq_ignore_ascii_case("no-cache")) {
         directives.no_cache = true;
     }
     directives

@@ -69,12 +69,14 @@ impl Directives {
 
     fn read(headers: &HeaderMap, name: &HeaderName) -> Self {
         let mut directives = Self::default();
+        // Of two the shorter (RFC 9111, section 4.2.1); in a dictionary the last (RFC 8941, section 3.2).
+        let choose = if *name == CDN_CACHE_CONTROL { |_, last| last } else { u32::min };
         for value in headers.get_all(name) {
             match value.to_str() {
                 Ok(text) => fields::list(text).for_each(|member| {
                     // Members of a dictionary may have parameters, which say nothing here (RFC 9213, section 2.1).
                     let end = if *name == CDN_CACHE_CONTROL { fields::unquoted(member, b';') } else { None };
-                    directives.add(end.and_then(|end| member.get(..end)).unwrap_or(member));
+                    directives.add(end.and_then(|end| member.get(..end)).unwrap_or(member), choose);
                 }),
                 // Bytes that no directive may hold: what they were meant to say is unknown.
                 Err(_) => directives.no_store = true,
@@ -83,7 +85,7 @@ impl Directives {
         directives
     }
 
-    fn add(&mut self, member: &str) {
+    fn add(&mut self, member: &str, choose: fn(u32, u32) -> u32) {
         let (name, value) = match member.split_once('=') {
             Some((name, value)) => (name.trim_end(), Some(value.trim_start())),
             None => (member, None),
@@ -120,9 +122,9 @@ impl Directives {
         ];
         for (known, time) in times {
             if is(known) {
-                // No value or no number counts as stale, and of two the shorter (RFC 9111, section 4.2.1).
+                // No value or no number counts as stale.
                 let new = value.map_or(0, seconds);
-                *time = Some(time.map_or(new, |old| old.min(new)));
+                *time = Some(time.map_or(new, |old| choose(old, new)));
                 return;
             }
         }
@@ -200,6 +202,8 @@ mod tests {
         };
         assert_eq!(targeted("max-age=60").unwrap().max_age, Some(60));
         assert!(targeted("no-store").unwrap().no_store);
+        assert_eq!(targeted("max-age=60, max-age=10").unwrap().max_age, Some(10));
+        assert_eq!(targeted("max-age=10, max-age=60").unwrap().max_age, Some(60), "the last of a dictionary's");
         for bad in
             ["max-age=\"60\"", "max-age=-1", "max-age", "Max-Age=60", "max-age = 60", "max-age=", "=5", "ä", "", " , "]
         {

@@ -113,9 +113,23 @@ pub fn date(text: &str) -> Option<i64> {
 /// The longest text that is tried as a date in another case.
 const LONGEST_DATE: usize = 40;
 
-/// The same, its letters in any case: what a cache does with the dates that it reckons freshness by (RFC 9111, section
-/// 4.2).
-pub fn date_in_any_case(text: &str) -> Option<i64> {
+/// The days of the week, in full.
+const DAYS: [&str; 7] = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"];
+
+/// A date whose day of the week is that of another: the rest says when it is.
+fn date_of_another_day(text: &str) -> Option<i64> {
+    let (named, rest) = text.split_at_checked(text.find(|c: char| !c.is_ascii_alphabetic())?)?;
+    let is_short = named.len() == 3;
+    let mut days = DAYS.iter().map(|day| if is_short { day.get(..3).unwrap_or(day) } else { day });
+    if !days.clone().any(|day| day == named) {
+        return None;
+    }
+    days.find_map(|day| date(&format!("{day}{rest}")))
+}
+
+/// The same, its letters in any case and whatever day of the week it names: what a cache does with the dates that it
+/// reckons freshness by (RFC 9111, section 4.2; RFC 9110, section 5.6.7).
+pub fn date_leniently(text: &str) -> Option<i64> {
     date(text).or_else(|| {
         let text = text.trim();
         if text.len() > LONGEST_DATE {
@@ -131,7 +145,7 @@ pub fn date_in_any_case(text: &str) -> Option<i64> {
             cased.extend(letters.next().map(|first| first.to_ascii_uppercase()));
             cased.extend(letters.map(|letter| letter.to_ascii_lowercase()));
         }
-        date(&cased)
+        date(&cased).or_else(|| date_of_another_day(&cased))
     })
 }
 
@@ -220,10 +234,15 @@ mod tests {
         }
         assert_eq!(date("0"), None);
         for text in ["sUN, 06 nov 1994 08:49:37 gmt", "SUNDAY, 06-NOV-94 08:49:37 GMT", "sun nOV  6 08:49:37 1994"] {
-            assert_eq!((date(text), date_in_any_case(text)), (None, Some(784_111_777)), "{text}");
+            assert_eq!((date(text), date_leniently(text)), (None, Some(784_111_777)), "{text}");
         }
-        for text in ["sun, 06 nov 1994 08:49:37 utc", "sun, 06 nov 1994 08:49:37", "", "gmt"] {
-            assert_eq!(date_in_any_case(text), None, "{text}");
+        for text in ["Mon, 06 Nov 1994 08:49:37 GMT", "Friday, 06-Nov-94 08:49:37 GMT", "Sat Nov  6 08:49:37 1994"] {
+            assert_eq!((date(text), date_leniently(text)), (None, Some(784_111_777)), "{text}");
+        }
+        for text in
+            ["sun, 06 nov 1994 08:49:37 utc", "sun, 06 nov 1994 08:49:37", "", "gmt", "Xyz, 06 Nov 1994 08:49:37 GMT"]
+        {
+            assert_eq!(date_leniently(text), None, "{text}");
         }
     }
 
@@ -240,7 +259,7 @@ mod tests {
             }
             let written = plain.join(" ,\t");
             prop_assert_eq!(list(&written).collect::<Vec<_>>(), plain);
-            let _ = date_in_any_case(&text);
+            let _ = date_leniently(&text);
         }
     }
 }

@@ -115,7 +115,6 @@ impl Freshness {
         let expires = || if is_targeted { None } else { expires_life(headers, exchange.received_ms) };
         let life = directives
             .s_maxage
-            .filter(|_| !is_targeted)
             .or(directives.max_age)
             .or_else(expires)
             .or(exchange.default_life.filter(|_| may_be_guessed(exchange.status)))
@@ -131,9 +130,7 @@ impl Freshness {
             received_ms: exchange.received_ms,
             always_validate: directives.no_cache,
             // s-maxage says proxy-revalidate too (RFC 9111, section 5.2.2.10).
-            must_revalidate: directives.must_revalidate
-                || directives.proxy_revalidate
-                || (directives.s_maxage.is_some() && !is_targeted),
+            must_revalidate: directives.must_revalidate || directives.proxy_revalidate || directives.s_maxage.is_some(),
             while_revalidate: directives.stale_while_revalidate.unwrap_or(0),
             if_error: directives.stale_if_error.unwrap_or(0),
             ended: false,
@@ -274,7 +271,7 @@ fn may_be_guessed(status: StatusCode) -> bool {
 /// that stands twice.
 fn expires_life(headers: &HeaderMap, received_ms: i64) -> Option<u32> {
     headers.get(header::EXPIRES)?;
-    let expires = fields::single(headers, &header::EXPIRES).and_then(fields::date_in_any_case);
+    let expires = fields::single(headers, &header::EXPIRES).and_then(fields::date_leniently);
     let life = expires.map_or(0, |expires| expires.saturating_sub(date(headers, received_ms)));
     Some(u32::try_from(life.max(0)).unwrap_or(MOST_SECONDS).min(MOST_SECONDS))
 }
@@ -282,7 +279,7 @@ fn expires_life(headers: &HeaderMap, received_ms: i64) -> Option<u32> {
 /// `Date`, or when the response came.
 fn date(headers: &HeaderMap, received_ms: i64) -> i64 {
     let received = received_ms.div_euclid(1000);
-    fields::single(headers, &header::DATE).and_then(fields::date_in_any_case).unwrap_or(received)
+    fields::single(headers, &header::DATE).and_then(fields::date_leniently).unwrap_or(received)
 }
 
 /// RFC 9111, section 4.2.3: what the response says of its age, what its date says, and what it spent on the way.
@@ -343,6 +340,7 @@ mod tests {
         assert_eq!(life(&[date, in_a_minute, ("expires", "Sun, 06 Nov 1994 08:51:37 GMT")]), Ok(0));
         assert_eq!(life(&[("cdn-cache-control", "max-age=5"), (CC, "s-maxage=20"), in_a_minute]), Ok(5));
         assert_eq!(life(&[("cdn-cache-control", "max-age=5"), (CC, "no-store")]), Ok(5));
+        assert_eq!(life(&[("cdn-cache-control", "max-age=5, s-maxage=7"), (CC, "max-age=9")]), Ok(7));
         assert_eq!(life(&[("cdn-cache-control", "no-store"), (CC, "max-age=5")]), Err(NotStored::NoStore));
         assert_eq!(life(&[]), Err(NotStored::NoFreshness));
     }

@@ -181,7 +181,7 @@ fn client(map: &mut Map<String, Value>) -> Result<Option<Client>, Denied> {
     }
 }
 
-/// The transports of RFC 9246, section 6.5: 0 is none, 1 is a cookie.
+/// The transports of RFC 9246, section 6.5: 0 is none, 1 is a cookie; 2, a query, is not understood.
 fn renewal(map: &Map<String, Value>) -> Result<Option<RenewalTerms>, Denied> {
     let seconds = date(map, "cdniets")?;
     let depth = match map.get("cdnistd") {
@@ -189,7 +189,10 @@ fn renewal(map: &Map<String, Value>) -> Result<Option<RenewalTerms>, Denied> {
         Some(value) => value.as_u64().filter(|depth| *depth <= MAX_DEPTH).ok_or(Denied::Malformed)?,
     };
     match map.get("cdnistt").map(Value::as_u64) {
-        None | Some(Some(0)) => Ok(None),
+        None => Ok(None),
+        // Section 3.2.1: both claims or none.
+        Some(Some(0)) if seconds.is_none() => Err(Denied::Malformed),
+        Some(Some(0)) => Ok(None),
         Some(Some(1)) => match seconds {
             Some(seconds) if (1..=MAX_RENEWAL).contains(&seconds) => {
                 Ok(Some(RenewalTerms { seconds, depth: usize::try_from(depth).unwrap_or(usize::MAX) }))

@@ -315,6 +315,11 @@ impl Pool {
         let broken = sent.is_some_and(|sent| *sent.borrow() == Sent::Broken);
         let outcome =
             outcome.map_err(|error| if broken { FetchError { failure: Failure::Client, ..error } } else { error });
+        // No upgrade is ever asked for: whoever was told of one would read on in another protocol (RFC 9110, section 15.2.2).
+        let outcome = outcome.and_then(|response| match response.status().is_informational() {
+            true => Err(failed(Failure::Protocol, &"it switches protocols unasked")),
+            false => Ok(response),
+        });
         let took = start.elapsed();
         match outcome {
             Ok(response) => {

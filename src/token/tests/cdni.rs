@@ -149,8 +149,13 @@ fn a_renewed_token_says_what_the_one_before_it_said() {
         let token = short(&|map| drop(map.insert(name.into(), value.clone())));
         assert_eq!(asked(&renewing, &token, &facts(PATH, NOW)), expected, "{name} {value}");
     }
-    let without = short(&|map| drop(map.remove("cdniets")));
-    assert_eq!(asked(&renewing, &without, &facts(PATH, NOW)), "token_malformed");
+    for transport in [0, 1] {
+        let without = short(&|map| {
+            map.remove("cdniets");
+            map.insert("cdnistt".into(), transport.into());
+        });
+        assert_eq!(asked(&renewing, &without, &facts(PATH, NOW)), "token_malformed", "both or none (section 3.2.1)");
+    }
     assert_eq!(
         asked(&verifier(&signer(dir.path())), &token, &facts(PATH, NOW)),
         "token_unsupported_claim",

@@ -483,25 +483,6 @@ async fn decisions_are_explained() {
 }
 
 #[tokio::test]
-async fn interim_answers_and_old_warnings_end_here() {
-    let origin = Origin::start(|_| {
-        let text = "HTTP/1.1 103 Early Hints\r\nlink: </x>\r\n\r\nHTTP/1.1 100 Continue\r\n\r\n\
-                    HTTP/1.1 200 OK\r\ncache-control: max-age=60\r\ncontent-length: 1\r\n\r\nx";
-        Reply(vec![Step::Bytes(text.into())])
-    })
-    .await;
-    let edge = TestEdge::open(&[&origin]).await;
-    for status in ["lyceum; fwd=uri-miss; fwd-status=200; stored; ttl=60", "lyceum; hit"] {
-        let answer = edge.get("/x").await;
-        assert_eq!((answer.status.as_u16(), answer.text().as_str(), answer.field("cache-status")), (200, "x", status));
-        assert!(answer.field("link").is_empty());
-    }
-    edge.clock.advance(Duration::from_secs(100));
-    let stale = edge.send(Method::GET, "/x", &[("cache-control", "max-stale")]).await;
-    assert!(stale.field("warning").is_empty() && stale.field("age") == "100", "{stale:?}");
-}
-
-#[tokio::test]
 async fn errors_live_as_long_as_is_configured() {
     let origin =
         Origin::start(|seen: &Seen| Reply::new(if seen.target == "/found" { 200 } else { 404 }, &[], "x")).await;
@@ -514,55 +495,6 @@ async fn errors_live_as_long_as_is_configured() {
     edge.clock.advance(Duration::from_secs(3));
     edge.get("/missing").await;
     assert_eq!(origin.count("/missing"), 2);
-}
-
-#[tokio::test]
-async fn hop_by_hop_fields_end_here_both_ways() {
-    let origin = Origin::start(|_| {
-        Reply::new(
-            200,
-            &[
-                ("cache-control", "max-age=60"),
-                ("connection", "x-hop"),
-                ("x-hop", "1"),
-                ("keep-alive", "5"),
-                ("x-end", "1"),
-            ],
-            "x",
-        )
-    })
-    .await;
-    let edge = TestEdge::open(&[&origin]).await;
-    let fields = [("connection", "x-mine, keep-alive"), ("x-mine", "1"), ("te", "trailers"), ("x-far", "1")];
-    for _ in 0..2 {
-        let answer = edge.send(Method::GET, "/x", &fields).await;
-        assert!(answer.headers.get("x-hop").is_none() && answer.headers.get("keep-alive").is_none());
-        assert_eq!(answer.field("x-end"), "1");
-    }
-    let seen = &origin.seen()[0];
-    assert!(seen.field("x-mine").is_none() && seen.field("te").is_none());
-    assert_eq!((seen.field("x-far"), seen.field("via")), (Some("1"), Some("1.1 lyceum")));
-}
-
-#[tokio::test]
-async fn each_hop_is_told_and_an_options_goes_only_so_far() {
-    let origin = Origin::start(|_| Reply::new(200, &[("allow", "GET, PURGE")], "")).await;
-    let edge = TestEdge::open(&[&origin]).await;
-    for (left, sent) in [("0", None), ("1", Some("0")), ("70", Some("69")), ("x", Some("x")), ("-1", Some("-1"))] {
-        let before = origin.seen().len();
-        let answer = edge.send(Method::OPTIONS, "/x", &[("max-forwards", left), ("via", "1.0 a, 1.1 b")]).await;
-        let seen = origin.seen();
-        let came = seen.get(before);
-        assert_eq!(came.and_then(|seen| seen.field("max-forwards")), sent, "{left}");
-        match came {
-            Some(seen) => assert_eq!(seen.field("via"), Some("1.0 a, 1.1 b, 1.1 lyceum")),
-            None => assert!(answer.status == 204 && answer.field("allow").contains("DELETE"), "{answer:?}"),
-        }
-    }
-    // Other methods go as far as they have to.
-    edge.send(Method::GET, "/x", &[("max-forwards", "0"), ("via", "1.1 b")]).await;
-    let seen = origin.seen().pop().unwrap();
-    assert_eq!((seen.field("max-forwards"), seen.field("via")), (Some("0"), Some("1.1 b, 1.1 lyceum")));
 }
 
 #[tokio::test]

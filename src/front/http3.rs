@@ -17,7 +17,7 @@ use aws_lc_rs::hkdf;
 use bytes::{Buf, Bytes};
 use h3::error::Code;
 use h3::server::RequestStream;
-use http::header::{self, HeaderMap};
+use http::header::{self, HeaderMap, HeaderValue};
 use http::{Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt as _;
@@ -39,6 +39,7 @@ use super::pulse::{Busy, Pulse};
 use super::tls::Tls;
 use super::{BoxError, Limits, Pass, RequestBody, problem};
 use crate::semantics::fields;
+use crate::time::Clock;
 
 /// What of a body is handed to QUIC at once: what a client has to take within `window`.
 const PIECE: usize = 16 << 10;
@@ -369,6 +370,7 @@ impl<H: Handler> Asking<H> {
     {
         let (mut head, mut body) = response.into_parts();
         fields::strip_hop_by_hop(&mut head.headers);
+        date(&mut head.headers);
         if let Some(pass) = head.extensions.remove::<Pass>() {
             self.busy.under(pass);
         }
@@ -402,6 +404,15 @@ impl<H: Handler> Asking<H> {
         }
         send.finish().await?;
         Ok(())
+    }
+}
+
+/// Whoever has a clock says when an answer was made (RFC 9110, section 6.6.1), as hyper does over the other versions.
+fn date(headers: &mut HeaderMap) {
+    if !headers.contains_key(header::DATE)
+        && let Ok(now) = HeaderValue::try_from(fields::format_date(Clock::system().system_time()))
+    {
+        headers.insert(header::DATE, now);
     }
 }
 

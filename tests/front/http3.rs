@@ -49,6 +49,7 @@ async fn one_port_speaks_all_versions_and_says_so() {
     let answer = get(&served, &files, "/a").await;
     assert_eq!(answer["text"], "HTTP/3.0 tls=true 127.0.0.1 /a\n", "{answer}");
     assert!(answer["headers"].get("alt-svc").is_none());
+    assert!(answer["headers"]["date"].as_str().is_some_and(|date| date.ends_with(" GMT")), "{answer}");
     let ca = files.cert.display().to_string();
     for version in ["--http1.1", "--http2"] {
         let told = curl(&["-i", version, "--cacert", &ca, &format!("https://localhost:{port}/")]).await;

@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -24,7 +24,8 @@ use tokio_rustls::TlsAcceptor;
 use super::awaited::Awaited;
 use super::body::Held;
 use super::clients::{Client, Clients};
-use super::cork::{Cork, Corked, Gathered};
+use super::cork::{Cork, Corked};
+use super::gathered::{Gathered, Polled};
 use super::handler::{Answer, Handler, Refused};
 use super::inline::Inline;
 use super::metrics::{Metrics, Open, Reason};
@@ -272,32 +273,83 @@ impl<H: Handler> Under<H> {
         }
     }
 
-    /// `cork` is below the socket's TLS, where it has that.
+    /// `cork` is below the socket's TLS, where it has that. As with HTTP/1.1, an idle connection is no connection of
+    /// hyper's; the one before it is dropped, and the next is told what it has to know.
     async fn http2<S>(self, socket: S, cork: Cork) -> Result<Option<Reason>, BoxError>
     where
-        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        S: AsyncRead + AsyncWrite + Awaited + Unpin + Send + 'static,
     {
-        let (pulse, shared) = (Arc::clone(&self.pulse), Arc::clone(&self.shared));
-        let limits = &*shared.limits;
+        let limits = &*self.shared.limits;
         let socket = Gathered::new(socket, cork);
-        let connection = http2::Builder::new(Inline)
+        let mut builder = http2::Builder::new(Inline);
+        builder
             .timer(TokioTimer::new())
             .max_concurrent_streams(u32::try_from(limits.streams).unwrap_or(u32::MAX))
-            .max_header_list_size(u32::try_from(limits.header_bytes.0).unwrap_or(u32::MAX))
-            .serve_connection(TokioIo::new(socket.clone()), service_fn(move |request| self.answer(request)));
-        let mut connection = pin!(connection);
-        let mut beside = beside(&pulse, &shared, true);
-        tokio::select! {
-            biased;
-            done = poll_fn(|cx| socket.poll(connection.as_mut(), cx)) => return ended(done),
-            Some(told) = beside.next() => match told {
-                Told::Overstayed(reason) => return Ok(Some(reason)),
-                Told::Drain => connection.as_mut().graceful_shutdown(),
-                // Without `rest` beside it, nobody tells.
-                Told::Rest => {}
+            .max_header_list_size(u32::try_from(limits.header_bytes.0).unwrap_or(u32::MAX));
+        let connect = || {
+            let service = service_fn(|request| self.answer(request));
+            Box::pin(builder.serve_connection(TokioIo::new(socket.clone()), service))
+        };
+        let mut connection = connect();
+        let mut beside = beside(&self.pulse, &self.shared, true);
+        beside.push(rest(&self.pulse));
+        // What had been asked for when, and since when it was no more.
+        let mut quiet = (0, monotonic());
+        loop {
+            let told = tokio::select! {
+                biased;
+                polled = poll_fn(|cx| socket.poll(connection.as_mut(), cx)) => match polled? {
+                    Polled::Done(done) => return done.map(|()| None).map_err(Into::into),
+                    Polled::Rests => None,
+                },
+                Some(told) = beside.next() => Some(told),
+            };
+            match told {
+                Some(Told::Overstayed(reason)) => return Ok(Some(reason)),
+                Some(Told::Drain) => connection.as_mut().graceful_shutdown(),
+                Some(Told::Rest) => {
+                    beside.push(rest(&self.pulse));
+                    let requests = socket.requests();
+                    if requests != quiet.0 {
+                        quiet = (requests, monotonic());
+                    } else if quiet.1.elapsed() >= limits.rest.get() {
+                        poll_fn(|cx| Poll::Ready(socket.poll_seek_rest(cx))).await?;
+                    }
+                }
+                None => {
+                    drop(connection);
+                    match self.rested(&socket, &mut beside).await? {
+                        Some(Told::Overstayed(reason)) => return Ok(Some(reason)),
+                        Some(_) => {
+                            poll_fn(|cx| Poll::Ready(socket.poll_end(cx))).await?;
+                            return Ok(None);
+                        }
+                        None => {}
+                    }
+                    connection = connect();
+                    poll_fn(|cx| Poll::Ready(socket.poll_take_up(connection.as_mut(), cx))).await?;
+                }
             }
         }
-        ended(poll_fn(|cx| socket.poll(connection.as_mut(), cx)).await)
+    }
+
+    /// Waits until a connection that rests is spoken to, or what ends it.
+    async fn rested<'a, S: Awaited>(
+        &'a self,
+        socket: &S,
+        beside: &mut FuturesUnordered<BoxFuture<'a, Told>>,
+    ) -> std::io::Result<Option<Told>> {
+        let _resting = Open::new(&self.shared.metrics.resting);
+        loop {
+            tokio::select! {
+                biased;
+                readable = poll_fn(|cx| socket.poll_readable(cx)) => return readable.map(|()| None),
+                Some(told) = beside.next() => match told {
+                    Told::Rest => beside.push(rest(&self.pulse)),
+                    told => return Ok(Some(told)),
+                },
+            }
+        }
     }
 }
 
@@ -350,10 +402,4 @@ fn beside<'a>(pulse: &'a Pulse, shared: &'a Shared, windows: bool) -> FuturesUno
         Told::Drain
     };
     [overstayed.boxed(), drain.boxed()].into_iter().collect()
-}
-
-/// A connection's own end, or its socket's.
-fn ended(done: std::io::Result<Result<(), hyper::Error>>) -> Result<Option<Reason>, BoxError> {
-    done??;
-    Ok(None)
 }

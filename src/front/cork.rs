@@ -6,8 +6,8 @@
 
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -30,21 +30,21 @@ struct State {
 }
 
 impl Cork {
-    fn set(&self) {
+    pub(super) fn set(&self) {
         self.0.set.store(true, Ordering::Relaxed);
     }
 
     /// Whether the connection may have stopped for the cork alone.
-    fn lift(&self) -> bool {
+    pub(super) fn lift(&self) -> bool {
         self.0.set.store(false, Ordering::Relaxed);
         self.0.stopped.swap(false, Ordering::Relaxed)
     }
 
-    fn is_set(&self) -> bool {
+    pub(super) fn is_set(&self) -> bool {
         self.0.set.load(Ordering::Relaxed)
     }
 
-    fn noted<T>(&self, written: Poll<T>) -> Poll<T> {
+    pub(super) fn noted<T>(&self, written: Poll<T>) -> Poll<T> {
         if written.is_pending() && self.is_set() {
             self.0.stopped.store(true, Ordering::Relaxed);
         }
@@ -111,91 +111,5 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Corked<S> {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.socket).poll_shutdown(cx)
-    }
-}
-
-/// A stream above TLS that a connection writes to and that is flushed from beside it. Both happen in one task, so its
-/// lock is never waited for.
-#[derive(Debug)]
-pub(super) struct Gathered<S> {
-    stream: Arc<Mutex<S>>,
-    cork: Cork,
-}
-
-impl<S> Clone for Gathered<S> {
-    fn clone(&self) -> Self {
-        Self { stream: Arc::clone(&self.stream), cork: self.cork.clone() }
-    }
-}
-
-impl<S: AsyncWrite + Unpin> Gathered<S> {
-    /// `cork` is the one below `stream`.
-    pub(super) fn new(stream: S, cork: Cork) -> Self {
-        Self { stream: Arc::new(Mutex::new(stream)), cork }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, S> {
-        self.stream.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Polls the connection that writes to this stream, and sends what it wrote.
-    pub(super) fn poll<F: Future>(
-        &self,
-        mut connection: Pin<&mut F>,
-        cx: &mut Context<'_>,
-    ) -> Poll<io::Result<F::Output>> {
-        self.cork.set();
-        let polled = connection.as_mut().poll(cx);
-        let stopped = self.cork.lift();
-        let flushed = Pin::new(&mut *self.lock()).poll_flush(cx);
-        match (polled, flushed) {
-            (Poll::Ready(done), _) => Poll::Ready(Ok(done)),
-            (Poll::Pending, Poll::Ready(Err(cause))) => Poll::Ready(Err(cause)),
-            (Poll::Pending, Poll::Ready(Ok(()))) if stopped => {
-                // There is room again, and no socket will say so.
-                cx.waker().wake_by_ref();
-                Poll::Pending
-            }
-            (Poll::Pending, _) => Poll::Pending,
-        }
-    }
-}
-
-impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Gathered<S> {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut *self.lock()).poll_read(cx, buf)
-    }
-}
-
-impl<S: AsyncWrite + Unpin> AsyncWrite for Gathered<S> {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut *self.lock()).poll_write(cx, buf);
-        self.cork.noted(written)
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut *self.lock()).poll_write_vectored(cx, bufs);
-        self.cork.noted(written)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.lock().is_write_vectored()
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.cork.is_set() {
-            return Poll::Ready(Ok(()));
-        }
-        Pin::new(&mut *self.lock()).poll_flush(cx)
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // The last that is written, and nobody is left to flush it.
-        let _ = self.cork.lift();
-        Pin::new(&mut *self.lock()).poll_shutdown(cx)
     }
 }

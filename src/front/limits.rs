@@ -42,6 +42,10 @@ pub struct Limits {
     /// How long a connection without a request is kept, whatever else comes over it. 1s to 1h.
     #[serde(deserialize_with = "units::span::<_, 1_000, 3_600_000>")]
     pub idle: Span,
+    /// How long an HTTP/2 connection is without a request before it gives up its buffers until the next. Whoever plays a
+    /// video asks again sooner. 100ms to 1h.
+    #[serde(deserialize_with = "units::span::<_, 100, 3_600_000>")]
+    pub rest: Span,
     /// How long a request may stand still, not one byte read or written. Longer than a long poll. 1s to 1h.
     #[serde(deserialize_with = "units::span::<_, 1_000, 3_600_000>")]
     pub stall: Span,
@@ -82,6 +86,7 @@ impl Default for Limits {
             handshake: Span::secs(10),
             header: Span::secs(10),
             idle: Span::secs(60),
+            rest: Span::secs(10),
             stall: Span::secs(60),
             throughput: ByteSize::kib(1),
             throughput_time: Span::secs(30),

@@ -89,7 +89,7 @@ impl Metrics {
             resting: telemetry::gauge(
                 registry,
                 "lyceum_front_connections_resting",
-                "HTTP/1.1 connections on which nothing is under way and that hold no buffers.",
+                "Connections of HTTP/1.1 and 2 on which nothing is under way and that hold no buffers.",
             ),
             retries: telemetry::counter(
                 registry,

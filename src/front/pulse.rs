@@ -209,7 +209,9 @@ impl Pulse {
             if let Some(reason) = self.look(&mut seen, step, limits, windows) {
                 return reason;
             }
-            if self.is_at_rest() {
+            // What comes beside streams may be no request's: with windows, whoever counts frames knows more.
+            let rests = if windows { self.requests.load(Ordering::Relaxed) == 0 } else { self.is_at_rest() };
+            if rests {
                 self.rests.notify_one();
             }
         }

@@ -34,13 +34,23 @@ pub(super) fn resident(pids: &[u32]) -> Result<u64, BenchError> {
     pids.iter().map(of_process).sum()
 }
 
-/// The children of a process that serve. nginx's cache loader reads the cache's folder and ends after a minute.
-pub(super) fn children(pid: u32) -> Vec<u32> {
+fn title(pid: u32) -> String {
+    std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default()
+}
+
+fn all_children(pid: u32) -> Vec<u32> {
     let path = format!("/proc/{pid}/task/{pid}/children");
     let text = std::fs::read_to_string(path).unwrap_or_default();
-    let serves = |child: &u32| {
-        let title = std::fs::read_to_string(format!("/proc/{child}/cmdline")).unwrap_or_default();
-        !title.contains("cache loader")
-    };
-    text.split_whitespace().filter_map(|child| child.parse().ok()).filter(serves).collect()
+    text.split_whitespace().filter_map(|child| child.parse().ok()).collect()
+}
+
+/// Whether a process has children and each has a title of its own.
+pub(super) fn children_are_titled(pid: u32) -> bool {
+    let (own, children) = (title(pid), all_children(pid));
+    !children.is_empty() && children.iter().all(|child| title(*child) != own)
+}
+
+/// The children of a process that serve. nginx's cache loader reads the cache's folder and ends after a minute.
+pub(super) fn children(pid: u32) -> Vec<u32> {
+    all_children(pid).into_iter().filter(|child| !title(*child).contains("cache loader")).collect()
 }

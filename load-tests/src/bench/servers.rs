@@ -236,6 +236,13 @@ impl Setting {
         let child = Running(command.stdout(Stdio::null()).spawn().map_err(failed("nginx"))?);
         wait(plain)?;
         wait(tls)?;
+        // A child that has no title yet can't be told from the cache loader.
+        for _ in 0..100 {
+            if account::children_are_titled(child.0.id()) {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
         let mut pids = account::children(child.0.id());
         pids.push(child.0.id());
         let suffixes = self

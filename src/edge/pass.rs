@@ -162,8 +162,9 @@ impl Inner {
             }
             drop(guard);
         });
+        // Behind what caches further up have said (RFC 9211, section 2).
         headers
-            .insert(CACHE_STATUS, Decision::forwarded(CacheOutcome::Pass, Forward::Method).cache_status(status, None));
+            .append(CACHE_STATUS, Decision::forwarded(CacheOutcome::Pass, Forward::Method).cache_status(status, None));
         let mut response = Response::new(Body::live(Live { reader, skip: 0, left: length }));
         *response.status_mut() = status;
         *response.headers_mut() = headers;

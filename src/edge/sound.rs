@@ -151,10 +151,14 @@ pub(super) fn tags(headers: &HeaderMap) -> Vec<Box<str>> {
 /// Takes away what is the origin's and the connection's own.
 pub(super) fn clean(headers: &mut HeaderMap, wanted: &Wanted) {
     fields::strip_hop_by_hop(headers);
-    // The age is told anew with each answer; the tags were meant for the edge.
+    // Age and decision are told anew with each answer.
     headers.remove(header::AGE);
-    for name in ["surrogate-key", "surrogate-control", "cache-tag", "cache-status"] {
-        headers.remove(name);
+    headers.remove("cache-status");
+    // Tags are for edges: those below this one are purged by them too, and no one else is told.
+    if wanted.route.auth != config::Auth::Bearer {
+        for name in ["surrogate-key", "surrogate-control", "cache-tag"] {
+            headers.remove(name);
+        }
     }
     if wanted.route.auth == config::Auth::Token {
         // Edges below this one go by the targeted field as well (RFC 9213, section 3.1), players do not.

@@ -212,3 +212,33 @@ async fn what_was_purged_softly_is_used_for_as_long_as_its_origin_allows_counted
         assert_eq!(edge.get("/error").await.status, code, "{seconds} more");
     }
 }
+
+#[tokio::test]
+async fn an_edge_below_a_shield_is_purged_by_tag_and_tells_clients_no_tags() {
+    let origin = Origin::start(|seen: &Seen| {
+        let fields =
+            [IMMUTABLE, ("surrogate-key", "lesson-a all"), ("cache-tag", "more"), ("cdn-cache-control", "max-age=60")];
+        Reply::new(200, &fields, &seen.target)
+    })
+    .await;
+    let guarded = "[[route]]\nprefix = \"/v/\"\npool = \"origin\"\nauth = \"bearer\"\nbearer = \"between\"\n";
+    let shield = TestEdge::start(&format!("{}{guarded}", pool(&[&origin], ""))).await;
+    let above = format!(
+        "[[pool]]\nname = \"origin\"\norigins = [{{ url = \"{}\" }}]\nauth = {{ bearer = \"between\" }}\n",
+        shield.url
+    );
+    let toml = paid(&[&origin], "").replace(&pool(&[&origin], ""), &above);
+    let edge = TestEdge::start(&toml).await;
+    let (edge_admin, shield_admin) = (edge.admin().await, shield.admin().await);
+    let path = format!("/t/{}/v/a/x.m4s", edge.token());
+    for (tag, fetches) in [("lesson-a", 1), ("all", 2), ("more", 3)] {
+        let answer = edge.get(&path).await;
+        assert_eq!((answer.text().as_str(), origin.seen().len()), ("/v/a/x.m4s", fetches), "{tag}");
+        for name in ["surrogate-key", "cache-tag", "cdn-cache-control"] {
+            assert!(answer.headers.get(name).is_none(), "{name} is no client's");
+        }
+        assert_eq!(edge.get(&path).await.field("cache-status"), "lyceum; hit");
+        let order = format!(r#"{{"tag": "{tag}"}}"#);
+        assert_eq!((purge(&shield_admin, &order).await, purge(&edge_admin, &order).await), (1, 1), "{tag}");
+    }
+}

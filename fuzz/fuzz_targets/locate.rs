@@ -13,6 +13,7 @@ fuzz_target!(|data: &[u8]| {
     let Some([target, lines]) = texts::<2>(data) else { return };
     let Ok(uri) = target.parse::<http::Uri>() else { return };
     let headers = headers(lines);
+    let names = carrier::Names::try_from("URISigningPackage".to_owned()).expect("a name");
     let found = carrier::in_path(uri.path());
     let rest = found.map_or(uri.path(), |(_, rest)| rest);
     if let Ok(path) = CleanPath::check(rest) {
@@ -32,13 +33,13 @@ fuzz_target!(|data: &[u8]| {
         assert!(found.map_or(text.strip_prefix("/t/"), |(token, _)| Some(token)).is_some_and(carrier::looks_signed));
     }
     for value in headers.get_all("cookie").iter().filter_map(|value| value.to_str().ok()) {
-        if let Some(left) = carrier::cookie_without_token(value) {
+        if let Some(left) = names.cookie_without_token(value) {
             let left = http::HeaderMap::from_iter([(http::header::COOKIE, left.parse().expect("still a value"))]);
-            assert_eq!(carrier::cookie(&left), None, "{value}");
+            assert_eq!(names.cookie(&left), None, "{value}");
         }
     }
-    let _ = carrier::elsewhere(uri.query(), &headers);
-    if let Some(left) = uri.query().and_then(carrier::without_token) {
-        assert_eq!(carrier::elsewhere(Some(&left), &http::HeaderMap::new()), None);
+    let _ = names.elsewhere(uri.query(), &headers);
+    if let Some(left) = uri.query().and_then(|query| names.without_token(query)) {
+        assert_eq!(names.elsewhere(Some(&left), &http::HeaderMap::new()), None);
     }
 });

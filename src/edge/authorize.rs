@@ -41,7 +41,7 @@ impl Inner {
             client: Some(peer.address.ip()),
             now: self.clock.unix_seconds(),
         };
-        let in_cookie = || locate::cookie(&head.headers).filter(|_| place != Place::Cookie);
+        let in_cookie = || located.names.cookie(&head.headers).filter(|_| place != Place::Cookie);
         let grant = match self.verify(token, &facts).await {
             Err(Denied::Expired) => self.renewed_before(in_cookie(), &facts).ok_or(Denied::Expired)?,
             verdict => verdict?,
@@ -107,6 +107,6 @@ fn cookie_of(renewed: &Renewed, located: &Located<'_>, tls: bool) -> Option<Head
     }
     let site = if tls { "Secure; SameSite=None" } else { "SameSite=Lax" };
     let Renewed { token, seconds, .. } = renewed;
-    let name = locate::COOKIE;
+    let name = located.names.of_new_cookie();
     HeaderValue::try_from(format!("{name}={token}; Path={path}; Max-Age={seconds}; HttpOnly; {site}")).ok()
 }

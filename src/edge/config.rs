@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
+use crate::semantics::carrier::Names;
 use crate::units::{self, ByteSize, Span};
 use crate::{admin, cache, front, upstream};
 
@@ -86,6 +87,11 @@ pub struct Tokens {
     /// Revoked sessions that are held. 1 to 10,000,000; default 100,000.
     #[serde(default = "defaults::revocations", deserialize_with = "units::number::<_, 1, 10_000_000>")]
     pub revocations: u64,
+    /// Another name for the query parameter `token` and the cookie `lyceum_token`, which are read beside it: the URI Signing
+    /// Package Attribute (RFC 9246, section 2), whose own default is `URISigningPackage`. 1 to 64 letters, digits, `-` and
+    /// `_`; default none.
+    #[serde(default)]
+    pub attribute: Names,
     /// What renews tokens with `cdnistt` 1 (RFC 9246, section 3); without it they are refused.
     #[serde(default)]
     pub renewal: Option<Renewal>,

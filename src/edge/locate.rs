@@ -11,7 +11,7 @@ use super::error::Refusal;
 use super::route::{Route, Routes};
 use crate::semantics::{carrier, path::CleanPath};
 
-pub(super) use crate::semantics::carrier::{COOKIE, PATH_PREFIX, Place, bearer, cookie};
+pub(super) use crate::semantics::carrier::{Names, PATH_PREFIX, Place, bearer};
 use std::sync::Arc;
 
 /// Where event reports go.
@@ -28,6 +28,8 @@ pub(super) struct Located<'a> {
     pub(super) token: Option<(Place, &'a str)>,
     /// What it is.
     pub(super) what: What<'a>,
+    /// The names that a token is found by.
+    pub(super) names: &'a Names,
 }
 
 /// The kinds of request.
@@ -42,7 +44,7 @@ pub(super) enum What<'a> {
 impl<'a> Located<'a> {
     /// Finds the route and the token of a request.
     pub(super) fn find(uri: &'a http::Uri, headers: &'a HeaderMap, routes: &'a Routes) -> Result<Self, Refusal> {
-        let query = uri.query();
+        let (query, names) = (uri.query(), routes.names());
         if let Some((token, rest)) = carrier::in_path(uri.path()) {
             let path = CleanPath::check(rest).map_err(Refusal::Ambiguous)?;
             let of_token = |route: &&Arc<Route>| route.auth == Auth::Token;
@@ -52,12 +54,12 @@ impl<'a> Located<'a> {
                 None => None,
             };
             if let Some(what) = what {
-                return Ok(Self { path, query, token: Some((Place::Path, token)), what });
+                return Ok(Self { path, query, token: Some((Place::Path, token)), what, names });
             }
             // A relative URI in a playlist may lead to what needs no token: the token goes no further than here.
             if routes.any_token() && carrier::looks_signed(token) {
                 let route = routes.of(path).filter(|_| !carrier::leads_with_token(rest)).ok_or(Refusal::NotFound)?;
-                return Ok(Self { path, query, token: None, what: What::Resource(route) });
+                return Ok(Self { path, query, token: None, what: What::Resource(route), names });
             }
         }
         let whole = CleanPath::check(uri.path()).map_err(Refusal::Ambiguous)?;
@@ -73,13 +75,13 @@ impl<'a> Located<'a> {
             What::Resource(route) => route.auth == Auth::Token,
             What::Reports => true,
         };
-        let token = if needs_token { carrier::elsewhere(query, headers) } else { None };
-        Ok(Self { path: whole, query, token, what })
+        let token = if needs_token { names.elsewhere(query, headers) } else { None };
+        Ok(Self { path: whole, query, token, what, names })
     }
 
     /// The query without the token, where anything else is left of it.
     pub(super) fn query_without_token(&self) -> Option<String> {
-        carrier::without_token(self.query?)
+        self.names.without_token(self.query?)
     }
 }
 

@@ -129,7 +129,7 @@ impl Config {
     pub fn check(&self) -> Result<(), StartError> {
         let metrics = upstream::Metrics::new(&prometheus::Registry::new());
         let pools = Pools::new(self, &metrics, Shutdown::new())?;
-        route::Routes::new(&self.route, &pools.named, self.tokens.is_some()).map(drop)
+        route::Routes::new(&self.route, &pools.named, self.tokens.as_ref()).map(drop)
     }
 }
 
@@ -231,7 +231,7 @@ impl Edge {
         let Parts { clock, registry, shutdown } = parts;
         let upstream = upstream::Metrics::new(&registry);
         let pools = Pools::new(&config, &upstream, shutdown.part())?;
-        let routes = route::Routes::new(&config.route, &pools.named, config.tokens.is_some())?;
+        let routes = route::Routes::new(&config.route, &pools.named, config.tokens.as_ref())?;
         let metrics = Arc::new(metrics::Metrics::new(&registry, &prefixes(&config)));
         let cache: Arc<Cache<FetchError>> = Cache::open(&config.cache, clock.clone(), &registry)?;
         let guard = Guard::new(&config, None, &clock, &metrics, shutdown.part())?;
@@ -272,7 +272,7 @@ impl Edge {
             true => Pools::new(config, &former.upstream, role.part())?,
             false => former.pools.clone(),
         };
-        let routes = route::Routes::new(&config.route, &pools.named, config.tokens.is_some())?;
+        let routes = route::Routes::new(&config.route, &pools.named, config.tokens.as_ref())?;
         let guard = match new_guard {
             true => Guard::new(config, former.guard.verifier.as_deref(), &former.clock, &metrics, role.part())?,
             false => former.guard.clone(),

@@ -13,13 +13,12 @@ use super::config::Auth;
 use super::decision::{CacheOutcome, Decision, Forward};
 use super::deliver::CACHE_STATUS;
 use super::error::Refusal;
-use super::locate::Located;
-use super::locate::host;
+use super::locate::{Located, Names, host};
 use super::route::Route;
 use super::serve::{key_for, key_of};
 use crate::cache::{Head, Plan, Purge, Target, Vary};
 use crate::front::RequestBody;
-use crate::semantics::{carrier, fields, path::CleanPath};
+use crate::semantics::{fields, path::CleanPath};
 use crate::upstream::{Outgoing, stable_hash};
 
 /// The fields that go on to a route's origins.
@@ -29,23 +28,22 @@ pub(super) fn end_to_end(route: &Route, request: &HeaderMap) -> HeaderMap {
     for name in [header::HOST, header::CONTENT_LENGTH, header::EXPECT] {
         headers.remove(name);
     }
-    if route.keeps_tokens {
-        keep_token(&mut headers);
+    if let Some(names) = &route.keeps_tokens {
+        keep_token(names, &mut headers);
     }
     headers
 }
 
 /// Takes the cookie with the token out of the fields for an origin.
-fn keep_token(headers: &mut HeaderMap) {
-    let is_ours = |value: &HeaderValue| memchr::memmem::find(value.as_bytes(), carrier::COOKIE.as_bytes()).is_some();
-    if !headers.get_all(header::COOKIE).iter().any(is_ours) {
+fn keep_token(names: &Names, headers: &mut HeaderMap) {
+    if names.cookie(headers).is_none() {
         return;
     }
     let former: Vec<HeaderValue> = headers.get_all(header::COOKIE).iter().cloned().collect();
     headers.remove(header::COOKIE);
     for value in former {
         // What is no text holds no token that would be taken.
-        let left = value.to_str().ok().filter(|_| is_ours(&value)).map(carrier::cookie_without_token);
+        let left = value.to_str().ok().map(|text| names.cookie_without_token(text));
         match left {
             None => drop(headers.append(header::COOKIE, value)),
             Some(None) => {}

@@ -7,6 +7,7 @@ use http::StatusCode;
 
 use super::StartError;
 use super::config::{self, Auth};
+use super::locate::Names;
 use crate::semantics::path::CleanPath;
 use crate::upstream::Pool;
 
@@ -20,7 +21,7 @@ pub(super) struct Route {
     pub(super) auth: Auth,
     pub(super) bearer: Option<String>,
     /// Whether tokens are taken here or under another route: then the cookie with one is no origin's.
-    pub(super) keeps_tokens: bool,
+    pub(super) keeps_tokens: Option<Names>,
     pub(super) query: KeyQuery,
     pub(super) key_host: bool,
     /// Seconds of life for what does not say: answers, and errors.
@@ -37,15 +38,20 @@ pub(super) enum KeyQuery {
 
 /// All routes, the longest prefix first.
 #[derive(Debug)]
-pub(super) struct Routes(Vec<Arc<Route>>);
+pub(super) struct Routes {
+    routes: Vec<Arc<Route>>,
+    names: Names,
+}
 
 impl Routes {
     pub(super) fn new(
         routes: &[config::Route],
         pools: &HashMap<String, (Arc<Pool>, bool)>,
-        has_tokens: bool,
+        tokens: Option<&config::Tokens>,
     ) -> Result<Self, StartError> {
         let mut made: Vec<Arc<Route>> = Vec::with_capacity(routes.len());
+        let takes_tokens = routes.iter().any(|route| route.auth == Auth::Token);
+        let names = tokens.map(|tokens| tokens.attribute.clone()).unwrap_or_default();
         for (index, route) in routes.iter().enumerate() {
             let wrong = |what: &str| StartError::Route { prefix: route.prefix.clone(), what: what.to_owned() };
             if CleanPath::check(&route.prefix).is_err() {
@@ -54,7 +60,7 @@ impl Routes {
             let (pool, has_credentials) =
                 pools.get(&route.pool).ok_or_else(|| wrong(&format!("there is no pool \"{}\"", route.pool)))?;
             match (route.auth, &route.bearer) {
-                (Auth::Token, _) if !has_tokens => return Err(wrong("auth = \"token\" needs [tokens]")),
+                (Auth::Token, _) if tokens.is_none() => return Err(wrong("auth = \"token\" needs [tokens]")),
                 (Auth::Bearer, None) => return Err(wrong("auth = \"bearer\" needs bearer = \"…\"")),
                 (Auth::Token | Auth::None, Some(_)) => return Err(wrong("bearer goes with auth = \"bearer\" alone")),
                 (Auth::None, None) if *has_credentials => {
@@ -72,7 +78,7 @@ impl Routes {
                 pool: Arc::clone(pool),
                 auth: route.auth,
                 bearer: route.bearer.clone(),
-                keeps_tokens: routes.iter().any(|route| route.auth == Auth::Token),
+                keeps_tokens: takes_tokens.then(|| names.clone()),
                 query: key_query(route.cache_key_query.as_deref(), token),
                 key_host: route.cache_key_host.unwrap_or(!token),
                 default_life: route.default_freshness.map(seconds),
@@ -80,20 +86,25 @@ impl Routes {
             }));
         }
         made.sort_by_key(|route| std::cmp::Reverse(route.prefix.len()));
-        Ok(Self(made))
+        Ok(Self { routes: made, names })
     }
 
     /// The route of a path.
     pub(super) fn of(&self, path: CleanPath<'_>) -> Option<&Arc<Route>> {
-        self.0.iter().find(|route| path.is_under(&route.prefix))
+        self.routes.iter().find(|route| path.is_under(&route.prefix))
     }
 
     pub(super) fn all(&self) -> impl Iterator<Item = &Arc<Route>> {
-        self.0.iter()
+        self.routes.iter()
+    }
+
+    /// The names that tokens are found by.
+    pub(super) fn names(&self) -> &Names {
+        &self.names
     }
 
     pub(super) fn any_token(&self) -> bool {
-        self.0.iter().any(|route| route.auth == Auth::Token)
+        self.routes.iter().any(|route| route.auth == Auth::Token)
     }
 }
 

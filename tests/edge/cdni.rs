@@ -114,6 +114,47 @@ async fn a_short_token_is_renewed_while_it_is_used() {
 }
 
 #[tokio::test]
+async fn a_token_stands_under_the_attribute_s_name_too_and_is_renewed_under_it() {
+    let origin = media().await;
+    let made = tempfile::tempdir().unwrap();
+    let kid = keys::generate(Algorithm::EdDsa, made.path()).unwrap();
+    let key = made.path().join(format!("{kid}.pem"));
+    let more = format!(
+        "attribute = \"URISigningPackage\"\nrenewal = {{ key = {:?}, issuer = \"edge\" }}\n[cors]",
+        key.display().to_string()
+    );
+    let open = "[[route]]\nprefix = \"/\"\npool = \"origin\"\nauth = \"none\"\n";
+    let edge = TestEdge::start(&(paid(&[&origin], "").replace("[cors]", &more) + open)).await;
+    let token = edge.sign(|claims| {
+        claims.extra.extend([("cdnistt".to_owned(), json!(1)), ("cdniets".to_owned(), json!(60))]);
+    });
+    // The whole of the URI but for the token, as a container wants it.
+    let whole = format!("{}/v/a/x.m4s?a=1&b=2", edge.url);
+    let bound = edge.sign(|claims| {
+        claims.paths.clear();
+        let pattern = format!("regex:{}", whole.replace(['.', '?'], "."));
+        claims.extra.insert("cdniuc".to_owned(), json!(pattern));
+    });
+    for path in [format!("/v/a/x.m4s?a=1&URISigningPackage={bound}&b=2"), format!("/v/a/x.m4s?a=1&b=2&token={bound}")] {
+        assert_eq!(edge.get(&path).await.status, 200, "{path}");
+    }
+    let answer = edge.get(&format!("/v/a/index.m3u8?x=1&URISigningPackage={token}")).await;
+    assert_eq!(
+        (answer.status.as_u16(), answer.field("location")),
+        (307, format!("/t/{token}/v/a/index.m3u8?x=1").as_str())
+    );
+    let (pair, attributes) =
+        cookie(&edge.get(&format!("/v/a/x.m4s?URISigningPackage={token}")).await).expect("a cookie");
+    assert!(pair.starts_with("URISigningPackage=") && attributes.starts_with("Path=/; "), "{pair} {attributes}");
+    assert_eq!(edge.send(Method::GET, "/v/a/x.m4s", &[("cookie", &pair)]).await.status, 200);
+    assert_eq!(edge.get(&format!("/v/a/x.m4s?urisigningpackage={token}")).await.code(), "token_missing");
+    edge.send(Method::GET, "/open", &[("cookie", &format!("{pair}; a=1"))]).await;
+    let seen = origin.seen();
+    assert!(seen.iter().all(|seen| !seen.head.contains(token.rsplit('.').next().unwrap())));
+    assert_eq!(seen.last().and_then(|seen| seen.field("cookie")), Some("a=1"));
+}
+
+#[tokio::test]
 async fn without_a_key_for_it_a_token_to_be_renewed_is_refused_at_the_start() {
     let origin = media().await;
     let edge = TestEdge::paid(&[&origin]).await;

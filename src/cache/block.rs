@@ -1,4 +1,4 @@
-//! Header blocks as they are delivered: what many responses have the same lies once for all of them, what is one's own
+//! Header blocks as they are delivered, as a map and as lines: what many responses have the same lies once for all of them, what is one's own
 //! beside it.
 //!
 //! A hit copies its block. Were each object's block a whole one, copying it would walk through memory that no cache of
@@ -42,58 +42,112 @@ const PLACE: HeaderValue = HeaderValue::from_static("0");
 /// A header block, made to be copied.
 #[derive(Debug)]
 pub struct Block {
-    shape: Shape,
-    /// The values of the shape's first fields.
+    /// What it was made under, as its maker numbers that.
+    pub look: u8,
+    shape: Ref,
+    /// The values of the shape's first fields, but for the age.
     own: Box<[HeaderValue]>,
+    /// The lines of these fields.
+    lines: Box<[u8]>,
+}
+
+/// What blocks have in common.
+#[derive(Debug)]
+struct Shape {
+    /// All fields, with [`PLACE`] where a block has a value of its own. The age is the first.
+    map: HeaderMap,
+    /// The lines of the fields that have the same value in all.
+    lines: Box<[u8]>,
 }
 
 #[derive(Debug)]
-enum Shape {
-    Common(&'static HeaderMap),
-    Own(Box<HeaderMap>),
+enum Ref {
+    Common(&'static Shape),
+    Own(Box<Shape>),
+}
+
+impl std::ops::Deref for Ref {
+    type Target = Shape;
+
+    fn deref(&self) -> &Shape {
+        match self {
+            Self::Common(shape) => shape,
+            Self::Own(shape) => shape,
+        }
+    }
 }
 
 impl Block {
     /// From the block's fields; `Age` need not be among them.
-    pub fn new(fields: &HeaderMap) -> Self {
-        Self::among(&KNOWN, fields)
+    pub fn new(fields: &HeaderMap, look: u8) -> Self {
+        Self::among(&KNOWN, fields, look)
     }
 
-    fn among(known: &Mutex<Shapes>, fields: &HeaderMap) -> Self {
+    fn among(known: &Mutex<Shapes>, fields: &HeaderMap, look: u8) -> Self {
         let is_own = |name: &&HeaderName| !COMMON.contains(name) && **name != header::AGE;
         let mut names: Vec<&HeaderName> = fields.keys().filter(is_own).collect();
         // Two blocks are of one shape whichever order their origin sent.
         names.sort_unstable_by_key(|name| name.as_str());
-        let mut shape = HeaderMap::with_capacity(fields.len() + 1);
-        shape.insert(header::AGE, PLACE);
-        let mut own = vec![PLACE];
+        let mut map = HeaderMap::with_capacity(fields.len() + 1);
+        map.insert(header::AGE, PLACE);
+        let (mut own, mut lines) = (Vec::new(), Vec::new());
         for name in names {
             for value in fields.get_all(name) {
-                shape.append(name.clone(), PLACE);
+                map.append(name.clone(), PLACE);
                 own.push(value.clone());
+                write_line(&mut lines, name, value);
             }
         }
         for name in COMMON.iter().filter(|name| fields.contains_key(*name)) {
             for value in fields.get_all(name) {
-                shape.append(name.clone(), value.clone());
+                map.append(name.clone(), value.clone());
             }
         }
-        let common = known.lock().unwrap_or_else(PoisonError::into_inner).common(&shape);
-        let shape = common.map_or_else(|| Shape::Own(Box::new(together(&shape))), Shape::Common);
-        Self { shape, own: in_one_piece(&own).into() }
+        let common = known.lock().unwrap_or_else(PoisonError::into_inner).common(&map);
+        let shape = common.map_or_else(|| Ref::Own(Box::new(Shape::new(together(&map)))), Ref::Common);
+        Self { look, shape, own: in_one_piece(&own).into(), lines: lines.into() }
     }
 
     /// A copy, for a response of this age. It has no room to grow.
     pub fn copy(&self, age: HeaderValue) -> HeaderMap {
-        let mut copy = match &self.shape {
-            Shape::Common(shape) => HeaderMap::clone(shape),
-            Shape::Own(shape) => HeaderMap::clone(shape),
-        };
-        let own = self.own.iter().skip(1).cloned();
-        for (place, value) in copy.values_mut().zip(std::iter::once(age).chain(own)) {
+        let mut copy = HeaderMap::clone(&self.shape.map);
+        for (place, value) in copy.values_mut().zip(std::iter::once(age).chain(self.own.iter().cloned())) {
             *place = value;
         }
         copy
+    }
+
+    /// The block as HTTP/1.1 has it: a line for each field, but none for the body's length, for a response of this age in
+    /// seconds.
+    pub fn lines(&self, age: u32) -> Vec<u8> {
+        let mut digits = itoa::Buffer::new();
+        let digits = digits.format(age).as_bytes();
+        let parts = [b"age: ", digits, b"\r\n", &*self.lines, &*self.shape.lines];
+        let mut lines = Vec::with_capacity(parts.iter().map(|part| part.len()).sum());
+        parts.iter().for_each(|part| lines.extend_from_slice(part));
+        lines
+    }
+
+    /// What an answer is made of, read once: places that memory has to be waited for are then waited for together.
+    pub(super) fn touch(&self) -> u8 {
+        self.lines.first().copied().unwrap_or(0) ^ self.lines.last().copied().unwrap_or(0)
+    }
+}
+
+fn write_line(lines: &mut Vec<u8>, name: &HeaderName, value: &HeaderValue) {
+    if *name != header::CONTENT_LENGTH {
+        let parts = [name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"];
+        parts.iter().for_each(|part| lines.extend_from_slice(part));
+    }
+}
+
+impl Shape {
+    fn new(map: HeaderMap) -> Self {
+        let mut lines = Vec::new();
+        for (name, value) in map.iter().filter(|(name, _)| COMMON.contains(name)) {
+            write_line(&mut lines, name, value);
+        }
+        Self { map, lines: lines.into() }
     }
 }
 
@@ -127,7 +181,7 @@ fn with_text(value: &HeaderValue, text: Bytes) -> HeaderValue {
 /// The common parts there are.
 #[derive(Default)]
 struct Shapes {
-    known: Vec<&'static HeaderMap>,
+    known: Vec<&'static Shape>,
     /// What was seen once: once half of the places are taken, a shape that only one object has gets none.
     once: Vec<u64>,
     next: usize,
@@ -137,12 +191,12 @@ static KNOWN: Mutex<Shapes> = Mutex::new(Shapes { known: Vec::new(), once: Vec::
 
 impl Shapes {
     /// The common part that equals `shape`, where there is room.
-    fn common(&mut self, shape: &HeaderMap) -> Option<&'static HeaderMap> {
+    fn common(&mut self, shape: &HeaderMap) -> Option<&'static Shape> {
         let text: usize = shape.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
         if text > SHAPE_TEXT {
             return None;
         }
-        if let Some(known) = self.known.iter().find(|known| **known == shape) {
+        if let Some(known) = self.known.iter().find(|known| known.map == *shape) {
             return Some(known);
         }
         let (taken, hash) = (self.known.len(), hash(shape));
@@ -155,7 +209,7 @@ impl Shapes {
         };
         let mut known = HeaderMap::with_capacity(shape.len());
         shape.iter().for_each(|(name, value)| _ = known.append(name.clone(), fixed(value)));
-        let known: &'static HeaderMap = Box::leak(Box::new(known));
+        let known: &'static Shape = Box::leak(Box::new(Shape::new(known)));
         self.known.push(known);
         Some(known)
     }
@@ -196,7 +250,7 @@ mod tests {
     }
 
     fn is_common(block: &Block) -> bool {
-        matches!(block.shape, Shape::Common(_))
+        matches!(block.shape, Ref::Common(_))
     }
 
     #[test]
@@ -207,14 +261,14 @@ mod tests {
             map(&[("etag", etag), kind, ("content-length", length), ("x-id", etag)])
         };
         let blocks = [("\"a\"", "10"), ("\"b\"", "20")].map(|(etag, length)| {
-            let block = Block::among(&known, &segment(etag, length));
+            let block = Block::among(&known, &segment(etag, length), 0);
             let mut expected = segment(etag, length);
             expected.insert(header::AGE, HeaderValue::from_static("7"));
             assert_eq!(block.copy(HeaderValue::from_static("7")), expected);
             block
         });
         assert!(blocks.iter().all(is_common) && known.lock().unwrap().known.len() == 1);
-        assert_eq!(Block::among(&known, &map(&[])).copy(PLACE), map(&[("age", "0")]));
+        assert_eq!(Block::among(&known, &map(&[]), 0).copy(PLACE), map(&[("age", "0")]));
     }
 
     #[test]
@@ -224,7 +278,7 @@ mod tests {
             for n in 0..SHAPES * 4 {
                 let block = map(&[("server", &format!("{name}-{n}"))]);
                 for _ in 0..times {
-                    assert_eq!(Block::among(&known, &block).copy(PLACE).get("server"), block.get("server"));
+                    assert_eq!(Block::among(&known, &block, 0).copy(PLACE).get("server"), block.get("server"));
                 }
             }
             known.lock().unwrap().known.len()
@@ -243,11 +297,20 @@ mod tests {
             let fields: Vec<(&str, &str)> = fields.iter().map(|(name, value)| (*name, value.as_str())).collect();
             let mut expected = map(&fields);
             let known = Mutex::default();
-            let _ = Block::among(&known, &expected);
-            let block = Block::among(&known, &expected);
+            let _ = Block::among(&known, &expected, 0);
+            let block = Block::among(&known, &expected, 0);
             expected.insert(header::AGE, HeaderValue::from_static("5"));
             let copy = block.copy(HeaderValue::from_static("5"));
             prop_assert_eq!(&copy, &expected);
+            // The same fields in lines, but for the length.
+            let text = String::from_utf8(block.lines(5)).unwrap();
+            let mut lines: Vec<&str> = text.split_terminator("\r\n").collect();
+            let mut as_lines: Vec<String> =
+                expected.iter().map(|(name, value)| format!("{name}: {}", value.to_str().unwrap())).collect();
+            as_lines.retain(|line| !line.starts_with("content-length:"));
+            lines.sort_unstable();
+            as_lines.sort_unstable();
+            prop_assert_eq!(lines, as_lines);
             for name in expected.keys() {
                 prop_assert!(copy.get_all(name).iter().eq(expected.get_all(name).iter()), "order within {}", name);
             }

@@ -25,7 +25,7 @@ impl Key {
         }
     }
 
-    fn bytes(&self) -> &[u8] {
+    pub(super) fn bytes(&self) -> &[u8] {
         match self {
             Self::Inline(length, text) => text.get(..usize::from(*length)).unwrap_or_default(),
             Self::Apart(text) => text.as_bytes(),

@@ -11,6 +11,7 @@ mod block;
 mod disk;
 mod fill;
 mod key;
+mod objects;
 mod purge;
 mod stored;
 
@@ -37,6 +38,7 @@ pub use stored::{Sliced, Stored, Vary};
 use disk::Disk;
 use fill::Fill;
 use key::Key;
+use objects::Objects;
 use purge::PurgeLog;
 use stored::Kind;
 
@@ -102,13 +104,6 @@ const SHARDS: usize = 64;
 
 type Fills<E> = Mutex<HashMap<Box<str>, Arc<Fill<E>>>>;
 
-fn weigh(key: &Key, stored: &Arc<Stored>) -> u32 {
-    stored.weight(key.as_str())
-}
-
-/// Keys are hashed on each request: foldhash, seeded for each process, takes a tenth of the standard hasher's time.
-type Objects = moka::sync::Cache<Key, Arc<Stored>, foldhash::quality::RandomState>;
-
 /// Memory, and the fills under way. Shared by reference count.
 ///
 /// `E` is why a fill failed, as its caller sees it.
@@ -144,12 +139,8 @@ impl<E: Cause> Cache<E> {
     }
 
     fn with(config: &Config, purges: Arc<PurgeLog>, disk: Option<Disk>) -> Arc<Self> {
-        let objects = moka::sync::Cache::builder()
-            .max_capacity(config.memory.0)
-            .weigher(weigh)
-            .build_with_hasher(foldhash::quality::RandomState::default());
         Arc::new(Self {
-            objects,
+            objects: Objects::new(config.memory.0),
             fills: std::array::from_fn(|_| Mutex::default()),
             hasher: RandomState::new(),
             purges,
@@ -197,7 +188,7 @@ impl<E: Cause> Cache<E> {
             return Lookup::Join(reader);
         }
         // A fill that ended between the two looks stored before it left the table.
-        let stale = self.objects.get(shared.as_bytes()).filter(|stored| stored.signpost().is_none());
+        let stale = self.objects.peek(shared.as_bytes()).filter(|stored| stored.signpost().is_none());
         if let Some(stored) = &stale
             && usable(stored)
         {
@@ -223,7 +214,7 @@ impl<E: Cause> Cache<E> {
 
     /// The right to bring `key` up to date in the background; none while someone does.
     pub fn claim(self: &Arc<Self>, key: &str, request: &HeaderMap) -> Option<Writer<E>> {
-        let variant = self.objects.get(key.as_bytes()).and_then(|found| self.variant_key(key, &found, request));
+        let variant = self.objects.peek(key.as_bytes()).and_then(|found| self.variant_key(key, &found, request));
         let shared = variant.as_deref().unwrap_or(key);
         let mut fills = self.shard(shared);
         if fills.contains_key(shared) {
@@ -237,10 +228,10 @@ impl<E: Cause> Cache<E> {
 
     /// Takes away a response in slices that has changed at the origin, unless another has taken its place.
     pub fn outdate(&self, key: &str, request: &HeaderMap, sliced: &Sliced) {
-        let Some(found) = self.objects.get(key.as_bytes()) else { return };
+        let Some(found) = self.objects.peek(key.as_bytes()) else { return };
         let variant = self.variant_key(key, &found, request);
         let key = variant.as_deref().unwrap_or(key);
-        if self.objects.get(key.as_bytes()).is_some_and(|stored| stored.sliced() == Some(sliced)) {
+        if self.objects.peek(key.as_bytes()).is_some_and(|stored| stored.sliced() == Some(sliced)) {
             self.objects.remove(key.as_bytes());
             if let Some(disk) = &self.disk {
                 disk.forget(key);
@@ -256,7 +247,7 @@ impl<E: Cause> Cache<E> {
             self.remember(key, Arc::clone(&found), since);
             Some(found)
         };
-        let primary = match self.objects.get(key.as_bytes()) {
+        let primary = match self.objects.peek(key.as_bytes()) {
             Some(found) => found,
             None => read(key).await?,
         };
@@ -279,7 +270,7 @@ impl<E: Cause> Cache<E> {
 
     /// Puts into memory what lies on disk already, as it was known `since`.
     fn remember(&self, key: &str, stored: Arc<Stored>, since: u64) {
-        self.objects.insert(key.into(), Arc::clone(&stored));
+        self.objects.insert(key, Arc::clone(&stored));
         // Whoever purges notes it first and then looks at what is stored: one of the two sees the other.
         if self.was_purged(since, key, &stored) {
             self.objects.remove(key.as_bytes());
@@ -319,28 +310,26 @@ impl<E: Cause> Cache<E> {
             return usize::from(self.objects.remove(key.as_bytes()).is_some()).max(on_disk);
         }
         let held = |key: &str, stored: &Stored| purge.target.holds(key, &stored.tags);
-        let hit: Vec<Arc<Key>> =
-            self.objects.iter().filter(|(key, stored)| held(key.as_str(), stored)).map(|(key, _)| key).collect();
+        let hit: Vec<Key> = self.objects.keys(held);
         // Most of what is in memory is on disk too: the larger number is near the truth.
         hit.iter().filter(|key| self.purge_one(key.as_str(), purge.soft.then_some(now_ms))).count().max(on_disk)
     }
 
     fn purge_one(&self, key: &str, stale_from_ms: Option<i64>) -> bool {
         let Some(at_ms) = stale_from_ms else { return self.objects.remove(key.as_bytes()).is_some() };
-        let Some(stored) = self.objects.get(key.as_bytes()) else { return false };
+        let Some(stored) = self.objects.peek(key.as_bytes()) else { return false };
         if stored.signpost().is_some() {
             // It only leads to what is made stale itself.
             return true;
         }
-        self.objects.insert(key.into(), Arc::new(stored.ended_at(at_ms)));
+        self.objects.insert(key, Arc::new(stored.ended_at(at_ms)));
         true
     }
 
     /// Bytes and entries that are stored. Brings the table's own books up to date first, by which what was taken away
     /// is given back.
     pub fn size(&self) -> (u64, u64) {
-        self.objects.run_pending_tasks();
-        (self.objects.weighted_size(), self.objects.entry_count())
+        self.objects.size()
     }
 
     /// How many fills are under way.
@@ -373,7 +362,7 @@ impl<E: Cause> Cache<E> {
     }
 
     fn signpost(&self, primary: &str, vary: &Vary) -> Option<u64> {
-        let found = self.objects.get(primary.as_bytes())?;
+        let found = self.objects.peek(primary.as_bytes())?;
         found.signpost().filter(|_| found.vary.same_names(vary))
     }
 

@@ -36,6 +36,11 @@ impl Cors {
         }
     }
 
+    /// Whether any page may read.
+    pub(super) fn is_any(&self) -> bool {
+        self.any
+    }
+
     /// Whether one block of fields serves all pages.
     pub(super) fn is_uniform(&self) -> bool {
         self.any || self.origins.is_empty()

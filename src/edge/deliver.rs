@@ -4,32 +4,27 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
-use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::header::{self, HeaderMap, HeaderValue};
 use http::{Method, Response, StatusCode};
 
 use super::body::{Body, Live};
-use super::config::Auth;
-use super::cors::Cors;
 use super::cut::{self, Playlist};
 use super::decision::{CacheOutcome, Decision};
 use super::error::Refusal;
 use super::fetch::{Fetcher, Found, Wanted};
+use super::head::CACHE_STATUS;
 use super::route::Route;
 use super::slices::{Opened, Part, Slices};
-use crate::cache::{Block, ReadError, Reader, Stored};
+use crate::cache::{ReadError, Reader, Stored};
 use crate::semantics::conditional::{self, Validators};
 use crate::semantics::{fields, range};
 use crate::upstream::FetchError;
-
-pub(super) const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
-const BYTES: HeaderValue = HeaderValue::from_static("bytes");
 
 /// Who asks, and under which terms.
 pub(super) struct Terms<'a> {
     pub(super) method: &'a Method,
     pub(super) request: &'a HeaderMap,
     pub(super) route: &'a Route,
-    pub(super) cors: &'a Cors,
     pub(super) path: &'a str,
     pub(super) limits: cut::Limits,
     pub(super) now_ms: i64,
@@ -75,7 +70,7 @@ pub(super) async fn deliver(terms: &Terms<'_>, found: Found) -> Result<(Response
                 Some(_) if head.status == StatusCode::PARTIAL_CONTENT => Err(Refusal::BrokenOff.into()),
                 _ => {
                     let ttl = freshness.as_ref().map(|freshness| freshness.left(terms.now_ms));
-                    let mut base = terms.block(&head.headers, head.length);
+                    let mut base = terms.route.block(&head.headers, head.length);
                     base.insert(CACHE_STATUS, decision.cache_status(head.status, ttl));
                     let age = freshness.as_ref().map(|freshness| freshness.age(terms.now_ms));
                     let response = terms.answer(base, head.status, head.length, age, Source::Live(reader))?;
@@ -166,16 +161,10 @@ impl Source {
 }
 
 impl Terms<'_> {
-    /// The header block of a stored response, made once and copied for each answer.
+    /// The header block of an answer with a stored response.
     fn prepared(&self, stored: &Stored, decision: Decision) -> HeaderMap {
-        let make = || {
-            // RFC 9110, section 8.6: a 204 has no length.
-            let length = Some(stored.length()).filter(|_| stored.status != StatusCode::NO_CONTENT);
-            let mut block = self.block(&stored.headers, length);
-            block.insert(CACHE_STATUS, Decision::HIT.cache_status(stored.status, None));
-            Block::new(&block)
-        };
-        let mut block = stored.prepared.get_or_init(make).copy(decimal(stored.freshness.age(self.now_ms)));
+        let age = decimal(stored.freshness.age(self.now_ms));
+        let mut block = self.route.with_block(stored, |block| block.copy(age));
         if decision.outcome != CacheOutcome::Hit {
             block.insert(CACHE_STATUS, self.explain(stored, decision));
         }
@@ -184,32 +173,6 @@ impl Terms<'_> {
 
     fn explain(&self, stored: &Stored, decision: Decision) -> HeaderValue {
         decision.cache_status(stored.status, Some(stored.freshness.left(self.now_ms)))
-    }
-
-    /// The header block of a whole answer, but for its age and what goes by the page that asks.
-    fn block(&self, stored: &HeaderMap, length: Option<u64>) -> HeaderMap {
-        // Room for what is added.
-        let mut block = HeaderMap::with_capacity(stored.len() + 8);
-        block.extend(stored.clone());
-        if let Some(length) = length {
-            block.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
-            block.insert(header::ACCEPT_RANGES, BYTES);
-        }
-        if self.route.auth != Auth::None {
-            block.insert(header::CACHE_CONTROL, private(stored));
-            block.remove(header::EXPIRES);
-            block.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
-            block.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-        }
-        if self.cors.is_uniform() && self.marks_cors() {
-            self.cors.uniform(&mut block);
-        }
-        block
-    }
-
-    /// Where the origin answers any method for anyone, pages are its own matter.
-    fn marks_cors(&self) -> bool {
-        self.route.auth != Auth::None
     }
 
     fn answer(
@@ -223,8 +186,8 @@ impl Terms<'_> {
         if let Some(age) = age {
             block.insert(header::AGE, decimal(age));
         }
-        if !self.cors.is_uniform() && self.marks_cors() {
-            self.cors.mark(self.request, &mut block);
+        if !self.route.is_uniform() {
+            self.route.cors.mark(self.request, &mut block);
         }
         let mut answer = Answer { status, block, body: Sent::Whole };
         if matches!(status, StatusCode::OK | StatusCode::PARTIAL_CONTENT) {
@@ -344,20 +307,6 @@ fn decimal(number: u32) -> HeaderValue {
     HeaderValue::from_str(digits.format(number)).unwrap_or(HeaderValue::from_static("0"))
 }
 
-/// `Cache-Control` for a client that had to show a token: its own cache alone may keep it.
-fn private(stored: &HeaderMap) -> HeaderValue {
-    let mut value = String::from("private");
-    for member in fields::values(stored, &header::CACHE_CONTROL).flat_map(fields::list) {
-        let name = member.split('=').next().unwrap_or(member).trim().to_ascii_lowercase();
-        let shared = ["public", "private", "s-maxage", "proxy-revalidate", "stale-while-revalidate", "stale-if-error"];
-        if !shared.contains(&name.as_str()) {
-            value.push_str(", ");
-            value.push_str(member);
-        }
-    }
-    HeaderValue::try_from(value).unwrap_or(HeaderValue::from_static("private, no-store"))
-}
-
 async fn collect(mut reader: Reader<FetchError>) -> Result<Bytes, Refusal> {
     let mut whole = BytesMut::new();
     while let Some(piece) = std::future::poll_fn(|cx| reader.poll_piece(cx)).await {
@@ -381,7 +330,7 @@ fn deliver_cut(
     let text = std::str::from_utf8(text).map_err(|_| Refusal::BrokenOff)?;
     let bytes = Bytes::from(cut::cut(kind, text, terms.limits));
     let length = bytes.len() as u64;
-    let mut block = terms.block(headers, Some(length));
+    let mut block = terms.route.block(headers, Some(length));
     block.insert(CACHE_STATUS, decision.cache_status(StatusCode::OK, None));
     let tag = format!("\"cut-{:016x}\"", crate::upstream::stable_hash(&bytes));
     block.remove(header::LAST_MODIFIED);

@@ -251,6 +251,9 @@ impl Fetcher {
         match self.pump(&mut writer, wanted, body, place, 0).await {
             Ok(came) => {
                 let stored = writer.finish();
+                if let Some(stored) = &stored {
+                    wanted.route.prepare(stored);
+                }
                 let short = length.is_some_and(|length| length != came);
                 self.metrics.filled(if short { "short" } else { "ok" });
                 match (stored, judged) {

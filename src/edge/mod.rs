@@ -16,6 +16,7 @@ mod error;
 mod fetch;
 mod fill;
 mod follow;
+mod head;
 mod hit;
 mod locate;
 mod metrics;
@@ -100,7 +101,7 @@ struct Inner {
     fetcher: fetch::Fetcher,
     ahead: ahead::Ahead,
     playback: Arc<playback::Playback>,
-    cors: cors::Cors,
+    cors: Arc<cors::Cors>,
     metrics: Arc<metrics::Metrics>,
     upstream: upstream::Metrics,
     clock: Clock,
@@ -129,7 +130,8 @@ impl Config {
     pub fn check(&self) -> Result<(), StartError> {
         let metrics = upstream::Metrics::new(&prometheus::Registry::new());
         let pools = Pools::new(self, &metrics, Shutdown::new())?;
-        route::Routes::new(&self.route, &pools.named, self.tokens.as_ref()).map(drop)
+        let cors = Arc::new(cors::Cors::new(&self.cors));
+        route::Routes::new(&self.route, &pools.named, self.tokens.as_ref(), &cors).map(drop)
     }
 }
 
@@ -231,7 +233,8 @@ impl Edge {
         let Parts { clock, registry, shutdown } = parts;
         let upstream = upstream::Metrics::new(&registry);
         let pools = Pools::new(&config, &upstream, shutdown.part())?;
-        let routes = route::Routes::new(&config.route, &pools.named, config.tokens.as_ref())?;
+        let cors = Arc::new(cors::Cors::new(&config.cors));
+        let routes = route::Routes::new(&config.route, &pools.named, config.tokens.as_ref(), &cors)?;
         let metrics = Arc::new(metrics::Metrics::new(&registry, &prefixes(&config)));
         let cache: Arc<Cache<FetchError>> = Cache::open(&config.cache, clock.clone(), &registry)?;
         let guard = Guard::new(&config, None, &clock, &metrics, shutdown.part())?;
@@ -250,7 +253,7 @@ impl Edge {
             fetcher,
             ahead: ahead::Ahead::new(&config.ahead, metrics::AheadMetrics::new(&registry)),
             playback: Arc::new(playback::Playback::new(&config.playback, &registry)),
-            cors: cors::Cors::new(&config.cors),
+            cors,
             metrics,
             upstream,
             clock,
@@ -272,7 +275,8 @@ impl Edge {
             true => Pools::new(config, &former.upstream, role.part())?,
             false => former.pools.clone(),
         };
-        let routes = route::Routes::new(&config.route, &pools.named, config.tokens.as_ref())?;
+        let cors = Arc::new(cors::Cors::new(&config.cors));
+        let routes = route::Routes::new(&config.route, &pools.named, config.tokens.as_ref(), &cors)?;
         let guard = match new_guard {
             true => Guard::new(config, former.guard.verifier.as_deref(), &former.clock, &metrics, role.part())?,
             false => former.guard.clone(),
@@ -293,7 +297,7 @@ impl Edge {
             fetcher: former.fetcher.clone(),
             ahead: former.ahead.reconfigured(&config.ahead),
             playback: Arc::clone(&former.playback),
-            cors: cors::Cors::new(&config.cors),
+            cors,
             metrics,
             upstream: former.upstream.clone(),
             clock: former.clock.clone(),

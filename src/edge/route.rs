@@ -7,6 +7,7 @@ use http::StatusCode;
 
 use super::StartError;
 use super::config::{self, Auth};
+use super::cors::Cors;
 use super::locate::Names;
 use crate::semantics::path::CleanPath;
 use crate::upstream::Pool;
@@ -24,6 +25,7 @@ pub(super) struct Route {
     pub(super) keeps_tokens: Option<Names>,
     pub(super) query: KeyQuery,
     pub(super) key_host: bool,
+    pub(super) cors: Arc<Cors>,
     /// Seconds of life for what does not say: answers, and errors.
     default_life: Option<u32>,
     error_life: Option<u32>,
@@ -48,6 +50,7 @@ impl Routes {
         routes: &[config::Route],
         pools: &HashMap<String, (Arc<Pool>, bool)>,
         tokens: Option<&config::Tokens>,
+        cors: &Arc<Cors>,
     ) -> Result<Self, StartError> {
         let mut made: Vec<Arc<Route>> = Vec::with_capacity(routes.len());
         let takes_tokens = routes.iter().any(|route| route.auth == Auth::Token);
@@ -81,6 +84,7 @@ impl Routes {
                 keeps_tokens: takes_tokens.then(|| names.clone()),
                 query: key_query(route.cache_key_query.as_deref(), token),
                 key_host: route.cache_key_host.unwrap_or(!token),
+                cors: Arc::clone(cors),
                 default_life: route.default_freshness.map(seconds),
                 error_life: route.error_freshness.map(seconds),
             }));

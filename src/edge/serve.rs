@@ -196,7 +196,6 @@ impl Inner {
             method: &head.method,
             request: &head.headers,
             route,
-            cors: &self.cors,
             path: located.path.as_str(),
             limits,
             now_ms,

@@ -1,0 +1,304 @@
+//! What lies in memory, and what of it stays there.
+//!
+//! moka decides: it weighs entries, notes how often each is asked for, and says what goes when room runs out. Hits are
+//! answered from a table of our own beside it. A look-up there touches three places in memory where moka's takes a dozen
+//! with its notes, and among many objects, which no cache of the processor holds, waiting for those places is what a
+//! hit costs most.
+//!
+//! An entry is put into the table first and then told to moka; one that goes is taken from moka first. So whatever the
+//! table holds, moka holds too or is about to say that it goes, and nothing stays that is not weighed. Where several
+//! write one key at once the table may lose it sooner: then it is fetched again.
+
+use std::cell::Cell;
+use std::hash::BuildHasher as _;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use hashbrown::HashTable;
+
+use super::Stored;
+use super::key::Key;
+
+/// Parts of the table, each behind its own lock: many more than cores, so that a writer seldom meets a reader. A power
+/// of two.
+const SHARDS: usize = 256;
+
+/// While no more than half of the memory is taken, moka hears of one hit in so many: who goes first is not yet a
+/// question, and an answer that lags a little does when it becomes one.
+const SELDOM: u8 = 16;
+
+/// Keys are hashed on each request: foldhash, seeded for each process, takes a tenth of the standard hasher's time.
+type Hasher = foldhash::quality::RandomState;
+
+#[derive(Debug)]
+struct Entry {
+    key: Key,
+    stored: Arc<Stored>,
+}
+
+/// On a cache line of its own: cores that read different shards do not share one.
+#[derive(Debug, Default)]
+#[repr(align(64))]
+struct Shard(RwLock<HashTable<Entry>>);
+
+#[derive(Debug)]
+struct Table {
+    shards: Box<[Shard]>,
+    hasher: Hasher,
+}
+
+impl Table {
+    fn hash(&self, key: &[u8]) -> u64 {
+        self.hasher.hash_one(key)
+    }
+
+    fn shard(&self, hash: u64) -> Option<&RwLock<HashTable<Entry>>> {
+        // The table goes by the lowest bits and the highest seven.
+        self.shards.get((hash >> 40) as usize % SHARDS).map(|shard| &shard.0)
+    }
+
+    fn find(&self, key: &[u8]) -> Option<Arc<Stored>> {
+        let hash = self.hash(key);
+        let shard = self.shard(hash)?.read().unwrap_or_else(PoisonError::into_inner);
+        shard.find(hash, |entry| entry.key.bytes() == key).map(|entry| Arc::clone(&entry.stored))
+    }
+
+    /// Gives what was there before, to be dropped outside of the lock.
+    fn put(&self, key: Key, stored: Arc<Stored>) -> Option<Arc<Stored>> {
+        let hash = self.hash(key.bytes());
+        let mut shard = self.shard(hash)?.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(entry) = shard.find_mut(hash, |entry| entry.key == key) {
+            return Some(std::mem::replace(&mut entry.stored, stored));
+        }
+        shard.insert_unique(hash, Entry { key, stored }, |entry| self.hash(entry.key.bytes()));
+        None
+    }
+
+    fn take(&self, key: &[u8]) -> Option<Arc<Stored>> {
+        let hash = self.hash(key);
+        let mut shard = self.shard(hash)?.write().unwrap_or_else(PoisonError::into_inner);
+        let found = shard.find_entry(hash, |entry| entry.key.bytes() == key).ok()?;
+        Some(found.remove().0.stored)
+    }
+}
+
+thread_local! {
+    static HITS: Cell<u8> = const { Cell::new(0) };
+}
+
+/// Whether this hit is one of the few that are told.
+fn is_turn() -> bool {
+    HITS.with(|hits| {
+        let next = hits.get().wrapping_add(1);
+        hits.set(next);
+        next % SELDOM == 0
+    })
+}
+
+/// Stored responses by key, bounded by their weight.
+#[derive(Debug)]
+pub(super) struct Objects {
+    table: Arc<Table>,
+    /// Keys with their weights, in bytes.
+    policy: moka::sync::Cache<Key, u32, Hasher>,
+    capacity: u64,
+    /// Whether more than half of the memory is taken.
+    pressed: AtomicBool,
+}
+
+impl Objects {
+    /// Of at most about `capacity` bytes.
+    pub(super) fn new(capacity: u64) -> Self {
+        let hasher = Hasher::default();
+        let shards = (0..SHARDS).map(|_| Shard::default()).collect();
+        let table = Arc::new(Table { shards, hasher: hasher.clone() });
+        let evicted = Arc::clone(&table);
+        let policy = moka::sync::Cache::builder()
+            .max_capacity(capacity)
+            .weigher(|_: &Key, weight: &u32| *weight)
+            .eviction_listener(move |key: Arc<Key>, _, cause| {
+                if cause.was_evicted() {
+                    drop(evicted.take(key.bytes()));
+                }
+            })
+            .build_with_hasher(hasher);
+        Self { table, policy, capacity, pressed: AtomicBool::new(false) }
+    }
+
+    /// What is stored under `key`; counts as use, and as a wish where there is nothing.
+    pub(super) fn get(&self, key: &[u8]) -> Option<Arc<Stored>> {
+        let found = self.table.find(key);
+        if let Some(stored) = &found {
+            stored.touch();
+        }
+        if found.is_none() || self.pressed.load(Ordering::Relaxed) || is_turn() {
+            let _ = self.policy.get(key);
+        }
+        found
+    }
+
+    /// What is stored under `key`; counts as nothing.
+    pub(super) fn peek(&self, key: &[u8]) -> Option<Arc<Stored>> {
+        self.table.find(key)
+    }
+
+    pub(super) fn insert(&self, key: &str, stored: Arc<Stored>) {
+        let weight = stored.weight(key);
+        drop(self.table.put(key.into(), stored));
+        self.policy.insert(key.into(), weight);
+        if self.is_half_full() {
+            self.pressed.store(true, Ordering::Relaxed);
+        }
+    }
+
+    pub(super) fn remove(&self, key: &[u8]) -> Option<Arc<Stored>> {
+        self.policy.invalidate(key);
+        self.table.take(key)
+    }
+
+    /// The keys of all for which `wanted` holds. Holds up writers, one part of the table after the other.
+    pub(super) fn keys(&self, mut wanted: impl FnMut(&str, &Stored) -> bool) -> Vec<Key> {
+        let mut keys = Vec::new();
+        for Shard(shard) in &self.table.shards {
+            let shard = shard.read().unwrap_or_else(PoisonError::into_inner);
+            let held = shard.iter().filter(|entry| wanted(entry.key.as_str(), &entry.stored));
+            keys.extend(held.map(|entry| entry.key.clone()));
+        }
+        keys
+    }
+
+    /// Bytes and entries. Brings moka's books up to date first, by which what was taken away is given back.
+    pub(super) fn size(&self) -> (u64, u64) {
+        self.policy.run_pending_tasks();
+        self.pressed.store(self.is_half_full(), Ordering::Relaxed);
+        (self.policy.weighted_size(), self.policy.entry_count())
+    }
+
+    fn is_half_full(&self) -> bool {
+        self.policy.weighted_size() > self.capacity / 2
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use http::{HeaderMap, StatusCode};
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::semantics::freshness::Freshness;
+
+    fn stored(bytes: usize) -> Arc<Stored> {
+        let freshness = Freshness {
+            life: 60,
+            initial_age: 0,
+            received_ms: 0,
+            always_validate: false,
+            must_revalidate: false,
+            while_revalidate: 0,
+            if_error: 0,
+        };
+        Arc::new(Stored::whole(StatusCode::OK, HeaderMap::new(), Bytes::from(vec![0; bytes]), freshness))
+    }
+
+    /// The table's entries are those that moka weighs.
+    fn agree(objects: &Objects) -> bool {
+        let (_, entries) = objects.size();
+        let held = objects.keys(|_, _| true);
+        held.len() as u64 == entries && held.iter().all(|key| objects.policy.contains_key(key.bytes()))
+    }
+
+    #[test]
+    fn what_moka_lets_go_leaves_the_table() {
+        let objects = Objects::new(1 << 20);
+        for n in 0..1_000 {
+            objects.insert(&format!("/{n}"), stored(16 << 10));
+        }
+        let (bytes, entries) = objects.size();
+        assert!(bytes <= 1 << 20 && (30..=64).contains(&entries), "{entries} entries of {bytes} bytes");
+        assert!(agree(&objects));
+    }
+
+    #[test]
+    fn what_is_asked_for_again_and_again_stays_though_more_comes_than_fits() {
+        let objects = Objects::new(4 << 20);
+        let ask = |key: &str| {
+            if objects.get(key.as_bytes()).is_none() {
+                objects.insert(key, stored(16 << 10));
+            }
+        };
+        for n in 0..5_000 {
+            ask(&format!("/once-{n}"));
+            ask(&format!("/often-{}", n % 20));
+            if n % 100 == 0 {
+                let _ = objects.size();
+            }
+        }
+        let kept = (0..20).filter(|n| objects.peek(format!("/often-{n}").as_bytes()).is_some()).count();
+        assert!(kept >= 19, "{kept} of 20");
+        assert!(agree(&objects));
+    }
+
+    #[test]
+    fn while_there_is_room_for_as_much_again_one_hit_in_sixteen_is_told() {
+        let objects = Objects::new(1 << 20);
+        objects.insert("/k", stored(16));
+        let told = (0..160).filter(|_| is_turn()).count();
+        assert_eq!(told, 10);
+        objects.insert("/large", stored(600 << 10));
+        let _ = objects.size();
+        assert!(objects.pressed.load(Ordering::Relaxed));
+        objects.remove(b"/large");
+        let _ = objects.size();
+        assert!(!objects.pressed.load(Ordering::Relaxed));
+    }
+
+    #[test]
+    fn many_writers_of_few_keys_leave_nothing_that_is_not_weighed() {
+        let objects = Objects::new(256 << 10);
+        std::thread::scope(|scope| {
+            for writer in 0..4_usize {
+                let objects = &objects;
+                scope.spawn(move || {
+                    for n in 0..3_000 {
+                        let key = format!("/{}", (n * 7 + writer) % 24);
+                        match (n + writer) % 5 {
+                            0 => drop(objects.remove(key.as_bytes())),
+                            1 => drop(objects.get(key.as_bytes())),
+                            _ => objects.insert(&key, stored(8 << 10)),
+                        }
+                    }
+                });
+            }
+        });
+        let _ = objects.size();
+        let unweighed = objects.keys(|key, _| !objects.policy.contains_key(key.as_bytes()));
+        assert!(unweighed.is_empty(), "{unweighed:?}");
+    }
+
+    proptest! {
+        #[test]
+        fn it_is_a_map_as_long_as_everything_fits(
+            steps in prop::collection::vec((0_u8..3, 0_usize..40), 1..200),
+        ) {
+            let (objects, mut model) = (Objects::new(1 << 30), std::collections::HashMap::new());
+            for (what, n) in steps {
+                // Some keys lie apart.
+                let key = format!("/{}", "k".repeat(n * 3));
+                match what {
+                    0 => {
+                        let stored = stored(n);
+                        objects.insert(&key, Arc::clone(&stored));
+                        model.insert(key, stored);
+                    }
+                    1 => prop_assert_eq!(objects.remove(key.as_bytes()).is_some(), model.remove(&key).is_some()),
+                    _ => match (objects.get(key.as_bytes()), model.get(&key)) {
+                        (Some(found), Some(known)) => prop_assert!(Arc::ptr_eq(&found, known)),
+                        (found, known) => prop_assert_eq!(found.is_some(), known.is_some()),
+                    },
+                }
+            }
+            prop_assert_eq!(objects.keys(|_, _| true).len(), model.len());
+        }
+    }
+}

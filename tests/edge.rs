@@ -23,6 +23,8 @@ mod hosts;
 mod intermediary;
 #[path = "edge/liars.rs"]
 mod liars;
+#[path = "edge/pipelines.rs"]
+mod pipelines;
 #[path = "edge/playlists.rs"]
 mod playlists;
 #[path = "edge/purges.rs"]

@@ -36,6 +36,9 @@ const SHAPES: usize = 64;
 /// How much text a common part has at most, in bytes.
 const SHAPE_TEXT: usize = 2048;
 
+/// Bytes that a connection adds to a head: the body's length, and whether it goes on.
+const ROOM: usize = 64;
+
 /// Stands where a block's own value goes.
 const PLACE: HeaderValue = HeaderValue::from_static("0");
 
@@ -49,6 +52,8 @@ pub struct Block {
     own: Box<[HeaderValue]>,
     /// The lines of these fields.
     lines: Box<[u8]>,
+    /// Whether a date is among the fields.
+    dated: bool,
 }
 
 /// What blocks have in common.
@@ -105,7 +110,13 @@ impl Block {
         }
         let common = known.lock().unwrap_or_else(PoisonError::into_inner).common(&map);
         let shape = common.map_or_else(|| Ref::Own(Box::new(Shape::new(together(&map)))), Ref::Common);
-        Self { look, shape, own: in_one_piece(&own).into(), lines: lines.into() }
+        Self {
+            look,
+            shape,
+            own: in_one_piece(&own).into(),
+            lines: lines.into(),
+            dated: fields.contains_key(header::DATE),
+        }
     }
 
     /// A copy, for a response of this age. It has no room to grow.
@@ -117,15 +128,18 @@ impl Block {
         copy
     }
 
-    /// The block as HTTP/1.1 has it: a line for each field, but none for the body's length, for a response of this age in
-    /// seconds.
-    pub fn lines(&self, age: u32) -> Vec<u8> {
+    /// `beginning` and the block as HTTP/1.1 has it: a line for each field but for the body's length, for a response of
+    /// this age in seconds. None without a date.
+    pub fn lines(&self, beginning: &[u8], age: u32) -> Option<Vec<u8>> {
+        if !self.dated {
+            return None;
+        }
         let mut digits = itoa::Buffer::new();
         let digits = digits.format(age).as_bytes();
-        let parts = [b"age: ", digits, b"\r\n", &*self.lines, &*self.shape.lines];
-        let mut lines = Vec::with_capacity(parts.iter().map(|part| part.len()).sum());
+        let parts = [beginning, b"age: ", digits, b"\r\n", &*self.lines, &*self.shape.lines];
+        let mut lines = Vec::with_capacity(parts.iter().map(|part| part.len()).sum::<usize>() + ROOM);
         parts.iter().for_each(|part| lines.extend_from_slice(part));
-        lines
+        Some(lines)
     }
 
     /// What an answer is made of, read once: places that memory has to be waited for are then waited for together.
@@ -302,18 +316,22 @@ mod tests {
             expected.insert(header::AGE, HeaderValue::from_static("5"));
             let copy = block.copy(HeaderValue::from_static("5"));
             prop_assert_eq!(&copy, &expected);
+            for name in expected.keys() {
+                prop_assert!(copy.get_all(name).iter().eq(expected.get_all(name).iter()), "order within {}", name);
+            }
             // The same fields in lines, but for the length.
-            let text = String::from_utf8(block.lines(5)).unwrap();
-            let mut lines: Vec<&str> = text.split_terminator("\r\n").collect();
+            let lines = block.lines(b"first\r\n", 5);
+            prop_assert_eq!(lines.is_some(), expected.contains_key("date"));
+            expected.insert(header::DATE, HeaderValue::from_static("then"));
+            let lines = Block::among(&known, &expected, 0).lines(b"first\r\n", 5).unwrap();
+            let text = String::from_utf8(lines).unwrap();
+            let mut lines: Vec<&str> = text.strip_prefix("first\r\n").unwrap().split_terminator("\r\n").collect();
             let mut as_lines: Vec<String> =
                 expected.iter().map(|(name, value)| format!("{name}: {}", value.to_str().unwrap())).collect();
             as_lines.retain(|line| !line.starts_with("content-length:"));
             lines.sort_unstable();
             as_lines.sort_unstable();
             prop_assert_eq!(lines, as_lines);
-            for name in expected.keys() {
-                prop_assert!(copy.get_all(name).iter().eq(expected.get_all(name).iter()), "order within {}", name);
-            }
         }
     }
 }

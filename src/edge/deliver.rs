@@ -16,6 +16,7 @@ use super::head::CACHE_STATUS;
 use super::route::Route;
 use super::slices::{Opened, Part, Slices};
 use crate::cache::{ReadError, Reader, Stored};
+use crate::front::BEGINNING;
 use crate::semantics::conditional::{self, Validators};
 use crate::semantics::{fields, range};
 use crate::upstream::FetchError;
@@ -85,6 +86,22 @@ pub(super) async fn deliver(terms: &Terms<'_>, found: Found) -> Result<(Response
 pub(super) fn deliver_whole(terms: &Terms<'_>, stored: &Stored, decision: Decision) -> Result<Response<Body>, Refusal> {
     let source = Source::Stored(stored.body.clone());
     terms.answer(terms.prepared(stored, decision), stored.status, Some(stored.length()), None, source)
+}
+
+/// The same for a plain request of HTTP/1.1 that a hit is given to, with its head in lines; `None` where that is not the
+/// same for all.
+pub(super) fn deliver_lined(terms: &Terms<'_>, stored: &Stored) -> Option<(Response<Body>, Vec<u8>)> {
+    let is_plain = *terms.method == Method::GET && !terms.request.contains_key(header::RANGE);
+    if !is_plain
+        || stored.status != StatusCode::OK
+        || !terms.route.is_uniform()
+        || conditional::is_conditional(terms.request)
+    {
+        return None;
+    }
+    let age = stored.freshness.age(terms.now_ms);
+    let lines = terms.route.with_block(stored, |block| block.lines(BEGINNING, age))?;
+    Some((Response::new(Body::from(stored.body.clone())), lines))
 }
 
 /// The answer with a response whose slices are opened one by one.

@@ -4,14 +4,14 @@
 //! It takes the steps of `serve.rs` through the same functions, and leaves to it whatever is not plain: then nothing was
 //! counted or changed, and all is looked at again from the start.
 
-use http::{Method, Response};
+use http::{Method, Response, Version};
 
 use super::Inner;
 use super::body::Body;
 use super::config::Auth;
 use super::cut::{Limits, Playlist};
 use super::decision::Decision;
-use super::deliver::deliver_whole;
+use super::deliver::{deliver_lined, deliver_whole};
 use super::locate::{Located, Place, What};
 use super::serve::{Record, check_framing, check_host, is_alone, key_of, wanted};
 use crate::front::Peer;
@@ -20,8 +20,14 @@ use crate::time::Instant;
 use crate::token::{Facts, Uri};
 
 impl Inner {
-    /// The answer to a request that takes no waiting and no second thought; `None` for all others.
-    pub(super) fn at_once(&self, peer: Peer, head: &http::request::Parts, began: Instant) -> Option<Response<Body>> {
+    /// The answer to a request that takes no waiting and no second thought, and those of its fields that are in lines;
+    /// `None` for all others.
+    pub(super) fn at_once(
+        &self,
+        peer: Peer,
+        head: &http::request::Parts,
+        began: Instant,
+    ) -> Option<(Response<Body>, Option<Vec<u8>>)> {
         // Admit.
         if !matches!(head.method, Method::GET | Method::HEAD) {
             return None;
@@ -62,12 +68,16 @@ impl Inner {
         // Deliver.
         let wanted = || wanted(route, &located, head, key.to_string());
         let terms = self.terms(head, route, &located, limits, now_ms, &wanted);
-        let response = deliver_whole(&terms, &stored, Decision::HIT).ok()?;
+        let lined = if head.version == Version::HTTP_11 { deliver_lined(&terms, &stored) } else { None };
+        let (response, lines) = match lined {
+            Some((response, lines)) => (response, Some(lines)),
+            None => (deliver_whole(&terms, &stored, Decision::HIT).ok()?, None),
+        };
 
         // Record.
         self.listen_to_player(&located, &head.headers, began);
         let alone = is_alone(head.version);
         let record = Record { route: Some(route.index), grant: Some(grant), seen, cookie: None, alone };
-        Some(self.recorded(record, response, Decision::HIT.outcome, began))
+        Some((self.recorded(record, response, Decision::HIT.outcome, began), lines))
     }
 }

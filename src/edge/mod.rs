@@ -348,11 +348,15 @@ impl Handler for Edge {
 
     fn call(&self, peer: Peer, request: Request<RequestBody>, began: Instant) -> Answer<Body> {
         let inner = self.0.load();
-        let (head, body) = request.into_parts();
+        let (mut head, body) = request.into_parts();
         if body.is_end_stream()
-            && let Some(response) = inner.at_once(peer, &head, began)
+            && let Some((mut response, lines)) = inner.at_once(peer, &head, began)
         {
-            return Answer::Now(response);
+            let Some(lines) = lines else { return Answer::Now(response) };
+            // The map goes on to the next request.
+            head.headers.clear();
+            *response.headers_mut() = head.headers;
+            return Answer::Lined(response, lines);
         }
         let inner = Guarded::into_inner(inner);
         Answer::later(async move { inner.serve(peer, head, body, began).await })

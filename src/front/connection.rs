@@ -361,11 +361,27 @@ struct Answering<B> {
     alt_svc: Option<HeaderValue>,
 }
 
+impl<B: Unpin> Answering<B> {
+    fn poll_answer(&mut self, cx: &mut Context<'_>) -> Poll<Response<B>> {
+        if !matches!(self.answer, Answer::Lined(..)) {
+            return Pin::new(&mut self.answer).poll(cx);
+        }
+        self.answer = match (std::mem::replace(&mut self.answer, Answer::Taken), &self.busy) {
+            (Answer::Lined(response, lines), Some(busy)) => match busy.line_up(lines) {
+                Ok(()) => Answer::Now(response),
+                Err(lines) => Answer::Lined(response, lines),
+            },
+            (answer, _) => answer,
+        };
+        Pin::new(&mut self.answer).poll(cx)
+    }
+}
+
 impl<B: Unpin> Future for Answering<B> {
     type Output = Result<Response<Held<B>>, Infallible>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let mut response = ready!(Pin::new(&mut self.answer).poll(cx));
+        let mut response = ready!(self.poll_answer(cx));
         if let Some(alt_svc) = self.alt_svc.take() {
             response.headers_mut().insert(header::ALT_SVC, alt_svc);
         }

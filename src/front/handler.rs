@@ -9,6 +9,7 @@ use futures_util::future::BoxFuture;
 use http::{Request, Response, StatusCode};
 use http_body::Body;
 
+use super::lines::fields;
 use super::{BoxError, Peer, RequestBody};
 use crate::time::Instant;
 
@@ -66,6 +67,10 @@ impl Refused {
 pub enum Answer<B> {
     /// It is there.
     Now(Response<B>),
+    /// It is there, with status 200 for a request of HTTP/1.1, and its head is written out already: [`BEGINNING`] and
+    /// whole lines, each with its end, for fields that the response does not have. A date is among them; none is about
+    /// the connection or the body's length.
+    Lined(Response<B>, Vec<u8>),
     /// It takes waiting.
     Later(BoxFuture<'static, Response<B>>),
     /// It was taken.
@@ -88,6 +93,10 @@ impl<B: Unpin> Future for Answer<B> {
         }
         match std::mem::replace(&mut *self, Self::Taken) {
             Self::Now(response) => Poll::Ready(response),
+            Self::Lined(mut response, lines) => {
+                response.headers_mut().extend(fields(&lines));
+                Poll::Ready(response)
+            }
             // Nobody polls a future that has ended.
             Self::Later(_) | Self::Taken => Poll::Pending,
         }

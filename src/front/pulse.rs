@@ -16,6 +16,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::Notify;
 
 use super::awaited::Awaited;
+use super::lines::Lines;
 use super::metrics::Reason;
 use super::{Limits, Pass};
 
@@ -38,6 +39,14 @@ pub(crate) struct Pulse {
     handed: AtomicU64,
     /// Whether the socket took less than it was given: what a finished response left behind is still on its way.
     blocked: AtomicBool,
+    /// Whether there may be something of a finished response that its connection has not handed to the socket. A
+    /// connection without streams flushes its socket when it has handed over all it has, and only then; so while this is
+    /// not set, what it writes next begins a response.
+    unflushed: AtomicBool,
+    /// Whether there are `lines`.
+    lined: AtomicBool,
+    /// The head of the response that is written next.
+    lines: Mutex<Option<Lines>>,
     /// The age that responses handed over now are counted under.
     age: AtomicUsize,
     /// Responses whose last piece has not been taken, by when it was handed over.
@@ -89,6 +98,17 @@ impl Busy {
         }
     }
 
+    /// Has the socket write this head for this response, which is about to be written to a connection without
+    /// streams and has status 200. Gives them back where something of an earlier one may still come before it.
+    pub(crate) fn line_up(&self, lines: Vec<u8>) -> Result<(), Vec<u8>> {
+        if self.pulse.unflushed.load(Ordering::Relaxed) {
+            return Err(lines);
+        }
+        *self.pulse.lines.lock().unwrap_or_else(PoisonError::into_inner) = Some(Lines::new(lines));
+        self.pulse.lined.store(true, Ordering::Relaxed);
+        Ok(())
+    }
+
     /// The piece handed over last has gone far enough for the next.
     pub(crate) fn taken(&mut self) {
         if let Some(owed) = self.owed.take().and_then(|age| self.pulse.owed.get(age)) {
@@ -101,6 +121,7 @@ impl Drop for Busy {
     fn drop(&mut self) {
         self.taken();
         self.pulse.settle();
+        self.pulse.unflushed.store(true, Ordering::Relaxed);
         if let Some(number) = self.pass {
             self.pulse.passes().held.retain(|(held, _)| *held != number);
         }
@@ -276,12 +297,14 @@ impl Pulse {
 pub(crate) struct Watched<S> {
     socket: S,
     first: Bytes,
+    /// What goes behind the status line that is being written.
+    lines: Option<Lines>,
     pulse: Arc<Pulse>,
 }
 
 impl<S> Watched<S> {
     pub(crate) fn new(socket: S, first: Bytes, pulse: Arc<Pulse>) -> Self {
-        Self { socket, first, pulse }
+        Self { socket, first, lines: None, pulse }
     }
 
     /// Puts back what was read and not used.
@@ -334,9 +357,31 @@ impl<S: AsyncWrite + Unpin> Watched<S> {
     }
 }
 
+impl<S: AsyncWrite + Unpin> Watched<S> {
+    fn is_lined(&mut self) -> bool {
+        if self.lines.is_none() && self.pulse.lined.load(Ordering::Relaxed) {
+            self.pulse.lined.store(false, Ordering::Relaxed);
+            self.lines = self.pulse.lines.lock().unwrap_or_else(PoisonError::into_inner).take();
+        }
+        self.lines.is_some()
+    }
+
+    fn poll_write_lined(&mut self, cx: &mut Context<'_>, bufs: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        let Some(lines) = &mut self.lines else { return Poll::Ready(Ok(0)) };
+        let polled = lines.poll_write(Pin::new(&mut self.socket), cx, bufs);
+        if lines.have_gone() {
+            self.lines = None;
+        }
+        polled
+    }
+}
+
 impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        let polled = Pin::new(&mut self.socket).poll_write(cx, buf);
+        let polled = match self.is_lined() {
+            true => self.poll_write_lined(cx, &[io::IoSlice::new(buf)]),
+            false => Pin::new(&mut self.socket).poll_write(cx, buf),
+        };
         self.wrote(polled)
     }
 
@@ -345,7 +390,10 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let polled = Pin::new(&mut self.socket).poll_write_vectored(cx, bufs);
+        let polled = match self.is_lined() {
+            true => self.poll_write_lined(cx, bufs),
+            false => Pin::new(&mut self.socket).poll_write_vectored(cx, bufs),
+        };
         self.wrote(polled)
     }
 
@@ -354,6 +402,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.pulse.unflushed.store(false, Ordering::Relaxed);
         let polled = Pin::new(&mut self.socket).poll_flush(cx);
         self.waits(polled.is_pending());
         polled

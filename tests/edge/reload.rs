@@ -100,3 +100,36 @@ async fn keys_are_read_again_and_issuers_come_and_go() {
     edge.process.signal("HUP");
     until_async("the key to be withdrawn", PATIENCE, async || (status(&second_token).await == 403).then_some(())).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_cached_is_shown_to_the_pages_that_are_named_now() {
+    let origin = Origin::start(|_| Reply::new(200, &[("cache-control", "max-age=60")], "cached")).await;
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("edge.toml");
+    let configured = |pages: &str| {
+        let open = configuration(&[&origin], "bearer", &[]);
+        let text = open.replace("auth = \"bearer\"", "auth = \"bearer\"\nbearer = \"shared\"");
+        std::fs::write(&file, format!("{text}[cors]\norigins = [{pages}]\n")).unwrap();
+    };
+    configured("");
+    let edge = Role::start("edge", &file, &[]);
+    let ask = async || {
+        let fields = [("authorization", "Bearer shared"), ("origin", "https://a.example")];
+        begin(edge.url(), Method::GET, "/p0/x", &fields, "").await
+    };
+    for _ in 0..2 {
+        assert!(!ask().await.headers().contains_key("access-control-allow-origin"));
+    }
+    for (pages, expected) in [("\"*\"", "*"), ("\"https://a.example\"", "https://a.example"), ("", "")] {
+        configured(pages);
+        edge.process.signal("HUP");
+        until_async("the page to be named", PATIENCE, async || {
+            let answer = ask().await;
+            let named = answer.headers().get("access-control-allow-origin").map_or("", |value| value.to_str().unwrap());
+            assert_eq!(answer.headers()["cache-status"], "lyceum; hit");
+            (named == expected).then_some(())
+        })
+        .await;
+    }
+    assert_eq!(origin.seen().len(), 1);
+}

@@ -31,7 +31,8 @@ use super::inline::Inline;
 use super::metrics::{Metrics, Open, Reason};
 use super::peer::{self, Forwarded, Peer, ProxyProtocol};
 use super::plain::Plain;
-use super::pulse::{Busy, Pulse, Watched};
+use super::pulse::{Busy, Pulse};
+use super::watched::Watched;
 use super::{BoxError, Limits, Pass, RequestBody, Shutdown, Unread};
 use crate::time::monotonic;
 

@@ -28,6 +28,7 @@ mod pulse;
 mod shutdown;
 mod tls;
 mod unread;
+mod watched;
 
 pub use body::RequestBody;
 pub use crew::Crew;

@@ -4,18 +4,12 @@
 //! that stays shut are noticed here. The watch wakes a few times in the shortest of its limits and reads counters; a
 //! request pays for it with a few relaxed atomic steps, where a timer of its own would cost as much as its token.
 
-use std::io;
-use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::{Buf, Bytes};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::Notify;
 
-use super::awaited::Awaited;
 use super::lines::Lines;
 use super::metrics::Reason;
 use super::{Limits, Pass};
@@ -158,14 +152,35 @@ impl Pulse {
         self.settled.store(self.read.load(Ordering::Relaxed), Ordering::Relaxed);
     }
 
-    /// Bytes came that no [`Watched`] socket saw.
+    /// Bytes came.
     pub(crate) fn heard(&self, bytes: usize) {
         self.read.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
-    /// Bytes went that no [`Watched`] socket saw.
+    /// Bytes went.
     pub(crate) fn wrote(&self, bytes: usize) {
         self.written.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    /// Whether the socket takes less than it is given.
+    pub(super) fn waits(&self, blocked: bool) {
+        if self.blocked.load(Ordering::Relaxed) != blocked {
+            self.blocked.store(blocked, Ordering::Relaxed);
+        }
+    }
+
+    /// The socket was given all that its connection has for it.
+    pub(super) fn flushed(&self) {
+        self.unflushed.store(false, Ordering::Relaxed);
+    }
+
+    /// The head of the response that is written next, where it was written beforehand.
+    pub(super) fn lines(&self) -> Option<Lines> {
+        if !self.lined.load(Ordering::Relaxed) {
+            return None;
+        }
+        self.lined.store(false, Ordering::Relaxed);
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     fn passes(&self) -> MutexGuard<'_, Passes> {
@@ -289,127 +304,6 @@ impl Pulse {
             }
         }
         None
-    }
-}
-
-/// A socket that reports to a [`Pulse`], with bytes in front that were read to tell the protocol.
-#[derive(Debug)]
-pub(crate) struct Watched<S> {
-    socket: S,
-    first: Bytes,
-    /// What goes behind the status line that is being written.
-    lines: Option<Lines>,
-    pulse: Arc<Pulse>,
-}
-
-impl<S> Watched<S> {
-    pub(crate) fn new(socket: S, first: Bytes, pulse: Arc<Pulse>) -> Self {
-        Self { socket, first, lines: None, pulse }
-    }
-
-    /// Puts back what was read and not used.
-    pub(crate) fn unread(&mut self, bytes: Bytes) {
-        if !bytes.is_empty() {
-            self.first =
-                if self.first.is_empty() { bytes } else { [bytes, std::mem::take(&mut self.first)].concat().into() };
-        }
-    }
-}
-
-impl<S: Awaited> Awaited for Watched<S> {
-    fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.first.is_empty() { self.socket.poll_readable(cx) } else { Poll::Ready(Ok(())) }
-    }
-}
-
-impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        if !self.first.is_empty() {
-            let n = self.first.len().min(buf.remaining());
-            buf.put_slice(self.first.get(..n).unwrap_or_default());
-            self.first.advance(n);
-            self.pulse.heard(n);
-            return Poll::Ready(Ok(()));
-        }
-        let before = buf.filled().len();
-        let polled = Pin::new(&mut self.socket).poll_read(cx, buf);
-        let read = buf.filled().len() - before;
-        if read > 0 {
-            self.pulse.read.fetch_add(read as u64, Ordering::Relaxed);
-        }
-        polled
-    }
-}
-
-impl<S: AsyncWrite + Unpin> Watched<S> {
-    fn waits(&self, blocked: bool) {
-        if self.pulse.blocked.load(Ordering::Relaxed) != blocked {
-            self.pulse.blocked.store(blocked, Ordering::Relaxed);
-        }
-    }
-
-    fn wrote(&self, polled: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
-        self.waits(polled.is_pending());
-        if let Poll::Ready(Ok(n)) = &polled {
-            self.pulse.written.fetch_add(*n as u64, Ordering::Relaxed);
-        }
-        polled
-    }
-}
-
-impl<S: AsyncWrite + Unpin> Watched<S> {
-    fn is_lined(&mut self) -> bool {
-        if self.lines.is_none() && self.pulse.lined.load(Ordering::Relaxed) {
-            self.pulse.lined.store(false, Ordering::Relaxed);
-            self.lines = self.pulse.lines.lock().unwrap_or_else(PoisonError::into_inner).take();
-        }
-        self.lines.is_some()
-    }
-
-    fn poll_write_lined(&mut self, cx: &mut Context<'_>, bufs: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
-        let Some(lines) = &mut self.lines else { return Poll::Ready(Ok(0)) };
-        let polled = lines.poll_write(Pin::new(&mut self.socket), cx, bufs);
-        if lines.have_gone() {
-            self.lines = None;
-        }
-        polled
-    }
-}
-
-impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        let polled = match self.is_lined() {
-            true => self.poll_write_lined(cx, &[io::IoSlice::new(buf)]),
-            false => Pin::new(&mut self.socket).poll_write(cx, buf),
-        };
-        self.wrote(polled)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let polled = match self.is_lined() {
-            true => self.poll_write_lined(cx, bufs),
-            false => Pin::new(&mut self.socket).poll_write_vectored(cx, bufs),
-        };
-        self.wrote(polled)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.socket.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.pulse.unflushed.store(false, Ordering::Relaxed);
-        let polled = Pin::new(&mut self.socket).poll_flush(cx);
-        self.waits(polled.is_pending());
-        polled
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.socket).poll_shutdown(cx)
     }
 }
 

@@ -403,17 +403,8 @@ impl<E: Cause> Writer<E> {
         }
         let stored = match self.plan.take() {
             Some(Plan::Store { freshness, tags }) => {
-                let stored = Arc::new(Stored {
-                    status: head.status,
-                    headers: own(&head.headers),
-                    body: join(&pieces),
-                    freshness,
-                    vary: head.vary.clone(),
-                    kind: Kind::Whole,
-                    tags,
-                    prepared: std::sync::OnceLock::new(),
-                    ahead,
-                });
+                let whole = Stored::whole(head.status, own(&head.headers), join(&pieces), freshness);
+                let stored = Arc::new(Stored { vary: head.vary.clone(), tags, ahead, ..whole });
                 self.cache.store(&self.primary, &stored, self.epoch);
                 Some(stored)
             }
@@ -529,5 +520,8 @@ impl<E: Cause> Drop for Writer<E> {
 fn join(pieces: &[Bytes]) -> Bytes {
     let mut whole = BytesMut::with_capacity(pieces.iter().map(Bytes::len).sum());
     pieces.iter().for_each(|piece| whole.extend_from_slice(piece));
-    whole.freeze()
+    let whole = whole.freeze();
+    // The first copy makes the count of references: here, and not when someone waits for it.
+    drop(whole.clone());
+    whole
 }

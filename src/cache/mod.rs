@@ -17,7 +17,7 @@ mod stored;
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher as _, RandomState};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use http::HeaderMap;
@@ -347,17 +347,8 @@ impl<E: Cause> Cache<E> {
         if head.vary.is_empty() || self.signpost(primary, &head.vary).is_some() {
             return;
         }
-        let stored = Stored {
-            status: head.status,
-            headers: HeaderMap::new(),
-            body: Bytes::new(),
-            freshness: freshness.clone(),
-            vary: head.vary.clone(),
-            kind: Kind::Signpost(number()),
-            tags: Vec::new(),
-            prepared: OnceLock::new(),
-            ahead: None,
-        };
+        let empty = Stored::whole(head.status, HeaderMap::new(), Bytes::new(), freshness.clone());
+        let stored = Stored { vary: head.vary.clone(), kind: Kind::Signpost(number()), ..empty };
         self.insert(primary, &Arc::new(stored), since);
     }
 

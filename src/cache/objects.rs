@@ -30,16 +30,13 @@ const SELDOM: u8 = 16;
 /// Keys are hashed on each request: foldhash, seeded for each process, takes a tenth of the standard hasher's time.
 type Hasher = foldhash::quality::RandomState;
 
-#[derive(Debug)]
-struct Entry {
-    key: Key,
-    stored: Arc<Stored>,
-}
+/// Small, so that it stays near: keys lie with what is stored under them.
+type Part = HashTable<Arc<Stored>>;
 
 /// On a cache line of its own: cores that read different shards do not share one.
 #[derive(Debug, Default)]
 #[repr(align(64))]
-struct Shard(RwLock<HashTable<Entry>>);
+struct Shard(RwLock<Part>);
 
 #[derive(Debug)]
 struct Table {
@@ -52,7 +49,7 @@ impl Table {
         self.hasher.hash_one(key)
     }
 
-    fn shard(&self, hash: u64) -> Option<&RwLock<HashTable<Entry>>> {
+    fn shard(&self, hash: u64) -> Option<&RwLock<Part>> {
         // The table goes by the lowest bits and the highest seven.
         self.shards.get((hash >> 40) as usize % SHARDS).map(|shard| &shard.0)
     }
@@ -60,25 +57,28 @@ impl Table {
     fn find(&self, key: &[u8]) -> Option<Arc<Stored>> {
         let hash = self.hash(key);
         let shard = self.shard(hash)?.read().unwrap_or_else(PoisonError::into_inner);
-        shard.find(hash, |entry| entry.key.bytes() == key).map(|entry| Arc::clone(&entry.stored))
+        let stored = shard.find(hash, |stored| stored.key() == key)?;
+        // Before the count of references: nothing waits for memory beside it.
+        stored.touch();
+        Some(Arc::clone(stored))
     }
 
-    /// Gives what was there before, to be dropped outside of the lock.
-    fn put(&self, key: Key, stored: Arc<Stored>) -> Option<Arc<Stored>> {
-        let hash = self.hash(key.bytes());
+    /// Puts what knows its key in its place. Gives what was there before, to be dropped outside of the lock.
+    fn put(&self, stored: Arc<Stored>) -> Option<Arc<Stored>> {
+        let hash = self.hash(stored.key());
         let mut shard = self.shard(hash)?.write().unwrap_or_else(PoisonError::into_inner);
-        if let Some(entry) = shard.find_mut(hash, |entry| entry.key == key) {
-            return Some(std::mem::replace(&mut entry.stored, stored));
+        if let Some(former) = shard.find_mut(hash, |former| former.key() == stored.key()) {
+            return Some(std::mem::replace(former, stored));
         }
-        shard.insert_unique(hash, Entry { key, stored }, |entry| self.hash(entry.key.bytes()));
+        shard.insert_unique(hash, stored, |stored| self.hash(stored.key()));
         None
     }
 
     fn take(&self, key: &[u8]) -> Option<Arc<Stored>> {
         let hash = self.hash(key);
         let mut shard = self.shard(hash)?.write().unwrap_or_else(PoisonError::into_inner);
-        let found = shard.find_entry(hash, |entry| entry.key.bytes() == key).ok()?;
-        Some(found.remove().0.stored)
+        let found = shard.find_entry(hash, |stored| stored.key() == key).ok()?;
+        Some(found.remove().0)
     }
 }
 
@@ -128,9 +128,6 @@ impl Objects {
     /// What is stored under `key`; counts as use, and as a wish where there is nothing.
     pub(super) fn get(&self, key: &[u8]) -> Option<Arc<Stored>> {
         let found = self.table.find(key);
-        if let Some(stored) = &found {
-            stored.touch();
-        }
         if found.is_none() || self.pressed.load(Ordering::Relaxed) || is_turn() {
             let _ = self.policy.get(key);
         }
@@ -144,7 +141,10 @@ impl Objects {
 
     pub(super) fn insert(&self, key: &str, stored: Arc<Stored>) {
         let weight = stored.weight(key);
-        drop(self.table.put(key.into(), stored));
+        let named = stored.key.get_or_init(|| key.into());
+        // Under another key it is another entry.
+        let stored = if named.as_str() == key { stored } else { Arc::new(stored.under(key)) };
+        drop(self.table.put(stored));
         self.policy.insert(key.into(), weight);
         if self.is_half_full() {
             self.pressed.store(true, Ordering::Relaxed);
@@ -161,8 +161,8 @@ impl Objects {
         let mut keys = Vec::new();
         for Shard(shard) in &self.table.shards {
             let shard = shard.read().unwrap_or_else(PoisonError::into_inner);
-            let held = shard.iter().filter(|entry| wanted(entry.key.as_str(), &entry.stored));
-            keys.extend(held.map(|entry| entry.key.clone()));
+            let named = shard.iter().filter_map(|stored| Some((stored.key.get()?, stored)));
+            keys.extend(named.filter(|(key, stored)| wanted(key.as_str(), stored)).map(|(key, _)| key.clone()));
         }
         keys
     }

@@ -8,13 +8,14 @@ use serde::{Deserialize, Serialize};
 
 use super::AheadTicket;
 use super::block::{Block, together};
+use super::key::Key;
 use crate::semantics::fields;
 use crate::semantics::freshness::Freshness;
 use crate::semantics::range::Span;
 
 /// What an entry takes beside its parts: itself, its place in the table, allocations' own.
 const ENTRY: usize = 900;
-/// What a field takes beside its text.
+/// What a field takes beside its text, where it is not the same for many.
 const FIELD: usize = 48;
 
 /// What a header map made for `fields` takes: slots in powers of two, three quarters of them used.
@@ -75,42 +76,53 @@ impl Sliced {
 }
 
 /// A response with its whole body, or with what leads to it.
+///
+/// What a hit reads comes first, so that it lies in neighbouring lines of memory.
 #[derive(Debug)]
+#[repr(C)]
 pub struct Stored {
-    /// The status.
-    pub status: StatusCode,
-    /// The end-to-end fields, as the origin sent them.
-    pub headers: HeaderMap,
+    /// What it is stored under, once it is.
+    pub(super) key: OnceLock<Key>,
+    /// The header block as delivered, made by whoever delivers it first.
+    pub prepared: OnceLock<Block>,
     /// The body in one piece; clones share it.
     pub body: Bytes,
     /// How long it may be used.
     pub freshness: Freshness,
-    /// The request fields that chose it.
-    pub vary: Vary,
     /// What this entry is.
     pub(super) kind: Kind,
-    /// What purges by tag go by.
-    pub tags: Vec<Box<str>>,
-    /// The header block as delivered, made by whoever delivers it first.
-    pub prepared: OnceLock<Block>,
     /// Where it was fetched before anyone asked.
     pub(super) ahead: Option<AheadTicket>,
+    /// The status.
+    pub status: StatusCode,
+    /// The end-to-end fields, as the origin sent them.
+    pub headers: HeaderMap,
+    /// The request fields that chose it.
+    pub vary: Vary,
+    /// What purges by tag go by.
+    pub tags: Vec<Box<str>>,
 }
 
 impl Stored {
     /// A response with its whole body.
     pub fn whole(status: StatusCode, headers: HeaderMap, body: Bytes, freshness: Freshness) -> Self {
         Self {
-            status,
-            headers,
+            key: OnceLock::new(),
+            prepared: OnceLock::new(),
             body,
             freshness,
-            vary: Vary::default(),
             kind: Kind::Whole,
-            tags: Vec::new(),
-            prepared: OnceLock::new(),
             ahead: None,
+            status,
+            headers,
+            vary: Vary::default(),
+            tags: Vec::new(),
         }
+    }
+
+    /// What it is stored under.
+    pub(super) fn key(&self) -> &[u8] {
+        self.key.get().map_or(b"", Key::bytes)
     }
 
     /// The length of the representation, in bytes.
@@ -143,7 +155,8 @@ impl Stored {
     /// for together, and not one after the other.
     pub(super) fn touch(&self) {
         let block = self.prepared.get().map_or(0, Block::touch);
-        std::hint::black_box(block ^ self.body.first().copied().unwrap_or(0));
+        let body = self.body.first().copied().unwrap_or(0);
+        std::hint::black_box((block ^ body, self.freshness.received_ms));
     }
 
     pub(super) fn signpost(&self) -> Option<u64> {
@@ -155,9 +168,10 @@ impl Stored {
 
     /// Bytes that it takes: body, key, fields as they are stored and as they are delivered, and the table's own.
     pub(super) fn weight(&self, key: &str) -> u32 {
-        let fields: usize = self.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + FIELD).sum();
-        let tables = table(self.headers.len()) + table(self.headers.len() + 8);
-        u32::try_from(self.body.len() + fields + tables + key.len() * 2 + ENTRY).unwrap_or(u32::MAX)
+        let text = self.headers.iter().map(|(name, value)| name.as_str().len() + value.len());
+        // As they are stored and as they are delivered.
+        let fields: usize = text.map(|text| text * 2 + FIELD).sum();
+        u32::try_from(self.body.len() + fields + table(self.headers.len()) + key.len() * 2 + ENTRY).unwrap_or(u32::MAX)
     }
 
     /// A copy whose life has ended at `at_ms`; the body is shared.
@@ -165,18 +179,18 @@ impl Stored {
         self.with(self.headers.clone(), self.freshness.ended_at(at_ms))
     }
 
+    /// A copy to be stored under another key; the body is shared.
+    pub(super) fn under(&self, key: &str) -> Self {
+        Self { key: OnceLock::from(Key::from(key)), ..self.with(self.headers.clone(), self.freshness.clone()) }
+    }
+
     /// A copy with other fields and freshness; the body is shared.
     pub fn with(&self, headers: HeaderMap, freshness: Freshness) -> Self {
         Self {
-            status: self.status,
-            headers: own(&headers),
-            body: self.body.clone(),
-            freshness,
-            vary: self.vary.clone(),
             kind: self.kind.clone(),
+            vary: self.vary.clone(),
             tags: self.tags.clone(),
-            prepared: OnceLock::new(),
-            ahead: None,
+            ..Self::whole(self.status, own(&headers), self.body.clone(), freshness)
         }
     }
 }

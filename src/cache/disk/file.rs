@@ -19,7 +19,6 @@ use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
-use std::sync::OnceLock;
 use std::time::SystemTime;
 
 use aws_lc_rs::digest::{SHA256, digest};
@@ -264,17 +263,8 @@ fn restore(header: Header, end: End, body: Bytes) -> Option<Stored> {
         End::AtMs(at_ms) => header.freshness.ended_at(at_ms),
         End::Sometime => header.freshness.ended_long_ago(),
     };
-    Some(Stored {
-        status: StatusCode::from_u16(header.status).ok()?,
-        headers,
-        body,
-        freshness,
-        vary: Vary::from_fields(header.vary)?,
-        kind: header.kind,
-        tags: header.tags,
-        prepared: OnceLock::new(),
-        ahead: None,
-    })
+    let whole = Stored::whole(StatusCode::from_u16(header.status).ok()?, headers, body, freshness);
+    Some(Stored { vary: Vary::from_fields(header.vary)?, kind: header.kind, tags: header.tags, ..whole })
 }
 
 /// Keeps the compiler's eye on what a file holds: a new kind of entry has to be thought of here.

@@ -197,6 +197,7 @@ mod tests {
             must_revalidate: false,
             while_revalidate: 0,
             if_error: 0,
+            ended: false,
         };
         Arc::new(Stored::whole(StatusCode::OK, HeaderMap::new(), Bytes::from(vec![0; bytes]), freshness))
     }

@@ -316,9 +316,16 @@ impl Pool {
         let outcome =
             outcome.map_err(|error| if broken { FetchError { failure: Failure::Client, ..error } } else { error });
         // No upgrade is ever asked for: whoever was told of one would read on in another protocol (RFC 9110, section 15.2.2).
-        let outcome = outcome.and_then(|response| match response.status().is_informational() {
-            true => Err(failed(Failure::Protocol, &"it switches protocols unasked")),
-            false => Ok(response),
+        let outcome = outcome.and_then(|response| {
+            if response.status().is_informational() {
+                return Err(failed(Failure::Protocol, &"it switches protocols unasked"));
+            }
+            // No coding but `chunked` is ever asked for (RFC 9112, section 7.4): what is coded would be taken for plain, and
+            // what has a length too be cut to it.
+            if !is_plainly_framed(response.headers()) {
+                return Err(failed(Failure::Protocol, &"its body is framed in another way than was asked for"));
+            }
+            Ok(response)
         });
         let took = start.elapsed();
         match outcome {
@@ -366,6 +373,19 @@ impl Pool {
     fn spend_retry(&self) -> bool {
         let spend = |left: i64| (left >= RETRY_COST).then(|| left - RETRY_COST);
         self.retries.fetch_update(Ordering::Relaxed, Ordering::Relaxed, spend).is_ok()
+    }
+}
+
+/// Whether a body is framed in one way: by its length, by `chunked` said once, or by the connection's end. A length beside
+/// a coding is another reading of the same bytes, and an error (RFC 9112, section 6.3).
+fn is_plainly_framed(headers: &HeaderMap) -> bool {
+    let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
+    match (codings.next(), codings.next()) {
+        (None, _) => true,
+        (Some(one), None) => {
+            one.as_bytes().eq_ignore_ascii_case(b"chunked") && !headers.contains_key(header::CONTENT_LENGTH)
+        }
+        _ => false,
     }
 }
 

@@ -21,11 +21,26 @@ async fn what_is_no_sound_answer_is_a_502_and_what_breaks_off_breaks_off() {
     let origin = Origin::start(|_| Reply::new(500, &[], "")).await;
     let edge = TestEdge::open(&[&origin]).await;
     let many = "x-y: z\n".repeat(150);
-    let heads: [(&str, String); 6] = [
+    let heads: [(&str, String); 10] = [
         ("two lengths", format!("HTTP/1.1 200 OK\n{FRESH}\ncontent-length: 5\ncontent-length: 6\n\nhello!")),
         ("a length that is none", format!("HTTP/1.1 200 OK\n{FRESH}\ncontent-length: five\n\nhello")),
         ("no HTTP", "SSH-2.0-OpenSSH\n\n".to_owned()),
         ("more fields than are taken", format!("HTTP/1.1 200 OK\n{FRESH}\n{many}content-length: 5\n\nhello")),
+        (
+            "a transfer coding beside chunked",
+            format!("HTTP/1.1 200 OK\n{FRESH}\ntransfer-encoding: gzip, chunked\n\n5\nhello\n0\n\n"),
+        ),
+        (
+            "chunked twice",
+            format!(
+                "HTTP/1.1 200 OK\n{FRESH}\ntransfer-encoding: chunked\ntransfer-encoding: chunked\n\n5\nhello\n0\n\n"
+            ),
+        ),
+        ("a transfer coding alone", format!("HTTP/1.1 200 OK\n{FRESH}\ntransfer-encoding: gzip\n\nhello")),
+        (
+            "a length beside chunks",
+            format!("HTTP/1.1 200 OK\n{FRESH}\ncontent-length: 3\ntransfer-encoding: chunked\n\n5\nhello\n0\n\n"),
+        ),
         ("304 without a condition", format!("HTTP/1.1 304 X\n{FRESH}\netag: \"a\"\n\n")),
         (
             "206 without a range",

@@ -113,7 +113,16 @@ impl Frames {
     fn read(&mut self, mut bytes: &[u8], mut to: Option<&mut BytesMut>, mut seen: impl FnMut(Seen) -> bool) {
         while !bytes.is_empty() {
             if self.left == 0 {
-                let Some(head) = self.hold(&mut bytes, HEAD) else { break };
+                let head = match bytes.split_first_chunk() {
+                    Some((head, rest)) if self.has == 0 => {
+                        bytes = rest;
+                        *head
+                    }
+                    _ => match self.hold(&mut bytes, HEAD) {
+                        Some(head) => head,
+                        None => break,
+                    },
+                };
                 self.head = Head::of(head);
                 self.left = self.head.length;
                 self.passes = seen(Seen::Head(self.head));

@@ -168,7 +168,7 @@ impl<H: Handler> Under<H> {
         let socket = Watched::new(stream, Bytes::new(), Arc::clone(&self.pulse));
         match protocol {
             Protocol::Http1 => Box::pin(self.http1(socket)).await,
-            Protocol::Http2 => Box::pin(self.http2(socket, cork)).await,
+            Protocol::Http2 => Box::pin(self.http2(socket, Some(cork))).await,
         }
     }
 
@@ -198,7 +198,7 @@ impl<H: Handler> Under<H> {
         let socket = Watched::new(Plain(stream), first.freeze(), Arc::clone(&self.pulse));
         match protocol {
             Protocol::Http1 => Box::pin(self.http1(socket)).await,
-            Protocol::Http2 => Box::pin(self.http2(socket, Cork::default())).await,
+            Protocol::Http2 => Box::pin(self.http2(socket, None)).await,
         }
     }
 
@@ -276,7 +276,7 @@ impl<H: Handler> Under<H> {
 
     /// `cork` is below the socket's TLS, where it has that. As with HTTP/1.1, an idle connection is no connection of
     /// hyper's; the one before it is dropped, and the next is told what it has to know.
-    async fn http2<S>(self, socket: S, cork: Cork) -> Result<Option<Reason>, BoxError>
+    async fn http2<S>(self, socket: S, cork: Option<Cork>) -> Result<Option<Reason>, BoxError>
     where
         S: AsyncRead + AsyncWrite + Awaited + Unpin + Send + 'static,
     {

@@ -24,7 +24,7 @@ const SIFTED: usize = 1024;
 #[derive(Debug)]
 pub(super) struct Gathered<S> {
     inner: Arc<Mutex<Inner<S>>>,
-    cork: Cork,
+    cork: Option<Cork>,
 }
 
 #[derive(Debug)]
@@ -56,8 +56,8 @@ impl<S> Clone for Gathered<S> {
 }
 
 impl<S> Gathered<S> {
-    /// `cork` is the one below `stream`.
-    pub(super) fn new(stream: S, cork: Cork) -> Self {
+    /// `cork` is the one below `stream`. A stream without has nothing to flush.
+    pub(super) fn new(stream: S, cork: Option<Cork>) -> Self {
         let inner = Inner {
             stream,
             ledger: Ledger::new(),
@@ -92,22 +92,29 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Gathered<S> {
         mut connection: Pin<&mut F>,
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<Polled<F::Output>>> {
-        self.cork.set();
-        let polled = connection.as_mut().poll(cx);
-        let stopped = self.cork.lift();
-        let mut inner = self.lock();
-        let flushed = Pin::new(&mut inner.stream).poll_flush(cx);
-        match (polled, flushed) {
-            (Poll::Ready(done), _) => Poll::Ready(Ok(Polled::Done(done))),
-            (Poll::Pending, Poll::Ready(Err(cause))) => Poll::Ready(Err(cause)),
-            (Poll::Pending, Poll::Ready(Ok(()))) if stopped => {
-                // There is room again, and no socket will say so.
-                cx.waker().wake_by_ref();
-                Poll::Pending
+        let (polled, stopped) = match &self.cork {
+            Some(cork) => {
+                cork.set();
+                (connection.as_mut().poll(cx), cork.lift())
             }
-            (Poll::Pending, Poll::Ready(Ok(()))) if inner.may_rest() => Poll::Ready(Ok(Polled::Rests)),
-            (Poll::Pending, _) => Poll::Pending,
+            None => (connection.as_mut().poll(cx), false),
+        };
+        let mut inner = self.lock();
+        let flushed = match &self.cork {
+            Some(_) => Pin::new(&mut inner.stream).poll_flush(cx),
+            None => Poll::Ready(Ok(())),
+        };
+        if let Poll::Ready(done) = polled {
+            return Poll::Ready(Ok(Polled::Done(done)));
         }
+        ready!(flushed)?;
+        if stopped {
+            // There is room again, and no socket will say so.
+            cx.waker().wake_by_ref();
+        } else if inner.may_rest() {
+            return Poll::Ready(Ok(Polled::Rests));
+        }
+        Poll::Pending
     }
 
     /// Has the connection rest as soon as its client has forgotten what header compression had it learn, unless something
@@ -252,7 +259,10 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Gathered<S> {
                 left -= said.len();
             }
         }
-        self.cork.noted(written)
+        match &self.cork {
+            Some(cork) => cork.noted(written),
+            None => written,
+        }
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -261,7 +271,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Gathered<S> {
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut inner = self.lock();
-        if self.cork.is_set() || inner.retold.is_some() {
+        if inner.retold.is_some() || self.cork.as_ref().is_some_and(Cork::is_set) {
             return Poll::Ready(Ok(()));
         }
         Pin::new(&mut inner.stream).poll_flush(cx)
@@ -269,7 +279,59 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Gathered<S> {
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         // The last that is written, and nobody is left to flush it.
-        let _ = self.cork.lift();
+        let _ = self.cork.as_ref().map(Cork::lift);
         Pin::new(&mut self.lock().stream).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::task::{Wake, Waker};
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Woken(AtomicUsize);
+
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// A socket that takes nothing more.
+    struct Full;
+
+    impl AsyncRead for Full {
+        fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, _: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+            Poll::Pending
+        }
+    }
+
+    impl AsyncWrite for Full {
+        fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, _: &[u8]) -> Poll<io::Result<usize>> {
+            Poll::Pending
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    #[test]
+    fn a_socket_in_the_clear_that_is_full_is_waited_for_and_not_asked_again_and_again() {
+        let gathered = Gathered::new(Full, None);
+        let mut writes = gathered.clone();
+        let mut connection = Box::pin(poll_fn(|cx| Pin::new(&mut writes).poll_write(cx, b"more")));
+        let woken = Arc::new(Woken::default());
+        let waker = Waker::from(Arc::clone(&woken));
+        assert!(gathered.poll(connection.as_mut(), &mut Context::from_waker(&waker)).is_pending());
+        assert_eq!(woken.0.load(Ordering::Relaxed), 0);
     }
 }

@@ -223,6 +223,110 @@ async fn a_header_that_goes_on_for_ever_ends_its_connection() {
     serves_others(&served).await;
 }
 
+/// Sends `first` behind the preface and then, until the connection is closed, what `more` gives for 0, 1, 2…: how often.
+async fn flood(served: &Served, first: Vec<u8>, most: u32, more: impl Fn(u32) -> Vec<u8> + Send + 'static) -> u32 {
+    client(served, move |mut stream| {
+        // What is answered is taken, so that nothing but the flood itself can end it.
+        let mut answers = stream.try_clone().expect("a socket");
+        let taking = std::thread::spawn(move || while answers.read(&mut [0; 65536]).is_ok_and(|read| read > 0) {});
+        stream.write_all(&[PREFACE, &frame(SETTINGS, 0, 0, &[]), &first].concat()).expect("a write");
+        let sent = (0..most).take_while(|n| stream.write_all(&more(*n)).is_ok()).count();
+        let _ = stream.shutdown(std::net::Shutdown::Both);
+        let _ = taking.join();
+        u32::try_from(sent).expect("few")
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn streams_that_the_server_is_made_to_reset_end_their_connection() {
+    let served = serve(patient(), None);
+    let sent = flood(&served, Vec::new(), 50_000, |n| {
+        let id = 2 * n + 1;
+        // A window beyond what one may be (RFC 9113, section 6.9.1): the stream's error, and not the connection's.
+        let open = frame(HEADERS, END_STREAM | END_HEADERS, id, &get("/slow"));
+        [open, frame(WINDOW_UPDATE, 0, id, &0x7fff_ffff_u32.to_be_bytes())].concat()
+    })
+    .await;
+    assert!(sent < 20_000, "{sent} streams were taken");
+    serves_others(&served).await;
+    served.none_left().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bodies_of_nothing_and_of_single_bytes_end_their_connection() {
+    let served = serve(patient(), None);
+    for (what, payload) in [("empty", b"".as_slice()), ("of a byte", b"x")] {
+        let open = frame(HEADERS, END_HEADERS, 1, &get("/unread"));
+        // A thousand frames at once.
+        let data = frame(DATA, 0, 1, payload).repeat(1000);
+        let sent = flood(&served, open, 2000, move |_| data.clone()).await;
+        assert!(sent < 500, "{sent} thousand frames {what} were taken");
+        serves_others(&served).await;
+        served.none_left().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn continuations_of_nothing_end_their_connection() {
+    let served = serve(patient(), None);
+    let open = frame(HEADERS, END_STREAM, 1, &get("/"));
+    let more = frame(CONTINUATION, 0, 1, &[]).repeat(1000);
+    let sent = flood(&served, open, 2000, move |_| more.clone()).await;
+    assert!(sent < 500, "{sent} thousand frames were taken");
+    serves_others(&served).await;
+    served.none_left().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_takes_no_answers_to_pings_and_settings_is_let_go() {
+    for kind in [PING, SETTINGS] {
+        let served = serve(Limits { throughput_time: Span::secs(1), ..patient() }, None);
+        let asks = frame(kind, 0, 0, if kind == PING { &[0; 8] } else { &[] }).repeat(1000);
+        let closed = client(&served, move |mut stream| {
+            stream.set_write_timeout(Some(Duration::from_millis(100))).expect("a timeout");
+            stream.write_all(&[PREFACE, &frame(SETTINGS, 0, 0, &[])].concat()).expect("a write");
+            let mut sent = 0_usize;
+            let closed = closed_while(&mut stream, |stream| match stream.write(&asks) {
+                Ok(written) => {
+                    sent += written;
+                    Ok(())
+                }
+                // Nobody reads on, as long as nobody takes the answers.
+                Err(e) if matches!(e.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut) => Ok(()),
+                Err(e) => Err(e),
+            });
+            (closed, sent)
+        })
+        .await;
+        assert!(closed.0 && closed.1 < 64 << 20, "{closed:?}");
+        served.counted("throughput").await;
+        serves_others(&served).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_field_learnt_once_and_named_a_thousand_times_is_not_unpacked() {
+    let served = serve(patient(), None);
+    // One field of 4000 bytes (127 and 3873 more), then its number: 16 KiB that would be 50 MiB.
+    let mut header = [get("/bomb").as_slice(), b"\x40\x01x\x7f\xa1\x1e", &[b'a'; 4000]].concat();
+    header.extend([0xbe; 12_000]);
+    let answers = client(&served, move |mut stream| {
+        stream.write_all(&[PREFACE, &frame(SETTINGS, 0, 0, &[])].concat()).expect("a write");
+        for n in 0..20 {
+            let _ = stream.write_all(&frame(HEADERS, END_STREAM | END_HEADERS, 2 * n + 1, &header));
+        }
+        let _ = stream.write_all(&frame(GOAWAY, 0, 0, &[0; 8]));
+        let mut heard = Vec::new();
+        let _ = stream.read_to_end(&mut heard);
+        String::from_utf8_lossy(&heard).into_owned()
+    })
+    .await;
+    assert!(!answers.contains("/bomb"), "the handler was asked: {answers}");
+    serves_others(&served).await;
+    served.none_left().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn one_client_has_so_many_connections_and_another_its_own() {
     let served = serve(Limits { connections_per_client: 3, ..patient() }, None);

@@ -16,8 +16,8 @@ use tokio::net::UdpSocket;
 use super::http3::{ask, listen};
 use super::{Served, certificate, serve_as};
 
-/// What a real client sends first, several times over: each the datagrams of one connection's first flight.
-async fn first_flights(count: usize, ca: &std::path::Path) -> Vec<Vec<Vec<u8>>> {
+/// A QUIC client that speaks HTTP/3 and trusts `ca`.
+fn config(ca: &std::path::Path) -> quinn::ClientConfig {
     let mut roots = rustls::RootCertStore::empty();
     let pem = std::fs::read(ca).expect("a certificate");
     roots.add_parsable_certificates(certificates(&pem));
@@ -28,7 +28,12 @@ async fn first_flights(count: usize, ca: &std::path::Path) -> Vec<Vec<Vec<u8>>> 
         .with_root_certificates(roots)
         .with_no_client_auth();
     crypto.alpn_protocols = vec![b"h3".to_vec()];
-    let config = quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(crypto).expect("QUIC")));
+    quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(crypto).expect("QUIC")))
+}
+
+/// What a real client sends first, several times over: each the datagrams of one connection's first flight.
+async fn first_flights(count: usize, ca: &std::path::Path) -> Vec<Vec<Vec<u8>>> {
+    let config = config(ca);
     let catcher = UdpSocket::bind("127.0.0.1:0").await.expect("a port");
     let to = catcher.local_addr().expect("an address");
     let endpoint = quinn::Endpoint::client("127.0.0.1:0".parse().expect("an address")).expect("a client");
@@ -171,4 +176,42 @@ async fn every_address_is_checked_where_none_may_go_unchecked_and_too_many_conne
     assert_eq!(first[0]["status"], 200);
     assert!(second.get("refused").is_some(), "{second}");
     served.counted("connections").await;
+}
+
+/// `GET /` as HTTP/3 has it (RFC 9114, section 7.2.2): QPACK of the static table alone.
+const GET: &[u8] = b"\x01\x08\x00\x00\xd1\xd7\xc1\x50\x01a";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_that_are_given_up_at_once_count_like_others() {
+    let folder = tempfile::tempdir().expect("a temporary directory");
+    let files = certificate(folder.path());
+    let limits =
+        Limits { requests_per_client: 10, requests_burst: 100, exempt: Vec::new(), streams: 50, ..Limits::default() };
+    let served = serve_as(listen(&files, json!(true)), limits);
+    let endpoint = quinn::Endpoint::client("127.0.0.1:0".parse().expect("an address")).expect("a client");
+    let connecting = endpoint.connect_with(config(&files.cert), served.address, "localhost").expect("a connection");
+    let connection = connecting.await.expect("a handshake");
+    let mut control = connection.open_uni().await.expect("a control stream");
+    control.write_all(b"\x00\x04\x00").await.expect("settings");
+    for round in 0..60 {
+        let mut streams = Vec::new();
+        for _ in 0..50 {
+            let opening = tokio::time::timeout(Duration::from_secs(10), connection.open_bi()).await;
+            let (mut send, receive) = opening.unwrap_or_else(|_| panic!("no room in round {round}")).expect("a stream");
+            send.write_all(GET).await.expect("a request");
+            send.finish().expect("its end");
+            streams.push((send, receive));
+        }
+        // Those that were under way are heard of, and then taken back.
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        for (_, mut receive) in streams {
+            let _ = receive.stop(0x10c_u32.into());
+        }
+    }
+    let refused = "lyceum_front_ended_total{limit=\"requests_per_client\"}";
+    served.until("most requests are refused", |served| served.metric(refused) > 1500.0).await;
+    let other = ["-k", "--interface", "127.0.0.2", &served.url];
+    assert!(super::curl(&other).await.starts_with("HTTP/2"), "another address");
+    connection.close(0_u32.into(), b"");
+    served.none_left().await;
 }

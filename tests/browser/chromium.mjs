@@ -23,8 +23,9 @@ export function options(defaults) {
   }
 }
 
-/** Runs a story with a page of its own and always closes the browser. `view`: {viewport: "1280x800", dark, autoplay}. */
-export async function story({ viewport = "1280x800", dark = false, autoplay = true } = {}, tell) {
+/** Runs a story with a page of its own and always closes the browser. `view`: {viewport: "1280x800", dark, autoplay, insecure: certificates
+ *  that nobody knows are taken}. */
+export async function story({ viewport = "1280x800", dark = false, autoplay = true, insecure = false } = {}, tell) {
   const executablePath = process.env.CHROMIUM ?? "/usr/bin/chromium";
   if (!existsSync(executablePath)) {
     console.error(`${executablePath} is missing: scripts/setup test installs it`);
@@ -35,7 +36,7 @@ export async function story({ viewport = "1280x800", dark = false, autoplay = tr
   const browser = await chromium.launch({ executablePath, headless: true, args });
   let code = 0;
   try {
-    const context = await browser.newContext({ viewport: { width, height }, colorScheme: dark ? "dark" : "light" });
+    const context = await browser.newContext({ viewport: { width, height }, colorScheme: dark ? "dark" : "light", ignoreHTTPSErrors: insecure });
     const page = await context.newPage();
     const complaints = [];
     page.on("console", (message) => { if (message.type() === "error") complaints.push(withoutTokens(message.text())); });
@@ -73,6 +74,8 @@ export function line() {
       resolve(text.split("\n", 1)[0]);
     };
     process.stdin.on("data", take);
+    // Paused by the line before, it does not go on by itself.
+    process.stdin.resume();
   });
 }
 

@@ -19,6 +19,7 @@ use super::hostile::{
     DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, PING, PREFACE, RST_STREAM, SETTINGS, WINDOW_UPDATE, frame, get,
 };
 use super::{Served, certificate, serve};
+use crate::support::repository;
 
 const RESTING: &str = "lyceum_front_connections_resting ";
 
@@ -250,6 +251,40 @@ async fn a_client_of_another_make_goes_on_after_rests() {
     let (output, ()) = tokio::join!(node, counted);
     let text = String::from_utf8_lossy(&output.expect("node runs").stdout).into_owned();
     assert_eq!(text, ["/a", "/b", "/c"].map(|path| format!("HTTP/2.0 tls=false 127.0.0.1 {path}\n")).concat());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn chromium_goes_on_over_the_same_connection_after_rests() {
+    let folder = tempfile::tempdir().expect("a temporary directory");
+    let served = serve(limits(), Some(certificate(folder.path())));
+    let mut script = tokio::process::Command::new("node")
+        .args(["rests.mjs", "--url", &served.url])
+        .current_dir(repository("tests/browser"))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .expect("node runs");
+    let mut ask = script.stdin.take().expect("a pipe");
+    let mut told = BufReader::new(script.stdout.take().expect("a pipe")).lines();
+    for round in 0..3 {
+        // It may have opened one that it does not use.
+        let rest = |served: &Served| match served.metric("lyceum_front_connections ") {
+            open if open < 1.0 => false,
+            open => served.metric(RESTING) == open,
+        };
+        served.until("all of its connections rest", rest).await;
+        ask.write_all(b"ask\n").await.expect("a write");
+        let line = told.next_line().await.expect("a line").expect("the script goes on");
+        let told: serde_json::Value = serde_json::from_str(&line).expect("JSON");
+        assert_eq!((told["protocol"].as_str(), told["opened"].as_u64()), (Some("h2"), Some(0)), "{told}");
+        assert!(
+            told["texts"][1].as_str().is_some_and(|text| text.trim_end().ends_with(&format!("/b-{round}"))),
+            "{told}"
+        );
+    }
+    ask.write_all(b"end\n").await.expect("a write");
+    assert!(script.wait().await.expect("the script ends").success());
 }
 
 /// A client that speaks frame by frame.

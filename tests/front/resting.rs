@@ -275,7 +275,8 @@ async fn chromium_goes_on_over_the_same_connection_after_rests() {
         };
         served.until("all of its connections rest", rest).await;
         ask.write_all(b"ask\n").await.expect("a write");
-        let line = told.next_line().await.expect("a line").expect("the script goes on");
+        let line = tokio::time::timeout(Duration::from_secs(60), told.next_line()).await.expect("in time");
+        let line = line.expect("a line").expect("the script goes on");
         let told: serde_json::Value = serde_json::from_str(&line).expect("JSON");
         assert_eq!((told["protocol"].as_str(), told["opened"].as_u64()), (Some("h2"), Some(0)), "{told}");
         assert!(

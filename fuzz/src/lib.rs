@@ -13,6 +13,8 @@ pub mod token;
 
 #[path = "../../src/edge/cut.rs"]
 mod cut;
+#[path = "../../src/front/ledger.rs"]
+mod ledger;
 
 /// Cuts `text` as HLS and as DASH, as the edge does.
 pub fn cut_playlist(text: &str, max_height: Option<u32>, preview_ms: Option<u64>) {
@@ -27,6 +29,17 @@ pub fn cut_playlist(text: &str, max_height: Option<u32>, preview_ms: Option<u64>
             assert!(lines(&once).eq(lines(text)), "{once:?} from {text:?}");
         }
     }
+}
+
+/// What a ledger knows after a client's frames and a server's, which come in pieces of so many bytes, and the frames
+/// that it let pass.
+pub fn keep_ledger(heard: &[u8], said: &[u8], pieces: usize) -> (bool, bool, u64, Vec<u8>, Vec<u8>) {
+    let (mut ledger, mut passed) = (ledger::Ledger::new(), bytes::BytesMut::new());
+    ledger.hear(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
+    ledger.asked_to_clear();
+    heard.chunks(pieces).for_each(|piece| ledger.sift(piece, &mut passed));
+    said.chunks(pieces).for_each(|piece| ledger.say(piece));
+    (ledger.is_quiet(), ledger.is_clear(), ledger.requests(), ledger.retold().to_vec(), passed.to_vec())
 }
 
 /// Splits fuzz input into texts at its zero bytes.

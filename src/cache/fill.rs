@@ -520,8 +520,5 @@ impl<E: Cause> Drop for Writer<E> {
 fn join(pieces: &[Bytes]) -> Bytes {
     let mut whole = BytesMut::with_capacity(pieces.iter().map(Bytes::len).sum());
     pieces.iter().for_each(|piece| whole.extend_from_slice(piece));
-    let whole = whole.freeze();
-    // The first copy makes the count of references: here, and not when someone waits for it.
-    drop(whole.clone());
-    whole
+    whole.freeze()
 }

@@ -14,6 +14,7 @@ mod key;
 mod objects;
 mod purge;
 mod stored;
+mod table;
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher as _, RandomState};

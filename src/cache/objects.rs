@@ -10,77 +10,16 @@
 //! write one key at once the table may lose it sooner: then it is fetched again.
 
 use std::cell::Cell;
-use std::hash::BuildHasher as _;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
-
-use hashbrown::HashTable;
 
 use super::Stored;
 use super::key::Key;
-
-/// Parts of the table, each behind its own lock: many more than cores, so that a writer seldom meets a reader. A power
-/// of two.
-const SHARDS: usize = 256;
+use super::table::{Hasher, Table};
 
 /// While no more than half of the memory is taken, moka hears of one hit in so many: who goes first is not yet a
 /// question, and an answer that lags a little does when it becomes one.
 const SELDOM: u8 = 16;
-
-/// Keys are hashed on each request: foldhash, seeded for each process, takes a tenth of the standard hasher's time.
-type Hasher = foldhash::quality::RandomState;
-
-/// Small, so that it stays near: keys lie with what is stored under them.
-type Part = HashTable<Arc<Stored>>;
-
-/// On a cache line of its own: cores that read different shards do not share one.
-#[derive(Debug, Default)]
-#[repr(align(64))]
-struct Shard(RwLock<Part>);
-
-#[derive(Debug)]
-struct Table {
-    shards: Box<[Shard]>,
-    hasher: Hasher,
-}
-
-impl Table {
-    fn hash(&self, key: &[u8]) -> u64 {
-        self.hasher.hash_one(key)
-    }
-
-    fn shard(&self, hash: u64) -> Option<&RwLock<Part>> {
-        // The table goes by the lowest bits and the highest seven.
-        self.shards.get((hash >> 40) as usize % SHARDS).map(|shard| &shard.0)
-    }
-
-    fn find(&self, key: &[u8]) -> Option<Arc<Stored>> {
-        let hash = self.hash(key);
-        let shard = self.shard(hash)?.read().unwrap_or_else(PoisonError::into_inner);
-        let stored = shard.find(hash, |stored| stored.key() == key)?;
-        // Before the count of references: nothing waits for memory beside it.
-        stored.touch();
-        Some(Arc::clone(stored))
-    }
-
-    /// Puts what knows its key in its place. Gives what was there before, to be dropped outside of the lock.
-    fn put(&self, stored: Arc<Stored>) -> Option<Arc<Stored>> {
-        let hash = self.hash(stored.key());
-        let mut shard = self.shard(hash)?.write().unwrap_or_else(PoisonError::into_inner);
-        if let Some(former) = shard.find_mut(hash, |former| former.key() == stored.key()) {
-            return Some(std::mem::replace(former, stored));
-        }
-        shard.insert_unique(hash, stored, |stored| self.hash(stored.key()));
-        None
-    }
-
-    fn take(&self, key: &[u8]) -> Option<Arc<Stored>> {
-        let hash = self.hash(key);
-        let mut shard = self.shard(hash)?.write().unwrap_or_else(PoisonError::into_inner);
-        let found = shard.find_entry(hash, |stored| stored.key() == key).ok()?;
-        Some(found.remove().0)
-    }
-}
 
 thread_local! {
     static HITS: Cell<u8> = const { Cell::new(0) };
@@ -110,8 +49,7 @@ impl Objects {
     /// Of at most about `capacity` bytes.
     pub(super) fn new(capacity: u64) -> Self {
         let hasher = Hasher::default();
-        let shards = (0..SHARDS).map(|_| Shard::default()).collect();
-        let table = Arc::new(Table { shards, hasher: hasher.clone() });
+        let table = Arc::new(Table::new(hasher.clone()));
         let evicted = Arc::clone(&table);
         let policy = moka::sync::Cache::builder()
             .max_capacity(capacity)
@@ -159,11 +97,11 @@ impl Objects {
     /// The keys of all for which `wanted` holds. Holds up writers, one part of the table after the other.
     pub(super) fn keys(&self, mut wanted: impl FnMut(&str, &Stored) -> bool) -> Vec<Key> {
         let mut keys = Vec::new();
-        for Shard(shard) in &self.table.shards {
-            let shard = shard.read().unwrap_or_else(PoisonError::into_inner);
-            let named = shard.iter().filter_map(|stored| Some((stored.key.get()?, stored)));
-            keys.extend(named.filter(|(key, stored)| wanted(key.as_str(), stored)).map(|(key, _)| key.clone()));
-        }
+        self.table.each(|stored| {
+            if let Some(key) = stored.key.get().filter(|key| wanted(key.as_str(), stored)) {
+                keys.push(key.clone());
+            }
+        });
         keys
     }
 

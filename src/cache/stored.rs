@@ -1,6 +1,6 @@
 //! One stored response.
 
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, StatusCode};
@@ -123,6 +123,18 @@ impl Stored {
     /// What it is stored under.
     pub(super) fn key(&self) -> &[u8] {
         self.key.get().map_or(b"", Key::bytes)
+    }
+
+    /// The body for one answer: it holds the response, whose count of references is at hand, where a copy would count its own
+    /// somewhere else.
+    pub fn body_for_answer(self: &Arc<Self>) -> Bytes {
+        struct Held(Arc<Stored>);
+        impl AsRef<[u8]> for Held {
+            fn as_ref(&self) -> &[u8] {
+                &self.0.body
+            }
+        }
+        Bytes::from_owner(Held(Arc::clone(self)))
     }
 
     /// The length of the representation, in bytes.

@@ -83,14 +83,18 @@ pub(super) async fn deliver(terms: &Terms<'_>, found: Found) -> Result<(Response
 }
 
 /// The answer with a response that lies in memory as a whole.
-pub(super) fn deliver_whole(terms: &Terms<'_>, stored: &Stored, decision: Decision) -> Result<Response<Body>, Refusal> {
-    let source = Source::Stored(stored.body.clone());
+pub(super) fn deliver_whole(
+    terms: &Terms<'_>,
+    stored: &Arc<Stored>,
+    decision: Decision,
+) -> Result<Response<Body>, Refusal> {
+    let source = Source::Stored(stored.body_for_answer());
     terms.answer(terms.prepared(stored, decision), stored.status, Some(stored.length()), None, source)
 }
 
 /// The same for a plain request of HTTP/1.1 that a hit is given to, with its head in lines; `None` where that is not the
 /// same for all.
-pub(super) fn deliver_lined(terms: &Terms<'_>, stored: &Stored) -> Option<(Response<Body>, Vec<u8>)> {
+pub(super) fn deliver_lined(terms: &Terms<'_>, stored: &Arc<Stored>) -> Option<(Response<Body>, Vec<u8>)> {
     let is_plain = *terms.method == Method::GET && !terms.request.contains_key(header::RANGE);
     if !is_plain
         || stored.status != StatusCode::OK
@@ -101,7 +105,7 @@ pub(super) fn deliver_lined(terms: &Terms<'_>, stored: &Stored) -> Option<(Respo
     }
     let age = stored.freshness.age(terms.now_ms);
     let lines = terms.route.with_block(stored, |block| block.lines(BEGINNING, age))?;
-    Some((Response::new(Body::from(stored.body.clone())), lines))
+    Some((Response::new(Body::from(stored.body_for_answer())), lines))
 }
 
 /// The answer with a response whose slices are opened one by one.

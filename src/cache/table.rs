@@ -1,0 +1,215 @@
+//! The table of stored responses: by key, in parts with a lock each.
+//!
+//! Open addressing with linear probing. A slot holds the whole hash beside its response, so that one line of memory
+//! leads to the right one, and none is touched that is not it; what is taken away leaves no mark, as those behind it move
+//! up.
+
+use std::hash::BuildHasher as _;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use super::Stored;
+
+/// Keys are hashed on each request: foldhash, seeded for each process, takes a tenth of the standard hasher's time.
+pub(super) type Hasher = foldhash::quality::RandomState;
+
+/// How many parts there are: many more than cores, so that a writer seldom meets a reader. A power of two.
+const PARTS: usize = 256;
+/// The slots of a part that holds something, at first. A power of two.
+const FIRST: usize = 16;
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Table {
+    parts: Box<[Place]>,
+    hasher: Hasher,
+}
+
+/// On a cache line of its own: cores that read different parts do not share one.
+#[derive(Debug, Default)]
+#[repr(align(64))]
+struct Place(RwLock<Part>);
+
+#[derive(Debug, Default)]
+struct Part {
+    /// None, or a power of two, of which a quarter is free at least.
+    slots: Vec<Slot>,
+    held: usize,
+}
+
+#[derive(Debug, Default)]
+struct Slot {
+    hash: u64,
+    stored: Option<Arc<Stored>>,
+}
+
+impl Table {
+    pub(super) fn new(hasher: Hasher) -> Self {
+        Self { parts: (0..PARTS).map(|_| Place::default()).collect(), hasher }
+    }
+
+    fn hash(&self, key: &[u8]) -> u64 {
+        self.hasher.hash_one(key)
+    }
+
+    fn part(&self, hash: u64) -> Option<&RwLock<Part>> {
+        // Slots go by the lowest bits.
+        self.parts.get((hash >> 48) as usize % PARTS).map(|place| &place.0)
+    }
+
+    /// What is stored under `key`.
+    pub(super) fn find(&self, key: &[u8]) -> Option<Arc<Stored>> {
+        let hash = self.hash(key);
+        let part = self.part(hash)?.read().unwrap_or_else(PoisonError::into_inner);
+        let stored = part.slots.get(part.find(hash, key)?)?.stored.as_ref()?;
+        // Before the count of references, beside which nothing waits for memory.
+        stored.touch();
+        Some(Arc::clone(stored))
+    }
+
+    /// Puts what knows its key in its place. Gives what was there before, to be dropped outside of the lock.
+    pub(super) fn put(&self, stored: Arc<Stored>) -> Option<Arc<Stored>> {
+        let hash = self.hash(stored.key());
+        let mut part = self.part(hash)?.write().unwrap_or_else(PoisonError::into_inner);
+        match part.find(hash, stored.key()) {
+            Some(at) => part.slots.get_mut(at)?.stored.replace(stored),
+            None => {
+                part.add(hash, stored);
+                None
+            }
+        }
+    }
+
+    /// Takes what is stored under `key` away.
+    pub(super) fn take(&self, key: &[u8]) -> Option<Arc<Stored>> {
+        let hash = self.hash(key);
+        let mut part = self.part(hash)?.write().unwrap_or_else(PoisonError::into_inner);
+        let at = part.find(hash, key)?;
+        part.take(at)
+    }
+
+    /// Shows all of it, one part after the other, whose writers wait meanwhile.
+    pub(super) fn each(&self, mut show: impl FnMut(&Arc<Stored>)) {
+        for Place(part) in &self.parts {
+            let part = part.read().unwrap_or_else(PoisonError::into_inner);
+            part.slots.iter().filter_map(|slot| slot.stored.as_ref()).for_each(&mut show);
+        }
+    }
+}
+
+impl Part {
+    /// What a slot's number is to be taken with.
+    fn mask(&self) -> usize {
+        self.slots.len().wrapping_sub(1)
+    }
+
+    fn find(&self, hash: u64, key: &[u8]) -> Option<usize> {
+        let mask = self.mask();
+        let mut at = hash as usize & mask;
+        loop {
+            let slot = self.slots.get(at)?;
+            let stored = slot.stored.as_ref()?;
+            if slot.hash == hash && stored.key() == key {
+                return Some(at);
+            }
+            at = (at + 1) & mask;
+        }
+    }
+
+    fn add(&mut self, hash: u64, stored: Arc<Stored>) {
+        if (self.held + 1) * 4 > self.slots.len() * 3 {
+            let more = (self.slots.len() * 2).max(FIRST);
+            let slots = std::mem::replace(&mut self.slots, (0..more).map(|_| Slot::default()).collect());
+            slots.into_iter().filter(|slot| slot.stored.is_some()).for_each(|slot| self.place(slot));
+        }
+        self.held += 1;
+        self.place(Slot { hash, stored: Some(stored) });
+    }
+
+    /// Puts what is not there into the first free slot from its own on.
+    fn place(&mut self, slot: Slot) {
+        let mask = self.mask();
+        let mut at = slot.hash as usize & mask;
+        while let Some(place) = self.slots.get_mut(at) {
+            if place.stored.is_none() {
+                *place = slot;
+                return;
+            }
+            at = (at + 1) & mask;
+        }
+    }
+
+    fn take(&mut self, at: usize) -> Option<Arc<Stored>> {
+        let taken = self.slots.get_mut(at)?.stored.take()?;
+        self.held -= 1;
+        let mask = self.mask();
+        let (mut free, mut next) = (at, (at + 1) & mask);
+        while let Some(slot) = self.slots.get(next).filter(|slot| slot.stored.is_some()) {
+            // It moves up unless that would put it before its own slot.
+            let own = slot.hash as usize & mask;
+            if next.wrapping_sub(own) & mask >= next.wrapping_sub(free) & mask {
+                self.slots.swap(free, next);
+                free = next;
+            }
+            next = (next + 1) & mask;
+        }
+        Some(taken)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use http::{HeaderMap, StatusCode};
+    use proptest::prelude::*;
+
+    use super::super::key::Key;
+    use super::*;
+    use crate::semantics::freshness::Freshness;
+
+    fn stored(key: &str) -> Arc<Stored> {
+        let freshness = Freshness {
+            life: 60,
+            initial_age: 0,
+            received_ms: 0,
+            always_validate: false,
+            must_revalidate: false,
+            while_revalidate: 0,
+            if_error: 0,
+            ended: false,
+        };
+        let stored = Stored::whole(StatusCode::OK, HeaderMap::new(), Bytes::new(), freshness);
+        stored.key.set(Key::from(key)).unwrap();
+        Arc::new(stored)
+    }
+
+    proptest! {
+        /// Few hashes, so that all of them meet.
+        #[test]
+        fn a_part_finds_what_was_put_and_not_taken(
+            steps in prop::collection::vec((any::<bool>(), 0_u64..6, 0_usize..12), 0..300),
+        ) {
+            let (mut part, mut model) = (Part::default(), std::collections::HashMap::new());
+            for (put, hash, n) in steps {
+                // Slots' own numbers, some of them at the end.
+                let (hash, key) = (hash.wrapping_sub(3) << 1, format!("{hash}-{n}"));
+                match (put, part.find(hash, key.as_bytes())) {
+                    (true, None) => {
+                        prop_assert!(model.insert((hash, key.clone()), ()).is_none());
+                        part.add(hash, stored(&key));
+                    }
+                    (false, Some(at)) => {
+                        let taken = part.take(at).unwrap();
+                        prop_assert_eq!(taken.key(), key.as_bytes());
+                        prop_assert!(model.remove(&(hash, key)).is_some());
+                    }
+                    (_, found) => prop_assert_eq!(found.is_some(), model.contains_key(&(hash, key))),
+                }
+                prop_assert_eq!(part.held, model.len());
+                prop_assert_eq!(part.slots.iter().filter(|slot| slot.stored.is_some()).count(), model.len());
+                for (hash, key) in model.keys() {
+                    prop_assert!(part.find(*hash, key.as_bytes()).is_some(), "{}", key);
+                }
+            }
+        }
+    }
+}

@@ -2,21 +2,16 @@
 
 use std::collections::VecDeque;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use super::slices::{Opened, Slices};
+use super::watch::Watch;
+use crate::cache::{ReadError, Reader};
+use crate::front::Pass;
+use crate::token::Denied;
+use crate::upstream::FetchError;
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
-use prometheus::IntCounter;
-
-use tokio::sync::watch;
-
-use super::slices::{Opened, Slices};
-use crate::cache::{ReadError, Reader};
-use crate::front::{Pass, Permit};
-use crate::time::Clock;
-use crate::token::{Denied, Grant, Verifier};
-use crate::upstream::FetchError;
 
 /// How much of a stored body goes out between two looks at the grant, where others share its connection: what has been
 /// handed over can be taken back by ending the connection alone. A body that has its connection for itself goes out in
@@ -38,8 +33,7 @@ pub enum BodyError {
 #[derive(Debug)]
 pub struct Body {
     kind: Kind,
-    /// Where its bytes are counted.
-    counter: Option<IntCounter>,
+    /// Counts its bytes, and looks whether it may go on.
     watch: Option<Watch>,
     /// Whether nothing else goes out on its connection meanwhile.
     alone: bool,
@@ -64,46 +58,6 @@ pub(super) struct Live {
     pub(super) left: Option<u64>,
 }
 
-/// What is looked at while a body goes out.
-#[derive(Clone, Debug)]
-pub(super) struct Watch {
-    pub(super) grant: Grant,
-    pub(super) verifier: Arc<Verifier>,
-    pub(super) clock: Clock,
-    /// The revocations that were looked at last.
-    pub(super) seen: u64,
-}
-
-impl Watch {
-    /// Looks at the grant again when sessions were revoked since the last look.
-    fn look(&mut self) -> Result<(), Denied> {
-        let generation = self.verifier.revocations().generation();
-        if generation == self.seen {
-            return Ok(());
-        }
-        self.seen = generation;
-        self.judge()
-    }
-
-    fn judge(&self) -> Result<(), Denied> {
-        match self.verifier.still_holds(&self.grant, self.clock.unix_seconds()) {
-            // A token that runs out while its segment goes out does not cut the segment.
-            Err(Denied::Expired) | Ok(()) => Ok(()),
-            Err(denied) => Err(denied),
-        }
-    }
-}
-
-impl Permit for Watch {
-    fn changes(&self) -> watch::Receiver<u64> {
-        self.verifier.revocations().watch()
-    }
-
-    fn holds(&self) -> bool {
-        self.judge().is_ok()
-    }
-}
-
 impl Body {
     /// No bytes.
     pub(super) fn empty() -> Self {
@@ -111,7 +65,7 @@ impl Body {
     }
 
     fn of(kind: Kind) -> Self {
-        Self { kind, counter: None, watch: None, alone: false }
+        Self { kind, watch: None, alone: false }
     }
 
     /// Several pieces of stored bytes.
@@ -135,12 +89,9 @@ impl Body {
         }
     }
 
-    /// Counts its bytes, and ends it when the grant does. `alone`: nothing else goes out on its connection meanwhile.
-    pub(super) fn watched(mut self, counter: IntCounter, watch: Option<Watch>, alone: bool) -> Self {
-        self.counter = Some(counter);
-        self.watch = watch;
-        self.alone = alone;
-        self
+    /// Has it watched. `alone`: nothing else goes out on its connection meanwhile.
+    pub(super) fn watched(self, watch: Watch, alone: bool) -> Self {
+        Self { kind: self.kind, watch: Some(watch), alone }
     }
 
     /// What the connection looks at while a client that takes nothing keeps the body from looking itself: for bodies
@@ -151,7 +102,7 @@ impl Body {
             Kind::Whole(bytes) => bytes.len() > PIECE,
             Kind::Parts(_) | Kind::Live(_) | Kind::Sliced(_) => true,
         };
-        self.watch.as_ref().filter(|_| goes_on).cloned().map(Pass::new)
+        self.watch.as_ref().filter(|watch| goes_on && watch.is_granted()).cloned().map(Pass::new)
     }
 }
 
@@ -224,14 +175,13 @@ impl http_body::Body for Body {
             && let Err(denied) = watch.look()
         {
             self.kind = Kind::Empty;
-            self.watch = None;
             return Poll::Ready(Some(Err(BodyError::Denied(denied))));
         }
         let alone = self.alone;
         match self.kind.poll_piece(cx, alone) {
             Poll::Ready(Some(Ok(piece))) => {
-                if let Some(counter) = &self.counter {
-                    counter.inc_by(piece.len() as u64);
+                if let Some(watch) = &self.watch {
+                    watch.count(piece.len());
                 }
                 Poll::Ready(Some(Ok(Frame::data(piece))))
             }

@@ -40,7 +40,7 @@ impl Inner {
 
         // Authorize.
         let verifier = self.guard.verifier.as_ref()?;
-        let now_ms = self.clock.unix_millis();
+        let now_ms = self.clock.ticked_unix_millis();
         let facts = Facts {
             path: Some(located.path),
             uri: Uri { secure: peer.tls, host, query: located.query },
@@ -78,6 +78,6 @@ impl Inner {
         self.listen_to_player(&located, &head.headers, began);
         let alone = is_alone(head.version);
         let record = Record { route: Some(route.index), grant: Some(grant), seen, cookie: None, alone };
-        Some((self.recorded(record, response, Decision::HIT.outcome, began), lines))
+        Some((self.recorded(record, response, Decision::HIT.outcome, None), lines))
     }
 }

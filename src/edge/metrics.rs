@@ -4,12 +4,14 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use http::StatusCode;
-use prometheus::{Histogram, IntCounter, IntCounterVec, Registry};
+use prometheus::core::GenericCounterVec;
+use prometheus::{IntCounter, IntCounterVec, Registry};
 
 use super::decision::CacheOutcome;
 use super::error::Refusal;
+use super::first_byte::FirstByte;
 use crate::cache::AheadTally;
-use crate::telemetry;
+use crate::telemetry::{self, HotCounter, Striped};
 use crate::token::Denied;
 
 /// Statuses with a kept handle; others are looked up.
@@ -19,13 +21,13 @@ const STATUSES: [u16; 6] = [200, 206, 304, 403, 404, 204];
 #[derive(Clone, Debug)]
 pub(super) struct RouteMetrics {
     label: String,
-    requests: IntCounterVec,
-    kept: [[OnceLock<IntCounter>; STATUSES.len()]; CacheOutcome::ALL.len()],
-    pub(super) bytes: IntCounter,
+    requests: GenericCounterVec<Striped>,
+    kept: [[OnceLock<HotCounter>; STATUSES.len()]; CacheOutcome::ALL.len()],
+    pub(super) bytes: HotCounter,
 }
 
 impl RouteMetrics {
-    fn new(label: &str, requests: &IntCounterVec, bytes: &IntCounterVec) -> Self {
+    fn new(label: &str, requests: &GenericCounterVec<Striped>, bytes: &GenericCounterVec<Striped>) -> Self {
         Self {
             label: label.to_owned(),
             requests: requests.clone(),
@@ -76,10 +78,10 @@ impl AheadMetrics {
 #[derive(Clone, Debug)]
 pub(super) struct Metrics {
     routes: Vec<RouteMetrics>,
-    bytes: IntCounterVec,
+    bytes: GenericCounterVec<Striped>,
     /// Requests that no route takes.
     unrouted: RouteMetrics,
-    first_byte: [Histogram; CacheOutcome::ALL.len()],
+    first_byte: FirstByte,
     refusals: IntCounterVec,
     fills: IntCounterVec,
     not_stored: IntCounterVec,
@@ -93,26 +95,19 @@ pub(super) struct Metrics {
 
 impl Metrics {
     pub(super) fn new(registry: &Registry, prefixes: &[&str]) -> Self {
-        let requests = telemetry::counters(
+        let requests = telemetry::hot_counters(
             registry,
             "lyceum_edge_requests_total",
             "Requests by route, what the cache had to do with the answer, and status.",
             &["route", "outcome", "status"],
         );
-        let bytes = telemetry::counters(
+        let bytes = telemetry::hot_counters(
             registry,
             "lyceum_edge_response_bytes_total",
             "Bytes of response bodies handed to connections.",
             &["route"],
         );
         let route = |label: &str| RouteMetrics::new(label, &requests, &bytes);
-        let first_byte = telemetry::histograms(
-            registry,
-            "lyceum_edge_first_byte_seconds",
-            "Time from a request's header to the first byte of its answer being there.",
-            &[0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0],
-            &["outcome"],
-        );
         let refusals = telemetry::counters(
             registry,
             "lyceum_edge_refusals_total",
@@ -139,7 +134,7 @@ impl Metrics {
             routes: prefixes.iter().map(|prefix| route(prefix)).collect(),
             unrouted: route(""),
             bytes: bytes.clone(),
-            first_byte: CacheOutcome::ALL.map(|outcome| first_byte.with_label_values(&[outcome.name()])),
+            first_byte: FirstByte::new(registry),
             refusals,
             fills,
             not_stored,
@@ -163,15 +158,27 @@ impl Metrics {
         Self { routes: prefixes.iter().map(route).collect(), ..self.clone() }
     }
 
+    /// How many routes there are.
+    pub(super) fn routes(&self) -> usize {
+        self.routes.len()
+    }
+
     pub(super) fn route(&self, index: Option<usize>) -> &RouteMetrics {
         index.and_then(|index| self.routes.get(index)).unwrap_or(&self.unrouted)
     }
 
-    /// One request, when its answer begins.
-    pub(super) fn answered(&self, route: Option<usize>, outcome: CacheOutcome, status: StatusCode, took: Duration) {
+    /// One request, when its answer begins. `took`: how long that waited; `None` for what waits for nothing.
+    pub(super) fn answered(
+        &self,
+        route: Option<usize>,
+        outcome: CacheOutcome,
+        status: StatusCode,
+        took: Option<Duration>,
+    ) {
         self.route(route).request(outcome, status);
-        if let Some(histogram) = self.first_byte.get(outcome.index()) {
-            histogram.observe(took.as_secs_f64());
+        match took {
+            Some(took) => self.first_byte.observe(outcome, took),
+            None => self.first_byte.at_once(outcome),
         }
     }
 

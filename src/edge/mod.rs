@@ -15,6 +15,7 @@ mod deliver;
 mod error;
 mod fetch;
 mod fill;
+mod first_byte;
 mod follow;
 mod head;
 mod hit;
@@ -26,6 +27,7 @@ mod route;
 mod serve;
 mod slices;
 mod sound;
+mod watch;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -103,6 +105,7 @@ struct Inner {
     playback: Arc<playback::Playback>,
     cors: Arc<cors::Cors>,
     metrics: Arc<metrics::Metrics>,
+    posts: watch::Posts,
     upstream: upstream::Metrics,
     clock: Clock,
 }
@@ -246,6 +249,7 @@ impl Edge {
         };
         pools.watch();
         tokio::spawn(Arc::clone(&guard.follow).run(cache, guard.end.clone()));
+        let posts = watch::Posts::new(&metrics, guard.verifier.as_ref(), &clock);
         let edge = Self(Arc::new(ArcSwap::from_pointee(Inner {
             routes,
             pools,
@@ -255,6 +259,7 @@ impl Edge {
             playback: Arc::new(playback::Playback::new(&config.playback, &registry)),
             cors,
             metrics,
+            posts,
             upstream,
             clock,
         })));
@@ -290,6 +295,7 @@ impl Edge {
         } else {
             tokio::spawn(Arc::clone(&guard.follow).look_again(guard.end.clone()));
         }
+        let posts = watch::Posts::new(&metrics, guard.verifier.as_ref(), &former.clock);
         self.0.store(Arc::new(Inner {
             routes,
             pools,
@@ -299,6 +305,7 @@ impl Edge {
             playback: Arc::clone(&former.playback),
             cors,
             metrics,
+            posts,
             upstream: former.upstream.clone(),
             clock: former.clock.clone(),
         }));

@@ -10,7 +10,7 @@ use http::{Method, Response, StatusCode, Version};
 use http_body_util::{BodyExt as _, Limited};
 
 use super::Inner;
-use super::body::{Body, Watch};
+use super::body::Body;
 use super::config::Auth;
 use super::cut::{self, Playlist};
 use super::decision::CacheOutcome;
@@ -70,21 +70,20 @@ impl Inner {
             }
             Err(refusal) => (self.refusal(&head, &refusal), CacheOutcome::None),
         };
-        self.recorded(record, response, outcome, began)
+        self.recorded(record, response, outcome, Some(began.elapsed()))
     }
 
-    /// Counts an answer, and has its body watched.
+    /// Counts an answer, and has its body watched. `took`: see [`Metrics::answered`](super::metrics::Metrics::answered).
     pub(super) fn recorded(
         &self,
         record: Record,
         response: Response<Body>,
         outcome: CacheOutcome,
-        began: Instant,
+        took: Option<Duration>,
     ) -> Response<Body> {
-        self.metrics.answered(record.route, outcome, response.status(), began.elapsed());
-        let counter = self.metrics.route(record.route).bytes.clone();
-        let watch = record.grant.and_then(|grant| self.watch(grant, record.seen));
-        let mut response = response.map(|body| body.watched(counter, watch, record.alone));
+        self.metrics.answered(record.route, outcome, response.status(), took);
+        let watch = self.posts.watch(record.route, record.grant, record.seen);
+        let mut response = response.map(|body| body.watched(watch, record.alone));
         if let Some(pass) = response.body().pass() {
             response.extensions_mut().insert(pass);
         }
@@ -94,9 +93,9 @@ impl Inner {
     /// Answers one request that a limit refused.
     pub(super) fn refuse(&self, head: &http::request::Parts, refused: Refused) -> Response<Body> {
         let response = self.refusal(head, &Refusal::Limit(refused));
-        self.metrics.answered(None, CacheOutcome::None, response.status(), Duration::ZERO);
-        let counter = self.metrics.route(None).bytes.clone();
-        response.map(|body| body.watched(counter, None, false))
+        self.metrics.answered(None, CacheOutcome::None, response.status(), None);
+        let watch = self.posts.watch(None, None, 0);
+        response.map(|body| body.watched(watch, false))
     }
 
     fn refusal(&self, head: &http::request::Parts, refusal: &Refusal) -> Response<Body> {
@@ -226,11 +225,6 @@ impl Inner {
         }
     }
 
-    fn watch(&self, grant: Grant, seen: u64) -> Option<Watch> {
-        let verifier = Arc::clone(self.guard.verifier.as_ref()?);
-        Some(Watch { grant, verifier, clock: self.clock.clone(), seen })
-    }
-
     pub(super) fn listen_to_player(&self, located: &Located<'_>, headers: &HeaderMap, at: Instant) {
         if let Some(report) = cmcd::Report::of_request(located.query, headers) {
             self.playback.heard(&report, at);
@@ -291,7 +285,7 @@ pub(super) fn check_host(head: &http::request::Parts) -> Result<&str, Refusal> {
         (None, Some(_)) => head.version != Version::HTTP_11,
     };
     let of_http = head.uri.scheme().is_none_or(|scheme| *scheme == Scheme::HTTP || *scheme == Scheme::HTTPS);
-    let of_field = || in_field.and_then(|field| std::str::from_utf8(field).ok());
+    let of_field = || first.and_then(|value| value.to_str().ok());
     let host = in_uri.map(http::uri::Authority::as_str).or_else(of_field).unwrap_or("");
     if second.is_none() && told && of_http { Ok(host) } else { Err(Refusal::Host) }
 }
@@ -299,6 +293,9 @@ pub(super) fn check_host(head: &http::request::Parts) -> Result<&str, Refusal> {
 /// hyper takes any list of transfer codings that ends in `chunked`; one that says it twice is read in two ways (RFC
 /// 9112, section 6.1).
 pub(super) fn check_framing(request: &HeaderMap) -> Result<(), Refusal> {
+    if !request.contains_key(header::TRANSFER_ENCODING) {
+        return Ok(());
+    }
     let mut codings = request.get_all(header::TRANSFER_ENCODING).iter();
     let plain = match (codings.next(), codings.next()) {
         (None, _) => true,

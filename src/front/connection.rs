@@ -9,8 +9,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use futures_util::future::{BoxFuture, FutureExt as _, TryFutureExt as _};
-use futures_util::stream::{FuturesUnordered, StreamExt as _};
+use futures_util::future::TryFutureExt as _;
 use http::header::{self, HeaderValue};
 use http::{Request, Response};
 use hyper::body::Incoming;
@@ -22,6 +21,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 
 use super::awaited::Awaited;
+use super::beside::{Beside, Told};
 use super::body::Held;
 use super::clients::{Client, Clients};
 use super::cork::{Cork, Corked};
@@ -94,12 +94,22 @@ enum Protocol {
     Http2,
 }
 
+impl Protocol {
+    /// What watches a connection that speaks it.
+    fn pulse(self) -> Arc<Pulse> {
+        Arc::new(match self {
+            Self::Http1 => Pulse::default(),
+            // Streams that have to wait are tasks.
+            Self::Http2 => Pulse::of_tasks(),
+        })
+    }
+}
+
 /// A connection under way.
 struct Under<H> {
     handler: H,
     peer: Peer,
     client: Option<Arc<Client>>,
-    pulse: Arc<Pulse>,
     shared: Arc<Shared>,
 }
 
@@ -129,7 +139,7 @@ impl Connection {
             Err(_) => return shared.metrics.ended(Reason::ConnectionsPerClient),
         };
         let client = place.as_ref().and_then(|place| place.client().cloned());
-        let under = Under { handler, peer, client, pulse: Arc::new(Pulse::default()), shared: Arc::clone(&shared) };
+        let under = Under { handler, peer, client, shared: Arc::clone(&shared) };
         // Boxed, here and below: what an idle connection holds is then what its own protocol needs, and no handshake's state.
         let outcome = match self.tls {
             Some(acceptor) => Box::pin(under.serve_tls(acceptor, stream)).await,
@@ -165,7 +175,7 @@ impl<H: Handler> Under<H> {
             Some(b"h2") => Protocol::Http2,
             _ => Protocol::Http1,
         };
-        let socket = Watched::new(stream, Bytes::new(), Arc::clone(&self.pulse));
+        let socket = Watched::new(stream, Bytes::new(), protocol.pulse());
         match protocol {
             Protocol::Http1 => Box::pin(self.http1(socket)).await,
             Protocol::Http2 => Box::pin(self.http2(socket, Some(cork))).await,
@@ -195,7 +205,7 @@ impl<H: Handler> Under<H> {
             () = self.shared.shutdown.draining() => return Ok(None),
         };
         let Some(protocol) = protocol else { return Ok(None) };
-        let socket = Watched::new(Plain(stream), first.freeze(), Arc::clone(&self.pulse));
+        let socket = Watched::new(Plain(stream), first.freeze(), protocol.pulse());
         match protocol {
             Protocol::Http1 => Box::pin(self.http1(socket)).await,
             Protocol::Http2 => Box::pin(self.http2(socket, None)).await,
@@ -203,8 +213,8 @@ impl<H: Handler> Under<H> {
     }
 
     /// Answers one request.
-    fn answer(&self, request: Request<Incoming>) -> Answering<H::Body> {
-        let busy = self.pulse.busy();
+    fn answer(&self, request: Request<Incoming>, pulse: &Arc<Pulse>) -> Answering<H::Body> {
+        let busy = pulse.busy();
         let request = request.map(RequestBody::from);
         let answer = self.shared.answer(&self.handler, self.peer, self.client.as_ref(), request);
         Answering { answer, busy: Some(busy), alt_svc: self.shared.alt_svc.clone() }
@@ -216,7 +226,7 @@ impl<H: Handler> Under<H> {
     where
         S: AsyncRead + AsyncWrite + Awaited + Unpin + Send + 'static,
     {
-        let (pulse, shared) = (Arc::clone(&self.pulse), Arc::clone(&self.shared));
+        let (pulse, shared) = (socket.pulse(), Arc::clone(&self.shared));
         let limits = &*shared.limits;
         let mut builder = http1::Builder::new();
         builder
@@ -226,16 +236,16 @@ impl<H: Handler> Under<H> {
             .max_header_size(limits.header_bytes.as_usize())
             .max_buf_size(limits.header_bytes.as_usize().max(H::BODY_READ))
             .half_close(false);
-        let mut service = service_fn(move |request| self.answer(request));
-        let mut beside = beside(&pulse, &shared, false);
-        beside.push(rest(&pulse));
+        let counted = Arc::clone(&pulse);
+        let mut service = service_fn(move |request| self.answer(request, &counted));
+        let mut beside = Beside::new(&pulse, limits, &shared.shutdown, false);
         loop {
             let mut connection = builder.serve_connection(TokioIo::new(socket), service);
             loop {
                 let told = tokio::select! {
                     biased;
                     done = &mut connection => return done.map(|()| None).map_err(Into::into),
-                    Some(told) = beside.next() => told,
+                    told = beside.next() => told,
                 };
                 match told {
                     Told::Overstayed(reason) => return Ok(Some(reason)),
@@ -244,7 +254,7 @@ impl<H: Handler> Under<H> {
                         return connection.await.map(|()| None).map_err(Into::into);
                     }
                     Told::Rest => {
-                        beside.push(rest(&pulse));
+                        beside.await_rest();
                         if pulse.is_at_rest() {
                             break;
                         }
@@ -259,7 +269,7 @@ impl<H: Handler> Under<H> {
                 let told = tokio::select! {
                     biased;
                     readable = poll_fn(|cx| socket.poll_readable(cx)) => break readable?,
-                    Some(told) = beside.next() => told,
+                    told = beside.next() => told,
                 };
                 match told {
                     Told::Overstayed(reason) => return Ok(Some(reason)),
@@ -267,7 +277,7 @@ impl<H: Handler> Under<H> {
                         let _ = socket.shutdown().await;
                         return Ok(None);
                     }
-                    Told::Rest => beside.push(rest(&pulse)),
+                    Told::Rest => beside.await_rest(),
                 }
             }
             drop(resting);
@@ -276,11 +286,12 @@ impl<H: Handler> Under<H> {
 
     /// `cork` is below the socket's TLS, where it has that. As with HTTP/1.1, an idle connection is no connection of
     /// hyper's; the one before it is dropped, and the next is told what it has to know.
-    async fn http2<S>(self, socket: S, cork: Option<Cork>) -> Result<Option<Reason>, BoxError>
+    async fn http2<S>(self, socket: Watched<S>, cork: Option<Cork>) -> Result<Option<Reason>, BoxError>
     where
         S: AsyncRead + AsyncWrite + Awaited + Unpin + Send + 'static,
     {
         let limits = &*self.shared.limits;
+        let pulse = socket.pulse();
         let socket = Gathered::new(socket, cork);
         let mut builder = http2::Builder::new(Inline);
         builder
@@ -288,12 +299,11 @@ impl<H: Handler> Under<H> {
             .max_concurrent_streams(u32::try_from(limits.streams).unwrap_or(u32::MAX))
             .max_header_list_size(u32::try_from(limits.header_bytes.0).unwrap_or(u32::MAX));
         let connect = || {
-            let service = service_fn(|request| self.answer(request));
+            let service = service_fn(|request| self.answer(request, &pulse));
             Box::pin(builder.serve_connection(TokioIo::new(socket.clone()), service))
         };
         let mut connection = connect();
-        let mut beside = beside(&self.pulse, &self.shared, true);
-        beside.push(rest(&self.pulse));
+        let mut beside = Beside::new(&pulse, limits, &self.shared.shutdown, true);
         // What had been asked for when, and since when it was no more.
         let mut quiet = (0, monotonic());
         loop {
@@ -303,13 +313,13 @@ impl<H: Handler> Under<H> {
                     Polled::Done(done) => return done.map(|()| None).map_err(Into::into),
                     Polled::Rests => None,
                 },
-                Some(told) = beside.next() => Some(told),
+                told = beside.next() => Some(told),
             };
             match told {
                 Some(Told::Overstayed(reason)) => return Ok(Some(reason)),
                 Some(Told::Drain) => connection.as_mut().graceful_shutdown(),
                 Some(Told::Rest) => {
-                    beside.push(rest(&self.pulse));
+                    beside.await_rest();
                     let requests = socket.requests();
                     if requests != quiet.0 {
                         quiet = (requests, monotonic());
@@ -335,18 +345,14 @@ impl<H: Handler> Under<H> {
     }
 
     /// Waits until a connection that rests is spoken to, or what ends it.
-    async fn rested<'a, S: Awaited>(
-        &'a self,
-        socket: &S,
-        beside: &mut FuturesUnordered<BoxFuture<'a, Told>>,
-    ) -> std::io::Result<Option<Told>> {
+    async fn rested<S: Awaited>(&self, socket: &S, beside: &mut Beside<'_>) -> std::io::Result<Option<Told>> {
         let _resting = Open::new(&self.shared.metrics.resting);
         loop {
             tokio::select! {
                 biased;
                 readable = poll_fn(|cx| socket.poll_readable(cx)) => return readable.map(|()| None),
-                Some(told) = beside.next() => match told {
-                    Told::Rest => beside.push(rest(&self.pulse)),
+                told = beside.next() => match told {
+                    Told::Rest => beside.await_rest(),
                     told => return Ok(Some(told)),
                 },
             }
@@ -362,61 +368,22 @@ struct Answering<B> {
     alt_svc: Option<HeaderValue>,
 }
 
-impl<B: Unpin> Answering<B> {
-    fn poll_answer(&mut self, cx: &mut Context<'_>) -> Poll<Response<B>> {
-        if !matches!(self.answer, Answer::Lined(..)) {
-            return Pin::new(&mut self.answer).poll(cx);
-        }
-        self.answer = match (std::mem::replace(&mut self.answer, Answer::Taken), &self.busy) {
-            (Answer::Lined(response, lines), Some(busy)) => match busy.line_up(lines) {
-                Ok(()) => Answer::Now(response),
-                Err(lines) => Answer::Lined(response, lines),
-            },
-            (answer, _) => answer,
-        };
-        Pin::new(&mut self.answer).poll(cx)
-    }
-}
-
 impl<B: Unpin> Future for Answering<B> {
     type Output = Result<Response<Held<B>>, Infallible>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let mut response = ready!(self.poll_answer(cx));
-        if let Some(alt_svc) = self.alt_svc.take() {
+        let this = &mut *self;
+        if let (Answer::Lined(_, lines), Some(busy)) = (&mut this.answer, &this.busy) {
+            busy.line_up(lines);
+        }
+        let mut response = ready!(Pin::new(&mut this.answer).poll(cx));
+        if let Some(alt_svc) = this.alt_svc.take() {
             response.headers_mut().insert(header::ALT_SVC, alt_svc);
         }
-        let mut busy = self.busy.take();
+        let mut busy = this.busy.take();
         if let (Some(busy), Some(pass)) = (&mut busy, response.extensions_mut().remove::<Pass>()) {
             busy.under(pass);
         }
         Poll::Ready(Ok(response.map(|body| Held::new(body, busy))))
     }
-}
-
-/// What ends a connection from outside.
-enum Told {
-    Overstayed(Reason),
-    Drain,
-    /// There may be nothing under way.
-    Rest,
-}
-
-/// Tells of a connection's next rest.
-fn rest(pulse: &Pulse) -> BoxFuture<'_, Told> {
-    async move {
-        pulse.rested().await;
-        Told::Rest
-    }
-    .boxed()
-}
-
-/// What is watched beside a connection. In a set, each is polled when it was woken itself, not with every request.
-fn beside<'a>(pulse: &'a Pulse, shared: &'a Shared, windows: bool) -> FuturesUnordered<BoxFuture<'a, Told>> {
-    let overstayed = async move { Told::Overstayed(pulse.overstayed(&shared.limits, windows).await) };
-    let drain = async move {
-        shared.shutdown.draining().await;
-        Told::Drain
-    };
-    [overstayed.boxed(), drain.boxed()].into_iter().collect()
 }

@@ -59,7 +59,7 @@ impl Crew {
 }
 
 fn seat(number: usize, shutdown: Shutdown) -> io::Result<Seat> {
-    let runtime = Builder::new_current_thread().enable_all().build()?;
+    let runtime = Builder::new_current_thread().enable_io().enable_time().build()?;
     let handle = runtime.handle().clone();
     std::thread::Builder::new().name(format!("serve-{number}")).spawn(move || runtime.block_on(shutdown.finished()))?;
     Ok(Seat { runtime: handle, held: Arc::default() })

@@ -69,7 +69,7 @@ pub enum Answer<B> {
     Now(Response<B>),
     /// It is there, with status 200 for a request of HTTP/1.1, and its head is written out already: [`BEGINNING`] and
     /// whole lines, each with its end, for fields that the response does not have. A date is among them; none is about
-    /// the connection or the body's length.
+    /// the connection or the body's length. Empty once its socket has it.
     Lined(Response<B>, Vec<u8>),
     /// It takes waiting.
     Later(BoxFuture<'static, Response<B>>),
@@ -94,7 +94,9 @@ impl<B: Unpin> Future for Answer<B> {
         match std::mem::replace(&mut *self, Self::Taken) {
             Self::Now(response) => Poll::Ready(response),
             Self::Lined(mut response, lines) => {
-                response.headers_mut().extend(fields(&lines));
+                if !lines.is_empty() {
+                    response.headers_mut().extend(fields(&lines));
+                }
                 Poll::Ready(response)
             }
             // Nobody polls a future that has ended.

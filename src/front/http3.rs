@@ -267,7 +267,7 @@ async fn serve<H: Handler>(
     builder.max_field_section_size(limits.header_bytes.0).send_grease(false);
     let building = builder.build(h3_quinn::Connection::new(connection.clone()));
     let mut requests: Requests = tokio::time::timeout(limits.header.get(), building).await??;
-    let pulse = Arc::new(Pulse::default());
+    let pulse = Arc::new(Pulse::of_tasks());
     let mut under_way = JoinSet::new();
     let mut draining = false;
     let mut overstayed = pin!(pulse.overstayed(limits, true));

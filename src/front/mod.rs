@@ -6,6 +6,7 @@
 //! Standards: RFC 9112 (HTTP/1.1), RFC 9113 (HTTP/2), RFC 9114 (HTTP/3), RFC 7301 (ALPN), RFC 8446 (TLS 1.3).
 
 mod awaited;
+mod beside;
 mod body;
 mod clients;
 mod connection;

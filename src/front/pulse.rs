@@ -2,9 +2,9 @@
 //!
 //! A connection that never speaks, a header that does not end, a reader that stops or trickles, and an HTTP/2 window
 //! that stays shut are noticed here. The watch wakes a few times in the shortest of its limits and reads counters; a
-//! request pays for it with a few relaxed atomic steps, where a timer of its own would cost as much as its token.
+//! request pays for it with a few plain additions, where a timer of its own would cost as much as its token.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -20,17 +20,47 @@ const AGES: usize = 8;
 /// How long a response whose leave has ended may take to notice by itself: as long as its client takes it, it does.
 const NOTICE: Duration = Duration::from_secs(1);
 
+/// A number that a connection's parts count with. Most connections are one task, whose parts count one after the other:
+/// there it is added to without the bus lock that an atomic addition takes, of which each request would pay for eight.
+#[derive(Debug, Default)]
+struct Count(AtomicU64);
+
+impl Count {
+    fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    fn set(&self, number: u64) {
+        self.0.store(number, Ordering::Relaxed);
+    }
+
+    /// Adds, and wraps. `tasks`: whether several tasks may count at the same time.
+    fn add(&self, more: u64, tasks: bool) {
+        if tasks {
+            self.0.fetch_add(more, Ordering::Relaxed);
+        } else {
+            self.set(self.get().wrapping_add(more));
+        }
+    }
+
+    fn subtract(&self, less: u64, tasks: bool) {
+        self.add(less.wrapping_neg(), tasks);
+    }
+}
+
 /// What a connection did, shared between its socket, its requests and its watch.
 #[derive(Debug, Default)]
 pub(crate) struct Pulse {
-    read: AtomicU64,
+    /// Whether requests are tasks of their own.
+    tasks: bool,
+    read: Count,
     /// What `read` was when a request last began or ended: bytes beyond are of the next one's header.
-    settled: AtomicU64,
-    written: AtomicU64,
-    requests: AtomicUsize,
-    ended: AtomicU64,
+    settled: Count,
+    written: Count,
+    requests: Count,
+    ended: Count,
     /// Bytes of bodies handed over.
-    handed: AtomicU64,
+    handed: Count,
     /// Whether the socket took less than it was given: what a finished response left behind is still on its way.
     blocked: AtomicBool,
     /// Whether there may be something of a finished response that its connection has not handed to the socket. A
@@ -42,9 +72,9 @@ pub(crate) struct Pulse {
     /// The head of the response that is written next.
     lines: Mutex<Option<Lines>>,
     /// The age that responses handed over now are counted under.
-    age: AtomicUsize,
+    age: Count,
     /// Responses whose last piece has not been taken, by when it was handed over.
-    owed: [AtomicUsize; AGES],
+    owed: [Count; AGES],
     /// What responses under way were given for, each with a number of its own.
     passes: Mutex<Passes>,
     /// Told when the first of them comes.
@@ -63,7 +93,8 @@ struct Passes {
 #[derive(Debug)]
 pub(crate) struct Busy {
     pulse: Arc<Pulse>,
-    owed: Option<usize>,
+    /// The age of what was handed over last, until that is taken.
+    owed: Option<u64>,
     pass: Option<u64>,
 }
 
@@ -84,29 +115,27 @@ impl Busy {
 
     /// A piece of the response of so many bytes was handed over.
     pub(crate) fn handed(&mut self, bytes: usize) {
-        self.pulse.handed.fetch_add(bytes as u64, Ordering::Relaxed);
-        let age = self.pulse.age.load(Ordering::Relaxed) % AGES;
-        if let Some(owed) = self.pulse.owed.get(age) {
-            owed.fetch_add(1, Ordering::Relaxed);
-            self.owed = Some(age);
-        }
+        let tasks = self.pulse.tasks;
+        self.pulse.handed.add(bytes as u64, tasks);
+        let age = self.pulse.age.get();
+        self.pulse.owed(age).add(1, tasks);
+        self.owed = Some(age);
     }
 
     /// Has the socket write this head for this response, which is about to be written to a connection without
-    /// streams and has status 200. Gives them back where something of an earlier one may still come before it.
-    pub(crate) fn line_up(&self, lines: Vec<u8>) -> Result<(), Vec<u8>> {
-        if self.pulse.unflushed.load(Ordering::Relaxed) {
-            return Err(lines);
+    /// streams and has status 200: takes it. Leaves it where something of an earlier one may still come before it.
+    pub(crate) fn line_up(&self, head: &mut Vec<u8>) {
+        if !self.pulse.unflushed.load(Ordering::Relaxed) {
+            let lines = Lines::new(std::mem::take(head));
+            *self.pulse.lines.lock().unwrap_or_else(PoisonError::into_inner) = Some(lines);
+            self.pulse.lined.store(true, Ordering::Relaxed);
         }
-        *self.pulse.lines.lock().unwrap_or_else(PoisonError::into_inner) = Some(Lines::new(lines));
-        self.pulse.lined.store(true, Ordering::Relaxed);
-        Ok(())
     }
 
     /// The piece handed over last has gone far enough for the next.
     pub(crate) fn taken(&mut self) {
-        if let Some(owed) = self.owed.take().and_then(|age| self.pulse.owed.get(age)) {
-            owed.fetch_sub(1, Ordering::Relaxed);
+        if let Some(age) = self.owed.take() {
+            self.pulse.owed(age).subtract(1, self.pulse.tasks);
         }
     }
 }
@@ -119,8 +148,8 @@ impl Drop for Busy {
         if let Some(number) = self.pass {
             self.pulse.passes().held.retain(|(held, _)| *held != number);
         }
-        self.pulse.requests.fetch_sub(1, Ordering::Relaxed);
-        self.pulse.ended.fetch_add(1, Ordering::Relaxed);
+        self.pulse.requests.subtract(1, self.pulse.tasks);
+        self.pulse.ended.add(1, self.pulse.tasks);
     }
 }
 
@@ -142,24 +171,35 @@ struct Seen {
 }
 
 impl Pulse {
+    /// Of a connection whose requests are tasks of their own. One by default is all in one task.
+    pub(crate) fn of_tasks() -> Self {
+        Self { tasks: true, ..Self::default() }
+    }
+
     pub(crate) fn busy(self: &Arc<Self>) -> Busy {
         self.settle();
-        self.requests.fetch_add(1, Ordering::Relaxed);
+        self.requests.add(1, self.tasks);
         Busy { pulse: Arc::clone(self), owed: None, pass: None }
     }
 
     fn settle(&self) {
-        self.settled.store(self.read.load(Ordering::Relaxed), Ordering::Relaxed);
+        self.settled.set(self.read.get());
     }
 
     /// Bytes came.
     pub(crate) fn heard(&self, bytes: usize) {
-        self.read.fetch_add(bytes as u64, Ordering::Relaxed);
+        self.read.add(bytes as u64, self.tasks);
     }
 
     /// Bytes went.
     pub(crate) fn wrote(&self, bytes: usize) {
-        self.written.fetch_add(bytes as u64, Ordering::Relaxed);
+        self.written.add(bytes as u64, self.tasks);
+    }
+
+    /// What is counted under an age.
+    fn owed(&self, age: u64) -> &Count {
+        let [.., last] = &self.owed;
+        self.owed.get(age as usize % AGES).unwrap_or(last)
     }
 
     /// Whether the socket takes less than it is given.
@@ -188,7 +228,7 @@ impl Pulse {
     }
 
     fn moved(&self) -> u64 {
-        self.read.load(Ordering::Relaxed).wrapping_add(self.written.load(Ordering::Relaxed))
+        self.read.get().wrapping_add(self.written.get())
     }
 
     /// Returns once the connection costs more than `limits` allow, and says which of them. `windows`: whether streams
@@ -225,8 +265,8 @@ impl Pulse {
 
     /// Whether nothing is under way: no request, no part of one, nothing that waits to be sent.
     pub(crate) fn is_at_rest(&self) -> bool {
-        let heard_all = self.settled.load(Ordering::Relaxed) == self.read.load(Ordering::Relaxed);
-        heard_all && self.requests.load(Ordering::Relaxed) == 0 && !self.blocked.load(Ordering::Relaxed)
+        let heard_all = self.settled.get() == self.read.get();
+        heard_all && self.requests.get() == 0 && !self.blocked.load(Ordering::Relaxed)
     }
 
     /// Returns now and then while nothing is under way, and sometimes when something has just begun.
@@ -246,7 +286,7 @@ impl Pulse {
                 return reason;
             }
             // What comes beside streams may be no request's: with windows, whoever counts frames knows more.
-            let rests = if windows { self.requests.load(Ordering::Relaxed) == 0 } else { self.is_at_rest() };
+            let rests = if windows { self.requests.get() == 0 } else { self.is_at_rest() };
             if rests {
                 self.rests.notify_one();
             }
@@ -254,11 +294,10 @@ impl Pulse {
     }
 
     fn look(&self, seen: &mut Seen, step: Duration, limits: &Limits, windows: bool) -> Option<Reason> {
-        let (moved, written, ended) =
-            (self.moved(), self.written.load(Ordering::Relaxed), self.ended.load(Ordering::Relaxed));
+        let (moved, written, ended) = (self.moved(), self.written.get(), self.ended.get());
         let blocked = self.blocked.load(Ordering::Relaxed);
-        let handed = self.handed.load(Ordering::Relaxed);
-        let under_way = self.requests.load(Ordering::Relaxed) > 0;
+        let handed = self.handed.get();
+        let under_way = self.requests.get() > 0;
         // What a finished response left in a buffer is still on its way. Other bytes only make this end sooner.
         let left = handed.wrapping_sub(seen.handed_before) > written.wrapping_sub(seen.written_before);
         let busy = under_way || blocked || left;
@@ -267,7 +306,7 @@ impl Pulse {
         }
         // Bytes that are no request, such as pings, do not keep a connection.
         seen.idle = if busy || ended != seen.ended { Duration::ZERO } else { seen.idle + step };
-        let heading = !windows && !busy && self.settled.load(Ordering::Relaxed) != self.read.load(Ordering::Relaxed);
+        let heading = !windows && !busy && self.settled.get() != self.read.get();
         seen.heading = if heading { seen.heading + step } else { Duration::ZERO };
         if seen.heading >= limits.header.get() {
             return Some(Reason::Header);
@@ -280,7 +319,7 @@ impl Pulse {
         if seen.still >= limits.stall.get() {
             return Some(Reason::Stall);
         }
-        let owes = blocked || left || self.owed.iter().any(|owed| owed.load(Ordering::Relaxed) > 0);
+        let owes = blocked || left || self.owed.iter().any(|owed| owed.get() > 0);
         if owes {
             seen.slow += step;
         } else {
@@ -296,10 +335,10 @@ impl Pulse {
         seen.aged += step;
         if windows && seen.aged >= limits.window.get() / AGES as u32 {
             seen.aged = Duration::ZERO;
-            let next = (self.age.load(Ordering::Relaxed) + 1) % AGES;
-            self.age.store(next, Ordering::Relaxed);
+            let next = (self.age.get() + 1) % AGES as u64;
+            self.age.set(next);
             // What is counted under the age that is about to be used again was handed over a whole round ago.
-            if self.owed.get(next).is_some_and(|owed| owed.load(Ordering::Relaxed) > 0) {
+            if self.owed(next).get() > 0 {
                 return Some(Reason::Window);
             }
         }
@@ -356,7 +395,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn bytes_that_are_no_request_do_not_keep_a_connection() {
         let pulse = Arc::new(Pulse::default());
-        let end = meanwhile(&pulse, true, || _ = pulse.read.fetch_add(17, Ordering::Relaxed)).await;
+        let end = meanwhile(&pulse, true, || _ = pulse.read.add(17, false)).await;
         assert!(matches!(end, (Reason::Idle, 4..=5)), "{end:?}");
     }
 
@@ -389,7 +428,7 @@ mod tests {
             busy.as_mut().unwrap().handed(1000);
             let mut left = 60;
             let end = meanwhile(&pulse, false, || {
-                pulse.written.fetch_add(pace, Ordering::Relaxed);
+                pulse.written.add(pace, false);
                 left -= 1;
                 if left == 0 {
                     busy = None;
@@ -407,7 +446,7 @@ mod tests {
         shut.handed(1);
         let end = meanwhile(&pulse, true, || {
             lively.taken();
-            pulse.written.fetch_add(100_000, Ordering::Relaxed);
+            pulse.written.add(100_000, false);
             lively.handed(100_000);
         })
         .await;

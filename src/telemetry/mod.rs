@@ -4,12 +4,18 @@
 //! user or a token). A module registers once and keeps its handles: a look-up by label costs more than a count.
 
 pub mod logs;
+mod striped;
 
-use prometheus::core::Collector;
+use prometheus::core::{Collector, GenericCounter, GenericCounterVec};
 use prometheus::{
     Encoder, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
     Opts, Registry, TextEncoder,
 };
+
+pub use striped::Striped;
+
+/// A counter that every request adds to.
+pub type HotCounter = GenericCounter<Striped>;
 
 /// The media type of [`render`] (Prometheus text format 0.0.4).
 pub const MEDIA_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -21,6 +27,14 @@ pub fn render(registry: &Registry) -> Vec<u8> {
         tracing::error!(%cause, "metrics could not be written");
     }
     text
+}
+
+/// Registers what is collected in a way of its own.
+pub fn registered<C: Collector + Clone + 'static>(registry: &Registry, collector: C) -> C {
+    if let Err(cause) = registry.register(Box::new(collector.clone())) {
+        tracing::error!(%cause, "a metric could not be registered");
+    }
+    collector
 }
 
 /// Registers a collector. A name that is taken or malformed is a fault of the program: it is logged, the
@@ -56,6 +70,12 @@ pub fn counter(registry: &Registry, name: &str, help: &str) -> IntCounter {
 pub fn counters(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
     let made = IntCounterVec::new(Opts::new(name, help), labels);
     register(registry, made, spare!(IntCounterVec::new(Opts::new("spare_total", "spare"), &["label"])))
+}
+
+/// A family of counters that every request adds to.
+pub fn hot_counters(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> GenericCounterVec<Striped> {
+    let made = GenericCounterVec::new(Opts::new(name, help), labels);
+    register(registry, made, spare!(GenericCounterVec::new(Opts::new("spare_total", "spare"), &["label"])))
 }
 
 /// A counter of seconds or other fractions.

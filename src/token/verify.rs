@@ -197,6 +197,8 @@ pub(super) struct Verified {
     made: Instant,
     /// See [`Grant::clear_until`]; in milliseconds since `made`.
     cleared: AtomicU64,
+    /// The generation of revocations, and one, in which its session was not among them.
+    unrevoked: AtomicU64,
 }
 
 /// Leave to have what was asked for. Only [`Verifier::verify`] makes one.
@@ -334,9 +336,7 @@ impl Verifier {
 
     fn judge(&self, verified: Arc<Verified>, facts: &Facts<'_>) -> Result<Grant, Denied> {
         within_times(&verified, facts.now)?;
-        if verified.session.as_deref().is_some_and(|session| self.revocations.contains(session)) {
-            return Err(Denied::Revoked);
-        }
+        self.look_revoked(&verified)?;
         if let Some(network) = &verified.client
             && !facts.client.is_some_and(|client| network.holds(client))
         {
@@ -372,10 +372,22 @@ impl Verifier {
             return Err(Denied::BadSignature);
         }
         within_times(verified, now)?;
-        match verified.session.as_deref() {
-            Some(session) if self.revocations.contains(session) => Err(Denied::Revoked),
-            _ => Ok(()),
+        self.look_revoked(verified)
+    }
+
+    /// Whether the session was revoked: looked up once for each change of what is.
+    fn look_revoked(&self, verified: &Verified) -> Result<(), Denied> {
+        let Some(session) = verified.session.as_deref() else { return Ok(()) };
+        // Read before the look: what is added meanwhile is of a later generation.
+        let generation = self.revocations.generation().wrapping_add(1);
+        if verified.unrevoked.load(Ordering::Relaxed) == generation {
+            return Ok(());
         }
+        if self.revocations.contains(session) {
+            return Err(Denied::Revoked);
+        }
+        verified.unrevoked.store(generation, Ordering::Relaxed);
+        Ok(())
     }
 
     /// Everything that a token's text decides for good. Times are looked at too, so that a token past its end is
@@ -429,6 +441,7 @@ impl Verifier {
             renewable,
             made: monotonic(),
             cleared: AtomicU64::new(0),
+            unrevoked: AtomicU64::new(0),
         };
         within_times(&verified, now)?;
         Ok(verified)

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use prometheus::Registry;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde::de::DeserializeOwned;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -121,6 +122,15 @@ struct Base {
     shutdown: Shutdown,
 }
 
+/// A connection is an open file: takes as many as this machine's administrator lets it have, where most systems give 1024
+/// and let a program ask for more.
+fn allow_files() {
+    let limit = getrlimit(Resource::Nofile);
+    if let Err(cause) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }) {
+        tracing::info!(%cause, files = ?limit.current, "the number of open files stays as it was");
+    }
+}
+
 impl Base {
     async fn bind(
         admin: &Option<admin::Config>,
@@ -128,6 +138,7 @@ impl Base {
         limits: &Limits,
         exit_with_stdin: bool,
     ) -> Result<Self, Failure> {
+        allow_files();
         let registry = Registry::new();
         let shutdown = Shutdown::new();
         if exit_with_stdin {

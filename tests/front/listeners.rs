@@ -7,6 +7,7 @@ use lyceum::front::{Front, Limits, Listen, Shutdown};
 use serde_json::{Value, json};
 
 use super::{Echo, curl, named_certificate, serve_as};
+use crate::support::process::Role;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_name_that_is_asked_for_chooses_the_certificate() {
@@ -150,4 +151,27 @@ async fn a_trusted_proxys_word_on_its_clients_counts_also_for_limits() {
         assert_eq!(ask(header).await, "429");
         assert_eq!(ask(&header.replace("192.0.2.7", "192.0.2.8")).await, "200");
     }
+}
+
+#[test]
+fn connections_are_not_held_to_the_few_files_that_a_shell_gives() {
+    let folder = tempfile::tempdir().expect("a temporary directory");
+    let config = folder.path().join("edge.toml");
+    let toml = "listen = [{ address = \"127.0.0.1:0\" }]\n\
+                [[pool]]\nname = \"none\"\norigins = [{ url = \"http://127.0.0.1:9\" }]\n\
+                [[route]]\nprefix = \"/\"\npool = \"none\"\nauth = \"none\"\n";
+    std::fs::write(&config, toml).expect("a configuration");
+    let edge = Role::with_few_files("edge", &config, 64);
+    let address = edge.url().replace("http://", "");
+    let ask = |_| {
+        let mut socket = TcpStream::connect(&address).expect("a connection");
+        socket.set_read_timeout(Some(std::time::Duration::from_secs(20))).expect("a patience");
+        write!(socket, "OPTIONS * HTTP/1.1\r\nhost: edge\r\n\r\n").expect("a request");
+        let mut answer = [0; 12];
+        socket.read_exact(&mut answer).expect("an answer");
+        assert_eq!(&answer, b"HTTP/1.1 204", "{}", String::from_utf8_lossy(&answer));
+        socket
+    };
+    let open: Vec<TcpStream> = (0..200).map(ask).collect();
+    assert_eq!(open.len(), 200);
 }

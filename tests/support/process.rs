@@ -134,6 +134,14 @@ impl Role {
         Self::begin(role, &mut command)
     }
 
+    /// Starts a role that may have so many open files until it asks for more.
+    pub fn with_few_files(role: &str, config: &Path, files: u32) -> Self {
+        let mut command = Command::new("prlimit");
+        command.arg(format!("--nofile={files}:")).arg(program("lyceum"));
+        command.args([role, "--exit-with-stdin", "--config"]).arg(config);
+        Self::begin(role, &mut command)
+    }
+
     /// Starts a role with a file system of its own at `folder`, which has so many MiB and no more, and its log in a file.
     pub fn on_small_disk(role: &str, config: &Path, folder: &Path, mebibytes: u32, log: Option<&Path>) -> Self {
         std::fs::create_dir_all(folder).expect("a folder");

@@ -20,15 +20,15 @@ struct Found {
     p99: Vec<f64>,
 }
 
-/// The edge beside nginx.
+/// The edge beside nginx, and beside what bare hyper does.
 pub(super) fn measure(args: &Args) -> Result<Vec<Goal>, BenchError> {
     load::have_programs(&["nginx".to_owned()])?;
     let setting = Setting::new(&[SIZE])?;
-    let servers = [setting.start("edge")?, setting.start("nginx")?];
+    let servers = [setting.start("edge")?, setting.start("nginx")?, setting.start("floor")?];
     let span = Duration::from_secs(args.seconds.max(1));
     let mut goals = Vec::new();
     for protocol in Protocol::ALL {
-        let mut found = [Found::default(), Found::default()];
+        let mut found = [Found::default(), Found::default(), Found::default()];
         for round in 0..args.rounds.max(1) {
             for (server, found) in servers.iter().zip(&mut found) {
                 let url = server.url(protocol, SIZE).ok_or_else(|| BenchError::new("a server without TLS"))?;
@@ -44,7 +44,7 @@ pub(super) fn measure(args: &Args) -> Result<Vec<Goal>, BenchError> {
                 found.p99.push(p99);
             }
         }
-        let [edge, nginx] = found.map(|found| {
+        let [edge, nginx, floor] = found.map(|found| {
             let Found { mut most, mut p50, mut p99 } = found;
             (median(&mut most), median(&mut p50), median(&mut p99))
         });
@@ -54,8 +54,8 @@ pub(super) fn measure(args: &Args) -> Result<Vec<Goal>, BenchError> {
             most: nginx.2,
             unit: "ms",
             how: format!(
-                "maxima {:.0} and {:.0} a second, medians {:.2} and {:.2} ms",
-                edge.0, nginx.0, edge.1, nginx.1
+                "maxima {:.0} and {:.0} a second, medians {:.2} and {:.2} ms; bare hyper and rustls {:.2} ms at 70 % of {:.0}",
+                edge.0, nginx.0, edge.1, nginx.1, floor.2, floor.0
             ),
         });
     }

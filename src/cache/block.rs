@@ -11,6 +11,8 @@ use std::sync::{Mutex, PoisonError};
 use bytes::{Bytes, BytesMut};
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
+use super::few::Few;
+
 /// Fields that have few values, whatever the object.
 const COMMON: [HeaderName; 16] = [
     header::ACCEPT_RANGES,
@@ -36,6 +38,9 @@ const SHAPES: usize = 64;
 /// How much text a common part has at most, in bytes.
 const SHAPE_TEXT: usize = 2048;
 
+/// As many bytes of lines as lie in a block itself: a date, a tag, when it was last modified.
+const HERE: usize = 126;
+
 /// Bytes that a connection adds to a head: the body's length, and whether it goes on.
 const ROOM: usize = 64;
 
@@ -51,7 +56,7 @@ pub struct Block {
     /// The values of the shape's first fields, but for the age.
     own: Box<[HeaderValue]>,
     /// The lines of these fields.
-    lines: Box<[u8]>,
+    lines: Few<HERE>,
     /// Whether a date is among the fields.
     dated: bool,
 }
@@ -114,7 +119,7 @@ impl Block {
             look,
             shape,
             own: in_one_piece(&own).into(),
-            lines: lines.into(),
+            lines: lines.as_slice().into(),
             dated: fields.contains_key(header::DATE),
         }
     }
@@ -136,7 +141,7 @@ impl Block {
         }
         let mut digits = itoa::Buffer::new();
         let digits = digits.format(age).as_bytes();
-        let parts = [beginning, b"age: ", digits, b"\r\n", &*self.lines, &*self.shape.lines];
+        let parts = [beginning, b"age: ", digits, b"\r\n", self.lines.bytes(), &*self.shape.lines];
         let mut lines = Vec::with_capacity(parts.iter().map(|part| part.len()).sum::<usize>() + ROOM);
         parts.iter().for_each(|part| lines.extend_from_slice(part));
         Some(lines)
@@ -144,7 +149,8 @@ impl Block {
 
     /// What an answer is made of, read once: places that memory has to be waited for are then waited for together.
     pub(super) fn touch(&self) -> u8 {
-        self.lines.first().copied().unwrap_or(0) ^ self.lines.last().copied().unwrap_or(0)
+        let lines = self.lines.bytes();
+        lines.first().copied().unwrap_or(0) ^ lines.last().copied().unwrap_or(0)
     }
 }
 

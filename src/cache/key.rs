@@ -3,46 +3,29 @@
 use std::borrow::Borrow;
 use std::hash::{Hash, Hasher};
 
-/// As much text as lies beside its length: a segment's path. Then a key is one place in memory and not two, and among
-/// many objects a look-up waits for memory more than for anything else.
-const INLINE: usize = 62;
+use super::few::Few;
+
+/// As many bytes as lie in the key itself: a segment's path.
+const HERE: usize = 62;
 
 /// The key of a stored response. Hashes and compares as its text.
 #[derive(Clone, Debug)]
-pub(super) enum Key {
-    Inline(u8, [u8; INLINE]),
-    Apart(Box<str>),
-}
+pub(super) struct Key(Few<HERE>);
 
 impl Key {
     pub(super) fn as_str(&self) -> &str {
-        match self {
-            // It was text when it was put there.
-            Self::Inline(length, text) => {
-                text.get(..usize::from(*length)).and_then(|text| std::str::from_utf8(text).ok()).unwrap_or("")
-            }
-            Self::Apart(text) => text,
-        }
+        // It was text when it was put there.
+        std::str::from_utf8(self.bytes()).unwrap_or("")
     }
 
     pub(super) fn bytes(&self) -> &[u8] {
-        match self {
-            Self::Inline(length, text) => text.get(..usize::from(*length)).unwrap_or_default(),
-            Self::Apart(text) => text.as_bytes(),
-        }
+        self.0.bytes()
     }
 }
 
 impl From<&str> for Key {
     fn from(text: &str) -> Self {
-        let mut inline = [0; INLINE];
-        match (inline.get_mut(..text.len()), u8::try_from(text.len())) {
-            (Some(place), Ok(length)) => {
-                place.copy_from_slice(text.as_bytes());
-                Self::Inline(length, inline)
-            }
-            _ => Self::Apart(text.into()),
-        }
+        Self(text.as_bytes().into())
     }
 }
 

@@ -9,6 +9,7 @@
 mod ahead;
 mod block;
 mod disk;
+mod few;
 mod fill;
 mod key;
 mod objects;
@@ -105,6 +106,10 @@ const SHARDS: usize = 64;
 
 type Fills<E> = Mutex<HashMap<Box<str>, Arc<Fill<E>>>>;
 
+/// Where a key is looked for in memory: [`Cache::near`]. What is stored beside it waits while this is held.
+#[derive(Debug)]
+pub struct Near<'a>(Option<table::Near<'a>>);
+
 /// Memory, and the fills under way. Shared by reference count.
 ///
 /// `E` is why a fill failed, as its caller sees it.
@@ -164,7 +169,18 @@ impl<E: Cause> Cache<E> {
 
     /// What is stored under `key` for a request with these fields, fresh or not.
     pub fn get(&self, key: &str, request: &HeaderMap) -> Option<Arc<Stored>> {
-        let found = self.objects.get(key.as_bytes())?;
+        self.get_near(self.near(key), key, request)
+    }
+
+    /// Goes where `key` is looked for: what the processor has to wait for there is then on its way while its caller does
+    /// something else.
+    pub fn near(&self, key: &str) -> Near<'_> {
+        Near(self.objects.near(key.as_bytes()))
+    }
+
+    /// [`get`](Self::get) from there. `near` is of the same key.
+    pub fn get_near(&self, near: Near<'_>, key: &str, request: &HeaderMap) -> Option<Arc<Stored>> {
+        let found = self.objects.get_near(near.0, key.as_bytes())?;
         match found.signpost() {
             None => Some(found),
             Some(signpost) => self.objects.get(found.vary.for_request(request).key(key, signpost).as_bytes()),

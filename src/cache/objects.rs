@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::Stored;
 use super::key::Key;
-use super::table::{Hasher, Table};
+use super::table::{self, Hasher, Table};
 
 /// While no more than half of the memory is taken, moka hears of one hit in so many: who goes first is not yet a
 /// question, and an answer that lags a little does when it becomes one.
@@ -65,7 +65,15 @@ impl Objects {
 
     /// What is stored under `key`; counts as use, and as a wish where there is nothing.
     pub(super) fn get(&self, key: &[u8]) -> Option<Arc<Stored>> {
-        let found = self.table.find(key);
+        self.get_near(self.near(key), key)
+    }
+
+    pub(super) fn near(&self, key: &[u8]) -> Option<table::Near<'_>> {
+        self.table.near(key)
+    }
+
+    pub(super) fn get_near(&self, near: Option<table::Near<'_>>, key: &[u8]) -> Option<Arc<Stored>> {
+        let found = near.and_then(|near| near.find(key));
         if found.is_none() || self.pressed.load(Ordering::Relaxed) || is_turn() {
             let _ = self.policy.get(key);
         }

@@ -5,7 +5,7 @@
 //! up.
 
 use std::hash::BuildHasher as _;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use super::Stored;
 
@@ -56,14 +56,17 @@ impl Table {
         self.parts.get((hash >> 48) as usize % PARTS).map(|place| &place.0)
     }
 
-    /// What is stored under `key`.
-    pub(super) fn find(&self, key: &[u8]) -> Option<Arc<Stored>> {
+    /// Goes to the slot of `key`, whose memory is on its way from then on.
+    pub(super) fn near(&self, key: &[u8]) -> Option<Near<'_>> {
         let hash = self.hash(key);
         let part = self.part(hash)?.read().unwrap_or_else(PoisonError::into_inner);
-        let stored = part.slots.get(part.find(hash, key)?)?.stored.as_ref()?;
-        // Before the count of references, beside which nothing waits for memory.
-        stored.touch();
-        Some(Arc::clone(stored))
+        std::hint::black_box(part.slots.get(hash as usize & part.mask()).map(|slot| slot.hash));
+        Some(Near { hash, part })
+    }
+
+    /// What is stored under `key`.
+    pub(super) fn find(&self, key: &[u8]) -> Option<Arc<Stored>> {
+        self.near(key)?.find(key)
     }
 
     /// Puts what knows its key in its place. Gives what was there before, to be dropped outside of the lock.
@@ -93,6 +96,23 @@ impl Table {
             let part = part.read().unwrap_or_else(PoisonError::into_inner);
             part.slots.iter().filter_map(|slot| slot.stored.as_ref()).for_each(&mut show);
         }
+    }
+}
+
+/// A place in the table. Writers wait while it is held.
+#[derive(Debug)]
+pub(super) struct Near<'a> {
+    hash: u64,
+    part: RwLockReadGuard<'a, Part>,
+}
+
+impl Near<'_> {
+    /// What is stored there under `key`, which led there.
+    pub(super) fn find(self, key: &[u8]) -> Option<Arc<Stored>> {
+        let stored = self.part.slots.get(self.part.find(self.hash, key)?)?.stored.as_ref()?;
+        // Before the count of references, beside which nothing waits for memory.
+        stored.touch();
+        Some(Arc::clone(stored))
     }
 }
 

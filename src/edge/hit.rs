@@ -38,6 +38,10 @@ impl Inner {
         let What::Resource(route) = located.what else { return None };
         let (_, token) = located.token.filter(|(place, _)| route.auth == Auth::Token && *place != Place::Query)?;
 
+        // Lookup, first step: what memory has to bring is on its way meanwhile.
+        let key = key_of(route, &located, head);
+        let near = self.fetcher.cache.near(&key);
+
         // Authorize.
         let verifier = self.guard.verifier.as_ref()?;
         let now_ms = self.clock.ticked_unix_millis();
@@ -58,8 +62,7 @@ impl Inner {
         }
 
         // Lookup.
-        let key = key_of(route, &located, head);
-        let stored = self.fetcher.cache.get(&key, &head.headers)?;
+        let stored = self.fetcher.cache.get_near(near, &key, &head.headers)?;
         let is_plain = stored.sliced().is_none() && !stored.awaits_first_use();
         if !is_plain || stored.freshness.standing(now_ms) != Standing::Fresh {
             return None;

@@ -395,7 +395,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn bytes_that_are_no_request_do_not_keep_a_connection() {
         let pulse = Arc::new(Pulse::default());
-        let end = meanwhile(&pulse, true, || _ = pulse.read.add(17, false)).await;
+        let end = meanwhile(&pulse, true, || pulse.read.add(17, false)).await;
         assert!(matches!(end, (Reason::Idle, 4..=5)), "{end:?}");
     }
 

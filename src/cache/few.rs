@@ -1,0 +1,45 @@
+//! Bytes that lie beside their length while they are few: one place in memory and not two. Among many objects a look-up
+//! waits for memory more than for anything else.
+
+/// Up to `N` bytes here, more apart.
+#[derive(Clone, Debug)]
+pub(super) enum Few<const N: usize> {
+    Here(u8, [u8; N]),
+    Apart(Box<[u8]>),
+}
+
+impl<const N: usize> Few<N> {
+    pub(super) fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Here(length, bytes) => bytes.get(..usize::from(*length)).unwrap_or_default(),
+            Self::Apart(bytes) => bytes,
+        }
+    }
+}
+
+impl<const N: usize> From<&[u8]> for Few<N> {
+    fn from(bytes: &[u8]) -> Self {
+        let mut here = [0; N];
+        match (here.get_mut(..bytes.len()), u8::try_from(bytes.len())) {
+            (Some(place), Ok(length)) => {
+                place.copy_from_slice(bytes);
+                Self::Here(length, here)
+            }
+            _ => Self::Apart(bytes.into()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn they_are_the_same_here_and_apart() {
+        for length in [0, 1, 5, 6, 7, 300] {
+            let bytes: Vec<u8> = (0..length).map(|n| n as u8).collect();
+            let few = Few::<6>::from(bytes.as_slice());
+            assert_eq!((few.bytes(), matches!(few, Few::Here(..))), (bytes.as_slice(), length <= 6));
+        }
+    }
+}

@@ -11,7 +11,7 @@
 //! db telemetry packaging
 //! semantics ids time units    pure
 //! ```
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 pub mod admin;
 pub mod app;

@@ -13,6 +13,7 @@ mod few;
 mod fill;
 mod key;
 mod objects;
+mod prefetch;
 mod purge;
 mod stored;
 mod table;
@@ -110,6 +111,15 @@ type Fills<E> = Mutex<HashMap<Box<str>, Arc<Fill<E>>>>;
 #[derive(Debug)]
 pub struct Near<'a>(Option<table::Near<'a>>);
 
+impl Near<'_> {
+    /// Asks memory for the response that is stored there.
+    pub fn nearer(&self) {
+        if let Some(near) = &self.0 {
+            near.nearer();
+        }
+    }
+}
+
 /// Memory, and the fills under way. Shared by reference count.
 ///
 /// `E` is why a fill failed, as its caller sees it.
@@ -172,8 +182,8 @@ impl<E: Cause> Cache<E> {
         self.get_near(self.near(key), key, request)
     }
 
-    /// Goes where `key` is looked for: what the processor has to wait for there is then on its way while its caller does
-    /// something else.
+    /// Goes where `key` is looked for. That memory, and with [`Near::nearer`] what it leads to, is on its way while the
+    /// caller does something else.
     pub fn near(&self, key: &str) -> Near<'_> {
         Near(self.objects.near(key.as_bytes()))
     }

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::AheadTicket;
 use super::block::{Block, together};
 use super::key::Key;
+use super::prefetch::prefetch;
 use crate::semantics::fields;
 use crate::semantics::freshness::Freshness;
 use crate::semantics::range::Span;
@@ -163,12 +164,12 @@ impl Stored {
         }
     }
 
-    /// Reads once what an answer is made of, as far as it lies apart: what is not in the processor's caches is then waited
-    /// for together, and not one after the other.
-    pub(super) fn touch(&self) {
-        let block = self.prepared.get().map_or(0, Block::touch);
-        let body = self.body.first().copied().unwrap_or(0);
-        std::hint::black_box((block ^ body, self.freshness.received_ms));
+    /// Asks memory for what an answer is made of, as far as it lies apart.
+    pub(super) fn prefetch(&self) {
+        if let Some(block) = self.prepared.get() {
+            block.prefetch();
+        }
+        prefetch(&*self.body);
     }
 
     pub(super) fn signpost(&self) -> Option<u64> {

@@ -8,6 +8,7 @@ use std::hash::BuildHasher as _;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use super::Stored;
+use super::prefetch::prefetch;
 
 /// Keys are hashed on each request: foldhash, seeded for each process, takes a tenth of the standard hasher's time.
 pub(super) type Hasher = foldhash::quality::RandomState;
@@ -56,11 +57,13 @@ impl Table {
         self.parts.get((hash >> 48) as usize % PARTS).map(|place| &place.0)
     }
 
-    /// Goes to the slot of `key`, whose memory is on its way from then on.
+    /// Goes to the slot of `key`, and asks memory for it.
     pub(super) fn near(&self, key: &[u8]) -> Option<Near<'_>> {
         let hash = self.hash(key);
         let part = self.part(hash)?.read().unwrap_or_else(PoisonError::into_inner);
-        std::hint::black_box(part.slots.get(hash as usize & part.mask()).map(|slot| slot.hash));
+        if let Some(slot) = part.slots.get(hash as usize & part.mask()) {
+            prefetch(slot);
+        }
         Some(Near { hash, part })
     }
 
@@ -107,11 +110,18 @@ pub(super) struct Near<'a> {
 }
 
 impl Near<'_> {
+    /// Asks memory for what the slot leads to.
+    pub(super) fn nearer(&self) {
+        let slot = self.part.slots.get(self.hash as usize & self.part.mask());
+        if let Some(stored) = slot.and_then(|slot| slot.stored.as_deref()) {
+            prefetch(stored);
+        }
+    }
+
     /// What is stored there under `key`, which led there.
     pub(super) fn find(self, key: &[u8]) -> Option<Arc<Stored>> {
         let stored = self.part.slots.get(self.part.find(self.hash, key)?)?.stored.as_ref()?;
-        // Before the count of references, beside which nothing waits for memory.
-        stored.touch();
+        stored.prefetch();
         Some(Arc::clone(stored))
     }
 }

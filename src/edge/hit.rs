@@ -28,21 +28,22 @@ impl Inner {
         head: &http::request::Parts,
         began: Instant,
     ) -> Option<(Response<Body>, Option<Vec<u8>>)> {
-        // Admit.
         if !matches!(head.method, Method::GET | Method::HEAD) {
             return None;
         }
-        let host = check_host(head).ok()?;
-        check_framing(&head.headers).ok()?;
+
+        // Lookup, begun: memory brings the slot and then the response, each while something else is looked at.
         let located = Located::find(&head.uri, &head.headers, &self.routes).ok()?;
         let What::Resource(route) = located.what else { return None };
-        let (_, token) = located.token.filter(|(place, _)| route.auth == Auth::Token && *place != Place::Query)?;
-
-        // Lookup, first step: what memory has to bring is on its way meanwhile.
         let key = key_of(route, &located, head);
         let near = self.fetcher.cache.near(&key);
 
+        // Admit.
+        let host = check_host(head).ok()?;
+        check_framing(&head.headers).ok()?;
+
         // Authorize.
+        let (_, token) = located.token.filter(|(place, _)| route.auth == Auth::Token && *place != Place::Query)?;
         let verifier = self.guard.verifier.as_ref()?;
         let now_ms = self.clock.ticked_unix_millis();
         let facts = Facts {
@@ -52,7 +53,9 @@ impl Inner {
             now: now_ms.div_euclid(1000),
         };
         let seen = verifier.revocations().generation();
-        let grant = verifier.recall(token, &facts).filter(|grant| !grant.is_renewable())?;
+        let recalled = verifier.recall(token)?;
+        near.nearer();
+        let grant = verifier.judge(recalled, &facts).ok().filter(|grant| !grant.is_renewable())?;
         if !self.guard.follow.has_lease(&grant, began) {
             return None;
         }

@@ -32,6 +32,7 @@ use super::metrics::{Metrics, Open, Reason};
 use super::peer::{self, Forwarded, Peer, ProxyProtocol};
 use super::plain::Plain;
 use super::pulse::{Busy, Pulse};
+use super::socket::Socket;
 use super::watched::Watched;
 use super::{BoxError, Limits, Pass, RequestBody, Shutdown, Unread};
 use crate::time::monotonic;
@@ -161,7 +162,7 @@ impl<H: Handler> Under<H> {
     async fn serve_tls(self, acceptor: TlsAcceptor, stream: TcpStream) -> Result<Option<Reason>, BoxError> {
         let cork = Cork::default();
         // Boxed, as it is moved from one place to the next and each place would hold room for it.
-        let handshake = acceptor.accept(Corked::new(stream, cork.clone())).map_ok(Box::new);
+        let handshake = acceptor.accept(Corked::new(Socket::from(stream), cork.clone())).map_ok(Box::new);
         let handshake = Box::pin(handshake);
         let stream = tokio::select! {
             done = tokio::time::timeout(self.shared.limits.handshake.get(), handshake) => match done {
@@ -205,7 +206,7 @@ impl<H: Handler> Under<H> {
             () = self.shared.shutdown.draining() => return Ok(None),
         };
         let Some(protocol) = protocol else { return Ok(None) };
-        let socket = Watched::new(Plain(stream), first.freeze(), protocol.pulse());
+        let socket = Watched::new(Plain(stream.into()), first.freeze(), protocol.pulse());
         match protocol {
             Protocol::Http1 => Box::pin(self.http1(socket)).await,
             Protocol::Http2 => Box::pin(self.http2(socket, None)).await,

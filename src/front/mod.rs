@@ -27,6 +27,7 @@ mod plain;
 pub mod problem;
 mod pulse;
 mod shutdown;
+mod socket;
 mod tls;
 mod unread;
 mod watched;

@@ -9,9 +9,9 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 
 use super::awaited::Awaited;
+use super::socket::Socket;
 
 /// As many bytes as are put together.
 const FEW: usize = 4096;
@@ -23,7 +23,7 @@ thread_local! {
 
 /// A socket.
 #[derive(Debug)]
-pub(super) struct Plain(pub(super) TcpStream);
+pub(super) struct Plain(pub(super) Socket);
 
 impl Awaited for Plain {
     fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -28,7 +28,7 @@ pub use jwks::{KeyError, KeySet, Trust};
 pub use renew::{Renewed, Renewer};
 pub use revoked::Revocations;
 pub use sign::Signer;
-pub use verify::{Denied, Facts, Grant, Issuer, KeyWant, Verifier, VerifierConfig};
+pub use verify::{Denied, Facts, Grant, Issuer, KeyWant, Recalled, Verifier, VerifierConfig};
 
 /// The longest token that is read, in bytes.
 pub const MAX_TOKEN: usize = 4096;

@@ -201,7 +201,11 @@ pub(super) struct Verified {
     unrevoked: AtomicU64,
 }
 
-/// Leave to have what was asked for. Only [`Verifier::verify`] makes one.
+/// A token whose signature and fixed claims are good. Whether it is for this use only [`Verifier::judge`] tells.
+#[derive(Debug)]
+pub struct Recalled(Arc<Verified>);
+
+/// Leave to have what was asked for. Only [`Verifier::judge`] makes one.
 #[derive(Clone, Debug)]
 pub struct Grant(Arc<Verified>);
 
@@ -314,27 +318,25 @@ impl Verifier {
 
     /// Judges the token `text` for one use.
     pub fn verify(&self, text: &str, facts: &Facts<'_>) -> Result<Grant, Denied> {
-        let verified = match self.remembered_token(text) {
-            Some(verified) => verified,
+        let recalled = match self.recall(text) {
+            Some(recalled) => recalled,
             None => {
                 let verified = Arc::new(self.verify_text(text, facts.now)?);
                 self.memory.put(text, verified.clone());
-                verified
+                Recalled(verified)
             }
         };
-        self.judge(verified, facts)
+        self.judge(recalled, facts)
     }
 
-    /// The grant for one use of a token that was verified before and is still good; nothing else is looked at.
-    pub fn recall(&self, text: &str, facts: &Facts<'_>) -> Option<Grant> {
-        self.judge(self.remembered_token(text)?, facts).ok()
+    /// A token that was verified before, by a key that is still trusted.
+    pub fn recall(&self, text: &str) -> Option<Recalled> {
+        self.memory.get(text).filter(|verified| !verified.key.is_withdrawn()).map(Recalled)
     }
 
-    fn remembered_token(&self, text: &str) -> Option<Arc<Verified>> {
-        self.memory.get(text).filter(|verified| !verified.key.is_withdrawn())
-    }
-
-    fn judge(&self, verified: Arc<Verified>, facts: &Facts<'_>) -> Result<Grant, Denied> {
+    /// Judges it for one use.
+    pub fn judge(&self, recalled: Recalled, facts: &Facts<'_>) -> Result<Grant, Denied> {
+        let Recalled(verified) = recalled;
         within_times(&verified, facts.now)?;
         self.look_revoked(&verified)?;
         if let Some(network) = &verified.client

@@ -3,7 +3,7 @@
 //! Among a million objects a hit waits three times for memory, each for a place that the one before names: the slot, the
 //! response, its body. A plain read ahead of time does not help, as the next locked operation waits for all reads before
 //! it; a prefetch is not waited for. It has no safe form in the stable library. With it a hit among a million objects
-//! takes a tenth less (`load-tests/results/profile.md`).
+//! takes 6 % less (`load-tests/results/profile.md`).
 #![allow(unsafe_code)]
 
 /// Of longer values the processor notices itself that they are read one line after the other.

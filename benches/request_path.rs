@@ -226,16 +226,7 @@ fn fill(cache: &Arc<Cache<()>>, fields: &HeaderMap) {
         panic!("an empty cache")
     };
     let head = Head { status: StatusCode::OK, headers: fields.clone(), length: Some(1000), vary: Vary::default() };
-    let freshness = Freshness {
-        life: 600,
-        initial_age: 0,
-        received_ms: 0,
-        always_validate: false,
-        must_revalidate: false,
-        while_revalidate: 0,
-        if_error: 0,
-        ended: false,
-    };
+    let freshness = Freshness::lasting(600, 0);
     writer.begin(head, Plan::Store { freshness, tags: Vec::new() });
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     runtime.block_on(writer.push(Bytes::from(vec![0; 1000]))).unwrap();

@@ -135,17 +135,8 @@ mod tests {
     use crate::semantics::freshness::Freshness;
 
     fn stored(bytes: usize) -> Arc<Stored> {
-        let freshness = Freshness {
-            life: 60,
-            initial_age: 0,
-            received_ms: 0,
-            always_validate: false,
-            must_revalidate: false,
-            while_revalidate: 0,
-            if_error: 0,
-            ended: false,
-        };
-        Arc::new(Stored::whole(StatusCode::OK, HeaderMap::new(), Bytes::from(vec![0; bytes]), freshness))
+        let body = Bytes::from(vec![0; bytes]);
+        Arc::new(Stored::whole(StatusCode::OK, HeaderMap::new(), body, Freshness::lasting(60, 0)))
     }
 
     /// The table's entries are those that moka weighs.

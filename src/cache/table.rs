@@ -197,16 +197,7 @@ mod tests {
     use crate::semantics::freshness::Freshness;
 
     fn stored(key: &str) -> Arc<Stored> {
-        let freshness = Freshness {
-            life: 60,
-            initial_age: 0,
-            received_ms: 0,
-            always_validate: false,
-            must_revalidate: false,
-            while_revalidate: 0,
-            if_error: 0,
-            ended: false,
-        };
+        let freshness = Freshness::lasting(60, 0);
         let stored = Stored::whole(StatusCode::OK, HeaderMap::new(), Bytes::new(), freshness);
         stored.key.set(Key::from(key)).unwrap();
         Arc::new(stored)

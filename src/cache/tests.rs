@@ -31,16 +31,7 @@ fn head(length: Option<u64>) -> Head {
 }
 
 fn store(tags: &[&str]) -> Plan {
-    let freshness = Freshness {
-        life: 60,
-        initial_age: 0,
-        received_ms: 0,
-        always_validate: false,
-        must_revalidate: false,
-        while_revalidate: 0,
-        if_error: 0,
-        ended: false,
-    };
+    let freshness = Freshness::lasting(60, 0);
     Plan::Store { freshness, tags: tags.iter().map(|tag| (*tag).into()).collect() }
 }
 

@@ -105,6 +105,20 @@ pub enum Standing {
 }
 
 impl Freshness {
+    /// For so many seconds from when it came, and not a moment longer.
+    pub fn lasting(life: u32, received_ms: i64) -> Self {
+        Self {
+            life,
+            initial_age: 0,
+            received_ms,
+            always_validate: false,
+            must_revalidate: false,
+            while_revalidate: 0,
+            if_error: 0,
+            ended: false,
+        }
+    }
+
     /// Whether a response may be stored by a shared cache, and for how long it is fresh.
     pub fn judge(exchange: &Exchange<'_>) -> Result<Self, NotStored> {
         let headers = exchange.headers;

@@ -1,7 +1,7 @@
 //! A TCP socket that is read and written without the C library.
 //!
 //! There reads and writes are cancellation points: in a program with threads each call takes two locked operations
-//! beside the system call. A small hit is one read and one write, and both together were 2 % of it.
+//! beside the system call. Without them a small hit, which is one read and one write, takes 0.05 µs of 5.5 less.
 
 use std::io::{self, ErrorKind, IoSlice};
 use std::mem::MaybeUninit;

@@ -15,13 +15,15 @@ use bytes::Bytes;
 use criterion::Criterion;
 use http::StatusCode;
 use http::header::{HeaderMap, HeaderValue};
-use lyceum::cache::{Cache, Config, Head, Lookup, Plan, Vary};
-use lyceum::edge::{self, Edge};
-use lyceum::front::{Front, Shutdown};
-use lyceum::semantics::freshness::Freshness;
-use lyceum::semantics::{carrier, cmcd, path::CleanPath, range};
-use lyceum::time::Clock;
-use lyceum::token::{Claims, Facts, Issuer, KeySet, Signer, Trust, Verifier, VerifierConfig};
+use lyceum_cache::{Cache, Config, Head, Lookup, Plan, Vary};
+use lyceum_core::shutdown::Shutdown;
+use lyceum_core::time::Clock;
+use lyceum_edge::{self as edge, Edge};
+use lyceum_http::freshness::Freshness;
+use lyceum_http::{cmcd, path::CleanPath, range};
+use lyceum_server::Front;
+use lyceum_token::extract;
+use lyceum_token::{Claims, Facts, Issuer, KeySet, Signer, Trust, Verifier, VerifierConfig};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Runtime;
@@ -123,7 +125,7 @@ async fn connected(folder: &tempfile::TempDir) -> TcpStream {
         folder.path().display(),
         origin().await
     );
-    let config: edge::Config = lyceum::config::parse(&toml, Path::new("edge.toml"), &|_| None).unwrap();
+    let config: edge::Config = lyceum_core::config::parse(&toml, Path::new("edge.toml"), &|_| None).unwrap();
     let (shutdown, registry) = (Shutdown::new(), prometheus::Registry::new());
     let front = Front::bind(&config.listen, &config.limits, &registry).unwrap();
     let address = front.urls().remove(0).replace("http://", "");

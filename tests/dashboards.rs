@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
-use lyceum::time::{Clock, monotonic};
+use lyceum_core::time::{Clock, monotonic};
 use serde_json::{Value, json};
 
 use self::panels::{Dashboard, Query, label_values, resolved};

@@ -8,9 +8,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::Full;
-use lyceum::front::{Answer, Front, Handler, Limits, Listen, Peer, Refused, RequestBody, Shutdown, TlsFiles, problem};
-use lyceum::time::{Instant, monotonic};
-use lyceum::units::Span;
+use lyceum_core::shutdown::Shutdown;
+use lyceum_core::time::{Instant, monotonic};
+use lyceum_core::units::Span;
+use lyceum_http::problem;
+use lyceum_server::{Answer, Front, Handler, Limits, Listen, Peer, Refused, RequestBody, TlsFiles};
 use tokio::sync::Notify;
 
 #[path = "front/flood.rs"]
@@ -73,7 +75,7 @@ struct Served {
 
 impl Served {
     fn metric(&self, line: &str) -> f64 {
-        let text = String::from_utf8(lyceum::telemetry::render(&self.registry)).expect("metrics are text");
+        let text = String::from_utf8(lyceum_core::telemetry::render(&self.registry)).expect("metrics are text");
         let value = text.lines().find_map(|found| found.strip_prefix(line)?.trim().parse().ok());
         value.unwrap_or_else(|| panic!("no {line} in {text}"))
     }

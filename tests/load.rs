@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use lyceum::time::monotonic;
+use lyceum_core::time::monotonic;
 use serde_json::{Value, json};
 
 use crate::support::demo::{self, Demo};

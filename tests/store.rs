@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 use futures_util::StreamExt;
-use lyceum::store::{ByteRange, Config, Key, Store, StoreError, body_of, read_all};
-use lyceum::time::Clock;
+use lyceum_core::time::Clock;
+use lyceum_storage::store::{ByteRange, Config, Key, Store, StoreError, body_of, read_all};
 
 use crate::origin::services::S3;
 use crate::origin::world::noise;

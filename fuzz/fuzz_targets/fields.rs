@@ -2,11 +2,12 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use lyceum_fuzz::semantics::cache_control::Directives;
-use lyceum_fuzz::semantics::conditional::{self, Validators};
-use lyceum_fuzz::semantics::network::Network;
-use lyceum_fuzz::semantics::{fields, forwarded};
-use lyceum_fuzz::{headers, texts};
+use lyceum_http::cache_control::Directives;
+use lyceum_http::conditional::{self, Validators};
+use lyceum_http::ip_network::Network;
+use lyceum_http::{fields, forwarded};
+use lyceum_fuzz::headers;
+use lyceum_fuzz::texts;
 
 fuzz_target!(|data: &[u8]| {
     let Some([request, response]) = texts::<2>(data) else { return };

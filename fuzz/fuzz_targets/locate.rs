@@ -2,8 +2,10 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use lyceum_fuzz::semantics::{carrier, path::CleanPath};
-use lyceum_fuzz::{headers, texts};
+use lyceum_token::extract;
+use lyceum_http::{path::CleanPath};
+use lyceum_fuzz::headers;
+use lyceum_fuzz::texts;
 
 fn structure(path: &[u8]) -> usize {
     path.iter().filter(|byte| matches!(byte, b'/' | b'\\' | b'.')).count()

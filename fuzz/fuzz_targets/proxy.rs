@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use lyceum_fuzz::semantics::proxy::{Parsed, parse};
+use lyceum_http::proxy_protocol::{Parsed, parse};
 
 fuzz_target!(|data: &[u8]| {
     let mut have = 0;

@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use lyceum_fuzz::semantics::range::{self, Wanted};
+use lyceum_http::range::{self, Wanted};
 
 fuzz_target!(|data: (u64, &str)| {
     let (length, field) = data;

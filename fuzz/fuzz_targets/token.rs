@@ -4,9 +4,9 @@
 use std::sync::OnceLock;
 
 use libfuzzer_sys::fuzz_target;
-use lyceum_fuzz::semantics::path::CleanPath;
+use lyceum_http::path::CleanPath;
 use lyceum_fuzz::texts;
-use lyceum_fuzz::token::{Facts, Issuer, KeySet, Trust, Verifier, VerifierConfig, fuzzing};
+use lyceum_token::{Facts, Issuer, KeySet, Trust, Verifier, VerifierConfig, fuzzing};
 
 const JWK: &str =
     r#"{"kty":"OKP","crv":"Ed25519","kid":"k","alg":"EdDSA","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}"#;

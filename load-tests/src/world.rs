@@ -11,10 +11,11 @@ use hyper::body::Incoming;
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
-use lyceum::edge::{Config, Edge, Parts};
-use lyceum::front::{Front, Shutdown};
-use lyceum::time::{Clock, monotonic};
-use lyceum::token::{Claims, Signer};
+use lyceum_core::shutdown::Shutdown;
+use lyceum_core::time::{Clock, monotonic};
+use lyceum_edge::{Config, Edge, Parts};
+use lyceum_server::Front;
+use lyceum_token::{Claims, Signer};
 
 /// What stops a run.
 #[derive(Debug, thiserror::Error)]
@@ -88,7 +89,7 @@ impl World {
         )
         .replace("{dir}", &directory.path().display().to_string());
         let config: Config =
-            lyceum::config::parse(&toml, Path::new("edge.toml"), &|_| None).map_err(WorldError::new)?;
+            lyceum_core::config::parse(&toml, Path::new("edge.toml"), &|_| None).map_err(WorldError::new)?;
         let (shutdown, registry, clock) = (Shutdown::new(), prometheus::Registry::new(), Clock::system());
         let front = Front::bind(&config.listen, &config.limits, &registry).map_err(WorldError::new)?;
         let url = front.urls().into_iter().next().ok_or_else(|| WorldError::new("the edge has no listener"))?;
@@ -114,7 +115,7 @@ impl World {
 
     /// The sum of a metric's samples whose line contains all of `labels`.
     pub fn metric(&self, name: &str, labels: &[&str]) -> f64 {
-        let text = lyceum::telemetry::render(&self.registry);
+        let text = lyceum_core::telemetry::render(&self.registry);
         let text = String::from_utf8_lossy(&text);
         let fits = |line: &&str| {
             line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' ']))
@@ -125,7 +126,7 @@ impl World {
 
     /// A metric's samples by a label.
     pub fn by_label(&self, name: &str, label: &str) -> Vec<(String, f64)> {
-        let text = lyceum::telemetry::render(&self.registry);
+        let text = lyceum_core::telemetry::render(&self.registry);
         let text = String::from_utf8_lossy(&text);
         let mut found = std::collections::BTreeMap::<String, f64>::new();
         for line in text.lines().filter(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with('{'))) {

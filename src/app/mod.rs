@@ -12,9 +12,9 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::config::ConfigError;
-use crate::telemetry::logs::{self, LogFormat};
-use crate::units::Span;
+use lyceum_core::config::ConfigError;
+use lyceum_core::telemetry::logs::{self, LogFormat};
+use lyceum_core::units::Span;
 
 /// A media delivery system for paid video courses.
 #[derive(Debug, Parser)]

@@ -12,11 +12,14 @@ use serde::de::DeserializeOwned;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::Failure;
-use crate::admin::{self, Admin};
-use crate::config::Loaded;
-use crate::front::{Crew, Front, Handler, Limits, Listen, Shutdown, TlsReload};
-use crate::time::Clock;
-use crate::{config, edge, origin};
+use lyceum_admin::{self as admin, Admin};
+use lyceum_core::config;
+use lyceum_core::config::Loaded;
+use lyceum_core::shutdown::Shutdown;
+use lyceum_core::time::Clock;
+use lyceum_edge as edge;
+use lyceum_origin as origin;
+use lyceum_server::{Crew, Front, Handler, Limits, Listen, TlsReload};
 
 /// How long a role whose supervisor is gone may take to end.
 const ORPHAN: Duration = Duration::from_millis(500);
@@ -174,7 +177,7 @@ impl Base {
         tokio::spawn(signals.follow(self.shutdown.clone(), self.front.tls(), reload));
         tokio::spawn(self.front.serve_with(crew, handler, self.shutdown.clone()));
         if !self.shutdown.drained(drain).await {
-            tracing::warn!(drain_timeout = %crate::units::Span(drain), "what was still under way is cut off");
+            tracing::warn!(drain_timeout = %lyceum_core::units::Span(drain), "what was still under way is cut off");
         }
         Ok(())
     }

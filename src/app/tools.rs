@@ -5,9 +5,14 @@ use std::path::Path;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::{Demo, Failure, Token, Upload};
-use crate::client::{self, tus};
-use crate::time::Clock;
-use crate::{config, demo, edge, origin, packaging, token};
+use crate::demo;
+use lyceum_client::{self as client, tus};
+use lyceum_core::config;
+use lyceum_core::time::Clock;
+use lyceum_edge as edge;
+use lyceum_origin as origin;
+use lyceum_packaging as packaging;
+use lyceum_token as token;
 
 pub(super) async fn demo(demo: Demo) -> Result<(), Failure> {
     for file in &demo.media {
@@ -33,7 +38,7 @@ fn readable(file: &Path) -> Result<(), Failure> {
 
 pub(super) async fn upload(upload: Upload) -> Result<(), Failure> {
     readable(&upload.file)?;
-    let limits = client::Limits { response: crate::units::Span::secs(86_400), ..client::Limits::default() };
+    let limits = client::Limits { response: lyceum_core::units::Span::secs(86_400), ..client::Limits::default() };
     let http = client::Http::new(limits);
     let job = tus::Upload {
         file: upload.file.clone(),
@@ -88,7 +93,7 @@ pub(super) fn token(arguments: Token) -> Result<(), Failure> {
         sub: arguments.sub,
         exp: now.saturating_add(ttl),
         iat: Some(now),
-        jti: Some(crate::ids::Id::random().to_string()),
+        jti: Some(lyceum_core::ids::Id::random().to_string()),
         paths: arguments.path,
         extra,
         ..token::Claims::default()

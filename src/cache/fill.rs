@@ -15,7 +15,7 @@ use http::{HeaderMap, StatusCode};
 
 use super::stored::{Kind, own};
 use super::{AheadTicket, Cache, Cause, Sliced, Stored, Target, Vary};
-use crate::semantics::freshness::Freshness;
+use lyceum_http::freshness::Freshness;
 
 /// The beginning of a response.
 #[derive(Clone, Debug)]

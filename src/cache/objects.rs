@@ -132,7 +132,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::semantics::freshness::Freshness;
+    use lyceum_http::freshness::Freshness;
 
     fn stored(bytes: usize) -> Arc<Stored> {
         let body = Bytes::from(vec![0; bytes]);

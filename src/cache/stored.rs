@@ -10,9 +10,9 @@ use super::AheadTicket;
 use super::block::{Block, together};
 use super::key::Key;
 use super::prefetch::prefetch;
-use crate::semantics::fields;
-use crate::semantics::freshness::Freshness;
-use crate::semantics::range::Span;
+use lyceum_http::fields;
+use lyceum_http::freshness::Freshness;
+use lyceum_http::range::Span;
 
 /// What an entry takes beside its parts: itself, its place in the table, allocations' own.
 const ENTRY: usize = 900;

@@ -194,7 +194,7 @@ mod tests {
 
     use super::super::key::Key;
     use super::*;
-    use crate::semantics::freshness::Freshness;
+    use lyceum_http::freshness::Freshness;
 
     fn stored(key: &str) -> Arc<Stored> {
         let freshness = Freshness::lasting(60, 0);

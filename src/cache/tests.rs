@@ -8,8 +8,8 @@ use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 
 use super::*;
-use crate::semantics::freshness::Freshness;
-use crate::units::ByteSize;
+use lyceum_core::units::ByteSize;
+use lyceum_http::freshness::Freshness;
 
 type Test = Arc<Cache<&'static str>>;
 

@@ -2,9 +2,9 @@
 //! follow. The feed's positions are committed in their order, so who has seen one has seen all below it.
 
 use super::Page;
-use crate::db::{DbError, Tx, next_number};
-use crate::db_args;
-use crate::ids::Id;
+use lyceum_core::ids::Id;
+use lyceum_storage::db::{DbError, Tx, next_number};
+use lyceum_storage::db_args;
 
 /// A playback session.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -156,7 +156,7 @@ pub async fn revoke_lesson_sessions(tx: &mut Tx, lesson: &Id, now: i64) -> Resul
     revoke_rows(tx, rows).await
 }
 
-async fn revoke_rows(tx: &mut Tx, rows: Vec<crate::db::Row>) -> Result<usize, DbError> {
+async fn revoke_rows(tx: &mut Tx, rows: Vec<lyceum_storage::db::Row>) -> Result<usize, DbError> {
     for row in &rows {
         let id: Id = row.parse("id")?;
         add_revocation(tx, &id, row.get("expires")?).await?;

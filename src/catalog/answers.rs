@@ -1,8 +1,8 @@
 //! Answers that are given again when a request comes a second time under the same `Idempotency-Key`. Kept in the
 //! transaction that the request worked in, so the effect and its answer are there together or not at all.
 
-use crate::db::{DbError, Tx};
-use crate::db_args;
+use lyceum_storage::db::{DbError, Tx};
+use lyceum_storage::db_args;
 
 /// What is known of a key.
 #[derive(Clone, Debug, PartialEq, Eq)]

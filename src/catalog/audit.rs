@@ -1,8 +1,8 @@
 //! Who did what: one row a change, never changed.
 
 use super::Page;
-use crate::db::{DbError, Tx, next_number};
-use crate::db_args;
+use lyceum_storage::db::{DbError, Tx, next_number};
+use lyceum_storage::db_args;
 
 /// A change.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,7 +48,7 @@ pub async fn deeds(tx: &mut Tx, page: &Page) -> Result<Vec<Deed>, DbError> {
             db_args![if page.after.0 > 0 { page.after.0 } else { i64::MAX }, page.limit],
         )
         .await?;
-    let deed = |row: &crate::db::Row| {
+    let deed = |row: &lyceum_storage::db::Row| {
         Ok(Deed {
             position: row.get("position")?,
             at: row.get("at")?,

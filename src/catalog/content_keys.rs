@@ -1,8 +1,8 @@
 //! The keys of encrypted lessons, one a version, as they are kept: sealed. What opens them is not here.
 
-use crate::db::{DbError, Row, Tx};
-use crate::db_args;
-use crate::ids::Id;
+use lyceum_core::ids::Id;
+use lyceum_storage::db::{DbError, Row, Tx};
+use lyceum_storage::db_args;
 
 /// A sealed key.
 #[derive(Clone, Debug, PartialEq, Eq)]

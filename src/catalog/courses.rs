@@ -1,8 +1,8 @@
 //! Courses and lessons. A lesson's revision rises with everything about it that its readers see.
 
-use crate::db::{DbError, Row, Tx};
-use crate::db_args;
-use crate::ids::Id;
+use lyceum_core::ids::Id;
+use lyceum_storage::db::{DbError, Row, Tx};
+use lyceum_storage::db_args;
 
 /// A course.
 #[derive(Clone, Debug, PartialEq, Eq)]

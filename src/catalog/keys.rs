@@ -6,9 +6,9 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sha2::{Digest, Sha256};
 
 use super::Page;
-use crate::db::{DbError, Row, Tx};
-use crate::db_args;
-use crate::ids::{Id, random_bytes};
+use lyceum_core::ids::{Id, random_bytes};
+use lyceum_storage::db::{DbError, Row, Tx};
+use lyceum_storage::db_args;
 
 /// What a key may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

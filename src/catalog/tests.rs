@@ -1,6 +1,6 @@
 use super::*;
-use crate::db::{Db, PoolConfig, Url};
-use crate::ids::Id;
+use lyceum_core::ids::Id;
+use lyceum_storage::db::{Db, PoolConfig, Url};
 
 async fn database() -> (tempfile::TempDir, Db) {
     let dir = tempfile::tempdir().unwrap();

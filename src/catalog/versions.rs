@@ -1,9 +1,9 @@
 //! Versions of a lesson: each upload makes one. `queued → transcoding → ready | failed`, and the objects that workers
 //! handed over, in the order in which they were committed.
 
-use crate::db::{DbError, Row, Tx};
-use crate::db_args;
-use crate::ids::Id;
+use lyceum_core::ids::Id;
+use lyceum_storage::db::{DbError, Row, Tx};
+use lyceum_storage::db_args;
 
 /// Where a version stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -12,7 +12,7 @@ use tokio::sync::{oneshot, watch};
 
 use super::Error;
 use super::layout::Layout;
-use crate::time::monotonic;
+use lyceum_core::time::monotonic;
 
 /// How long a part may take from its start to its ready line.
 const READY: Duration = Duration::from_secs(60);

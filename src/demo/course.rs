@@ -10,8 +10,8 @@ use serde_json::{Value, json};
 
 use super::Error;
 use super::layout::Layout;
-use crate::client::{self, Http, tus};
-use crate::units::Span;
+use lyceum_client::{self as client, Http, tus};
+use lyceum_core::units::Span;
 
 /// The learner of the demo.
 const USER: &str = "learner";

@@ -11,7 +11,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::Error;
-use crate::ids;
+use lyceum_core::ids;
 
 /// How long the parts of a demo that was killed may take to leave their addresses.
 const GHOSTS: Duration = Duration::from_secs(5);

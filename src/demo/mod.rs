@@ -79,10 +79,10 @@ pub enum Error {
     },
     /// A call to a part.
     #[error(transparent)]
-    Http(#[from] crate::client::Error),
+    Http(#[from] lyceum_client::Error),
     /// An upload.
     #[error(transparent)]
-    Upload(#[from] crate::client::tus::UploadError),
+    Upload(#[from] lyceum_client::tus::UploadError),
 }
 
 /// How long the parts may take to end when asked.

@@ -11,10 +11,10 @@ use serde_json::json;
 use super::Edge;
 use super::follow::PurgeOrder;
 use super::serve::key_for;
-use crate::cache::Stored;
-use crate::front::problem;
-use crate::semantics::freshness::Standing;
-use crate::semantics::path::CleanPath;
+use lyceum_cache::Stored;
+use lyceum_http::freshness::Standing;
+use lyceum_http::path::CleanPath;
+use lyceum_http::problem;
 
 pub(super) fn routes(edge: Edge) -> Router {
     Router::new().route("/status", get(status)).route("/purge", post(purge)).with_state(edge)

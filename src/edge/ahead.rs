@@ -14,8 +14,8 @@ use super::fetch::{Fetcher, Wanted};
 use super::metrics::AheadMetrics;
 use super::route::Route;
 use super::serve::key_for;
-use crate::cache::{AheadTally, AheadTicket};
-use crate::semantics::path::CleanPath;
+use lyceum_cache::{AheadTally, AheadTicket};
+use lyceum_http::path::CleanPath;
 
 /// Reads ahead for one edge. Cheap to clone.
 #[derive(Clone, Debug)]

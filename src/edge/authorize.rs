@@ -11,8 +11,8 @@ use http::header::HeaderValue;
 
 use super::Inner;
 use super::locate::{self, Located, Place};
-use crate::front::Peer;
-use crate::token::{Denied, Facts, Grant, Renewed, Uri};
+use lyceum_server::Peer;
+use lyceum_token::{Denied, Facts, Grant, Renewed, Uri};
 
 /// What a token came to.
 #[derive(Debug)]

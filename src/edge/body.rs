@@ -6,12 +6,12 @@ use std::task::{Context, Poll};
 
 use super::slices::{Opened, Slices};
 use super::watch::Watch;
-use crate::cache::{ReadError, Reader};
-use crate::front::Pass;
-use crate::token::Denied;
-use crate::upstream::FetchError;
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
+use lyceum_cache::{ReadError, Reader};
+use lyceum_server::Pass;
+use lyceum_token::Denied;
+use lyceum_upstream::FetchError;
 
 /// How much of a stored body goes out between two looks at the grant, where others share its connection: what has been
 /// handed over can be taken back by ending the connection alone. A body that has its connection for itself goes out in

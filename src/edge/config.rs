@@ -4,9 +4,12 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
-use crate::semantics::carrier::Names;
-use crate::units::{self, ByteSize, Span};
-use crate::{admin, cache, front, upstream};
+use lyceum_admin as admin;
+use lyceum_cache as cache;
+use lyceum_core::units::{self, ByteSize, Span};
+use lyceum_server as server;
+use lyceum_token::extract::Names;
+use lyceum_upstream as upstream;
 
 /// The whole of `edge.toml`.
 #[derive(Clone, Debug, Deserialize)]
@@ -16,7 +19,7 @@ pub struct Config {
     #[serde(default)]
     pub admin: Option<admin::Config>,
     /// Where clients connect.
-    pub listen: Vec<front::Listen>,
+    pub listen: Vec<server::Listen>,
     /// What is kept.
     #[serde(default)]
     pub cache: cache::Config,
@@ -43,7 +46,7 @@ pub struct Config {
     pub playback: Playback,
     /// What a client may cost.
     #[serde(default)]
-    pub limits: front::Limits,
+    pub limits: server::Limits,
 }
 
 /// `[ahead]`
@@ -238,7 +241,7 @@ impl Default for Playback {
 }
 
 mod defaults {
-    use crate::units::Span;
+    use lyceum_core::units::Span;
 
     pub(super) fn refresh() -> Span {
         Span::secs(60)

@@ -8,18 +8,18 @@ use http::header::{self, HeaderMap, HeaderValue};
 use http::{Method, Response, StatusCode};
 
 use super::body::{Body, Live};
-use super::cut::{self, Playlist};
 use super::decision::{CacheOutcome, Decision};
 use super::error::Refusal;
 use super::fetch::{Fetcher, Found, Wanted};
 use super::head::CACHE_STATUS;
 use super::route::Route;
 use super::slices::{Opened, Part, Slices};
-use crate::cache::{ReadError, Reader, Stored};
-use crate::front::BEGINNING;
-use crate::semantics::conditional::{self, Validators};
-use crate::semantics::{fields, range};
-use crate::upstream::FetchError;
+use lyceum_cache::{ReadError, Reader, Stored};
+use lyceum_http::conditional::{self, Validators};
+use lyceum_http::{fields, range};
+use lyceum_packaging::filter::{self, Playlist};
+use lyceum_server::BEGINNING;
+use lyceum_upstream::FetchError;
 
 /// Who asks, and under which terms.
 pub(super) struct Terms<'a> {
@@ -27,7 +27,7 @@ pub(super) struct Terms<'a> {
     pub(super) request: &'a HeaderMap,
     pub(super) route: &'a Route,
     pub(super) path: &'a str,
-    pub(super) limits: cut::Limits,
+    pub(super) limits: filter::Limits,
     pub(super) now_ms: i64,
     /// Where the slices of large responses come from.
     pub(super) fetcher: &'a Fetcher,
@@ -291,7 +291,7 @@ enum Sent {
 
 /// `multipart/byteranges` (RFC 9110, section 14.6).
 fn several(answer: &mut Answer, whole: u64, spans: &[range::Span]) {
-    let boundary = format!("lyceum-{:032x}", u128::from_be_bytes(crate::ids::random_bytes()));
+    let boundary = format!("lyceum-{:032x}", u128::from_be_bytes(lyceum_core::ids::random_bytes()));
     let kind = answer.block.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).map(str::to_owned);
     let kind = kind.map(|kind| format!("Content-Type: {kind}\r\n")).unwrap_or_default();
     let mut parts = VecDeque::with_capacity(spans.len() * 2 + 1);
@@ -332,7 +332,7 @@ async fn collect(mut reader: Reader<FetchError>) -> Result<Bytes, Refusal> {
     let mut whole = BytesMut::new();
     while let Some(piece) = std::future::poll_fn(|cx| reader.poll_piece(cx)).await {
         let piece = piece.map_err(|_| Refusal::BrokenOff)?;
-        if whole.len() + piece.len() > cut::MAX_PLAYLIST {
+        if whole.len() + piece.len() > filter::MAX_PLAYLIST {
             return Err(Refusal::TooLarge);
         }
         whole.extend_from_slice(&piece);
@@ -349,11 +349,11 @@ fn deliver_cut(
     decision: Decision,
 ) -> Result<Response<Body>, Refusal> {
     let text = std::str::from_utf8(text).map_err(|_| Refusal::BrokenOff)?;
-    let bytes = Bytes::from(cut::cut(kind, text, terms.limits));
+    let bytes = Bytes::from(filter::filter(kind, text, terms.limits));
     let length = bytes.len() as u64;
     let mut block = terms.route.block(headers, Some(length));
     block.insert(CACHE_STATUS, decision.cache_status(StatusCode::OK, None));
-    let tag = format!("\"cut-{:016x}\"", crate::upstream::stable_hash(&bytes));
+    let tag = format!("\"cut-{:016x}\"", lyceum_upstream::stable_hash(&bytes));
     block.remove(header::LAST_MODIFIED);
     if let Ok(tag) = HeaderValue::try_from(tag) {
         block.insert(header::ETAG, tag);

@@ -6,10 +6,11 @@ use http::header::{self, HeaderValue};
 use http::{Response, StatusCode};
 
 use super::body::Body;
-use crate::front::{Refused, problem};
-use crate::semantics::path::AmbiguousPath;
-use crate::token::Denied;
-use crate::upstream::{Failure, FetchError};
+use lyceum_http::path::AmbiguousPath;
+use lyceum_http::problem;
+use lyceum_server::Refused;
+use lyceum_token::Denied;
+use lyceum_upstream::{Failure, FetchError};
 
 /// Why a request is not answered with what it asks for.
 #[derive(Clone, Debug, thiserror::Error)]

@@ -11,12 +11,12 @@ use http::header::{HeaderMap, HeaderValue};
 use super::decision::{CacheOutcome, Decision, Forward};
 use super::metrics::Metrics;
 use super::route::Route;
-use crate::cache::{Begun, Cache, Came, Head, Lookup, ReadError, Reader, Stored, Writer};
-use crate::front::Shutdown;
-use crate::semantics::cache_control::Directives;
-use crate::semantics::freshness::{Freshness, Standing};
-use crate::time::Clock;
-use crate::upstream::FetchError;
+use lyceum_cache::{Begun, Cache, Came, Head, Lookup, ReadError, Reader, Stored, Writer};
+use lyceum_core::shutdown::Shutdown;
+use lyceum_core::time::Clock;
+use lyceum_http::cache_control::Directives;
+use lyceum_http::freshness::{Freshness, Standing};
+use lyceum_upstream::FetchError;
 
 /// What is wanted, as the cache and the origin see it.
 #[derive(Clone, Debug)]

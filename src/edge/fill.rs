@@ -11,11 +11,11 @@ use super::sound::{
     Ask, clean, content_range, ends_with_connection, has_validator, is_another_part, is_coded, is_failure, sound,
     speaks_of_another, strong_etag, tags, takes_ranges, unsound, vary,
 };
-use crate::cache::{Came, Head, Plan, Sliced, Stored, Vary, Writer};
-use crate::semantics::fields;
-use crate::semantics::freshness::{Exchange, Freshness, NotStored, Standing};
-use crate::semantics::range::{self, Span};
-use crate::upstream::{Answer, FetchError, Incoming, Outgoing, stable_hash};
+use lyceum_cache::{Came, Head, Plan, Sliced, Stored, Vary, Writer};
+use lyceum_http::fields;
+use lyceum_http::freshness::{Exchange, Freshness, NotStored, Standing};
+use lyceum_http::range::{self, Span};
+use lyceum_upstream::{Answer, FetchError, Incoming, Outgoing, stable_hash};
 
 /// How often a body that broke off is asked for from where it ended.
 const RESUMES: usize = 3;

@@ -8,7 +8,7 @@ use prometheus::proto::{Bucket, Histogram as Sampled, MetricFamily};
 use prometheus::{Histogram, HistogramVec, Registry};
 
 use super::decision::CacheOutcome;
-use crate::telemetry::{self, Striped};
+use lyceum_core::telemetry::{self, Striped};
 
 const LABEL: &str = "outcome";
 

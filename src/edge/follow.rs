@@ -16,13 +16,13 @@ use tokio::sync::Mutex as AsyncMutex;
 use super::StartError;
 use super::config::{self, WhenUnreachable};
 use super::metrics::Metrics;
-use crate::cache::{Cache, Purge, Target};
-use crate::client::{self, Http};
-use crate::front::Shutdown;
-use crate::time::{Clock, Instant, monotonic};
-use crate::token::{CLOCK_SKEW, Denied, Grant, KeyError, KeySet, KeyWant, Trust, Verifier};
-use crate::units::{ByteSize, Span};
-use crate::upstream::FetchError;
+use lyceum_cache::{Cache, Purge, Target};
+use lyceum_client::{self as client, Http};
+use lyceum_core::shutdown::Shutdown;
+use lyceum_core::time::{Clock, Instant, monotonic};
+use lyceum_core::units::{ByteSize, Span};
+use lyceum_token::{CLOCK_SKEW, Denied, Grant, KeyError, KeySet, KeyWant, Trust, Verifier};
+use lyceum_upstream::FetchError;
 
 /// How long an origin may hold a question for news.
 const WAIT: &str = "25s";

@@ -8,8 +8,8 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use super::config::Auth;
 use super::decision::Decision;
 use super::route::Route;
-use crate::cache::{Block, Stored};
-use crate::semantics::fields;
+use lyceum_cache::{Block, Stored};
+use lyceum_http::fields;
 
 pub(super) const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 const BYTES: HeaderValue = HeaderValue::from_static("bytes");

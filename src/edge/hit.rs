@@ -9,15 +9,15 @@ use http::{Method, Response, Version};
 use super::Inner;
 use super::body::Body;
 use super::config::Auth;
-use super::cut::{Limits, Playlist};
 use super::decision::Decision;
 use super::deliver::{deliver_lined, deliver_whole};
 use super::locate::{Located, Place, What};
 use super::serve::{Record, check_framing, check_host, is_alone, key_of, wanted};
-use crate::front::Peer;
-use crate::semantics::freshness::Standing;
-use crate::time::Instant;
-use crate::token::{Facts, Uri};
+use lyceum_core::time::Instant;
+use lyceum_http::freshness::Standing;
+use lyceum_packaging::filter::{Limits, Playlist};
+use lyceum_server::Peer;
+use lyceum_token::{Facts, Uri};
 
 impl Inner {
     /// The answer to a request that takes no waiting and no second thought, and those of its fields that are in lines;

@@ -9,9 +9,10 @@ use http::header::{self, HeaderMap};
 use super::config::Auth;
 use super::error::Refusal;
 use super::route::{Route, Routes};
-use crate::semantics::{carrier, path::CleanPath};
+use lyceum_http::path::CleanPath;
+use lyceum_token::extract;
 
-pub(super) use crate::semantics::carrier::{Names, PATH_PREFIX, Place, bearer};
+pub(super) use lyceum_token::extract::{Names, PATH_PREFIX, Place, bearer};
 use std::sync::Arc;
 
 /// Where event reports go.
@@ -45,7 +46,7 @@ impl<'a> Located<'a> {
     /// Finds the route and the token of a request.
     pub(super) fn find(uri: &'a http::Uri, headers: &'a HeaderMap, routes: &'a Routes) -> Result<Self, Refusal> {
         let (query, names) = (uri.query(), routes.names());
-        if let Some((token, rest)) = carrier::in_path(uri.path()) {
+        if let Some((token, rest)) = extract::in_path(uri.path()) {
             let path = CleanPath::check(rest).map_err(Refusal::Ambiguous)?;
             let of_token = |route: &&Arc<Route>| route.auth == Auth::Token;
             let what = match routes.of(path).filter(of_token) {
@@ -57,13 +58,13 @@ impl<'a> Located<'a> {
                 return Ok(Self { path, query, token: Some((Place::Path, token)), what, names });
             }
             // A relative URI in a playlist may lead to what needs no token: the token goes no further than here.
-            if routes.any_token() && carrier::looks_signed(token) {
-                let route = routes.of(path).filter(|_| !carrier::leads_with_token(rest)).ok_or(Refusal::NotFound)?;
+            if routes.any_token() && extract::looks_signed(token) {
+                let route = routes.of(path).filter(|_| !extract::leads_with_token(rest)).ok_or(Refusal::NotFound)?;
                 return Ok(Self { path, query, token: None, what: What::Resource(route), names });
             }
         }
         let whole = CleanPath::check(uri.path()).map_err(Refusal::Ambiguous)?;
-        if carrier::leads_with_token(uri.path()) && routes.any_token() {
+        if extract::leads_with_token(uri.path()) && routes.any_token() {
             return Err(Refusal::NotFound);
         }
         let what = match routes.of(whole) {

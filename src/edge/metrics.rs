@@ -10,9 +10,9 @@ use prometheus::{IntCounter, IntCounterVec, Registry};
 use super::decision::CacheOutcome;
 use super::error::Refusal;
 use super::first_byte::FirstByte;
-use crate::cache::AheadTally;
-use crate::telemetry::{self, HotCounter, Striped};
-use crate::token::Denied;
+use lyceum_cache::AheadTally;
+use lyceum_core::telemetry::{self, HotCounter, Striped};
+use lyceum_token::Denied;
 
 /// Statuses with a kept handle; others are looked up.
 const STATUSES: [u16; 6] = [200, 206, 304, 403, 404, 204];

@@ -16,10 +16,10 @@ use super::head::CACHE_STATUS;
 use super::locate::{Located, Names, host};
 use super::route::Route;
 use super::serve::{key_for, key_of};
-use crate::cache::{Head, Plan, Purge, Target, Vary};
-use crate::front::RequestBody;
-use crate::semantics::{fields, path::CleanPath};
-use crate::upstream::{Outgoing, stable_hash};
+use lyceum_cache::{Head, Plan, Purge, Target, Vary};
+use lyceum_http::{fields, path::CleanPath};
+use lyceum_server::RequestBody;
+use lyceum_upstream::{Outgoing, stable_hash};
 
 /// The fields that go on to a route's origins.
 pub(super) fn end_to_end(route: &Route, request: &HeaderMap) -> HeaderMap {

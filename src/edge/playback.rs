@@ -11,9 +11,9 @@ use std::time::Duration;
 use prometheus::{Counter, Histogram, IntCounter, IntGauge, Registry};
 
 use super::config;
-use crate::semantics::cmcd::{Event, Kind, Report, State};
-use crate::telemetry;
-use crate::time::Instant;
+use lyceum_core::telemetry;
+use lyceum_core::time::Instant;
+use lyceum_http::cmcd::{Event, Kind, Report, State};
 
 /// No single start-up, stall or stretch of play counts for longer: players' clocks jump.
 const LONGEST_MS: i64 = 600_000;
@@ -228,7 +228,7 @@ impl Session {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::time::monotonic;
+    use lyceum_core::time::monotonic;
 
     fn playback() -> Playback {
         Playback::new(&config::Playback { sessions: 3, ..config::Playback::default() }, &Registry::new())

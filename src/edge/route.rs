@@ -9,8 +9,8 @@ use super::StartError;
 use super::config::{self, Auth};
 use super::cors::Cors;
 use super::locate::Names;
-use crate::semantics::path::CleanPath;
-use crate::upstream::Pool;
+use lyceum_http::path::CleanPath;
+use lyceum_upstream::Pool;
 
 /// One route, ready to be used.
 #[derive(Debug)]
@@ -112,7 +112,7 @@ impl Routes {
     }
 }
 
-fn seconds(span: crate::units::Span) -> u32 {
+fn seconds(span: lyceum_core::units::Span) -> u32 {
     u32::try_from(span.get().as_secs()).unwrap_or(u32::MAX)
 }
 

@@ -12,20 +12,20 @@ use http_body_util::{BodyExt as _, Limited};
 use super::Inner;
 use super::body::Body;
 use super::config::Auth;
-use super::cut::{self, Playlist};
 use super::decision::CacheOutcome;
 use super::deliver::{Terms, Undelivered, deliver};
 use super::error::Refusal;
 use super::fetch::{NotFound, Wanted};
 use super::locate::{self, Located, Place, What};
 use super::route::Route;
-use crate::cache::ReadError;
-use crate::front::{Peer, Refused, RequestBody};
-use crate::semantics::byte_set::ByteSet;
-use crate::semantics::cache_control::Directives;
-use crate::semantics::{cmcd, fields};
-use crate::time::{Instant, monotonic};
-use crate::token::Grant;
+use lyceum_cache::ReadError;
+use lyceum_core::time::{Instant, monotonic};
+use lyceum_http::byte_set::ByteSet;
+use lyceum_http::cache_control::Directives;
+use lyceum_http::{cmcd, fields};
+use lyceum_packaging::filter::{self, Playlist};
+use lyceum_server::{Peer, Refused, RequestBody};
+use lyceum_token::Grant;
 
 /// How often a large response is looked for again that changed at the origin between two of its slices.
 const TRIES: usize = 3;
@@ -147,7 +147,7 @@ impl Inner {
             self.cors.mark(&head.headers, response.headers_mut());
             return Ok((response, CacheOutcome::None));
         }
-        let limits = cut::Limits {
+        let limits = filter::Limits {
             max_height: grant.as_ref().and_then(Grant::max_height),
             preview_ms: grant.as_ref().and_then(Grant::preview_ms),
         };
@@ -187,7 +187,7 @@ impl Inner {
         head: &'a http::request::Parts,
         route: &'a Route,
         located: &Located<'a>,
-        limits: cut::Limits,
+        limits: filter::Limits,
         now_ms: i64,
         wanted: &'a (dyn Fn() -> Wanted + Sync),
     ) -> Terms<'a> {

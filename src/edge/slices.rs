@@ -14,9 +14,9 @@ use http::HeaderMap;
 
 use super::body::{BodyError, PIECE};
 use super::fetch::{Fetcher, Wanted};
-use crate::cache::{Lookup, ReadError, Reader, Stored};
-use crate::semantics::range::Span;
-use crate::upstream::FetchError;
+use lyceum_cache::{Lookup, ReadError, Reader, Stored};
+use lyceum_http::range::Span;
+use lyceum_upstream::FetchError;
 
 /// A piece of a body in slices.
 #[derive(Clone, Debug)]

@@ -10,12 +10,12 @@ use http::{StatusCode, Version};
 
 use super::config;
 use super::fetch::Wanted;
-use crate::cache::{Stored, Vary};
-use crate::semantics::cache_control::CDN_CACHE_CONTROL;
-use crate::semantics::conditional::ETag;
-use crate::semantics::fields;
-use crate::semantics::range::{self, Span};
-use crate::upstream::{Answer, Failure, FetchError};
+use lyceum_cache::{Stored, Vary};
+use lyceum_http::cache_control::CDN_CACHE_CONTROL;
+use lyceum_http::conditional::ETag;
+use lyceum_http::fields;
+use lyceum_http::range::{self, Span};
+use lyceum_upstream::{Answer, Failure, FetchError};
 
 /// The most tags of one response.
 const MAX_TAGS: usize = 64;

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 use super::metrics::Metrics;
-use crate::front::Permit;
-use crate::telemetry::HotCounter;
-use crate::time::Clock;
-use crate::token::{Denied, Grant, Verifier};
+use lyceum_core::telemetry::HotCounter;
+use lyceum_core::time::Clock;
+use lyceum_server::Permit;
+use lyceum_token::{Denied, Grant, Verifier};
 
 /// Where the bodies of one route are watched from.
 #[derive(Debug)]

@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use super::App;
 use super::error::Refusal;
-use crate::catalog::{self, ApiKey, Role};
-use crate::ids::Id;
+use lyceum_catalog::{self as catalog, ApiKey, Role};
+use lyceum_core::ids::Id;
 
 /// The cookie of a page's login.
 pub(super) const COOKIE: &str = "lyceum_login";

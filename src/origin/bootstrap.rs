@@ -1,10 +1,10 @@
 //! What a first start makes: the admin's API key.
 
 use super::config::Secret;
-use crate::catalog::{self, ApiKey, Role};
-use crate::db::{Db, DbError, next_number};
-use crate::ids::Id;
-use crate::time::Clock;
+use lyceum_catalog::{self as catalog, ApiKey, Role};
+use lyceum_core::ids::Id;
+use lyceum_core::time::Clock;
+use lyceum_storage::db::{Db, DbError, next_number};
 
 /// Makes the configured key the admin's; without one, makes one at the first start and prints it once.
 pub(super) async fn admin_key(db: &Db, configured: Option<&Secret>, clock: &Clock) -> Result<(), DbError> {

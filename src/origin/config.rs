@@ -4,9 +4,14 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Deserializer};
 
-use crate::packaging::Ladder;
-use crate::units::{self, ByteSize, Span};
-use crate::{admin, db, front, jobs, store, upload};
+use lyceum_admin as admin;
+use lyceum_core::units::{self, ByteSize, Span};
+use lyceum_packaging::Ladder;
+use lyceum_server as server;
+use lyceum_storage::db;
+use lyceum_storage::queue;
+use lyceum_storage::store;
+use lyceum_storage::upload;
 
 /// The configuration of an origin.
 #[derive(Clone, Debug, Deserialize)]
@@ -47,7 +52,7 @@ pub struct Config {
     pub uploads: upload::Config,
     /// The queue.
     #[serde(default)]
-    pub queue: jobs::Config,
+    pub queue: queue::Config,
     /// Encryption of lessons.
     #[serde(default)]
     pub encryption: Encryption,
@@ -59,13 +64,13 @@ pub struct Config {
     pub admin: Option<admin::Config>,
     /// The listeners.
     #[serde(default)]
-    pub listen: Vec<front::Listen>,
+    pub listen: Vec<server::Listen>,
     /// Which sites' pages may use the API with a key of theirs.
     #[serde(default)]
     pub cors: Cors,
     /// What a peer may cost.
     #[serde(default)]
-    pub limits: front::Limits,
+    pub limits: server::Limits,
 }
 
 impl Config {

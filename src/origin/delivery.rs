@@ -16,10 +16,10 @@ use super::ingest::object_key;
 use super::request;
 use super::request::Path;
 use super::snapshot::Rendered;
-use crate::catalog::{self, VersionState};
-use crate::ids::Id;
-use crate::packaging::{handover, render};
-use crate::store::{ByteRange, Key, Meta, Store, StoreError};
+use lyceum_catalog::{self as catalog, VersionState};
+use lyceum_core::ids::Id;
+use lyceum_packaging::{handover, render};
+use lyceum_storage::store::{ByteRange, Key, Meta, Store, StoreError};
 
 const FOR_EVER: HeaderValue = HeaderValue::from_static("public, max-age=31536000, immutable");
 const LESSON: HeaderValue = HeaderValue::from_static("public, max-age=2");

@@ -6,12 +6,12 @@ use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
 
 use super::sealing::SealError;
-use crate::db::DbError;
-use crate::front::problem;
-use crate::packaging::subtitles::FileError;
-use crate::store::StoreError;
-use crate::upload::UploadError;
-use crate::upload::headers::HeaderError;
+use lyceum_http::problem;
+use lyceum_packaging::subtitles::FileError;
+use lyceum_storage::db::DbError;
+use lyceum_storage::store::StoreError;
+use lyceum_storage::upload::UploadError;
+use lyceum_storage::upload::headers::HeaderError;
 
 /// Why a request was refused.
 #[derive(Debug, thiserror::Error)]
@@ -237,7 +237,7 @@ impl IntoResponse for Refusal {
                 headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"lyceum\""));
             }
             Self::TusVersion => {
-                headers.insert("tus-version", HeaderValue::from_static(crate::upload::headers::VERSION));
+                headers.insert("tus-version", HeaderValue::from_static(lyceum_storage::upload::headers::VERSION));
             }
             Self::Upload(UploadError::WrongOffset { expected }) => {
                 headers.insert("upload-offset", HeaderValue::from(*expected));

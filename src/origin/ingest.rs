@@ -12,14 +12,16 @@ use tokio::sync::Notify;
 use super::error::Refusal;
 use super::sealing::Sealer;
 use super::snapshot::{Snapshot, Snapshots};
-use crate::catalog::{self, NewVersion, SealedKey, Stored, Version, VersionState};
-use crate::db::{Db, Tx};
-use crate::ids::{Id, random_bytes};
-use crate::jobs::{self, Fate, NewTask, Retry};
-use crate::packaging::{self, ContentKey, Handover, Index, MediaInfo, Plan, TaskSpec, TrackKind, handover, render};
-use crate::store::{Key, Store};
-use crate::time::Clock;
-use crate::upload::{self, Upload, Uploads};
+use lyceum_catalog::{self as catalog, NewVersion, SealedKey, Stored, Version, VersionState};
+use lyceum_core::ids::{Id, random_bytes};
+use lyceum_core::time::Clock;
+use lyceum_packaging::{
+    self as packaging, ContentKey, Handover, Index, MediaInfo, Plan, TaskSpec, TrackKind, handover, render,
+};
+use lyceum_storage::db::{Db, Tx};
+use lyceum_storage::queue::{self, Fate, NewTask, Retry};
+use lyceum_storage::store::{Key, Store};
+use lyceum_storage::upload::{self, Upload, Uploads};
 
 /// Tasks that begin before this instant of a lesson are urgent, in milliseconds: they make it playable.
 const URGENT_MS: u64 = 12_000;
@@ -79,7 +81,7 @@ impl Ingest {
                 self.fail_version(&mut tx, &version.id, "media_empty", sentence).await?;
             } else {
                 let probe = task(&version.id, &lesson.owner, &TaskSpec::Probe, 0, 0)?;
-                jobs::add(&mut tx, &probe, now).await?;
+                queue::add(&mut tx, &probe, now).await?;
             }
             catalog::note(&mut tx, now, &upload.owner, "upload.taken", lesson_id.as_str(), upload.id.as_str()).await?;
             tracing::info!(lesson = %lesson_id, version = %version.id, bytes = upload.received, "upload taken");
@@ -100,7 +102,7 @@ impl Ingest {
         let Some(id) = newest else { return Ok(()) };
         let sentence = "A newer upload took this one's place.";
         if catalog::fail_version(tx, id, "replaced", sentence, now).await? {
-            jobs::cancel(tx, id, now).await?;
+            queue::cancel(tx, id, now).await?;
         }
         Ok(())
     }
@@ -109,7 +111,7 @@ impl Ingest {
     async fn fail_version(&self, tx: &mut Tx, version: &Id, code: &str, detail: &str) -> Result<(), Refusal> {
         let now = self.clock.unix_millis();
         if catalog::fail_version(tx, version, code, detail, now).await? {
-            jobs::cancel(tx, version, now).await?;
+            queue::cancel(tx, version, now).await?;
             if let Some(version) = catalog::version(tx, version).await? {
                 catalog::note_change(tx, &version.lesson).await?;
             }
@@ -126,7 +128,7 @@ impl Ingest {
             return Err(Refusal::NotFailed);
         }
         let now = self.clock.unix_millis();
-        if jobs::revive(tx, version, now).await? == 0 {
+        if queue::revive(tx, version, now).await? == 0 {
             return Err(Refusal::NothingToRetry);
         }
         catalog::note_change(tx, &lesson.id).await?;
@@ -147,7 +149,7 @@ impl Ingest {
         let mut tx = self.db.begin().await?;
         tx.lock("version", leased.version.as_str()).await?;
         let now = self.clock.unix_millis();
-        let task = jobs::heartbeat(&mut tx, task, lease, progress, &self.config.load_full().queue, now)
+        let task = queue::heartbeat(&mut tx, task, lease, progress, &self.config.load_full().queue, now)
             .await?
             .ok_or(Refusal::LeaseLost)?;
         let mut began_to_play = None;
@@ -164,9 +166,9 @@ impl Ingest {
         Ok(task.cancel)
     }
 
-    async fn leased(&self, task: &Id, lease: &str) -> Result<jobs::Task, Refusal> {
+    async fn leased(&self, task: &Id, lease: &str) -> Result<queue::Task, Refusal> {
         let mut tx = self.db.read().await?;
-        jobs::leased(&mut tx, task, lease).await?.ok_or(Refusal::LeaseLost)
+        queue::leased(&mut tx, task, lease).await?.ok_or(Refusal::LeaseLost)
     }
 
     /// The committed state of a version, kept for the next reader.
@@ -270,10 +272,10 @@ impl Ingest {
         {
             return Err(Refusal::Unprocessable(format!("{missing} was not handed over.")));
         }
-        if !jobs::complete(&mut tx, task, lease, self.clock.unix_millis()).await? {
+        if !queue::complete(&mut tx, task, lease, self.clock.unix_millis()).await? {
             return Err(Refusal::LeaseLost);
         }
-        let last = jobs::open_tasks(&mut tx, &leased.version).await? == 0;
+        let last = queue::open_tasks(&mut tx, &leased.version).await? == 0;
         tx.commit().await?;
         if let Some(seconds) = began_to_play {
             self.playable.observe(seconds);
@@ -294,17 +296,17 @@ impl Ingest {
     /// The answer to the first time may have been lost.
     async fn completed_before(&self, task: &Id, lease: &str) -> Result<(), Refusal> {
         let mut tx = self.db.begin().await?;
-        let done = jobs::complete(&mut tx, task, lease, self.clock.unix_millis()).await?;
+        let done = queue::complete(&mut tx, task, lease, self.clock.unix_millis()).await?;
         tx.commit().await?;
         if done { Ok(()) } else { Err(Refusal::LeaseLost) }
     }
 
-    async fn plan(&self, task: &jobs::Task, lease: &str, report: &MediaInfo) -> Result<(), Refusal> {
+    async fn plan(&self, task: &queue::Task, lease: &str, report: &MediaInfo) -> Result<(), Refusal> {
         let plan = packaging::plan(report, &self.config.load_full().ladder);
         let now = self.clock.unix_millis();
         let mut tx = self.db.begin().await?;
         tx.lock("version", task.version.as_str()).await?;
-        if !jobs::complete(&mut tx, &task.id, lease, now).await? {
+        if !queue::complete(&mut tx, &task.id, lease, now).await? {
             return Err(Refusal::LeaseLost);
         }
         match plan {
@@ -342,7 +344,7 @@ impl Ingest {
         }
         for planned in &plan.tasks {
             let priority = if planned.first_ms < URGENT_MS { 1 } else { 2 };
-            jobs::add(tx, &task(version, &owner, &planned.spec, priority, i64::from(planned.priority))?, now).await?;
+            queue::add(tx, &task(version, &owner, &planned.spec, priority, i64::from(planned.priority))?, now).await?;
         }
         catalog::note_change(tx, &row.lesson).await?;
         tracing::info!(lesson = %row.lesson, %version, duration_ms = plan.duration_ms, tasks = plan.tasks.len(), "planned");
@@ -359,7 +361,7 @@ impl Ingest {
 
     /// What a worker gets of a task: its description, and the key where it encrypts. A key that can't be had counts as
     /// a failed try, so that the task stands in nobody's way.
-    pub(super) async fn describe(&self, task: &jobs::Task, lease: &str) -> Result<Option<String>, Refusal> {
+    pub(super) async fn describe(&self, task: &queue::Task, lease: &str) -> Result<Option<String>, Refusal> {
         let mut spec: TaskSpec =
             serde_json::from_str(&task.spec).map_err(|error| Refusal::Internal(format!("a task's spec: {error}")))?;
         if !spec.wants_key() {
@@ -395,7 +397,8 @@ impl Ingest {
         let mut tx = self.db.begin().await?;
         tx.lock("version", leased.version.as_str()).await?;
         let now = self.clock.unix_millis();
-        let fate = jobs::fail(&mut tx, task, lease, (code, detail), retry, &self.config.load_full().queue, now).await?;
+        let fate =
+            queue::fail(&mut tx, task, lease, (code, detail), retry, &self.config.load_full().queue, now).await?;
         tracing::warn!(%task, kind = leased.kind, code, detail, attempt = leased.attempts, "a task failed");
         match fate {
             None => return Err(Refusal::LeaseLost),
@@ -410,7 +413,7 @@ impl Ingest {
     /// Takes tasks back whose workers fell silent before `now`, and ends what was tried often enough.
     pub(super) async fn expire_leases(&self, now: i64) -> Result<(), Refusal> {
         let mut tx = self.db.begin().await?;
-        let dead = jobs::expire(&mut tx, &self.config.load_full().queue, now).await?;
+        let dead = queue::expire(&mut tx, &self.config.load_full().queue, now).await?;
         for task in dead {
             let sentence = "Making this recording failed again and again; the operators' log says more.";
             self.fail_version(&mut tx, &task.version, "media_crashed", sentence).await?;
@@ -423,7 +426,7 @@ impl Ingest {
     pub(super) async fn finish(&self, version: &Id) -> Result<(), Refusal> {
         let mut tx = self.db.read().await?;
         let Some(row) = catalog::version(&mut tx, version).await? else { return Ok(()) };
-        if row.state != VersionState::Transcoding || jobs::open_tasks(&mut tx, version).await? > 0 {
+        if row.state != VersionState::Transcoding || queue::open_tasks(&mut tx, version).await? > 0 {
             return Ok(());
         }
         let Some(snapshot) = self.snapshot(&mut tx, version).await? else { return Ok(()) };
@@ -498,7 +501,7 @@ impl Ingest {
         self.store.delete_under(&folder).await?;
         let mut tx = self.db.begin().await?;
         for (version, _) in &versions {
-            jobs::forget(&mut tx, version).await?;
+            queue::forget(&mut tx, version).await?;
         }
         catalog::forget_lesson(&mut tx, lesson).await?;
         Ok(tx.commit().await?)
@@ -515,7 +518,7 @@ impl Ingest {
             self.store.delete(&key).await?;
         }
         let mut tx = self.db.begin().await?;
-        jobs::forget(&mut tx, version).await?;
+        queue::forget(&mut tx, version).await?;
         catalog::forget_version(&mut tx, version).await?;
         Ok(tx.commit().await?)
     }

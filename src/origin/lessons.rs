@@ -18,13 +18,13 @@ use super::api::Answer;
 use super::auth::Caller;
 use super::error::Refusal;
 use super::request::{self, Json, Path, Repeat};
-use crate::catalog::{self, Lesson, VersionState};
-use crate::db::Tx;
-use crate::ids::Id;
-use crate::jobs;
-use crate::packaging::MediaInfo;
-use crate::time::monotonic;
-use crate::upload;
+use lyceum_catalog::{self as catalog, Lesson, VersionState};
+use lyceum_core::ids::Id;
+use lyceum_core::time::monotonic;
+use lyceum_packaging::MediaInfo;
+use lyceum_storage::db::Tx;
+use lyceum_storage::queue;
+use lyceum_storage::upload;
 
 /// A silent stream says so after this long, so that proxies and the front don't take it for dead.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
@@ -208,7 +208,7 @@ async fn delete(app: &App, tx: &mut Tx, actor: &str, lesson: &Id) -> Result<(), 
     app.uploads.end_all_of(tx, lesson).await?;
     catalog::note(tx, now, actor, "lesson.delete", lesson.as_str(), "").await?;
     for (version, _) in &versions {
-        jobs::cancel(tx, version, now).await?;
+        queue::cancel(tx, version, now).await?;
     }
     catalog::revoke_lesson_sessions(tx, lesson, now).await?;
     let purge = json!({ "purge": { "tag": format!("lesson-{lesson}"), "soft": false } });

@@ -12,7 +12,7 @@ use super::App;
 use super::error::Refusal;
 
 #[derive(RustEmbed)]
-#[folder = "web/dist"]
+#[folder = "../../web/dist"]
 #[allow_missing = true]
 struct Files;
 

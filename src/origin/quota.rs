@@ -7,9 +7,9 @@
 use super::App;
 use super::auth::Caller;
 use super::error::Refusal;
-use crate::catalog::{self, Role};
-use crate::db::Tx;
-use crate::upload;
+use lyceum_catalog::{self as catalog, Role};
+use lyceum_storage::db::Tx;
+use lyceum_storage::upload;
 
 /// How much of a quota is used, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -15,10 +15,10 @@ use serde::{Deserialize, Serialize};
 use super::App;
 use super::auth::Caller;
 use super::error::Refusal;
-use crate::catalog::{self, Page, Remembered};
-use crate::db::Tx;
-use crate::ids::Id;
-use crate::semantics::conditional::{self, ETag, Outcome, Validators};
+use lyceum_catalog::{self as catalog, Page, Remembered};
+use lyceum_core::ids::Id;
+use lyceum_http::conditional::{self, ETag, Outcome, Validators};
+use lyceum_storage::db::Tx;
 
 /// The variable parts of a path; what is no text names nothing.
 pub(super) struct Path<T>(pub(super) T);

@@ -15,8 +15,8 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 
-use crate::catalog::SealedKey;
-use crate::ids::{Id, random_bytes};
+use lyceum_catalog::SealedKey;
+use lyceum_core::ids::{Id, random_bytes};
 
 /// Files of sealing keys at most.
 const MOST: usize = 64;

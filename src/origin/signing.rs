@@ -8,8 +8,8 @@ use arc_swap::ArcSwap;
 use serde_json::Value;
 
 use super::{App, Tokens};
-use crate::time::{Instant, monotonic};
-use crate::token::{KeyError, Signer};
+use lyceum_core::time::{Instant, monotonic};
+use lyceum_token::{KeyError, Signer};
 
 /// The keys in force.
 pub(super) struct Keys {

@@ -6,10 +6,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 
-use crate::catalog;
-use crate::db::{DbError, Tx};
-use crate::ids::Id;
-use crate::packaging::{Handover, Index, MediaInfo, Plan};
+use lyceum_catalog as catalog;
+use lyceum_core::ids::Id;
+use lyceum_packaging::{Handover, Index, MediaInfo, Plan};
+use lyceum_storage::db::{DbError, Tx};
 
 /// How many versions are kept in memory.
 const KEPT: usize = 64;

@@ -20,10 +20,10 @@ use super::error::Refusal;
 use super::ingest::object_key;
 use super::request::{Path, Query};
 use super::{lessons, request};
-use crate::catalog::{self, Lesson, Stored, Version, VersionState};
-use crate::db::Tx;
-use crate::packaging::subtitles::{self, Cue, MAX_FILE_BYTES};
-use crate::packaging::{Index, Plan, TaskSpec, TrackKind, handover, plan::TrackPlan, render};
+use lyceum_catalog::{self as catalog, Lesson, Stored, Version, VersionState};
+use lyceum_packaging::subtitles::{self, Cue, MAX_FILE_BYTES};
+use lyceum_packaging::{Index, Plan, TaskSpec, TrackKind, handover, plan::TrackPlan, render};
+use lyceum_storage::db::Tx;
 
 /// Another file may come in between; so often it is tried again.
 const TRIES: usize = 5;

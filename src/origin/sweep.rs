@@ -10,10 +10,10 @@ use tokio::time::{MissedTickBehavior, interval};
 use super::App;
 use super::error::Refusal;
 use super::lessons;
-use crate::catalog;
-use crate::ids::Id;
-use crate::jobs;
-use crate::time::{Instant, monotonic};
+use lyceum_catalog as catalog;
+use lyceum_core::ids::Id;
+use lyceum_core::time::{Instant, monotonic};
+use lyceum_storage::queue;
 
 /// How often the sweep looks. What it finds is rare; the usual way needs none of it.
 const EVERY: Duration = Duration::from_millis(1000);
@@ -153,7 +153,7 @@ async fn unfinished(app: &App) -> Result<Vec<Id>, Refusal> {
     let mut tx = app.db.read().await?;
     let mut found = Vec::new();
     for id in catalog::unfinished_versions(&mut tx, AT_ONCE).await? {
-        if jobs::open_tasks(&mut tx, &id).await? == 0 {
+        if queue::open_tasks(&mut tx, &id).await? == 0 {
             found.push(id);
         }
     }
@@ -187,7 +187,7 @@ async fn reseal(app: &App) -> Result<(), Refusal> {
 }
 
 async fn measure(app: &App) -> Result<(), Refusal> {
-    let depth = jobs::depth(&mut app.db.read().await?).await?;
+    let depth = queue::depth(&mut app.db.read().await?).await?;
     for state in ["waiting", "leased", "dead"] {
         let tasks = depth.iter().find(|(name, _)| name == state).map_or(0, |(_, tasks)| *tasks);
         app.metrics.tasks.with_label_values(&[state]).set(i64::try_from(tasks).unwrap_or(i64::MAX));

@@ -16,11 +16,11 @@ use super::error::Refusal;
 use super::lessons;
 use super::quota;
 use super::request::{self, Path, Repeat};
-use crate::catalog::{self, Lesson, Role};
-use crate::db::Tx;
-use crate::ids::Id;
-use crate::upload::headers::{self, Concat, HeaderError};
-use crate::upload::{Kind, NewUpload, Request, State as UploadState, Upload, UploadError};
+use lyceum_catalog::{self as catalog, Lesson, Role};
+use lyceum_core::ids::Id;
+use lyceum_storage::db::Tx;
+use lyceum_storage::upload::headers::{self, Concat, HeaderError};
+use lyceum_storage::upload::{Kind, NewUpload, Request, State as UploadState, Upload, UploadError};
 
 const RESUMABLE: HeaderName = HeaderName::from_static("tus-resumable");
 const OFFSET: HeaderName = HeaderName::from_static("upload-offset");
@@ -243,7 +243,7 @@ async fn begin(app: &App, caller: &Caller, new: &NewUpload, repeat: &Repeat) -> 
         };
         if let Some(before) = before {
             drop(tx);
-            app.store.abandon_growth(&crate::upload::source_key(&new.id)?, &growth).await?;
+            app.store.abandon_growth(&lyceum_storage::upload::source_key(&new.id)?, &growth).await?;
             return Ok(Begun::Before(before));
         }
         repeat.forget(&mut tx, caller).await?;

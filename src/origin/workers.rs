@@ -19,8 +19,8 @@ use tokio::process::{Child, Command};
 use tokio::time::{sleep, timeout};
 
 use super::{App, Config, StartError};
-use crate::catalog;
-use crate::time::monotonic;
+use lyceum_catalog as catalog;
+use lyceum_core::time::monotonic;
 
 /// The wait before a worker that died is started again; it doubles up to the longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);

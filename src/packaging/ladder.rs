@@ -5,7 +5,7 @@ use std::fmt;
 use serde::de::{Deserializer, Error as _};
 use serde::{Deserialize, Serialize, Serializer};
 
-use crate::units::{self, Span};
+use lyceum_core::units::{self, Span};
 
 /// Bits per second: a whole number, or text such as `800kbps` or `5Mbps`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use super::container::Container;
 use super::jwe::Sealed;
 use super::verify::Denied;
-use crate::semantics::network::Network;
+use lyceum_http::ip_network::Network;
 
 /// The most path prefixes of one token.
 const MAX_PATHS: usize = 64;

@@ -14,7 +14,7 @@ use regex::bytes::{Regex, RegexBuilder};
 use sha2::{Digest as _, Sha256};
 
 use super::verify::Denied;
-use crate::semantics::path::CleanPath;
+use lyceum_http::path::CleanPath;
 
 /// The longest pattern, in bytes.
 const MAX_PATTERN: usize = 1024;

@@ -4,7 +4,7 @@ use super::claims::{self, Client, Parsed};
 use super::container::{Patterns, Uri};
 use super::scope::Scope;
 use super::{ClaimKey, jwe};
-use crate::semantics::path::CleanPath;
+use lyceum_http::path::CleanPath;
 
 /// Reads a payload and asks its scope for a path.
 pub fn payload(bytes: &[u8], path: &str) {

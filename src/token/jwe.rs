@@ -121,12 +121,12 @@ pub(super) mod tests {
     use proptest::prelude::*;
     use serde_json::json;
 
-    pub(in crate::token) fn key(bytes: usize) -> ClaimKey {
+    pub(crate) fn key(bytes: usize) -> ClaimKey {
         let jwk = json!({ "kty": "oct", "kid": "c", "k": URL_SAFE_NO_PAD.encode(vec![7; bytes]) });
         ClaimKey::parse(jwk.to_string().as_bytes()).unwrap()
     }
 
-    pub(in crate::token) fn seal(key: &ClaimKey, header: &Value, text: &str) -> String {
+    pub(crate) fn seal(key: &ClaimKey, header: &Value, text: &str) -> String {
         let header = URL_SAFE_NO_PAD.encode(header.to_string());
         let mut sealed = text.as_bytes().to_vec();
         let nonce = Nonce::assume_unique_for_key([3; 12]);

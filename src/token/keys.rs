@@ -15,7 +15,7 @@ use jsonwebtoken::EncodingKey;
 use serde_json::{Value, json};
 
 use super::{Algorithm, KeyError};
-use crate::ids::Id;
+use lyceum_core::ids::Id;
 
 /// The largest private key file, in bytes.
 const MAX_PEM: u64 = 16 << 10;

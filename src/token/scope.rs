@@ -5,7 +5,7 @@
 
 use super::claims::Parsed;
 use super::container::{Container, Patterns, Uri};
-use crate::semantics::path::CleanPath;
+use lyceum_http::path::CleanPath;
 
 /// The part of a token that rules paths.
 #[derive(Debug, PartialEq)]

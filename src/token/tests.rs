@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::semantics::path::CleanPath;
+use lyceum_http::path::CleanPath;
 
 mod cdni;
 

@@ -22,9 +22,9 @@ use super::renew::{Renewable, Renewed, Renewer};
 use super::revoked::Revocations;
 use super::scope::Scope;
 use super::{Algorithm, CLOCK_SKEW, MAX_TOKEN};
-use crate::semantics::network::Network;
-use crate::semantics::path::CleanPath;
-use crate::time::{Instant, monotonic};
+use lyceum_core::time::{Instant, monotonic};
+use lyceum_http::ip_network::Network;
+use lyceum_http::path::CleanPath;
 
 /// Why a token opens nothing. [`Denied::code`] is stable and is what clients, logs and metrics see.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]

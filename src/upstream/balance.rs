@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::Balance;
 use super::origin::Origin;
-use crate::time::Instant;
+use lyceum_core::time::Instant;
 
 /// Points on the ring for each unit of weight.
 const POINTS: u64 = 64;

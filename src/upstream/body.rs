@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use super::connect::{deepest, of_hyper};
 use super::origin::{InFlight, Origin};
 use super::{BoxError, Failure, FetchError, RequestBody};
-use crate::time::monotonic;
+use lyceum_core::time::monotonic;
 
 /// A body that comes from an origin.
 #[derive(Debug)]

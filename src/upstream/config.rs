@@ -4,7 +4,7 @@ use http::HeaderValue;
 use serde::Deserialize;
 
 use super::{S3, UpstreamError};
-use crate::units::{self, ByteSize, Span};
+use lyceum_core::units::{self, ByteSize, Span};
 
 /// A pool of origins that serve the same.
 #[derive(Clone, Debug, Deserialize)]
@@ -149,7 +149,7 @@ impl Auth {
 }
 
 mod defaults {
-    use crate::units::{ByteSize, Span};
+    use lyceum_core::units::{ByteSize, Span};
 
     pub(super) fn connect() -> Span {
         Span::secs(2)

@@ -15,7 +15,7 @@ use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
 
 use super::{Failure, PoolConfig, RawResponse, RequestBody, S3};
-use crate::time::Clock;
+use lyceum_core::time::Clock;
 
 /// A pool that can't be made.
 #[derive(Debug, thiserror::Error)]

@@ -12,7 +12,7 @@ use prometheus::{IntCounter, IntGauge};
 
 use super::connect::{Client, UpstreamError};
 use super::{Failure, Health, Metrics, OriginConfig, PoolConfig, is_origin_failure};
-use crate::time::{Instant, monotonic};
+use lyceum_core::time::{Instant, monotonic};
 
 /// How strongly a new measurement moves the average: an eighth.
 const EWMA_SHIFT: u32 = 3;

@@ -8,7 +8,7 @@ use http::StatusCode;
 use prometheus::Registry;
 
 use super::*;
-use crate::time::monotonic;
+use lyceum_core::time::monotonic;
 
 fn pool(text: &str) -> Pool {
     let config: PoolConfig = toml::from_str(text).unwrap();

@@ -70,7 +70,7 @@ impl Prometheus {
 
     /// A query over the last `seconds`, a point every two.
     pub fn range(&self, expr: &str, seconds: i64) -> Result<Vec<Series>, String> {
-        let end = lyceum::time::Clock::system().unix_seconds();
+        let end = lyceum_core::time::Clock::system().unix_seconds();
         let (start, end) = ((end - seconds).to_string(), end.to_string());
         let parameters = [("query", expr), ("start", &start), ("end", &end), ("step", "2")];
         let data = self.get("/api/v1/query_range", &parameters)?;

@@ -3,8 +3,8 @@
 use bytes::Bytes;
 use futures_util::StreamExt;
 use http::{Method, StatusCode};
-use lyceum::store::{Config, Key, Store, StoreError};
-use lyceum::time::Clock;
+use lyceum_core::time::Clock;
+use lyceum_storage::store::{Config, Key, Store, StoreError};
 
 use super::harness::*;
 use crate::origin::services::S3;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use http::{Method, StatusCode};
-use lyceum::token::{Algorithm, keys};
+use lyceum_token::{Algorithm, keys};
 use serde_json::json;
 
 use super::harness::*;

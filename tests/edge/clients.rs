@@ -5,7 +5,7 @@ use std::net::TcpStream;
 use std::time::Duration;
 
 use http::{Method, StatusCode};
-use lyceum::front::TlsFiles;
+use lyceum_server::TlsFiles;
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 

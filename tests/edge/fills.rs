@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use http::{Method, StatusCode};
 use http_body_util::BodyExt;
-use lyceum::time::monotonic;
+use lyceum_core::time::monotonic;
 use tokio::sync::Notify;
 
 use super::harness::*;

@@ -11,10 +11,11 @@ use http_body_util::{BodyExt, Full};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
-use lyceum::edge::{Config, Edge, Parts};
-use lyceum::front::{Front, Shutdown};
-use lyceum::time::Clock;
-use lyceum::token::{Claims, Signer};
+use lyceum_core::shutdown::Shutdown;
+use lyceum_core::time::Clock;
+use lyceum_edge::{Config, Edge, Parts};
+use lyceum_server::Front;
+use lyceum_token::{Claims, Signer};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
@@ -213,7 +214,7 @@ impl TestEdge {
         let signer = Signer::open(&dir.path().join("keys"), "lyceum", "lyceum-edge").unwrap();
         std::fs::write(dir.path().join("jwks.json"), signer.jwks().to_string()).unwrap();
         let toml = format!("listen = [{{ {listener} }}]\n{toml}").replace("{dir}", dir.path().to_str().unwrap());
-        let config: Config = lyceum::config::parse(&toml, Path::new("edge.toml"), &|_| None).unwrap();
+        let config: Config = lyceum_core::config::parse(&toml, Path::new("edge.toml"), &|_| None).unwrap();
         let (shutdown, registry, clock) = (Shutdown::new(), prometheus::Registry::new(), Clock::manual(NOW * 1000));
         let front = Front::bind(&config.listen, &config.limits, &registry).unwrap();
         let url = front.urls().remove(0);
@@ -268,7 +269,7 @@ impl TestEdge {
 
     /// The sum of a metric's samples whose line contains all of `labels`.
     pub fn metric(&self, name: &str, labels: &[&str]) -> f64 {
-        let text = String::from_utf8(lyceum::telemetry::render(&self.registry)).unwrap();
+        let text = String::from_utf8(lyceum_core::telemetry::render(&self.registry)).unwrap();
         let fits = |line: &&str| {
             line.starts_with(name)
                 && line[name.len()..].starts_with(['{', ' '])

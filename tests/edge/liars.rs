@@ -165,7 +165,7 @@ async fn a_trickle_is_passed_on_as_it_comes_and_given_up_when_it_is_too_thin() {
     let toml = paid(&[&origin], "").replace("name = \"origin\"", "name = \"origin\"\nidle = \"300ms\"");
     let edge = TestEdge::start(&toml).await;
     let path = format!("/t/{}/v/a/x.m4s", edge.token());
-    let start = lyceum::time::monotonic();
+    let start = lyceum_core::time::monotonic();
     assert_eq!(edge.get(&path).await.body, None);
     assert!(start.elapsed() < Duration::from_secs(10));
     assert_eq!(edge.metric("lyceum_edge_fills_total", &["broken_off"]), 1.0);

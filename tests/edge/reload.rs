@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use http::Method;
 use http_body_util::BodyExt as _;
-use lyceum::token::{Claims, Signer};
+use lyceum_token::{Claims, Signer};
 use tokio::sync::Notify;
 
 use super::harness::{Origin, Reply, Step, begin, claims, send};

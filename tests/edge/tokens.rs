@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use http::{Method, StatusCode};
-use lyceum::token::{Algorithm, Claims, Signer, keys};
+use lyceum_token::{Algorithm, Claims, Signer, keys};
 
 use super::harness::*;
 use crate::support::until_async;
@@ -319,13 +319,14 @@ async fn shared_secrets_count_only_where_they_are_configured_and_never_from_a_ur
     assert!(!issuer.seen().is_empty());
     let toml = named(&file, false).replace("{dir}", folder.path().to_str().unwrap());
     let config =
-        lyceum::config::parse(&format!("listen = []\n{toml}"), std::path::Path::new("edge.toml"), &|_| None).unwrap();
-    let parts = lyceum::edge::Parts {
-        clock: lyceum::time::Clock::system(),
+        lyceum_core::config::parse(&format!("listen = []\n{toml}"), std::path::Path::new("edge.toml"), &|_| None)
+            .unwrap();
+    let parts = lyceum_edge::Parts {
+        clock: lyceum_core::time::Clock::system(),
         registry: prometheus::Registry::new(),
-        shutdown: lyceum::front::Shutdown::new(),
+        shutdown: lyceum_core::shutdown::Shutdown::new(),
     };
-    let error = lyceum::edge::Edge::start(config, parts).await.expect_err("a secret without the word for it");
+    let error = lyceum_edge::Edge::start(config, parts).await.expect_err("a secret without the word for it");
     assert!(error.to_string().contains("secret.jwk"), "{error}");
 }
 

@@ -6,9 +6,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use lyceum::front::Limits;
-use lyceum::time::monotonic;
-use lyceum::units::Span;
+use lyceum_core::time::monotonic;
+use lyceum_core::units::Span;
+use lyceum_server::Limits;
 use quinn::crypto::rustls::QuicClientConfig;
 use serde_json::json;
 use tokio::net::UdpSocket;

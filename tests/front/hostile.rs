@@ -4,9 +4,9 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
-use lyceum::front::Limits;
-use lyceum::time::monotonic;
-use lyceum::units::{ByteSize, Span};
+use lyceum_core::time::monotonic;
+use lyceum_core::units::{ByteSize, Span};
+use lyceum_server::Limits;
 
 use super::{Served, certificate, curl, serve};
 

@@ -3,7 +3,8 @@
 use std::process::Stdio;
 use std::time::Duration;
 
-use lyceum::front::{Front, Http3, Limits, Listen, Shutdown};
+use lyceum_core::shutdown::Shutdown;
+use lyceum_server::{Front, Http3, Limits, Listen};
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt as _;
 
@@ -32,11 +33,11 @@ pub async fn ask(port: u16, ca: &std::path::Path, requests: Value) -> Vec<Value>
     serde_json::from_slice(&output.stdout).unwrap_or_else(|e| panic!("{e}: {said}"))
 }
 
-pub fn listen(files: &lyceum::front::TlsFiles, http3: Value) -> Value {
+pub fn listen(files: &lyceum_server::TlsFiles, http3: Value) -> Value {
     json!({ "address": "127.0.0.1:0", "tls": { "cert": files.cert, "key": files.key }, "http3": http3 })
 }
 
-async fn get(served: &Served, files: &lyceum::front::TlsFiles, path: &str) -> Value {
+async fn get(served: &Served, files: &lyceum_server::TlsFiles, path: &str) -> Value {
     ask(served.address.port(), &files.cert, json!([{ "path": path }])).await.remove(0)
 }
 
@@ -141,7 +142,7 @@ async fn idle_connections_end_and_new_certificates_are_taken() {
     assert_eq!(ask(port, &former, json!([{ "path": "/" }])).await[0]["status"], 200);
     certificate(folder.path());
     reload.reload().expect("the new certificate is good");
-    let start = lyceum::time::monotonic();
+    let start = lyceum_core::time::monotonic();
     while ask(port, &files.cert, json!([{ "path": "/" }])).await[0]["status"] != 200 {
         assert!(start.elapsed() < Duration::from_secs(20), "the new certificate is not shown");
     }

@@ -3,7 +3,8 @@
 use std::io::{Read, Write};
 use std::net::TcpStream;
 
-use lyceum::front::{Front, Limits, Listen, Shutdown};
+use lyceum_core::shutdown::Shutdown;
+use lyceum_server::{Front, Limits, Listen};
 use serde_json::{Value, json};
 
 use super::{Echo, curl, named_certificate, serve_as};
@@ -86,7 +87,7 @@ async fn a_session_is_resumed_also_after_new_certificates() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_load_balancer_says_whose_connection_it_is() {
     let listen = json!({ "address": "127.0.0.1:0", "proxy_protocol": { "from": ["127.0.0.1"] } });
-    let served = serve_as(listen, Limits { header: lyceum::units::Span::millis(500), ..Limits::default() });
+    let served = serve_as(listen, Limits { header: lyceum_core::units::Span::millis(500), ..Limits::default() });
     // curl speaks version 1.
     assert_eq!(curl(&["--haproxy-protocol", &served.url]).await, "HTTP/1.1 tls=false 127.0.0.1 /\n");
     let talk = |bytes: Vec<u8>| {

@@ -3,8 +3,8 @@
 use std::process::Stdio;
 use std::time::Duration;
 
-use lyceum::front::Limits;
-use lyceum::units::Span;
+use lyceum_core::units::Span;
+use lyceum_server::Limits;
 use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, BufReader};
 use tokio::net::TcpStream;
 

@@ -139,7 +139,7 @@ async fn a_revocation_reaches_whoever_waits_at_another_origin() {
     let empty = world.get("/v1/revocations?after=0").key(EDGE).send().await.expect(200).json();
     assert_eq!(empty, json!({ "next": 0, "events": [] }));
     for (number, origin) in [(0, 0), (1, 1)] {
-        let asked = lyceum::time::monotonic();
+        let asked = lyceum_core::time::monotonic();
         let feed = format!("/v1/revocations?after={number}&wait=20s");
         let mut waiting = Box::pin(world.get(&feed).at(1).key(EDGE).send());
         let early = tokio::time::timeout(Duration::from_millis(300), &mut waiting).await;
@@ -185,7 +185,7 @@ async fn a_viewer_has_as_many_streams_as_allowed() {
         for _ in 0..3 {
             sessions.push(session(&world, "eve", &course, &lesson).await);
             // The next one is younger by the clock, too.
-            let (clock, made) = (lyceum::time::Clock::system(), lyceum::time::Clock::system().unix_millis());
+            let (clock, made) = (lyceum_core::time::Clock::system(), lyceum_core::time::Clock::system().unix_millis());
             until("the clock to go on", Duration::from_secs(5), || (clock.unix_millis() > made).then_some(()));
         }
         let bob = session(&world, "bob", &course, &lesson).await;

@@ -10,7 +10,7 @@ use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use futures_util::StreamExt;
 use http_body_util::BodyExt;
-use lyceum::client::{self, Http};
+use lyceum_client::{self as client, Http};
 use serde_json::json;
 
 use super::services::{Postgres, S3};
@@ -171,7 +171,7 @@ async fn a_store_that_does_not_answer_holds_nobody_up_and_loses_nothing() {
     let upload = made.header("location").to_owned();
     world.patch(&upload, 0, &bytes[..6 << 20]).send().await.expect(204);
     spoiler.hanging.store(true, Ordering::SeqCst);
-    let start = lyceum::time::monotonic();
+    let start = lyceum_core::time::monotonic();
     let hung = world.patch(&upload, 6 << 20, &bytes[6 << 20..]).send().await.expect(503);
     assert_eq!(hung.code(), "store_unavailable");
     assert!(start.elapsed() < Duration::from_secs(15), "it waited {:?}", start.elapsed());

@@ -198,10 +198,10 @@ async fn postgres_is_spoken_to_under_tls_and_must_be_who_it_says() {
     let postgres = tokio::task::block_in_place(Postgres::start_under_tls);
     let database = postgres.database().replace("127.0.0.1", "localhost");
     let authority = postgres.authority().display().to_string();
-    let pool = lyceum::db::PoolConfig::default();
+    let pool = lyceum_storage::db::PoolConfig::default();
     let open = async |query: String| {
-        let url: lyceum::db::Url = format!("{database}?{query}").parse().unwrap();
-        lyceum::db::Db::open(&url, &pool).await
+        let url: lyceum_storage::db::Url = format!("{database}?{query}").parse().unwrap();
+        lyceum_storage::db::Db::open(&url, &pool).await
     };
     assert!(open("sslmode=disable".to_owned()).await.is_err(), "the server takes no other connection");
     // Another's certificate, and the right one under another name.
@@ -210,9 +210,9 @@ async fn postgres_is_spoken_to_under_tls_and_must_be_who_it_says() {
     let other = dir.path().join("stranger.pem");
     std::fs::write(&other, stranger.cert.pem()).unwrap();
     assert!(open(format!("sslmode=verify-full&sslrootcert={}", other.display())).await.is_err());
-    let url: lyceum::db::Url =
+    let url: lyceum_storage::db::Url =
         format!("{}?sslmode=verify-full&sslrootcert={authority}", postgres.database()).parse().unwrap();
-    assert!(lyceum::db::Db::open(&url, &pool).await.is_err(), "the certificate names localhost alone");
+    assert!(lyceum_storage::db::Db::open(&url, &pool).await.is_err(), "the certificate names localhost alone");
     let store = format!("{{ directory = \"{}\" }}", dir.path().join("objects").display());
     let database = format!("{database}?sslmode=verify-full&sslrootcert={authority}");
     let world = tokio::task::spawn_blocking(|| World::over(dir, database, store, 2, "")).await.unwrap();

@@ -8,7 +8,7 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use aws_sdk_s3::config::{BehaviorVersion, Credentials, Region};
-use lyceum::ids::Id;
+use lyceum_core::ids::Id;
 
 use crate::support::process::{Process, sweep_at_end};
 use crate::support::{free_port, repository, until};

@@ -21,7 +21,7 @@ async fn do_task(world: &World, wait: u64) -> bool {
     let lease = task["lease"].as_str().unwrap();
     let mut handed = Vec::new();
     if task["spec"]["task"] == "video" {
-        let grid: lyceum::packaging::Grid = serde_json::from_value(task["spec"]["grid"].clone()).unwrap();
+        let grid: lyceum_packaging::Grid = serde_json::from_value(task["spec"]["grid"].clone()).unwrap();
         let scale = grid.timescale().0;
         handed.push(json!({ "path": "v240/init.mp4", "kind": "init", "track": "v240", "timescale": scale, "bytes": 4,
             "facts": { "codec": "avc1.640015", "video_range": "SDR" } }));

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use lyceum::db::{Db, PoolConfig, Url};
+use lyceum_storage::db::{Db, PoolConfig, Url};
 use serde_json::{Value, json};
 
 use super::services::Postgres;
@@ -39,7 +39,7 @@ fn media_info() -> Value {
 
 async fn put(world: &World, task: &Value, path: &str, bytes: &str) -> super::world::Answer {
     let url = format!("{}{path}", task["objects"]["url"].as_str().unwrap());
-    let kind = lyceum::packaging::handover::content_type(path);
+    let kind = lyceum_packaging::handover::content_type(path);
     let ask = world.put(&url).header("lyceum-lease", text(task, "lease")).header("content-type", kind);
     ask.body(bytes).send().await
 }
@@ -161,7 +161,7 @@ async fn pictures(world: &World, lesson: &str, task: &Value) {
 
 /// Ticks per frame that the plan gave the picture.
 fn lyceum_timescale(task: &Value) -> u32 {
-    let grid: lyceum::packaging::Grid = serde_json::from_value(task["spec"]["grid"].clone()).unwrap();
+    let grid: lyceum_packaging::Grid = serde_json::from_value(task["spec"]["grid"].clone()).unwrap();
     grid.timescale().0 / 25
 }
 

@@ -187,7 +187,7 @@ async fn the_newest_request_wins(engines: Engines) {
             std::fs::metadata(&growing).is_ok_and(|file| file.len() >= 5 << 20).then_some(())
         });
     }
-    let asked = lyceum::time::monotonic();
+    let asked = lyceum_core::time::monotonic();
     let head = world.head(&upload).at(1).send().await.expect(200);
     assert!(asked.elapsed() < Duration::from_millis(2500), "{:?}", asked.elapsed());
     let offset: u64 = head.header("upload-offset").parse().unwrap();

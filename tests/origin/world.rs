@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use base64::Engine;
 use http_body_util::BodyExt;
-use lyceum::client::{self, Http};
+use lyceum_client::{self as client, Http};
 use serde_json::{Value, json};
 
 use super::services::{Postgres, S3};

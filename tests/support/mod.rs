@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use lyceum::time::monotonic;
+use lyceum_core::time::monotonic;
 
 /// A program of the workspace; `make test` builds all of them first.
 pub fn program(name: &str) -> PathBuf {
@@ -35,7 +35,7 @@ pub fn free_port() -> u16 {
     static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
     let mut given = GIVEN.lock().unwrap_or_else(PoisonError::into_inner);
     loop {
-        let port = 10_240 + u16::from_le_bytes(lyceum::ids::random_bytes()) % (32_768 - 10_240);
+        let port = 10_240 + u16::from_le_bytes(lyceum_core::ids::random_bytes()) % (32_768 - 10_240);
         if std::net::TcpListener::bind(("127.0.0.1", port)).is_ok() && given.insert(port) {
             return port;
         }

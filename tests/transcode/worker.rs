@@ -13,7 +13,7 @@ use axum::extract::{Path as UrlPath, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post, put};
-use lyceum::packaging::{Handover, Index, Ladder, MediaInfo, Plan, TaskSpec, plan, render};
+use lyceum_packaging::{Handover, Index, Ladder, MediaInfo, Plan, TaskSpec, plan, render};
 use serde_json::{Value, json};
 
 use super::processes::children;

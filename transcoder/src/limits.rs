@@ -1,6 +1,6 @@
 //! What a task may use: `[limits]` of `worker.toml`.
 
-use lyceum::units::{self, ByteSize, Span};
+use lyceum_core::units::{self, ByteSize, Span};
 use serde::{Deserialize, Serialize};
 
 /// The limits of each task process. It sets them on itself before it opens anything.

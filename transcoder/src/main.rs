@@ -13,8 +13,8 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use lyceum::telemetry::logs::{self, LogFormat};
-use lyceum::units::Span;
+use lyceum_core::telemetry::logs::{self, LogFormat};
+use lyceum_core::units::Span;
 
 /// Turns recordings into HLS and DASH.
 #[derive(Parser, Debug)]

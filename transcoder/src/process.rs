@@ -11,8 +11,8 @@ use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use lyceum::packaging::info::{Refusal, RefusalCode};
-use lyceum::packaging::{Handover, MediaInfo, TaskSpec};
+use lyceum_packaging::info::{Refusal, RefusalCode};
+use lyceum_packaging::{Handover, MediaInfo, TaskSpec};
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
 use tokio::process::{Child, Command};

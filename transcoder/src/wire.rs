@@ -6,7 +6,7 @@
 
 use std::io::{self, Read, Write};
 
-use lyceum::packaging::{Handover, MediaInfo, TaskSpec};
+use lyceum_packaging::{Handover, MediaInfo, TaskSpec};
 use serde::{Deserialize, Serialize};
 
 use crate::limits::Limits;
@@ -77,8 +77,8 @@ impl Failure {
     }
 }
 
-impl From<lyceum::packaging::Refusal> for Failure {
-    fn from(refusal: lyceum::packaging::Refusal) -> Self {
+impl From<lyceum_packaging::Refusal> for Failure {
+    fn from(refusal: lyceum_packaging::Refusal) -> Self {
         Self { code: refusal.code.as_str().to_owned(), detail: refusal.detail, retry: false }
     }
 }

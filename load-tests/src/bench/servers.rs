@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use lyceum::token::{Claims, Signer};
+use lyceum_token::{Claims, Signer};
 
 use super::load::Protocol;
 use super::{BenchError, account};

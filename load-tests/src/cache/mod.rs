@@ -12,7 +12,7 @@ use std::time::Duration;
 use futures_util::StreamExt as _;
 use http::Method;
 use http_body_util::BodyExt as _;
-use lyceum::time::monotonic;
+use lyceum_core::time::monotonic;
 use serde::Serialize;
 
 use crate::report::{self, Quantiles, Table, show_bytes, show_time};

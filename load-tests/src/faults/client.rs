@@ -7,7 +7,7 @@ use std::time::Duration;
 use http::{Method, StatusCode};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
-use lyceum::time::{Instant, monotonic};
+use lyceum_core::time::{Instant, monotonic};
 
 use super::origin::object;
 use crate::world::{Content, Dice, Http, World, ask, client, field, request};

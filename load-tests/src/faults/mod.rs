@@ -13,8 +13,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use lyceum::time::monotonic;
-use lyceum::units::Span;
+use lyceum_core::time::monotonic;
+use lyceum_core::units::Span;
 use serde::Serialize;
 
 use crate::report::{self, Table, show_bytes};

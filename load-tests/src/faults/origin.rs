@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use lyceum::time::{Instant, monotonic};
+use lyceum_core::time::{Instant, monotonic};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 

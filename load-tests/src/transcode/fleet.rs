@@ -8,8 +8,8 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use http::Method;
-use lyceum::client::{self, Http, Limits};
-use lyceum::time::monotonic;
+use lyceum_client::{self as client, Http, Limits};
+use lyceum_core::time::monotonic;
 use serde_json::{Value, json};
 
 use super::{Result, TranscodeError, failed, program};

@@ -4,7 +4,7 @@
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use lyceum::time::monotonic;
+use lyceum_core::time::monotonic;
 
 use super::{Result, TranscodeError, failed};
 

@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use lyceum::packaging::Ladder;
-use lyceum::packaging::ladder::Fitted;
-use lyceum::time::monotonic;
+use lyceum_core::time::monotonic;
+use lyceum_packaging::Ladder;
+use lyceum_packaging::ladder::Fitted;
 use serde_json::Value;
 
 use super::measured::{Cost, descendants, measured};

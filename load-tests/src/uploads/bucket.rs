@@ -6,7 +6,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use http::Method;
-use lyceum::client::{self, Http};
+use lyceum_client::{self as client, Http};
 
 use super::process::{Running, free_address, wait};
 use super::setting::folder;

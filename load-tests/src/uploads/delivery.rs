@@ -6,7 +6,7 @@ use std::process::Command;
 
 use http::Method;
 use http_body_util::BodyExt;
-use lyceum::client;
+use lyceum_client as client;
 use serde_json::json;
 
 use super::process::cpu;

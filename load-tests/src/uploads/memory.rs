@@ -1,7 +1,7 @@
 //! The most memory that the origin has resident while many large uploads come in at once.
 
 use futures_util::future::try_join_all;
-use lyceum::time::monotonic;
+use lyceum_core::time::monotonic;
 use serde_json::json;
 
 use super::bucket::Bucket;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use futures_util::future::try_join_all;
 use http::Method;
-use lyceum::time::monotonic;
+use lyceum_core::time::monotonic;
 use serde_json::{Value, json};
 
 use super::setting::{ADMIN, Setting};

@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Method, Request};
-use lyceum::catalog::{self, NewVersion};
-use lyceum::client::{self, Body, Http};
-use lyceum::db::{Db, PoolConfig, Url};
-use lyceum::ids::Id;
-use lyceum::time::Clock;
-use lyceum::units::Span;
+use lyceum_catalog::{self as catalog, NewVersion};
+use lyceum_client::{self as client, Body, Http};
+use lyceum_core::ids::Id;
+use lyceum_core::time::Clock;
+use lyceum_core::units::Span;
+use lyceum_storage::db::{Db, PoolConfig, Url};
 use serde_json::{Value, json};
 
 use super::process::{Running, free_address, wait};

@@ -1,6 +1,6 @@
 //! One upload's bytes a second until they are durable, beside nginx's WebDAV `PUT` and a sync.
 
-use lyceum::time::monotonic;
+use lyceum_core::time::monotonic;
 use serde_json::json;
 
 use super::nginx::Nginx;

@@ -5,9 +5,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::BodyExt;
-use lyceum::client::{self, Http};
-use lyceum::time::monotonic;
-use lyceum::units::Span;
+use lyceum_client::{self as client, Http};
+use lyceum_core::time::monotonic;
+use lyceum_core::units::Span;
 use serde::Serialize;
 use url::Url;
 

@@ -23,9 +23,9 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use lyceum::ids::random_bytes;
-use lyceum::time::{Clock, Instant, monotonic};
-use lyceum::units::Span;
+use lyceum_core::ids::random_bytes;
+use lyceum_core::time::{Clock, Instant, monotonic};
+use lyceum_core::units::Span;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use url::Url;
@@ -94,7 +94,7 @@ pub struct Args {
 }
 
 fn span<const MIN: u64, const MAX: u64>(text: &str) -> Result<Span, String> {
-    let span: Span = text.parse().map_err(|error: lyceum::units::UnitError| error.to_string())?;
+    let span: Span = text.parse().map_err(|error: lyceum_core::units::UnitError| error.to_string())?;
     let (min, max) = (Span::millis(MIN), Span::millis(MAX));
     if span < min || span > max {
         return Err(format!("{span} is out of bounds: from {min} to {max}"));

@@ -7,7 +7,7 @@
 
 use std::time::Duration;
 
-use lyceum::time::Instant;
+use lyceum_core::time::Instant;
 
 /// How much media a player wants to hold.
 #[derive(Clone, Copy, Debug)]
@@ -234,7 +234,7 @@ impl Playback {
 
 #[cfg(test)]
 mod tests {
-    use lyceum::time::monotonic;
+    use lyceum_core::time::monotonic;
     use proptest::prelude::*;
 
     use super::*;

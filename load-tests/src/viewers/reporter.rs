@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use lyceum::time::{Clock, monotonic};
+use lyceum_core::time::{Clock, monotonic};
 use url::Url;
 
 use super::cmcd::{self, Event, Ids, Now};

@@ -10,7 +10,7 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
-use lyceum::time::{Clock, Instant, monotonic};
+use lyceum_core::time::{Clock, Instant, monotonic};
 use tokio::sync::watch;
 use url::Url;
 

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use lyceum::time::Instant;
+use lyceum_core::time::Instant;
 use url::Url;
 
 use crate::hls::{self, ByteRange, Media, PlaylistType};
@@ -193,7 +193,7 @@ impl Track {
 
 #[cfg(test)]
 mod tests {
-    use lyceum::time::monotonic;
+    use lyceum_core::time::monotonic;
 
     use super::*;
     use crate::hls::Playlist;

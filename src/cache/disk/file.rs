@@ -27,8 +27,8 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use serde::{Deserialize, Serialize};
 
 use super::private;
-use crate::cache::stored::{Kind, Sliced, Stored, Vary};
-use crate::semantics::freshness::Freshness;
+use crate::stored::{Kind, Sliced, Stored, Vary};
+use lyceum_http::freshness::Freshness;
 
 const MAGIC: &[u8; 8] = b"lyceum2\n";
 const STATE: u64 = 8;

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use crate::cache::purge::Target;
+use crate::purge::Target;
 
 /// Files take whole blocks.
 const BLOCK: u64 = 4096;

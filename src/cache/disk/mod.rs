@@ -25,11 +25,11 @@ use tokio::sync::Semaphore;
 
 use super::Stored;
 use super::purge::{Purge, PurgeLog};
-use crate::telemetry;
-use crate::time::{Clock, Instant, monotonic};
-use crate::units::{self, ByteSize, Span};
 use file::Unreadable;
 use index::Index;
+use lyceum_core::telemetry;
+use lyceum_core::time::{Clock, Instant, monotonic};
+use lyceum_core::units::{self, ByteSize, Span};
 
 /// `disk` of `[cache]`.
 #[derive(Clone, Debug, Deserialize)]
@@ -55,7 +55,7 @@ pub struct Config {
 }
 
 mod defaults {
-    use crate::units::{ByteSize, Span};
+    use lyceum_core::units::{ByteSize, Span};
 
     pub(super) fn queue() -> ByteSize {
         ByteSize::mib(64)

@@ -6,8 +6,8 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 
 use super::*;
-use crate::cache::purge::Target;
-use crate::semantics::freshness::Freshness;
+use crate::purge::Target;
+use lyceum_http::freshness::Freshness;
 
 const NOW: i64 = 1_800_000_000_000;
 

@@ -11,13 +11,13 @@ use serde_json::value::RawValue;
 use tokio::time::timeout;
 
 use super::Answer;
-use crate::catalog::{self, Role, StreamLease};
-use crate::origin::auth::{Caller, Edge};
-use crate::origin::error::Refusal;
-use crate::origin::request::{self, Json, Paging, Path, Query};
-use crate::origin::{App, WhenFull, date};
-use crate::time::monotonic;
-use crate::units::Span;
+use crate::auth::{Caller, Edge};
+use crate::error::Refusal;
+use crate::request::{self, Json, Paging, Path, Query};
+use crate::{App, WhenFull, date};
+use lyceum_catalog::{self as catalog, Role, StreamLease};
+use lyceum_core::time::monotonic;
+use lyceum_core::units::Span;
 
 /// Seconds since the epoch, or RFC 3339.
 #[derive(Deserialize)]

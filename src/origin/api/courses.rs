@@ -8,19 +8,19 @@ use http::{HeaderMap, StatusCode};
 use serde::{Deserialize, Serialize};
 
 use super::Answer;
-use crate::catalog::{self, Course, NewLesson, Role};
-use crate::db::Tx;
-use crate::ids::Id;
-use crate::origin::App;
-use crate::origin::auth::Caller;
-use crate::origin::error::Refusal;
-use crate::origin::lessons;
-use crate::origin::request::{self, Json, Once, Paging, Path, Query};
+use crate::App;
+use crate::auth::Caller;
+use crate::error::Refusal;
+use crate::lessons;
+use crate::request::{self, Json, Once, Paging, Path, Query};
+use lyceum_catalog::{self as catalog, Course, NewLesson, Role};
+use lyceum_core::ids::Id;
+use lyceum_storage::db::Tx;
 
 /// A new course or lesson.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(in crate::origin) struct Titled {
+pub(crate) struct Titled {
     title: String,
     /// Whether it is encrypted; without a word, as what it belongs to.
     #[serde(default)]
@@ -30,11 +30,11 @@ pub(in crate::origin) struct Titled {
 /// A change of a course or lesson: what is left out stays.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(in crate::origin) struct Change {
+pub(crate) struct Change {
     #[serde(default)]
-    pub(in crate::origin) title: Option<String>,
+    pub(crate) title: Option<String>,
     #[serde(default)]
-    pub(in crate::origin) encrypt: Option<bool>,
+    pub(crate) encrypt: Option<bool>,
 }
 
 #[derive(Serialize)]

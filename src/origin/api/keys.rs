@@ -8,12 +8,12 @@ use http::{HeaderMap, StatusCode};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::Answer;
-use crate::catalog::{self, ApiKey, Role};
-use crate::ids::Id;
-use crate::origin::App;
-use crate::origin::auth::Caller;
-use crate::origin::error::Refusal;
-use crate::origin::request::{self, Json, Once, Paging, Path, Query};
+use crate::App;
+use crate::auth::Caller;
+use crate::error::Refusal;
+use crate::request::{self, Json, Once, Paging, Path, Query};
+use lyceum_catalog::{self as catalog, ApiKey, Role};
+use lyceum_core::ids::Id;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -8,12 +8,12 @@ use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde::Deserialize;
 
 use super::Answer;
-use crate::catalog;
-use crate::origin::App;
-use crate::origin::auth::{self, Caller};
-use crate::origin::error::Refusal;
-use crate::origin::quota;
-use crate::origin::request::{self, Json};
+use crate::App;
+use crate::auth::{self, Caller};
+use crate::error::Refusal;
+use crate::quota;
+use crate::request::{self, Json};
+use lyceum_catalog as catalog;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]

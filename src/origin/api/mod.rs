@@ -70,11 +70,7 @@ pub(super) fn router(app: Arc<App>) -> Router {
 }
 
 async fn wrong_method() -> Response {
-    crate::front::problem::response(
-        http::StatusCode::METHOD_NOT_ALLOWED,
-        "method_not_allowed",
-        "This is not done here.",
-    )
+    lyceum_http::problem::response(http::StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "This is not done here.")
 }
 
 async fn jwks(State(app): State<Arc<App>>) -> Response {

@@ -5,7 +5,7 @@ use http::{HeaderMap, StatusCode};
 use serde_json::{Map, Value, json};
 
 use super::Answer;
-use crate::origin::request;
+use crate::request;
 
 pub(super) async fn document(headers: HeaderMap) -> Answer {
     request::tagged(StatusCode::OK, &headers, &whole())

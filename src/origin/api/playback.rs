@@ -9,15 +9,15 @@ use http::{StatusCode, header};
 use serde::Deserialize;
 
 use super::Answer;
-use crate::catalog::{self, Lesson, NewSession, Role};
-use crate::db::Tx;
-use crate::ids::Id;
-use crate::origin::App;
-use crate::origin::auth::Caller;
-use crate::origin::date;
-use crate::origin::error::Refusal;
-use crate::origin::request::{self, Once, Repeat};
-use crate::token::Claims;
+use crate::App;
+use crate::auth::Caller;
+use crate::date;
+use crate::error::Refusal;
+use crate::request::{self, Once, Repeat};
+use lyceum_catalog::{self as catalog, Lesson, NewSession, Role};
+use lyceum_core::ids::Id;
+use lyceum_storage::db::Tx;
+use lyceum_token::Claims;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]

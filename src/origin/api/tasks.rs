@@ -14,19 +14,19 @@ use serde_json::value::RawValue;
 use tokio::time::timeout;
 
 use super::Answer;
-use crate::catalog::{self, Role};
-use crate::front::Peer;
-use crate::ids::Id;
-use crate::jobs::{self, Retry};
-use crate::origin::App;
-use crate::origin::auth::Caller;
-use crate::origin::delivery;
-use crate::origin::error::Refusal;
-use crate::origin::ingest;
-use crate::origin::request::{self, Json, LargeJson, Path};
-use crate::packaging::{Handover, MediaInfo, handover};
-use crate::store::{Key, StoreError};
-use crate::time::monotonic;
+use crate::App;
+use crate::auth::Caller;
+use crate::delivery;
+use crate::error::Refusal;
+use crate::ingest;
+use crate::request::{self, Json, LargeJson, Path};
+use lyceum_catalog::{self as catalog, Role};
+use lyceum_core::ids::Id;
+use lyceum_core::time::monotonic;
+use lyceum_packaging::{Handover, MediaInfo, handover};
+use lyceum_server::Peer;
+use lyceum_storage::queue::{self, Retry};
+use lyceum_storage::store::{Key, StoreError};
 
 /// The header that carries a lease beside the key.
 const LEASE: &str = "lyceum-lease";
@@ -91,14 +91,14 @@ pub(super) async fn lease(State(app): State<Arc<App>>, caller: Caller, request: 
     }
 }
 
-async fn take(app: &App) -> Result<Option<(jobs::Task, Id)>, Refusal> {
+async fn take(app: &App) -> Result<Option<(queue::Task, Id)>, Refusal> {
     // Most looks find nothing, and a look that only reads waits for no writer.
-    if !jobs::any_waiting(&mut app.db.read().await?, app.clock.unix_millis()).await? {
+    if !queue::any_waiting(&mut app.db.read().await?, app.clock.unix_millis()).await? {
         return Ok(None);
     }
     let lease = Id::random();
     let mut tx = app.db.begin().await?;
-    let task = jobs::lease(&mut tx, lease.as_str(), &app.config().queue, app.clock.unix_millis()).await?;
+    let task = queue::lease(&mut tx, lease.as_str(), &app.config().queue, app.clock.unix_millis()).await?;
     tx.commit().await?;
     Ok(task.map(|task| (task, lease)))
 }
@@ -117,14 +117,14 @@ fn tell(app: &App, base: &str, id: &Id, spec: String, lease: &Id) -> Answer {
 }
 
 /// The task of the path, if the request's lease holds it.
-async fn held(app: &App, headers: &HeaderMap, id: &str) -> Result<jobs::Task, Refusal> {
+async fn held(app: &App, headers: &HeaderMap, id: &str) -> Result<queue::Task, Refusal> {
     let lease = headers.get(LEASE).and_then(|lease| lease.to_str().ok());
     let lease = lease.ok_or_else(|| Refusal::Invalid("Lyceum-Lease is missing.".to_owned()))?;
     let mut tx = app.db.read().await?;
-    jobs::leased(&mut tx, &request::id(id)?, lease).await?.ok_or(Refusal::LeaseLost)
+    queue::leased(&mut tx, &request::id(id)?, lease).await?.ok_or(Refusal::LeaseLost)
 }
 
-async fn version(app: &App, task: &jobs::Task) -> Result<catalog::Version, Refusal> {
+async fn version(app: &App, task: &queue::Task) -> Result<catalog::Version, Refusal> {
     catalog::version(&mut app.db.read().await?, &task.version).await?.ok_or(Refusal::LeaseLost)
 }
 

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use super::*;
-use crate::token::jwe;
+use crate::jwe;
 
 fn with(dir: &Path, change: impl FnOnce(&mut serde_json::Map<String, Value>)) -> String {
     let header = json!({"alg": "EdDSA", "typ": "JWT", "kid": signer(dir).kid().as_str()});

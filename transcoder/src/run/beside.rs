@@ -3,8 +3,8 @@
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use lyceum::packaging::subtitles::{self, Cue, MAX_FILE_BYTES};
-use lyceum::packaging::{ContentKey, Handover, Plan};
+use lyceum_packaging::subtitles::{self, Cue, MAX_FILE_BYTES};
+use lyceum_packaging::{ContentKey, Handover, Plan};
 
 use super::RunError;
 use super::out_dir::OutDir;

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use clap::{Args, ValueEnum};
-use lyceum::packaging::{Index, Ladder, MediaInfo, TaskSpec, plan, render};
+use lyceum_packaging::{Index, Ladder, MediaInfo, TaskSpec, plan, render};
 use tokio::sync::mpsc;
 
 use crate::limits::Limits;
@@ -137,7 +137,7 @@ async fn signalled() {
 
 /// The file of an option, or what is so without.
 fn loaded<T: serde::de::DeserializeOwned + Default>(path: Option<&PathBuf>) -> Result<T, RunError> {
-    let load = |path| lyceum::config::load::<T>(path).map_err(|error| RunError::Usage(error.to_string()));
+    let load = |path| lyceum_core::config::load::<T>(path).map_err(|error| RunError::Usage(error.to_string()));
     path.map_or_else(|| Ok(T::default()), |path| load(path))
 }
 

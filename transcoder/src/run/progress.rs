@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
-use lyceum::packaging::{Index, MediaInfo, Plan, TaskSpec};
-use lyceum::time::{Instant, monotonic};
+use lyceum_core::time::{Instant, monotonic};
+use lyceum_packaging::{Index, MediaInfo, Plan, TaskSpec};
 use serde_json::json;
 
 /// At most so many JSON lines come a second.

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use lyceum::packaging::{Handover, Plan, PlannedTask};
+use lyceum_packaging::{Handover, Plan, PlannedTask};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 

@@ -12,10 +12,10 @@ use ff::format::context::Input;
 use ff::format::sample::Type as Layout;
 use ff::{ChannelLayout, Dictionary, codec, format};
 use ffmpeg_next as ff;
-use lyceum::packaging::TrackFacts;
-use lyceum::packaging::cmaf::SampleEntry;
-use lyceum::packaging::grid::{AAC_FRAME, AUDIO_RATE};
-use lyceum::packaging::task::{AudioTask, SourceStream};
+use lyceum_packaging::TrackFacts;
+use lyceum_packaging::cmaf::SampleEntry;
+use lyceum_packaging::grid::{AAC_FRAME, AUDIO_RATE};
+use lyceum_packaging::task::{AudioTask, SourceStream};
 
 use super::TaskError;
 use super::clock::Clock;

@@ -4,7 +4,7 @@
 
 use ff::format::context::Input;
 use ffmpeg_next as ff;
-use lyceum::packaging::info::TimeBreak;
+use lyceum_packaging::info::TimeBreak;
 
 use super::input::micros;
 use super::raw;

@@ -3,10 +3,10 @@
 
 use aws_lc_rs::cipher::{AES_128, EncryptionContext, PaddedBlockEncryptingKey, UnboundCipherKey};
 use aws_lc_rs::iv::FixedLength;
-use lyceum::packaging::cmaf::{self, Sample, SampleEntry};
-use lyceum::packaging::grid::{AAC_FRAME, AUDIO_RATE};
-use lyceum::packaging::plan::{segment_name, ticks_ms};
-use lyceum::packaging::{Grid, Handover, Kind, Protection, TrackFacts};
+use lyceum_packaging::cmaf::{self, Sample, SampleEntry};
+use lyceum_packaging::grid::{AAC_FRAME, AUDIO_RATE};
+use lyceum_packaging::plan::{segment_name, ticks_ms};
+use lyceum_packaging::{Grid, Handover, Kind, Protection, TrackFacts};
 
 use super::TaskError;
 use super::output::Output;

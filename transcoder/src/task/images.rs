@@ -8,8 +8,8 @@ use ff::format::Pixel;
 use ff::format::context::Input;
 use ff::{Dictionary, Rational};
 use ffmpeg_next as ff;
-use lyceum::packaging::images::{Images, ImagesTask, POSTER, STORYBOARD, Storyboard, sheet_path};
-use lyceum::packaging::{Handover, Kind};
+use lyceum_packaging::images::{Images, ImagesTask, POSTER, STORYBOARD, Storyboard, sheet_path};
+use lyceum_packaging::{Handover, Kind};
 
 use super::TaskError;
 use super::clock::Clock;

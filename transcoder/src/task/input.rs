@@ -5,7 +5,7 @@ use std::io::Read;
 use ff::format::context::{Input, StreamIo};
 use ff::{Dictionary, codec};
 use ffmpeg_next as ff;
-use lyceum::packaging::info::{Refusal, RefusalCode};
+use lyceum_packaging::info::{Refusal, RefusalCode};
 
 use super::TaskError;
 use super::raw::{self, StreamFacts};

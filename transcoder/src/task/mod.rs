@@ -25,8 +25,8 @@ mod video;
 
 use std::process::ExitCode;
 
-use lyceum::packaging::TaskSpec;
-use lyceum::packaging::info::{Refusal, RefusalCode};
+use lyceum_packaging::TaskSpec;
+use lyceum_packaging::info::{Refusal, RefusalCode};
 
 use crate::wire::{Failure, Job, Message, read_job};
 

@@ -4,8 +4,8 @@ use std::io::{self, Stdout};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use lyceum::packaging::Handover;
-use lyceum::packaging::info::{Refusal, RefusalCode};
+use lyceum_packaging::Handover;
+use lyceum_packaging::info::{Refusal, RefusalCode};
 
 use super::TaskError;
 use crate::wire::{Message, write_message};

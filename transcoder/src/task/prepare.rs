@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use ffmpeg_next as ff;
-use lyceum::packaging::info::ColorInfo;
+use lyceum_packaging::info::ColorInfo;
 
 use super::TaskError;
 use super::video::timestamp;

@@ -5,13 +5,11 @@ use ff::format::context::Input;
 use ff::format::stream::Disposition;
 use ff::{Stream, codec, media};
 use ffmpeg_next as ff;
-use lyceum::packaging::Rate;
-use lyceum::packaging::grid::AUDIO_RATE;
-use lyceum::packaging::info::{
-    AudioInfo, MediaInfo, Refusal, RefusalCode, SubtitleInfo, TimeBreak, VideoInfo, Warning,
-};
-use lyceum::packaging::subtitles::Purpose;
-use lyceum::packaging::task::SourceStream;
+use lyceum_packaging::Rate;
+use lyceum_packaging::grid::AUDIO_RATE;
+use lyceum_packaging::info::{AudioInfo, MediaInfo, Refusal, RefusalCode, SubtitleInfo, TimeBreak, VideoInfo, Warning};
+use lyceum_packaging::subtitles::Purpose;
+use lyceum_packaging::task::SourceStream;
 
 use super::TaskError;
 use super::audio::{Decode, Sound};

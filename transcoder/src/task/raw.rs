@@ -5,7 +5,7 @@
 
 use ff::ffi;
 use ffmpeg_next as ff;
-use lyceum::packaging::info::ColorInfo;
+use lyceum_packaging::info::ColorInfo;
 
 use super::TaskError;
 

@@ -10,10 +10,10 @@ use ff::codec::{self, encoder};
 use ff::format::Pixel;
 use ff::{Dictionary, Rational};
 use ffmpeg_next as ff;
-use lyceum::packaging::cmaf::{Color, SampleEntry};
-use lyceum::packaging::info::ColorInfo;
-use lyceum::packaging::task::{Rendition, VideoTask};
-use lyceum::packaging::{TrackFacts, VideoCodec, av1, avc, hevc};
+use lyceum_packaging::cmaf::{Color, SampleEntry};
+use lyceum_packaging::info::ColorInfo;
+use lyceum_packaging::task::{Rendition, VideoTask};
+use lyceum_packaging::{TrackFacts, VideoCodec, av1, avc, hevc};
 
 use super::TaskError;
 use super::cut::Cutter;

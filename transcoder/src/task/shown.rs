@@ -8,7 +8,7 @@
 use std::sync::Arc;
 
 use ffmpeg_next as ff;
-use lyceum::packaging::Rate;
+use lyceum_packaging::Rate;
 
 use super::raw::{self, PlaneShape, Samples};
 

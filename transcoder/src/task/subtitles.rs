@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use ffmpeg_next as ff;
-use lyceum::packaging::subtitles::{Packet, SubtitlesTask, objects, packet_cues};
+use lyceum_packaging::subtitles::{Packet, SubtitlesTask, objects, packet_cues};
 
 use super::TaskError;
 use super::clock::Clock;

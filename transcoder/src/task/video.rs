@@ -11,9 +11,9 @@ use std::thread::ScopedJoinHandle;
 use ff::codec::discard::Discard;
 use ff::format::context::Input;
 use ffmpeg_next as ff;
-use lyceum::packaging::Rate;
-use lyceum::packaging::info::{Refusal, RefusalCode};
-use lyceum::packaging::task::VideoTask;
+use lyceum_packaging::Rate;
+use lyceum_packaging::info::{Refusal, RefusalCode};
+use lyceum_packaging::task::VideoTask;
 
 use super::TaskError;
 use super::clock::Clock;

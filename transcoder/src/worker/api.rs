@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use http::{HeaderValue, Method, StatusCode, header};
-use lyceum::client::{self, Error, Http};
-use lyceum::packaging::{Handover, MediaInfo, TaskSpec};
+use lyceum_client::{self as client, Error, Http};
+use lyceum_packaging::{Handover, MediaInfo, TaskSpec};
 use serde::{Deserialize, Serialize};
 
 use super::Config;
@@ -280,7 +280,7 @@ mod tests {
     #[test]
     fn credentials_go_to_origins_alone() {
         let text = "origins = [\"http://a:1\", \"http://b:2\"]\napi_key = \"k\"";
-        let config = lyceum::config::parse(text, std::path::Path::new("w"), &|_| None).unwrap();
+        let config = lyceum_core::config::parse(text, std::path::Path::new("w"), &|_| None).unwrap();
         let api = Api::new(&config);
         assert_eq!(api.own_path("http://a:1/v1/tasks/x/source").as_deref(), Some("/v1/tasks/x/source"));
         assert_eq!(api.own_path("http://public:9/v1/tasks/x/source").as_deref(), Some("/v1/tasks/x/source"));

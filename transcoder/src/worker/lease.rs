@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use lyceum::front::Shutdown;
-use lyceum::packaging::{Handover, MediaInfo};
-use lyceum::time::monotonic;
-use lyceum::units::ByteSize;
+use lyceum_core::shutdown::Shutdown;
+use lyceum_core::time::monotonic;
+use lyceum_core::units::ByteSize;
+use lyceum_packaging::{Handover, MediaInfo};
 use tokio::sync::{Mutex, Notify, mpsc};
 
 use super::api::{Api, ApiError, Lease};

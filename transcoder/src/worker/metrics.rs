@@ -1,6 +1,6 @@
 //! What a worker counts.
 
-use lyceum::telemetry;
+use lyceum_core::telemetry;
 use prometheus::{HistogramVec, IntCounter, IntCounterVec, IntGauge, Registry};
 
 /// The handles.

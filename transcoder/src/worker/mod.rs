@@ -12,10 +12,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
-use lyceum::admin::{self, Admin};
-use lyceum::client;
-use lyceum::front::Shutdown;
-use lyceum::units::{self, ByteSize, Span};
+use lyceum_admin::{self as admin, Admin};
+use lyceum_client as client;
+use lyceum_core::shutdown::Shutdown;
+use lyceum_core::units::{self, ByteSize, Span};
 use serde::Deserialize;
 
 use crate::limits::Limits;
@@ -106,7 +106,7 @@ fn origins<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Vec<String>, D::
 
 /// Runs until a signal, or until standard input ends where that was asked for.
 pub(crate) async fn main(options: &Options) -> ExitCode {
-    let config = match lyceum::config::load::<Config>(&options.config) {
+    let config = match lyceum_core::config::load::<Config>(&options.config) {
         Ok(config) => config,
         Err(error) => {
             eprintln!("lyceum-transcoder: {error}");
@@ -186,7 +186,7 @@ async fn follow_signals(shutdown: Shutdown) {
 
 /// A random share of `most`, at least half of it, so that workers do not ask all at once.
 fn jittered(most: Duration) -> Duration {
-    let [byte] = lyceum::ids::random_bytes::<1>();
+    let [byte] = lyceum_core::ids::random_bytes::<1>();
     most.mul_f64(0.5 + f64::from(byte) / 512.0)
 }
 
@@ -195,7 +195,7 @@ mod tests {
     use super::*;
 
     fn read(text: &str) -> Result<Config, String> {
-        lyceum::config::parse(text, std::path::Path::new("worker.toml"), &|_| None).map_err(|e| e.to_string())
+        lyceum_core::config::parse(text, std::path::Path::new("worker.toml"), &|_| None).map_err(|e| e.to_string())
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use lyceum::units::ByteSize;
+use lyceum_core::units::ByteSize;
 use tokio::sync::Mutex;
 
 use super::api::{Api, ApiError, Lease};

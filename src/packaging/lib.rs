@@ -1,0 +1,33 @@
+//! What is made of a recording, as data: the ladder, the plan of tasks, what workers hand over, and the playlists
+//! and manifests rendered from it.
+//!
+//! Pure: no I/O, no clock, no FFmpeg and nothing of the origin. The origin, the worker and the task process agree
+//! on these types alone. HLS follows RFC 8216bis, CMAF ISO/IEC 23000-19 and DASH ISO/IEC 23009-1.
+#![forbid(unsafe_code)]
+
+pub mod av1;
+pub mod avc;
+pub mod cmaf;
+pub mod filter;
+pub mod grid;
+pub mod handover;
+pub mod hevc;
+pub mod images;
+pub mod index;
+pub mod info;
+pub mod ladder;
+mod language;
+pub mod plan;
+pub mod protection;
+pub mod render;
+pub mod subtitles;
+pub mod task;
+
+pub use grid::{Grid, Rate};
+pub use handover::{Handover, Kind, Mismatch, TrackFacts};
+pub use index::{Index, playable};
+pub use info::{MediaInfo, Refusal, RefusalCode};
+pub use ladder::{Bitrate, Ladder, VideoCodec};
+pub use plan::{Plan, PlannedTask, TrackKind, TrackPlan, plan};
+pub use protection::{ContentKey, Encryption, Protection};
+pub use task::TaskSpec;

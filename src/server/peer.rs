@@ -1,0 +1,111 @@
+//! Who asks: the socket's other end, or whom a trusted proxy says that it speaks for.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use http::HeaderMap;
+use serde::Deserialize;
+use tokio::io::{AsyncRead, AsyncReadExt as _};
+
+use lyceum_http::forwarded;
+use lyceum_http::ip_network::Network;
+use lyceum_http::proxy_protocol::{self, NotProxy, Parsed};
+
+/// Who asks.
+#[derive(Clone, Copy, Debug)]
+pub struct Peer {
+    /// The client's address, as far as it can be trusted: the socket's other end, or what a proxy that the listener
+    /// trusts says. The port is 0 where a proxy names none.
+    pub address: SocketAddr,
+    /// Whether the client's connection is encrypted.
+    pub tls: bool,
+}
+
+/// `proxy_protocol` of a listener.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ProxyProtocol {
+    /// Load balancers: their connections begin with a PROXY header, version 1 or 2. Others' must not.
+    pub from: Vec<Network>,
+}
+
+/// `forwarded` of a listener.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Forwarded {
+    /// Proxies whose word counts.
+    pub from: Vec<Network>,
+    /// The field they speak in.
+    #[serde(default)]
+    pub field: ForwardedField,
+}
+
+/// The fields in which proxies name their clients.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ForwardedField {
+    /// RFC 7239.
+    #[default]
+    Forwarded,
+    /// `X-Forwarded-For`, and `X-Forwarded-Proto` for the scheme.
+    XForwardedFor,
+}
+
+impl ProxyProtocol {
+    pub(super) fn speaks(&self, address: SocketAddr) -> bool {
+        self.from.iter().any(|network| network.holds(address.ip()))
+    }
+}
+
+/// Why no PROXY header came.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum NoProxyHeader {
+    #[error(transparent)]
+    Wrong(#[from] NotProxy),
+    #[error("the PROXY header did not come: {0}")]
+    Read(#[from] std::io::Error),
+    #[error("the PROXY header did not come in time")]
+    Late(#[from] tokio::time::error::Elapsed),
+}
+
+/// Reads a PROXY header and not one byte more; gives whom it names.
+pub(super) async fn proxied<S: AsyncRead + Unpin>(
+    stream: &mut S,
+    patience: Duration,
+) -> Result<Option<SocketAddr>, NoProxyHeader> {
+    let read = async {
+        let mut bytes = Vec::with_capacity(128);
+        loop {
+            match proxy_protocol::parse(&bytes)? {
+                Parsed::Whole { client } => return Ok(client),
+                Parsed::Needs(more) => {
+                    let have = bytes.len();
+                    bytes.resize(more, 0);
+                    stream.read_exact(bytes.get_mut(have..).unwrap_or_default()).await?;
+                }
+            }
+        }
+    };
+    tokio::time::timeout(patience, read).await?
+}
+
+impl Forwarded {
+    pub(super) fn trusts(&self, peer: Peer) -> bool {
+        self.from.iter().any(|network| network.holds(peer.address.ip()))
+    }
+
+    /// The client that `peer` names in a request.
+    pub(super) fn client(&self, peer: Peer, headers: &HeaderMap) -> Peer {
+        let hops = match self.field {
+            ForwardedField::Forwarded => forwarded::forwarded(headers),
+            ForwardedField::XForwardedFor => forwarded::x_forwarded_for(headers),
+        };
+        let client = forwarded::client(peer.address.ip(), &hops, &self.from);
+        match client.address {
+            Some(address) if address != peer.address.ip().to_canonical() => {
+                Peer { address: SocketAddr::new(address, 0), tls: client.secure.unwrap_or(peer.tls) }
+            }
+            _ => peer,
+        }
+    }
+}

@@ -1,0 +1,472 @@
+//! Objects in a bucket that speaks S3: Amazon's, or one of the look-alikes, whose differences are settings here.
+//! Every wait has an end, failures that may pass are tried again a few times, and a body is sent from memory in parts,
+//! so that a failed part can be sent again and the memory in use is `part` times the writers that `buffers` allows.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+use aws_sdk_s3::Client;
+use aws_sdk_s3::config::retry::RetryConfig;
+use aws_sdk_s3::config::timeout::TimeoutConfig;
+use aws_sdk_s3::config::{
+    BehaviorVersion, Credentials, Region, RequestChecksumCalculation, ResponseChecksumValidation,
+    StalledStreamProtectionConfig,
+};
+use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_s3::primitives::ByteStream;
+use aws_sdk_s3::types::{CompletedMultipartUpload, CompletedPart, Delete, ObjectIdentifier};
+use bytes::{Bytes, BytesMut};
+use futures_util::{StreamExt, TryStreamExt};
+use serde::Deserialize;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::{Body, ByteRange, Key, Meta, Object, StoreError};
+use lyceum_core::units::{self, ByteSize, Span};
+
+/// When checksums beyond the signature are sent and checked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Checksums {
+    /// Wherever the protocol has them.
+    #[default]
+    Supported,
+    /// Only where the protocol demands them; for look-alikes that get trailing checksums wrong.
+    Required,
+}
+
+/// `store = { s3 = { … } }`.
+#[derive(Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct S3Config {
+    /// The server's URL.
+    pub endpoint: String,
+    /// Its region. Default "us-east-1".
+    #[serde(default = "default_region")]
+    pub region: String,
+    /// The bucket, which must exist.
+    pub bucket: String,
+    /// What all keys begin with, without slashes at its ends. Default none.
+    #[serde(default)]
+    pub prefix: String,
+    /// The access key's name.
+    pub access_key: String,
+    /// The access key's secret.
+    pub secret_key: String,
+    /// Whether the bucket stands in the path, as look-alikes want it. Default true.
+    #[serde(default = "yes")]
+    pub path_style: bool,
+    /// "supported" or "required". Default "supported".
+    #[serde(default)]
+    pub checksums: Checksums,
+    /// Whether parts that were uploaded side by side are joined by the server (`UploadPartCopy`); false for look-alikes
+    /// that can't or that want all parts of one size, and the origin copies them. Default true.
+    #[serde(default = "yes")]
+    pub copy: bool,
+    /// The size of a part of a multipart upload. From 5MiB to 64MiB, default 8MiB.
+    #[serde(default = "default_part", deserialize_with = "units::size::<_, 5_242_880, 67_108_864>")]
+    pub part: ByteSize,
+    /// Memory for parts under way, all writers together; each holds one part from its first byte to the part's end, and
+    /// beyond the budget they wait for each other: give a part's size for every upload that should go on at once.
+    /// From 16MiB to 16GiB, default 64MiB.
+    #[serde(default = "default_buffers", deserialize_with = "units::size::<_, 16_777_216, 17_179_869_184>")]
+    pub buffers: ByteSize,
+    /// How long a connection may take to be made. From 100ms to 1m, default 3s.
+    #[serde(default = "default_connect", deserialize_with = "units::span::<_, 100, 60_000>")]
+    pub connect_timeout: Span,
+    /// How long one try of a request may take. From 1s to 10m, default 60s.
+    #[serde(default = "default_attempt", deserialize_with = "units::span::<_, 1_000, 600_000>")]
+    pub attempt_timeout: Span,
+    /// Tries of a request in all. From 1 to 10, default 4.
+    #[serde(default = "default_attempts", deserialize_with = "units::number::<_, 1, 10>")]
+    pub attempts: u64,
+}
+
+fn default_region() -> String {
+    "us-east-1".to_owned()
+}
+fn yes() -> bool {
+    true
+}
+fn default_part() -> ByteSize {
+    ByteSize::mib(8)
+}
+fn default_buffers() -> ByteSize {
+    ByteSize::mib(64)
+}
+fn default_connect() -> Span {
+    Span::secs(3)
+}
+fn default_attempt() -> Span {
+    Span::secs(60)
+}
+fn default_attempts() -> u64 {
+    4
+}
+
+impl S3Config {
+    /// What no single key can tell.
+    pub fn check(&self) -> Result<(), StoreError> {
+        let endpoint = url::Url::parse(&self.endpoint)
+            .map_err(|error| StoreError::Refused(format!("`endpoint` is no URL: {error}")))?;
+        if !matches!(endpoint.scheme(), "http" | "https") {
+            return Err(StoreError::Refused("`endpoint` is neither http nor https".to_owned()));
+        }
+        if !self.prefix.is_empty() {
+            Key::parse(&self.prefix).map_err(|error| StoreError::Refused(format!("`prefix`: {error}")))?;
+        }
+        if self.buffers < self.part {
+            return Err(StoreError::Refused("`buffers` is smaller than one `part`".to_owned()));
+        }
+        Ok(())
+    }
+}
+
+/// Never shows the secret.
+impl std::fmt::Debug for S3Config {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("S3Config")
+            .field("endpoint", &self.endpoint)
+            .field("bucket", &self.bucket)
+            .field("prefix", &self.prefix)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A store in a bucket.
+#[derive(Clone)]
+pub(super) struct S3 {
+    pub(super) client: Client,
+    pub(super) bucket: String,
+    prefix: String,
+    pub(super) part: u64,
+    pub(super) copy: bool,
+    buffers: Arc<Semaphore>,
+}
+
+/// The semaphore counts in these, so that its permits fit their type.
+const UNIT: u64 = 64 << 10;
+
+impl S3 {
+    pub(super) fn open(config: &S3Config) -> Result<Self, StoreError> {
+        config.check()?;
+        let (calculate, validate) = match config.checksums {
+            Checksums::Supported => {
+                (RequestChecksumCalculation::WhenSupported, ResponseChecksumValidation::WhenSupported)
+            }
+            Checksums::Required => (RequestChecksumCalculation::WhenRequired, ResponseChecksumValidation::WhenRequired),
+        };
+        let sdk = aws_sdk_s3::Config::builder()
+            .behavior_version(BehaviorVersion::latest())
+            .endpoint_url(config.endpoint.trim_end_matches('/'))
+            .region(Region::new(config.region.clone()))
+            .credentials_provider(Credentials::new(&config.access_key, &config.secret_key, None, None, "configuration"))
+            .force_path_style(config.path_style)
+            .request_checksum_calculation(calculate)
+            .response_checksum_validation(validate)
+            .retry_config(
+                RetryConfig::standard()
+                    .with_max_attempts(u32::try_from(config.attempts).unwrap_or(u32::MAX))
+                    .with_max_backoff(Duration::from_secs(5)),
+            )
+            .timeout_config(
+                TimeoutConfig::builder()
+                    .connect_timeout(config.connect_timeout.get())
+                    .read_timeout(config.attempt_timeout.get())
+                    .operation_attempt_timeout(config.attempt_timeout.get())
+                    .build(),
+            )
+            .stalled_stream_protection(
+                StalledStreamProtectionConfig::enabled().grace_period(Duration::from_secs(20)).build(),
+            )
+            .build();
+        Ok(Self {
+            client: Client::from_conf(sdk),
+            bucket: config.bucket.clone(),
+            prefix: if config.prefix.is_empty() { String::new() } else { format!("{}/", config.prefix) },
+            part: config.part.0,
+            copy: config.copy,
+            buffers: Arc::new(Semaphore::new(
+                usize::try_from(config.buffers.0 / UNIT).unwrap_or(Semaphore::MAX_PERMITS),
+            )),
+        })
+    }
+
+    pub(super) fn name(&self, key: &Key) -> String {
+        format!("{}{key}", self.prefix)
+    }
+
+    /// Waits until a buffer of `bytes` may be held; it is given back when the permit is dropped.
+    pub(super) async fn buffer(&self, bytes: u64) -> Result<OwnedSemaphorePermit, StoreError> {
+        let units = u32::try_from(bytes.div_ceil(UNIT)).unwrap_or(u32::MAX);
+        let permit = self.buffers.clone().acquire_many_owned(units).await;
+        permit.map_err(|_| StoreError::Unavailable("the program is ending".to_owned()))
+    }
+
+    pub(super) async fn put(
+        &self,
+        key: &Key,
+        content_type: &str,
+        mut body: Body,
+        only_new: bool,
+    ) -> Result<(u64, bool), StoreError> {
+        let _held = self.buffer(self.part).await?;
+        let mut part = BytesMut::new();
+        while let Some(chunk) = body.try_next().await? {
+            part.extend_from_slice(&chunk);
+            if part.len() as u64 >= self.part {
+                return self.put_in_parts(key, content_type, part, body, only_new).await;
+            }
+        }
+        self.put_whole(key, content_type, part.freeze(), only_new).await
+    }
+
+    /// Stores bytes that the caller holds budget for.
+    pub(super) async fn put_whole(
+        &self,
+        key: &Key,
+        content_type: &str,
+        bytes: Bytes,
+        only_new: bool,
+    ) -> Result<(u64, bool), StoreError> {
+        let size = bytes.len() as u64;
+        let request = self
+            .client
+            .put_object()
+            .bucket(&self.bucket)
+            .key(self.name(key))
+            .content_type(content_type)
+            .set_if_none_match(only_new.then(|| "*".to_owned()))
+            .body(ByteStream::from(bytes));
+        match request.send().await {
+            Ok(_) => Ok((size, true)),
+            Err(error) if only_new && error.code() == Some("PreconditionFailed") => Ok((size, false)),
+            Err(error) => Err(failure(&error)),
+        }
+    }
+
+    async fn put_in_parts(
+        &self,
+        key: &Key,
+        content_type: &str,
+        mut part: BytesMut,
+        mut body: Body,
+        only_new: bool,
+    ) -> Result<(u64, bool), StoreError> {
+        let upload = self.create_multipart(key, content_type).await?;
+        let mut sent = Vec::new();
+        let mut size = 0;
+        let work = async {
+            loop {
+                let more = loop {
+                    if part.len() as u64 >= self.part {
+                        break true;
+                    }
+                    match body.try_next().await? {
+                        Some(chunk) => part.extend_from_slice(&chunk),
+                        None => break false,
+                    }
+                };
+                if !part.is_empty() {
+                    let number = i32::try_from(sent.len() + 1).unwrap_or(i32::MAX);
+                    size += part.len() as u64;
+                    let etag = self.upload_part(key, &upload, number, part.split().freeze()).await?;
+                    sent.push((number, etag));
+                }
+                if !more {
+                    break;
+                }
+            }
+            self.complete_multipart(key, &upload, &sent, only_new).await
+        };
+        match work.await {
+            Ok(stored) => Ok((size, stored)),
+            Err(error) => {
+                // What a crash leaves here is what the bucket's own rule for unfinished uploads is for.
+                let _ = self.abort_multipart(key, &upload).await;
+                Err(error)
+            }
+        }
+    }
+
+    pub(super) async fn create_multipart(&self, key: &Key, content_type: &str) -> Result<String, StoreError> {
+        let request = self.client.create_multipart_upload().bucket(&self.bucket).key(self.name(key));
+        let answer = request.content_type(content_type).send().await.map_err(|error| failure(&error))?;
+        answer.upload_id.ok_or_else(|| StoreError::Refused("the server named no multipart upload".to_owned()))
+    }
+
+    /// Has the server take a stretch of another object as a part.
+    pub(super) async fn copy_part(
+        &self,
+        key: &Key,
+        upload: &str,
+        number: i32,
+        from: &Key,
+        range: &Range<u64>,
+    ) -> Result<String, StoreError> {
+        let request = self.client.upload_part_copy().bucket(&self.bucket).key(self.name(key)).upload_id(upload);
+        let source = format!("{}/{}", self.bucket, self.name(from));
+        let stretch = format!("bytes={}-{}", range.start, range.end.saturating_sub(1));
+        let request = request.part_number(number).copy_source(source).copy_source_range(stretch);
+        let answer = request.send().await.map_err(|error| failure(&error))?;
+        let tag = answer.copy_part_result.and_then(|result| result.e_tag);
+        tag.ok_or_else(|| StoreError::Refused("the server gave a copied part no ETag".to_owned()))
+    }
+
+    pub(super) async fn upload_part(
+        &self,
+        key: &Key,
+        upload: &str,
+        number: i32,
+        bytes: Bytes,
+    ) -> Result<String, StoreError> {
+        let request = self.client.upload_part().bucket(&self.bucket).key(self.name(key)).upload_id(upload);
+        let request = request.part_number(number).body(ByteStream::from(bytes));
+        let answer = request.send().await.map_err(|error| failure(&error))?;
+        answer.e_tag.ok_or_else(|| StoreError::Refused("the server gave a part no ETag".to_owned()))
+    }
+
+    /// Answers whether the object was stored; false when `only_new` found one there.
+    pub(super) async fn complete_multipart(
+        &self,
+        key: &Key,
+        upload: &str,
+        parts: &[(i32, String)],
+        only_new: bool,
+    ) -> Result<bool, StoreError> {
+        let parts =
+            parts.iter().map(|(number, etag)| CompletedPart::builder().part_number(*number).e_tag(etag).build());
+        let parts = CompletedMultipartUpload::builder().set_parts(Some(parts.collect())).build();
+        let request = self.client.complete_multipart_upload().bucket(&self.bucket).key(self.name(key));
+        let request = request.upload_id(upload).multipart_upload(parts);
+        match request.set_if_none_match(only_new.then(|| "*".to_owned())).send().await {
+            Ok(_) => Ok(true),
+            Err(error) if only_new && error.code() == Some("PreconditionFailed") => {
+                self.abort_multipart(key, upload).await?;
+                Ok(false)
+            }
+            Err(error) => Err(failure(&error)),
+        }
+    }
+
+    pub(super) async fn abort_multipart(&self, key: &Key, upload: &str) -> Result<(), StoreError> {
+        let request = self.client.abort_multipart_upload().bucket(&self.bucket).key(self.name(key));
+        match request.upload_id(upload).send().await.map_err(|error| failure(&error)) {
+            Ok(_) | Err(StoreError::NotFound) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    pub(super) async fn get(&self, key: &Key, range: Option<ByteRange>) -> Result<Object, StoreError> {
+        let field = range.map(|range| match range {
+            ByteRange::Between(first, last) => format!("bytes={first}-{last}"),
+            ByteRange::From(first) => format!("bytes={first}-"),
+            ByteRange::Last(count) => format!("bytes=-{count}"),
+        });
+        let request = self.client.get_object().bucket(&self.bucket).key(self.name(key)).set_range(field);
+        let answer = match request.send().await {
+            Ok(answer) => answer,
+            Err(error) if error.code() == Some("InvalidRange") => {
+                return Err(StoreError::RangeNotSatisfiable { size: self.head(key).await?.size });
+            }
+            Err(error) => return Err(failure(&error)),
+        };
+        let length = answer.content_length.and_then(|n| u64::try_from(n).ok()).unwrap_or(0);
+        let (start, size) = match answer.content_range.as_deref() {
+            Some(text) => content_range(text)
+                .ok_or_else(|| StoreError::Refused(format!("the server sent a wrong Content-Range: {text}")))?,
+            None => (0, length),
+        };
+        if range.is_some() && size == 0 {
+            return Err(StoreError::RangeNotSatisfiable { size });
+        }
+        let meta = meta(size, answer.e_tag, answer.content_type, key);
+        let body = tokio_util::io::ReaderStream::with_capacity(answer.body.into_async_read(), 64 << 10);
+        let body = body.map_err(|error| StoreError::Unavailable(format!("the body broke off: {error}"))).boxed();
+        Ok(Object { meta, range: start..start + length, body })
+    }
+
+    pub(super) async fn head(&self, key: &Key) -> Result<Meta, StoreError> {
+        let request = self.client.head_object().bucket(&self.bucket).key(self.name(key));
+        let answer = request.send().await.map_err(|error| failure(&error))?;
+        let size = answer.content_length.and_then(|n| u64::try_from(n).ok()).unwrap_or(0);
+        Ok(meta(size, answer.e_tag, answer.content_type, key))
+    }
+
+    pub(super) async fn delete(&self, key: &Key) -> Result<(), StoreError> {
+        let request = self.client.delete_object().bucket(&self.bucket).key(self.name(key));
+        match request.send().await.map_err(|error| failure(&error)) {
+            Ok(_) | Err(StoreError::NotFound) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    pub(super) async fn delete_under(&self, folder: &Key) -> Result<(), StoreError> {
+        self.delete_named(&format!("{}/", self.name(folder))).await
+    }
+
+    /// Removes every object whose whole name begins with `prefix`.
+    pub(super) async fn delete_named(&self, prefix: &str) -> Result<(), StoreError> {
+        loop {
+            let request = self.client.list_objects_v2().bucket(&self.bucket).prefix(prefix).max_keys(1000);
+            let page = request.send().await.map_err(|error| failure(&error))?;
+            let names = page.contents().iter().filter_map(|object| object.key().map(str::to_owned));
+            let objects: Result<Vec<_>, _> = names.map(|name| ObjectIdentifier::builder().key(name).build()).collect();
+            let objects = objects.map_err(|error| StoreError::Refused(error.to_string()))?;
+            if objects.is_empty() {
+                return Ok(());
+            }
+            let delete = Delete::builder().set_objects(Some(objects)).quiet(true).build();
+            let delete = delete.map_err(|error| StoreError::Refused(error.to_string()))?;
+            let request = self.client.delete_objects().bucket(&self.bucket).delete(delete);
+            let answer = request.send().await.map_err(|error| failure(&error))?;
+            if let Some(error) = answer.errors().first() {
+                let what = error.message().unwrap_or("no reason given");
+                return Err(StoreError::Unavailable(format!("an object could not be deleted: {what}")));
+            }
+        }
+    }
+
+    pub(super) async fn ping(&self) -> Result<(), StoreError> {
+        let request = self.client.list_objects_v2().bucket(&self.bucket).max_keys(1).prefix(&self.prefix);
+        request.send().await.map(drop).map_err(|error| match failure(&error) {
+            StoreError::NotFound => StoreError::Refused(format!("there is no bucket {}", self.bucket)),
+            other => other,
+        })
+    }
+}
+
+fn meta(size: u64, etag: Option<String>, content_type: Option<String>, key: &Key) -> Meta {
+    let etag = etag.unwrap_or_default();
+    // Some look-alikes leave the quotes out.
+    let etag = if etag.starts_with('"') { etag } else { format!("\"{etag}\"") };
+    Meta { size, etag, content_type: content_type.unwrap_or_else(|| key.guessed_type().to_owned()) }
+}
+
+/// First byte and whole size of `bytes 0-99/1234`.
+fn content_range(text: &str) -> Option<(u64, u64)> {
+    let (range, size) = text.strip_prefix("bytes ")?.split_once('/')?;
+    let (first, _) = range.split_once('-')?;
+    Some((first.parse().ok()?, size.parse().ok()?))
+}
+
+/// The same in the store's own words.
+pub(super) fn failure<E>(error: &SdkError<E>) -> StoreError
+where
+    E: ProvideErrorMetadata + std::error::Error + 'static,
+{
+    let status = error.raw_response().map(|response| response.status().as_u16());
+    let code = error.code().unwrap_or_default();
+    let words = aws_sdk_s3::error::DisplayErrorContext(error).to_string();
+    let short = words.chars().take(400).collect::<String>();
+    match (status, code) {
+        (_, "NoSuchKey" | "NotFound" | "NoSuchUpload") => StoreError::NotFound,
+        (_, "NoSuchBucket") => StoreError::Refused("there is no such bucket".to_owned()),
+        (_, "EntityTooLarge" | "QuotaExceeded" | "XMinioStorageFull") | (Some(507), _) => StoreError::Full(short),
+        (_, "SlowDown" | "RequestTimeout" | "InternalError" | "ServiceUnavailable") => StoreError::Unavailable(short),
+        (Some(404), _) => StoreError::NotFound,
+        (Some(status), _) if status >= 500 || status == 429 || status == 408 => StoreError::Unavailable(short),
+        (Some(_), _) => StoreError::Refused(short),
+        (None, _) => StoreError::Unavailable(short),
+    }
+}

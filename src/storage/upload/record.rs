@@ -1,0 +1,290 @@
+//! The rows of uploads.
+
+use crate::db::{DbError, Row, Tx};
+use crate::db_args;
+use crate::store::Growth;
+use lyceum_core::ids::Id;
+
+/// What an upload is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A whole file.
+    Whole,
+    /// A part of one, to be joined with others.
+    Partial,
+    /// A whole file that is joined of parts; it takes no bytes of its own.
+    Final,
+}
+
+impl Kind {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Whole => "whole",
+            Self::Partial => "partial",
+            Self::Final => "final",
+        }
+    }
+}
+
+/// Where an upload stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// It takes bytes, or waits to be taken.
+    Open,
+    /// It was whole, and was taken.
+    Complete,
+    /// Its client ended it, or its time was over.
+    Ended,
+}
+
+impl State {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Open => "open",
+            Self::Complete => "complete",
+            Self::Ended => "ended",
+        }
+    }
+}
+
+/// An upload.
+#[derive(Clone, Debug)]
+pub struct Upload {
+    /// Its id.
+    pub id: Id,
+    /// The API key that made it.
+    pub owner: String,
+    /// The lesson that it is for; a part has none.
+    pub lesson: Option<Id>,
+    /// What it is.
+    pub kind: Kind,
+    /// Where it stands.
+    pub state: State,
+    /// Its length in bytes, when that is known.
+    pub length: Option<u64>,
+    /// The bytes acknowledged: durable in the store.
+    pub received: u64,
+    /// The ticket of the newest request.
+    pub fence: i64,
+    /// The ticket of the request that writes.
+    pub writer: Option<i64>,
+    /// What the store needs to go on.
+    pub growth: Growth,
+    /// `Upload-Metadata`, as it was sent.
+    pub metadata: String,
+    /// The name of the file.
+    pub filename: String,
+    /// What a final one is joined of, in this order.
+    pub partials: Vec<Id>,
+    /// When it is removed unless bytes come.
+    pub expires: i64,
+}
+
+impl Upload {
+    /// Whether all bytes are there.
+    pub fn is_whole(&self) -> bool {
+        self.length == Some(self.received)
+    }
+}
+
+const ONE: &str = "SELECT id, owner, lesson, kind, state, length, received, fence, writer, store_state, metadata,
+     filename, partials, expires FROM uploads WHERE id = $1";
+
+fn from_row(row: &Row) -> Result<Upload, DbError> {
+    let kind: String = row.get("kind")?;
+    let state: String = row.get("state")?;
+    Ok(Upload {
+        id: row.parse("id")?,
+        owner: row.get("owner")?,
+        lesson: match row.get::<String>("lesson")?.as_str() {
+            "" => None,
+            _ => Some(row.parse("lesson")?),
+        },
+        kind: [Kind::Whole, Kind::Partial, Kind::Final]
+            .into_iter()
+            .find(|known| known.as_str() == kind)
+            .ok_or_else(|| DbError::Corrupt(format!("no kind of an upload: {kind}")))?,
+        state: [State::Open, State::Complete, State::Ended]
+            .into_iter()
+            .find(|known| known.as_str() == state)
+            .ok_or_else(|| DbError::Corrupt(format!("no state of an upload: {state}")))?,
+        length: row.get::<Option<i64>>("length")?.and_then(|length| u64::try_from(length).ok()),
+        received: row.unsigned("received")?,
+        fence: row.get("fence")?,
+        writer: row.get("writer")?,
+        growth: row.json("store_state")?,
+        metadata: row.get("metadata")?,
+        filename: row.get("filename")?,
+        partials: match row.get::<Option<String>>("partials")? {
+            None => Vec::new(),
+            Some(_) => row.json("partials")?,
+        },
+        expires: row.get("expires")?,
+    })
+}
+
+fn json(growth: &Growth) -> Result<String, DbError> {
+    serde_json::to_string(growth).map_err(|error| DbError::Corrupt(error.to_string()))
+}
+
+fn partials(upload: &Upload) -> Result<Option<String>, DbError> {
+    let json = (upload.kind == Kind::Final).then(|| serde_json::to_string(&upload.partials));
+    json.transpose().map_err(|error| DbError::Corrupt(error.to_string()))
+}
+
+pub(super) async fn insert(tx: &mut Tx, upload: &Upload, now: i64) -> Result<(), DbError> {
+    tx.execute(
+        "INSERT INTO uploads (id, owner, lesson, kind, state, length, received, fence, store_state, metadata, filename,
+         created, expires, partials) VALUES ($1, $2, $3, $4, $5, $6, 0, 0, $7, $8, $9, $10, $11, $12)",
+        db_args![
+            &upload.id,
+            &upload.owner,
+            upload.lesson.as_ref().map_or("", Id::as_str),
+            upload.kind.as_str(),
+            upload.state.as_str(),
+            upload.length,
+            json(&upload.growth)?,
+            &upload.metadata,
+            &upload.filename,
+            now,
+            upload.expires,
+            partials(upload)?,
+        ],
+    )
+    .await
+    .map(drop)
+}
+
+pub(super) async fn get(tx: &mut Tx, id: &Id) -> Result<Option<Upload>, DbError> {
+    let row = tx.one(ONE, db_args![id]).await?;
+    row.as_ref().map(from_row).transpose()
+}
+
+/// How many unfinished uploads an owner has.
+pub(super) async fn open_of(tx: &mut Tx, owner: &str) -> Result<u64, DbError> {
+    let row =
+        tx.one("SELECT COUNT(*) AS open FROM uploads WHERE owner = $1 AND state = 'open'", db_args![owner]).await?;
+    row.map_or(Ok(0), |row| row.unsigned("open"))
+}
+
+/// The bytes that an owner's open uploads have or will have.
+pub(super) async fn announced(tx: &mut Tx, owner: &str) -> Result<u64, DbError> {
+    let row = tx
+        .one(
+            "SELECT CAST(COALESCE(SUM(COALESCE(length, received)), 0) AS BIGINT) AS bytes FROM uploads
+             WHERE owner = $1 AND state = 'open' AND kind <> 'final'",
+            db_args![owner],
+        )
+        .await?;
+    row.map_or(Ok(0), |row| row.unsigned("bytes"))
+}
+
+/// Raises the fence: the ticket of a new request.
+pub(super) async fn take_ticket(tx: &mut Tx, id: &Id) -> Result<Option<i64>, DbError> {
+    let row = tx.one("UPDATE uploads SET fence = fence + 1 WHERE id = $1 RETURNING fence", db_args![id]).await?;
+    row.map(|row| row.get("fence")).transpose()
+}
+
+/// The newest ticket and whether the upload is still open.
+pub(super) async fn fence(tx: &mut Tx, id: &Id) -> Result<Option<(i64, bool)>, DbError> {
+    let row = tx.one("SELECT fence, state FROM uploads WHERE id = $1", db_args![id]).await?;
+    row.map(|row| Ok((row.get("fence")?, row.get::<String>("state")? == State::Open.as_str()))).transpose()
+}
+
+/// Who writes from now on, and what is reserved for it.
+pub(super) async fn set_writer(tx: &mut Tx, id: &Id, writer: Option<i64>, growth: &Growth) -> Result<(), DbError> {
+    tx.execute("UPDATE uploads SET writer = $2, store_state = $3 WHERE id = $1", db_args![id, writer, json(growth)?])
+        .await
+        .map(drop)
+}
+
+/// Acknowledges bytes, if `ticket` still writes; answers whether it does.
+pub(super) async fn acknowledge(
+    tx: &mut Tx,
+    id: &Id,
+    ticket: i64,
+    received: u64,
+    growth: &Growth,
+    leaves: bool,
+    expires: i64,
+) -> Result<bool, DbError> {
+    let writer = (!leaves).then_some(ticket);
+    let changed = tx
+        .execute(
+            "UPDATE uploads SET received = $3, store_state = $4, writer = $5, expires = $6
+             WHERE id = $1 AND writer = $2 AND state = 'open'",
+            db_args![id, ticket, received, json(growth)?, writer, expires],
+        )
+        .await?;
+    Ok(changed > 0)
+}
+
+/// Says the length of an upload that began without one.
+pub(super) async fn set_length(tx: &mut Tx, id: &Id, length: u64) -> Result<(), DbError> {
+    tx.execute("UPDATE uploads SET length = $2 WHERE id = $1", db_args![id, length]).await.map(drop)
+}
+
+pub(super) async fn set_state(tx: &mut Tx, id: &Id, state: State) -> Result<(), DbError> {
+    tx.execute("UPDATE uploads SET state = $2, writer = NULL WHERE id = $1", db_args![id, state.as_str()])
+        .await
+        .map(drop)
+}
+
+pub(super) async fn end_all_of(tx: &mut Tx, lesson: &Id) -> Result<Vec<Id>, DbError> {
+    let rows = tx
+        .all(
+            "UPDATE uploads SET state = 'ended', writer = NULL WHERE lesson = $1 AND state = 'open' RETURNING id",
+            db_args![lesson],
+        )
+        .await?;
+    rows.iter().map(|row| row.parse("id")).collect()
+}
+
+pub(super) async fn ended_of(tx: &mut Tx, lesson: &Id) -> Result<Vec<Upload>, DbError> {
+    let rows = tx
+        .all(
+            "SELECT id, owner, lesson, kind, state, length, received, fence, writer, store_state, metadata, filename,
+             partials, expires FROM uploads WHERE lesson = $1 AND state = 'ended'",
+            db_args![lesson],
+        )
+        .await?;
+    rows.iter().map(from_row).collect()
+}
+
+pub(super) async fn whole_but_open(tx: &mut Tx, limit: i64) -> Result<Vec<Upload>, DbError> {
+    let rows = tx
+        .all(
+            "SELECT id, owner, lesson, kind, state, length, received, fence, writer, store_state, metadata, filename,
+             partials, expires FROM uploads WHERE state = 'open' AND kind <> 'partial' AND length = received LIMIT $1",
+            db_args![limit],
+        )
+        .await?;
+    rows.iter().map(from_row).collect()
+}
+
+/// Final uploads that are still to be joined and that nobody is joining now.
+pub(super) async fn to_join(tx: &mut Tx, limit: i64) -> Result<Vec<Id>, DbError> {
+    let rows = tx
+        .all(
+            "SELECT id FROM uploads WHERE state = 'open' AND kind = 'final' AND received < length AND writer IS NULL
+             ORDER BY created LIMIT $1",
+            db_args![limit],
+        )
+        .await?;
+    rows.iter().map(|row| row.parse("id")).collect()
+}
+
+pub(super) async fn overdue(tx: &mut Tx, now: i64, limit: i64) -> Result<Vec<Id>, DbError> {
+    let rows = tx
+        .all(
+            "SELECT id FROM uploads WHERE state = 'open' AND expires < $1 ORDER BY expires LIMIT $2",
+            db_args![now, limit],
+        )
+        .await?;
+    rows.iter().map(|row| row.parse("id")).collect()
+}
+
+pub(super) async fn forget_old(tx: &mut Tx, now: i64) -> Result<(), DbError> {
+    let month = 30 * 24 * 3600 * 1000;
+    tx.execute("DELETE FROM uploads WHERE state <> 'open' AND expires < $1", db_args![now - month]).await.map(drop)
+}

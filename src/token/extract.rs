@@ -1,0 +1,227 @@
+//! Where a token stands in a request: the path (`/t/{token}/…`), the query (`?token=`), `Authorization: Bearer` (RFC
+//! 6750, section 2.1), the cookie `lyceum_token`. The first that holds one decides. Query and cookie may have another
+//! name beside their own (RFC 9246, section 2).
+//!
+//! Found, not judged: what stands there may be anything.
+
+use http::header::{self, HeaderMap};
+use serde::Deserialize;
+
+use lyceum_http::fields;
+
+/// The query parameter of a token.
+pub const PARAMETER: &str = "token";
+/// The cookie of a token.
+pub const COOKIE: &str = "lyceum_token";
+/// The longest other name.
+const LONGEST_NAME: usize = 64;
+/// What a path with a token begins with.
+pub const PATH_PREFIX: &str = "/t/";
+
+/// The names of the parameter and the cookie.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct Names {
+    attribute: Option<Box<str>>,
+}
+
+impl TryFrom<String> for Names {
+    type Error = &'static str;
+
+    /// Their own, and `attribute`.
+    fn try_from(attribute: String) -> Result<Self, Self::Error> {
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+        if attribute.is_empty() || attribute.len() > LONGEST_NAME || !attribute.bytes().all(plain) {
+            return Err("a name is 1 to 64 letters, digits, - and _");
+        }
+        Ok(Self { attribute: Some(attribute.into()) })
+    }
+}
+
+/// Where a token stood.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// In front of the path.
+    Path,
+    /// A parameter of the query.
+    Query,
+    /// `Authorization`.
+    Header,
+    /// `Cookie`.
+    Cookie,
+}
+
+/// `/t/{token}/rest` as token and `/rest`. The token's segment routes nothing and goes nowhere.
+pub fn in_path(path: &str) -> Option<(&str, &str)> {
+    let rest = path.strip_prefix(PATH_PREFIX)?;
+    // A token is long, and this is looked at on each request.
+    rest.split_at_checked(memchr::memchr(b'/', rest.as_bytes())?)
+}
+
+/// The shortest signature that a token may have, in base64url: that of HS256.
+const SHORTEST_SIGNATURE: usize = 43;
+
+/// Whether a segment has the form of a signed token (RFC 7515, section 7.1), whoever signed it.
+pub fn looks_signed(segment: &str) -> bool {
+    let mut parts = segment.split('.');
+    let (Some(header), Some(claims), Some(signature), None) = (parts.next(), parts.next(), parts.next(), parts.next())
+    else {
+        return false;
+    };
+    let is_base64url = |part: &str| {
+        !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'='))
+    };
+    signature.len() >= SHORTEST_SIGNATURE && [header, claims, signature].into_iter().all(is_base64url)
+}
+
+/// Whether a path begins with `/t/` and a signed token, whatever comes behind it.
+pub fn leads_with_token(path: &str) -> bool {
+    let segment = path.strip_prefix(PATH_PREFIX).and_then(|rest| rest.split('/').next());
+    segment.is_some_and(looks_signed)
+}
+
+/// What `Authorization: Bearer` shows.
+pub fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let (scheme, credentials) = fields::single(headers, &header::AUTHORIZATION)?.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| credentials.trim())
+}
+
+impl Names {
+    /// The first token that stands elsewhere than in the path.
+    pub fn elsewhere<'a>(&self, query: Option<&'a str>, headers: &'a HeaderMap) -> Option<(Place, &'a str)> {
+        let in_query = || query?.split('&').find_map(|pair| self.of_parameter(pair)).map(|token| (Place::Query, token));
+        in_query()
+            .or_else(|| bearer(headers).map(|token| (Place::Header, token)))
+            .or_else(|| self.cookie(headers).map(|token| (Place::Cookie, token)))
+    }
+
+    /// `query` without any token, where anything else is left of it.
+    pub fn without_token(&self, query: &str) -> Option<String> {
+        let others: Vec<&str> = query.split('&').filter(|pair| self.of_parameter(pair).is_none()).collect();
+        let others = others.join("&");
+        (!others.is_empty()).then_some(others)
+    }
+
+    /// The token in the cookie: of several the first, which is the one of the longest path (RFC 6265, section 5.4).
+    pub fn cookie<'a>(&self, headers: &'a HeaderMap) -> Option<&'a str> {
+        fields::values(headers, &header::COOKIE)
+            .flat_map(|value| value.split(';'))
+            .find_map(|pair| self.of_cookie(pair))
+            .map(fields::unquote)
+    }
+
+    /// A `Cookie` field without the tokens in it; none where nothing else is left of it.
+    pub fn cookie_without_token(&self, value: &str) -> Option<String> {
+        let is_other = |pair: &&str| !pair.is_empty() && self.of_cookie(pair).is_none();
+        let others: Vec<&str> = value.split(';').map(str::trim).filter(is_other).collect();
+        (!others.is_empty()).then(|| others.join("; "))
+    }
+
+    /// The name of a cookie that is set.
+    pub fn of_new_cookie(&self) -> &str {
+        self.attribute.as_deref().unwrap_or(COOKIE)
+    }
+
+    fn of_parameter<'a>(&self, pair: &'a str) -> Option<&'a str> {
+        self.named(PARAMETER, pair)
+    }
+
+    fn of_cookie<'a>(&self, pair: &'a str) -> Option<&'a str> {
+        self.named(COOKIE, pair.trim())
+    }
+
+    fn named<'a>(&self, own: &str, pair: &'a str) -> Option<&'a str> {
+        let (name, value) = pair.split_once('=')?;
+        (name == own || self.attribute.as_deref() == Some(name)).then_some(value)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::HeaderValue;
+    use lyceum_http::path::CleanPath;
+    use proptest::prelude::*;
+
+    #[test]
+    fn the_first_place_counts() {
+        let names = Names::default();
+        let mut headers = HeaderMap::new();
+        assert_eq!(in_path("/t/a.b.c/v/x"), Some(("a.b.c", "/v/x")));
+        assert_eq!((in_path("/t/a.b.c"), in_path("/v/t/a/x"), in_path("/t//v")), (None, None, Some(("", "/v"))));
+        headers.insert("cookie", HeaderValue::from_static("a=1; lyceum_token=\"c1\"; lyceum_token=c2"));
+        assert_eq!(names.elsewhere(None, &headers), Some((Place::Cookie, "c1")));
+        headers.insert("authorization", HeaderValue::from_static("bearer b"));
+        assert_eq!(names.elsewhere(Some("x=1"), &headers), Some((Place::Header, "b")));
+        assert_eq!(names.elsewhere(Some("x=1&token=q&token=r"), &headers), Some((Place::Query, "q")));
+        assert_eq!(
+            (names.without_token("token=q&x=1&token=r&y"), names.without_token("token=q")),
+            (Some("x=1&y".into()), None)
+        );
+        assert_eq!(names.elsewhere(Some("tokens=q&xtoken=r"), &HeaderMap::new()), None);
+    }
+
+    #[test]
+    fn another_name_counts_beside_the_first() {
+        let names = Names::try_from("URISigningPackage".to_owned()).unwrap();
+        let no_fields = HeaderMap::new();
+        let found = |query| names.elsewhere(Some(query), &no_fields).map(|(_, token)| token);
+        assert_eq!(
+            (found("a=1&URISigningPackage=u&token=t"), found("token=t&URISigningPackage=u")),
+            (Some("u"), Some("t"))
+        );
+        assert_eq!((found("urisigningpackage=u"), found("URISigningPackage")), (None, None));
+        assert_eq!(names.without_token("a=1&URISigningPackage=u&token=t&b=2").as_deref(), Some("a=1&b=2"));
+        let cookies = HeaderMap::from_iter([(
+            header::COOKIE,
+            HeaderValue::from_static("a=1; URISigningPackage=u; lyceum_token=t"),
+        )]);
+        assert_eq!((names.cookie(&cookies), Names::default().cookie(&cookies)), (Some("u"), Some("t")));
+        assert_eq!(names.cookie_without_token("a=1; URISigningPackage=u; lyceum_token=t").as_deref(), Some("a=1"));
+        assert_eq!((names.of_new_cookie(), Names::default().of_new_cookie()), ("URISigningPackage", "lyceum_token"));
+        for wrong in ["", "a=b", "a b", "ä", "a;b", "a&b", "a.b", &"a".repeat(65)] {
+            assert!(Names::try_from(wrong.to_owned()).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_signed_token_is_known_by_its_form() {
+        let signature = "s".repeat(43);
+        let token = format!("eyJh.eyJp.{signature}");
+        assert!(looks_signed(&token) && leads_with_token(&format!("/t/{token}")));
+        assert!(leads_with_token(&format!("/t/{token}/v/x")) && !leads_with_token(&format!("/x/t/{token}/v/x")));
+        for other in ["v1.2.3", "jquery.min.js", "", "..", "a.b", &format!("{token}.x"), &format!("a.b/{signature}")] {
+            assert!(!looks_signed(other) && !leads_with_token(&format!("/t/{other}/x")), "{other}");
+        }
+    }
+
+    #[test]
+    fn a_cookie_field_loses_its_tokens_and_nothing_else() {
+        for (value, left) in [
+            ("a=1; lyceum_token=x; b=\"2\"", Some("a=1; b=\"2\"")),
+            ("lyceum_token=x;lyceum_token=y", None),
+            ("lyceum_tokens=x", Some("lyceum_tokens=x")),
+            ("a;", Some("a")),
+        ] {
+            assert_eq!(Names::default().cookie_without_token(value).as_deref(), left, "{value}");
+        }
+    }
+
+    proptest! {
+        /// Taking a token out of a path leaves the rest as it was, and what is left of a query never holds one.
+        #[test]
+        fn what_is_found_is_what_stood_there(path in "/t?/?[a-z.%/]{0,20}", query in "([tokenx]{1,6}=?[a-z]{0,3}&?){0,5}") {
+            let names = Names::default();
+            if let Some((token, rest)) = in_path(&path) {
+                prop_assert!(!token.contains('/') && rest.starts_with('/'));
+                prop_assert_eq!(&format!("/t/{token}{rest}"), &path);
+                if let Ok(clean) = CleanPath::check(rest) {
+                    prop_assert!(clean.segments().all(|segment| segment != ".." && segment != "."));
+                }
+            }
+            if let Some(left) = names.without_token(&query) {
+                prop_assert!(names.elsewhere(Some(&left), &HeaderMap::new()).is_none());
+            }
+        }
+    }
+}

@@ -5,7 +5,7 @@
 #![forbid(unsafe_code)]
 
 use std::convert::Infallible;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -25,6 +25,7 @@ use lyceum_http::problem;
 use serde::Deserialize;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
+use tower_service::Service;
 
 /// Connections served at one time; further ones wait in the listener's backlog.
 const MAX_CONNECTIONS: usize = 256;
@@ -57,6 +58,29 @@ pub type Routes = Arc<dyn Fn(Request<Incoming>) -> RouteFuture + Send + Sync>;
 
 /// The answer of [`Routes`] under way.
 pub type RouteFuture = Pin<Box<dyn Future<Output = Response<Body>> + Send>>;
+
+/// The routes of a role that answers through a tower service, such as an axum router.
+pub fn routes<S, B>(service: S) -> Routes
+where
+    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + Sync + 'static,
+    S::Future: Send,
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    Arc::new(move |request| {
+        let mut service = service.clone();
+        Box::pin(async move {
+            let answer = match poll_fn(|context| service.poll_ready(context)).await {
+                Ok(()) => service.call(request).await,
+                Err(never) => match never {},
+            };
+            match answer {
+                Ok(response) => response.map(|body| body.map_err(Into::into).boxed_unsync()),
+                Err(never) => match never {},
+            }
+        })
+    })
+}
 
 /// What the listener tells of its role.
 #[derive(Clone)]
@@ -112,7 +136,7 @@ impl Admin {
 
     /// Serves until the process ends: an operator can watch a drain to its last request.
     pub async fn serve(self, role: Role) {
-        let service = Arc::new(Service { role, bearer: self.bearer });
+        let service = Arc::new(Answers { role, bearer: self.bearer });
         let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
         while let Ok(place) = Arc::clone(&places).acquire_owned().await {
             match self.listener.accept().await {
@@ -132,12 +156,12 @@ impl Admin {
     }
 }
 
-struct Service {
+struct Answers {
     role: Role,
     bearer: Option<String>,
 }
 
-impl Service {
+impl Answers {
     async fn connection(self: Arc<Self>, socket: TcpStream) {
         let mut server = auto::Builder::new(TokioExecutor::new());
         server.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);

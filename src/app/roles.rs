@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::Failure;
-use lyceum_admin::{self as admin, Admin};
+use lyceum_admin::{self as admin, Admin, Routes};
 use lyceum_core::config;
 use lyceum_core::config::Loaded;
 use lyceum_core::shutdown::Shutdown;
@@ -41,7 +41,7 @@ pub(super) async fn edge(path: &Path, exit_with_stdin: bool) -> Result<(), Failu
         file.reloading(edge::FIXED.as_slice(), edge::Config::check, move |config, changed| edge.reload(config, changed))
     };
     let crew = Crew::start(&base.shutdown).map_err(Failure::other)?;
-    base.serve(crew, edge, routes, Arc::new(ready), reload).await
+    base.serve(crew, edge, Some(routes), Arc::new(ready), reload).await
 }
 
 pub(super) async fn origin(path: &Path, exit_with_stdin: bool) -> Result<(), Failure> {
@@ -51,7 +51,6 @@ pub(super) async fn origin(path: &Path, exit_with_stdin: bool) -> Result<(), Fai
     let parts =
         origin::Parts { clock: Clock::system(), registry: base.registry.clone(), shutdown: base.shutdown.clone() };
     let origin = origin::Origin::start(config, parts).await.map_err(Failure::other)?;
-    let routes = origin.admin_routes();
     let ready = {
         let origin = origin.clone();
         move || origin.ready()
@@ -63,7 +62,7 @@ pub(super) async fn origin(path: &Path, exit_with_stdin: bool) -> Result<(), Fai
             Ok::<_, std::convert::Infallible>(())
         })
     };
-    base.serve(Crew::here(), origin, routes, Arc::new(ready), reload).await
+    base.serve(Crew::here(), origin, None, Arc::new(ready), reload).await
 }
 
 /// A role's configuration file, and what of it is in force.
@@ -162,7 +161,7 @@ impl Base {
         self,
         crew: Crew,
         handler: H,
-        routes: axum::Router,
+        routes: Option<Routes>,
         ready: Arc<dyn Fn() -> Result<(), String> + Send + Sync>,
         reload: Reload,
     ) -> Result<(), Failure> {

@@ -325,8 +325,8 @@ impl Edge {
     }
 
     /// The operators' routes beside those that every role has.
-    pub fn admin_routes(&self) -> axum::Router {
-        admin::routes(self.clone())
+    pub fn admin_routes(&self) -> lyceum_admin::Routes {
+        lyceum_admin::routes(admin::routes(self.clone()))
     }
 }
 

@@ -194,11 +194,6 @@ impl Origin {
         tokio::spawn(async move { app.keys.look(&app).await });
     }
 
-    /// Routes beside those that every admin listener has: none.
-    pub fn admin_routes(&self) -> Router {
-        Router::new()
-    }
-
     /// Whether database and store answered last time.
     pub fn ready(&self) -> Result<(), String> {
         if self.app.healthy.load(Ordering::Relaxed) {

@@ -237,11 +237,17 @@ impl TestEdge {
 
     /// The operators' listener.
     pub async fn admin(&self) -> String {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let routes = self.edge.admin_routes();
-        tokio::spawn(async move { axum::serve(listener, routes).await });
-        format!("http://{address}")
+        let config = lyceum_admin::Config { listen: "127.0.0.1:0".parse().unwrap(), bearer: None };
+        let admin = lyceum_admin::Admin::bind(&config).await.unwrap();
+        let url = admin.url();
+        let edge = self.edge.clone();
+        tokio::spawn(admin.serve(lyceum_admin::Role {
+            registry: self.registry.clone(),
+            ready: std::sync::Arc::new(move || edge.ready()),
+            shutdown: self.shutdown.clone(),
+            routes: Some(self.edge.admin_routes()),
+        }));
+        url
     }
 
     pub fn signer(&self) -> Signer {

@@ -9,9 +9,9 @@ use std::sync::Arc;
 use futures_util::{StreamExt, TryStreamExt};
 use tokio::sync::Notify;
 
-use super::error::Refusal;
 use super::sealing::Sealer;
 use super::snapshot::{Snapshot, Snapshots};
+use crate::api::refusal::Refusal;
 use lyceum_catalog::{self as catalog, NewVersion, SealedKey, Stored, Version, VersionState};
 use lyceum_core::ids::{Id, random_bytes};
 use lyceum_core::time::Clock;

@@ -6,25 +6,14 @@
 #![forbid(unsafe_code)]
 
 mod api;
-mod auth;
 mod bootstrap;
 mod config;
-mod cors;
-mod date;
-mod delivery;
-mod error;
 mod ingest;
-mod lessons;
 mod metrics;
-mod pages;
-mod quota;
-mod request;
 mod sealing;
 mod signing;
 mod snapshot;
-mod subtitles;
 mod sweep;
-mod tus;
 mod workers;
 
 use std::sync::Arc;
@@ -207,14 +196,14 @@ impl Origin {
         let (parts, body) = request.into_parts();
         let mut request = Request::from_parts(parts, Body::new(Unread::new(body)));
         request.extensions_mut().insert(peer);
-        let mut response = match cors::preflight(&self.app.config().cors, &request) {
+        let mut response = match api::cors::preflight(&self.app.config().cors, &request) {
             Some(response) => response,
             None => {
                 let origin = request.headers().get(http::header::ORIGIN).cloned();
                 let mut router = self.router.clone();
                 let response = tower_service::Service::call(&mut router, request).await;
                 let mut response = response.unwrap_or_else(|never| match never {});
-                cors::allow(&self.app.config().cors, origin.as_ref(), response.headers_mut());
+                api::cors::allow(&self.app.config().cors, origin.as_ref(), response.headers_mut());
                 response
             }
         };
@@ -238,7 +227,7 @@ impl Handler for Origin {
     fn refuse(&self, request: &http::request::Parts, refused: Refused) -> Response<Body> {
         let mut response = problem::response(refused.status(), refused.code(), &refused.to_string());
         response.headers_mut().insert(http::header::RETRY_AFTER, refused.retry_after().into());
-        cors::allow(&self.app.config().cors, request.headers.get(http::header::ORIGIN), response.headers_mut());
+        api::cors::allow(&self.app.config().cors, request.headers.get(http::header::ORIGIN), response.headers_mut());
         self.app.metrics.answered(response.status(), std::time::Duration::ZERO);
         response
     }

@@ -8,8 +8,8 @@ use std::time::Duration;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::App;
-use super::error::Refusal;
-use super::lessons;
+use crate::api::lessons;
+use crate::api::refusal::Refusal;
 use lyceum_catalog as catalog;
 use lyceum_core::ids::Id;
 use lyceum_core::time::{Instant, monotonic};

@@ -7,12 +7,14 @@ use axum::response::IntoResponse;
 use http::{HeaderMap, StatusCode};
 use serde::{Deserialize, Serialize};
 
-use super::Answer;
+use super::answer::{self, ApiResult};
+use super::auth::Caller;
+use super::extract::{self, Json, Path, Query};
+use super::idempotency::Once;
+use super::lessons::{self, Change};
+use super::paging::Paging;
+use super::refusal::Refusal;
 use crate::App;
-use crate::auth::Caller;
-use crate::error::Refusal;
-use crate::lessons;
-use crate::request::{self, Json, Once, Paging, Path, Query};
 use lyceum_catalog::{self as catalog, Course, NewLesson, Role};
 use lyceum_core::ids::Id;
 use lyceum_storage::db::Tx;
@@ -25,16 +27,6 @@ pub(crate) struct Titled {
     /// Whether it is encrypted; without a word, as what it belongs to.
     #[serde(default)]
     encrypt: Option<bool>,
-}
-
-/// A change of a course or lesson: what is left out stays.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Change {
-    #[serde(default)]
-    pub(crate) title: Option<String>,
-    #[serde(default)]
-    pub(crate) encrypt: Option<bool>,
 }
 
 #[derive(Serialize)]
@@ -51,7 +43,7 @@ fn shown(app: &App, course: &Course) -> Shown {
 
 /// A course that the caller may see.
 async fn visible(tx: &mut Tx, caller: &Caller, id: &str) -> Result<Course, Refusal> {
-    let course = catalog::course(tx, &request::id(id)?).await?.ok_or(Refusal::NotFound)?;
+    let course = catalog::course(tx, &extract::id(id)?).await?.ok_or(Refusal::NotFound)?;
     caller.sees(&course.owner)?;
     Ok(course)
 }
@@ -60,11 +52,11 @@ pub(super) async fn create(
     State(app): State<Arc<App>>,
     caller: Caller,
     Once { value: new, repeat }: Once<Titled>,
-) -> Answer {
+) -> ApiResult {
     caller.is(&[Role::Creator])?;
     let course = Course {
         id: Id::random(),
-        title: request::title(&new.title)?,
+        title: extract::title(&new.title)?,
         owner: caller.key.id.to_string(),
         created: app.clock.unix_millis(),
         encrypt: new.encrypt,
@@ -86,7 +78,7 @@ pub(super) async fn list(
     caller: Caller,
     Query(paging): Query<Paging>,
     headers: HeaderMap,
-) -> Answer {
+) -> ApiResult {
     caller.is(&[Role::Creator, Role::Shop])?;
     let most = app.config().api.page;
     let mut tx = app.db.read().await?;
@@ -99,10 +91,10 @@ pub(super) async fn show(
     caller: Caller,
     Path(id): Path<String>,
     headers: HeaderMap,
-) -> Answer {
+) -> ApiResult {
     let mut tx = app.db.read().await?;
     let course = visible(&mut tx, &caller, &id).await?;
-    request::tagged(StatusCode::OK, &headers, &shown(&app, &course))
+    answer::tagged(StatusCode::OK, &headers, &shown(&app, &course))
 }
 
 pub(super) async fn change(
@@ -111,13 +103,13 @@ pub(super) async fn change(
     Path(id): Path<String>,
     headers: HeaderMap,
     Json(new): Json<Change>,
-) -> Answer {
-    let title = new.title.as_deref().map(request::title).transpose()?;
+) -> ApiResult {
+    let title = new.title.as_deref().map(extract::title).transpose()?;
     let mut tx = app.db.begin().await?;
     tx.lock("course", &id).await?;
     let course = visible(&mut tx, &caller, &id).await?;
     caller.owns(&course.owner)?;
-    request::unchanged(&headers, &shown(&app, &course))?;
+    answer::unchanged(&headers, &shown(&app, &course))?;
     let changed = Course {
         title: title.unwrap_or_else(|| course.title.clone()),
         encrypt: new.encrypt.or(course.encrypt),
@@ -127,7 +119,7 @@ pub(super) async fn change(
     let (now, actor) = (app.clock.unix_millis(), caller.key.id.as_str());
     catalog::note(&mut tx, now, actor, "course.change", changed.id.as_str(), &changed.title).await?;
     tx.commit().await?;
-    request::tagged(StatusCode::OK, &HeaderMap::new(), &shown(&app, &changed))
+    answer::tagged(StatusCode::OK, &HeaderMap::new(), &shown(&app, &changed))
 }
 
 pub(super) async fn remove(
@@ -135,12 +127,12 @@ pub(super) async fn remove(
     caller: Caller,
     Path(id): Path<String>,
     headers: HeaderMap,
-) -> Answer {
+) -> ApiResult {
     let mut tx = app.db.begin().await?;
     tx.lock("course", &id).await?;
     let course = visible(&mut tx, &caller, &id).await?;
     caller.owns(&course.owner)?;
-    request::unchanged(&headers, &shown(&app, &course))?;
+    answer::unchanged(&headers, &shown(&app, &course))?;
     let (now, actor) = (app.clock.unix_millis(), caller.key.id.as_str());
     catalog::mark_course_deleted(&mut tx, &course.id, now).await?;
     catalog::note(&mut tx, now, actor, "course.delete", course.id.as_str(), &course.title).await?;
@@ -158,7 +150,7 @@ pub(super) async fn lessons(
     Path(id): Path<String>,
     Query(paging): Query<Paging>,
     headers: HeaderMap,
-) -> Answer {
+) -> ApiResult {
     let most = app.config().api.page;
     let mut tx = app.db.read().await?;
     let course = visible(&mut tx, &caller, &id).await?;
@@ -175,8 +167,8 @@ pub(super) async fn add_lesson(
     caller: Caller,
     Path(id): Path<String>,
     Once { value: new, repeat }: Once<Titled>,
-) -> Answer {
-    let title = request::title(&new.title)?;
+) -> ApiResult {
+    let title = extract::title(&new.title)?;
     let mut tx = app.db.begin().await?;
     tx.lock("course", &id).await?;
     let course = visible(&mut tx, &caller, &id).await?;

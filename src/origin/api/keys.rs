@@ -7,11 +7,13 @@ use axum::response::IntoResponse;
 use http::{HeaderMap, StatusCode};
 use serde::{Deserialize, Deserializer, Serialize};
 
-use super::Answer;
+use super::answer::{self, ApiResult};
+use super::auth::Caller;
+use super::extract::{self, Json, Path, Query};
+use super::idempotency::Once;
+use super::paging::Paging;
+use super::refusal::Refusal;
 use crate::App;
-use crate::auth::Caller;
-use crate::error::Refusal;
-use crate::request::{self, Json, Once, Paging, Path, Query};
 use lyceum_catalog::{self as catalog, ApiKey, Role};
 use lyceum_core::ids::Id;
 
@@ -64,13 +66,13 @@ pub(super) async fn create(
     State(app): State<Arc<App>>,
     caller: Caller,
     Once { value: new, repeat }: Once<NewKey>,
-) -> Answer {
+) -> ApiResult {
     caller.is(&[])?;
     let role: Role = new.role.parse().map_err(|what: &str| Refusal::Invalid(format!("{what}.")))?;
     let key = ApiKey {
         id: Id::random(),
         role,
-        name: request::title(&new.name)?,
+        name: extract::title(&new.name)?,
         created: app.clock.unix_millis(),
         quota: quota(new.quota)?,
     };
@@ -99,7 +101,7 @@ pub(super) async fn list(
     caller: Caller,
     Query(paging): Query<Paging>,
     headers: HeaderMap,
-) -> Answer {
+) -> ApiResult {
     caller.is(&[])?;
     let most = app.config().api.page;
     let keys = catalog::keys(&mut app.db.read().await?, &paging.page(most)?).await?;
@@ -111,10 +113,10 @@ pub(super) async fn show(
     caller: Caller,
     Path(id): Path<String>,
     headers: HeaderMap,
-) -> Answer {
+) -> ApiResult {
     caller.is(&[])?;
-    let key = catalog::key(&mut app.db.read().await?, &request::id(&id)?).await?.ok_or(Refusal::NotFound)?;
-    request::tagged(StatusCode::OK, &headers, &shown(&key))
+    let key = catalog::key(&mut app.db.read().await?, &extract::id(&id)?).await?.ok_or(Refusal::NotFound)?;
+    answer::tagged(StatusCode::OK, &headers, &shown(&key))
 }
 
 pub(super) async fn change(
@@ -123,19 +125,19 @@ pub(super) async fn change(
     Path(id): Path<String>,
     headers: HeaderMap,
     Json(new): Json<KeyChange>,
-) -> Answer {
+) -> ApiResult {
     caller.is(&[])?;
-    let name = new.name.as_deref().map(request::title).transpose()?;
+    let name = new.name.as_deref().map(extract::title).transpose()?;
     let mut tx = app.db.begin().await?;
     tx.lock("key", &id).await?;
-    let key = catalog::key(&mut tx, &request::id(&id)?).await?.ok_or(Refusal::NotFound)?;
-    request::unchanged(&headers, &shown(&key))?;
+    let key = catalog::key(&mut tx, &extract::id(&id)?).await?.ok_or(Refusal::NotFound)?;
+    answer::unchanged(&headers, &shown(&key))?;
     let key = ApiKey { name: name.unwrap_or(key.name), quota: new.quota.map_or(Ok(key.quota), quota)?, ..key };
     catalog::change_key(&mut tx, &key).await?;
     let detail = key.quota.map_or_else(|| "no quota".to_owned(), |bytes| format!("quota {bytes}"));
     catalog::note(&mut tx, app.clock.unix_millis(), caller.key.id.as_str(), "key.change", &id, &detail).await?;
     tx.commit().await?;
-    request::tagged(StatusCode::OK, &HeaderMap::new(), &shown(&key))
+    answer::tagged(StatusCode::OK, &HeaderMap::new(), &shown(&key))
 }
 
 pub(super) async fn remove(
@@ -143,12 +145,12 @@ pub(super) async fn remove(
     caller: Caller,
     Path(id): Path<String>,
     headers: HeaderMap,
-) -> Answer {
+) -> ApiResult {
     caller.is(&[])?;
     let mut tx = app.db.begin().await?;
     tx.lock("key", &id).await?;
-    let key = catalog::key(&mut tx, &request::id(&id)?).await?.ok_or(Refusal::NotFound)?;
-    request::unchanged(&headers, &shown(&key))?;
+    let key = catalog::key(&mut tx, &extract::id(&id)?).await?.ok_or(Refusal::NotFound)?;
+    answer::unchanged(&headers, &shown(&key))?;
     catalog::delete_key(&mut tx, &key.id).await?;
     catalog::note(&mut tx, app.clock.unix_millis(), caller.key.id.as_str(), "key.delete", &id, "").await?;
     tx.commit().await?;

@@ -7,12 +7,12 @@ use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde::Deserialize;
 
-use super::Answer;
+use super::answer::{self, ApiResult};
+use super::auth::{self, Caller};
+use super::extract::Json;
+use super::quota;
+use super::refusal::Refusal;
 use crate::App;
-use crate::auth::{self, Caller};
-use crate::error::Refusal;
-use crate::quota;
-use crate::request::{self, Json};
 use lyceum_catalog as catalog;
 
 #[derive(Deserialize)]
@@ -21,7 +21,7 @@ pub(super) struct Credentials {
     key: String,
 }
 
-fn with_cookie(app: &App, value: &str, seconds: u64, mut response: Response) -> Answer {
+fn with_cookie(app: &App, value: &str, seconds: u64, mut response: Response) -> ApiResult {
     let secure = if app.config().public_url.starts_with("https:") { "; Secure" } else { "" };
     let cookie = format!("{}={value}; Path=/; Max-Age={seconds}; HttpOnly; SameSite=Strict{secure}", auth::COOKIE);
     let cookie = HeaderValue::try_from(cookie).map_err(|error| Refusal::Internal(error.to_string()))?;
@@ -30,7 +30,11 @@ fn with_cookie(app: &App, value: &str, seconds: u64, mut response: Response) -> 
     Ok(response)
 }
 
-pub(super) async fn login(State(app): State<Arc<App>>, headers: HeaderMap, Json(given): Json<Credentials>) -> Answer {
+pub(super) async fn login(
+    State(app): State<Arc<App>>,
+    headers: HeaderMap,
+    Json(given): Json<Credentials>,
+) -> ApiResult {
     // A page of another site could log a browser in under a key of its own (login CSRF).
     if headers.contains_key(header::ORIGIN) && !auth::is_same_origin(&app, &headers) {
         return Err(Refusal::CrossSite);
@@ -47,7 +51,7 @@ pub(super) async fn login(State(app): State<Arc<App>>, headers: HeaderMap, Json(
     with_cookie(&app, &secret, span.as_secs(), body.into_response())
 }
 
-pub(super) async fn logout(State(app): State<Arc<App>>, headers: HeaderMap) -> Answer {
+pub(super) async fn logout(State(app): State<Arc<App>>, headers: HeaderMap) -> ApiResult {
     if headers.contains_key(header::ORIGIN) && !auth::is_same_origin(&app, &headers) {
         return Err(Refusal::CrossSite);
     }
@@ -60,7 +64,7 @@ pub(super) async fn logout(State(app): State<Arc<App>>, headers: HeaderMap) -> A
 }
 
 /// `GET /v1/me`: whose key this is, and what it may upload, before anything is sent.
-pub(super) async fn me(State(app): State<Arc<App>>, caller: Caller, headers: HeaderMap) -> Answer {
+pub(super) async fn me(State(app): State<Arc<App>>, caller: Caller, headers: HeaderMap) -> ApiResult {
     let quota = quota::of(&app, &mut app.db.read().await?, &caller).await?;
     let key = caller.key;
     let uploads = serde_json::json!({
@@ -70,5 +74,5 @@ pub(super) async fn me(State(app): State<Arc<App>>, caller: Caller, headers: Hea
         "used": quota.map(|quota| quota.used),
     });
     let body = serde_json::json!({ "id": key.id, "role": key.role.as_str(), "name": key.name, "uploads": uploads });
-    request::tagged(StatusCode::OK, &headers, &body)
+    answer::tagged(StatusCode::OK, &headers, &body)
 }

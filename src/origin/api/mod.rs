@@ -1,12 +1,26 @@
 //! The routes of the origin's API.
 
-mod access;
+mod answer;
+mod auth;
+pub(crate) mod cors;
 mod courses;
+mod entitlements;
+mod extract;
+mod idempotency;
 mod keys;
+pub(crate) mod lessons;
 mod login;
+mod media;
 mod openapi;
+mod pages;
+mod paging;
 mod playback;
+mod quota;
+pub(crate) mod refusal;
+mod rfc3339;
+mod subtitles;
 mod tasks;
+mod uploads;
 
 use std::sync::Arc;
 
@@ -16,8 +30,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post, put};
 use http::{HeaderValue, header};
 
-use super::error::Refusal;
-use super::{App, delivery, lessons, pages, subtitles, tus};
+use crate::App;
 
 /// All routes, with their state.
 pub(super) fn router(app: Arc<App>) -> Router {
@@ -35,35 +48,35 @@ pub(super) fn router(app: Arc<App>) -> Router {
         .route("/v1/courses/{id}/lessons", get(courses::lessons).post(courses::add_lesson))
         .route("/v1/lessons/{id}", get(lessons::show).patch(lessons::change).delete(lessons::remove))
         .route("/v1/lessons/{id}/events", get(lessons::events))
-        .route("/v1/lessons/{id}/media", post(tus::whole_file))
+        .route("/v1/lessons/{id}/media", post(uploads::whole_file))
         .route("/v1/lessons/{id}/retry", post(lessons::retry))
         .route("/v1/lessons/{id}/subtitles", get(subtitles::list))
         .route("/v1/lessons/{id}/subtitles/{language}", put(subtitles::put).delete(subtitles::remove))
-        .route("/v1/uploads", post(tus::create).options(tus::options))
+        .route("/v1/uploads", post(uploads::create).options(uploads::options))
         .route(
             "/v1/uploads/{id}",
-            get(tus::head)
-                .head(tus::head)
-                .patch(tus::append)
-                .delete(tus::terminate)
-                .post(tus::overridden)
-                .options(tus::options),
+            get(uploads::head)
+                .head(uploads::head)
+                .patch(uploads::append)
+                .delete(uploads::terminate)
+                .post(uploads::overridden)
+                .options(uploads::options),
         )
-        .route("/v1/entitlements", put(access::entitle))
-        .route("/v1/entitlements/{user}", get(access::list))
-        .route("/v1/entitlements/{user}/{course}", delete(access::withdraw))
+        .route("/v1/entitlements", put(entitlements::entitle))
+        .route("/v1/entitlements/{user}", get(entitlements::list))
+        .route("/v1/entitlements/{user}/{course}", delete(entitlements::withdraw))
         .route("/v1/playback", post(playback::start))
-        .route("/v1/sessions/{id}", delete(access::end_session))
-        .route("/v1/sessions/{id}/lease", post(access::lease_stream))
-        .route("/v1/audit", get(access::audit))
-        .route("/v1/revocations", get(access::revocations))
+        .route("/v1/sessions/{id}", delete(entitlements::end_session))
+        .route("/v1/sessions/{id}/lease", post(entitlements::lease_stream))
+        .route("/v1/audit", get(entitlements::audit))
+        .route("/v1/revocations", get(entitlements::revocations))
         .route("/v1/tasks/lease", post(tasks::lease))
         .route("/v1/tasks/{id}/source", get(tasks::source))
         .route("/v1/tasks/{id}/objects/{*path}", put(tasks::put_object))
         .route("/v1/tasks/{id}/heartbeat", post(tasks::heartbeat))
         .route("/v1/tasks/{id}/complete", post(tasks::complete))
         .route("/v1/tasks/{id}/fail", post(tasks::fail))
-        .route("/v/{lesson}/{*path}", get(delivery::serve))
+        .route("/v/{lesson}/{*path}", get(media::serve))
         .fallback(pages::serve)
         .method_not_allowed_fallback(wrong_method)
         .with_state(app)
@@ -78,8 +91,3 @@ async fn jwks(State(app): State<Arc<App>>) -> Response {
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("public, max-age=60"));
     response
 }
-
-/// What `Result` handlers answer.
-pub(super) use courses::Change;
-
-pub(super) type Answer = Result<Response, Refusal>;

@@ -4,11 +4,10 @@
 use http::{HeaderMap, StatusCode};
 use serde_json::{Map, Value, json};
 
-use super::Answer;
-use crate::request;
+use super::answer::{self, ApiResult};
 
-pub(super) async fn document(headers: HeaderMap) -> Answer {
-    request::tagged(StatusCode::OK, &headers, &whole())
+pub(super) async fn document(headers: HeaderMap) -> ApiResult {
+    answer::tagged(StatusCode::OK, &headers, &whole())
 }
 
 fn whole() -> Value {

@@ -8,12 +8,13 @@ use axum::response::IntoResponse;
 use http::{StatusCode, header};
 use serde::Deserialize;
 
-use super::Answer;
+use super::answer::ApiResult;
+use super::auth::Caller;
+use super::extract::{self};
+use super::idempotency::{Once, Repeat};
+use super::refusal::Refusal;
+use super::rfc3339;
 use crate::App;
-use crate::auth::Caller;
-use crate::date;
-use crate::error::Refusal;
-use crate::request::{self, Once, Repeat};
 use lyceum_catalog::{self as catalog, Lesson, NewSession, Role};
 use lyceum_core::ids::Id;
 use lyceum_storage::db::Tx;
@@ -67,7 +68,7 @@ pub(super) async fn start(
     State(app): State<Arc<App>>,
     caller: Caller,
     Once { value: wanted, repeat }: Once<Wanted>,
-) -> Answer {
+) -> ApiResult {
     let answer = begin(&app, &caller, wanted, &repeat).await;
     let result = match &answer {
         Ok(_) => "ok",
@@ -79,11 +80,11 @@ pub(super) async fn start(
     answer
 }
 
-async fn begin(app: &App, caller: &Caller, wanted: Wanted, repeat: &Repeat) -> Answer {
+async fn begin(app: &App, caller: &Caller, wanted: Wanted, repeat: &Repeat) -> ApiResult {
     caller.is(&[Role::Shop, Role::Creator])?;
     let now = app.clock.unix_millis();
     let mut tx = app.db.begin().await?;
-    let lesson = catalog::lesson(&mut tx, &request::id(&wanted.lesson)?).await?.ok_or(Refusal::NotFound)?;
+    let lesson = catalog::lesson(&mut tx, &extract::id(&wanted.lesson)?).await?.ok_or(Refusal::NotFound)?;
     caller.sees(&lesson.owner)?;
     if let Some(answer) = repeat.answered(&mut tx, caller).await? {
         return Ok(answer);
@@ -96,7 +97,7 @@ async fn begin(app: &App, caller: &Caller, wanted: Wanted, repeat: &Repeat) -> A
         .map_err(|_| Refusal::Invalid("`client.ip` is an address, or a network such as 203.0.113.0/24.".to_owned()))?;
     let viewer = match (&wanted.user, wanted.preview) {
         // The shop decides who may look in; nothing was bought that could be looked up.
-        (Some(user), Some(_)) => request::viewer(user)?,
+        (Some(user), Some(_)) => extract::viewer(user)?,
         (user, _) => entitled(&mut tx, caller, &lesson, user.as_deref(), now).await?,
     };
     let version = catalog::playing_version(&mut tx, &lesson.id).await?.filter(|version| version.playable);
@@ -105,7 +106,7 @@ async fn begin(app: &App, caller: &Caller, wanted: Wanted, repeat: &Repeat) -> A
     let four_times = i64::try_from(version.duration.unwrap_or(0).saturating_mul(4)).unwrap_or(i64::MAX);
     // Whole seconds, as the token has them.
     let expires = now.saturating_add(ttl.max(four_times)).div_euclid(1000);
-    let going_on = wanted.session.as_deref().map(request::id).transpose()?;
+    let going_on = wanted.session.as_deref().map(extract::id).transpose()?;
     let session = going_on.clone().unwrap_or_else(Id::random);
     let claims = Claims {
         sub: viewer.clone(),
@@ -143,7 +144,7 @@ async fn begin(app: &App, caller: &Caller, wanted: Wanted, repeat: &Repeat) -> A
         "urls": urls,
         "token": token,
         "session": session,
-        "expires_at": date::write(expires.saturating_mul(1000)),
+        "expires_at": rfc3339::write(expires.saturating_mul(1000)),
     });
     repeat.keep(&mut tx, caller, StatusCode::CREATED, &body, now).await?;
     tx.commit().await?;
@@ -162,7 +163,7 @@ async fn entitled(
         caller.owns(&lesson.owner)?;
         return Ok(format!("key-{}", caller.key.id));
     };
-    let user = request::viewer(user)?;
+    let user = extract::viewer(user)?;
     match catalog::is_entitled(tx, &user, &lesson.course, now).await? {
         Some(_) => Ok(user),
         None => Err(Refusal::NotEntitled),

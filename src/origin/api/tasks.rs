@@ -13,13 +13,13 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use tokio::time::timeout;
 
-use super::Answer;
+use super::answer::ApiResult;
+use super::auth::Caller;
+use super::extract::{self, Json, LargeJson, Path};
+use super::media;
+use super::refusal::Refusal;
 use crate::App;
-use crate::auth::Caller;
-use crate::delivery;
-use crate::error::Refusal;
 use crate::ingest;
-use crate::request::{self, Json, LargeJson, Path};
 use lyceum_catalog::{self as catalog, Role};
 use lyceum_core::ids::Id;
 use lyceum_core::time::monotonic;
@@ -52,7 +52,7 @@ fn base(app: &App, peer: Option<&Peer>, headers: &HeaderMap) -> String {
     }
 }
 
-pub(super) async fn lease(State(app): State<Arc<App>>, caller: Caller, request: Request) -> Answer {
+pub(super) async fn lease(State(app): State<Arc<App>>, caller: Caller, request: Request) -> ApiResult {
     caller.is(&[Role::Worker])?;
     let authority = request.uri().authority().map(|authority| authority.as_str().to_owned());
     let base = match authority {
@@ -103,7 +103,7 @@ async fn take(app: &App) -> Result<Option<(queue::Task, Id)>, Refusal> {
     Ok(task.map(|task| (task, lease)))
 }
 
-fn tell(app: &App, base: &str, id: &Id, spec: String, lease: &Id) -> Answer {
+fn tell(app: &App, base: &str, id: &Id, spec: String, lease: &Id) -> ApiResult {
     let spec = RawValue::from_string(spec).map_err(|error| Refusal::Internal(error.to_string()))?;
     let body = serde_json::json!({
         "id": id,
@@ -121,7 +121,7 @@ async fn held(app: &App, headers: &HeaderMap, id: &str) -> Result<queue::Task, R
     let lease = headers.get(LEASE).and_then(|lease| lease.to_str().ok());
     let lease = lease.ok_or_else(|| Refusal::Invalid("Lyceum-Lease is missing.".to_owned()))?;
     let mut tx = app.db.read().await?;
-    queue::leased(&mut tx, &request::id(id)?, lease).await?.ok_or(Refusal::LeaseLost)
+    queue::leased(&mut tx, &extract::id(id)?, lease).await?.ok_or(Refusal::LeaseLost)
 }
 
 async fn version(app: &App, task: &queue::Task) -> Result<catalog::Version, Refusal> {
@@ -133,12 +133,12 @@ pub(super) async fn source(
     caller: Caller,
     Path(id): Path<String>,
     headers: HeaderMap,
-) -> Answer {
+) -> ApiResult {
     caller.is(&[Role::Worker])?;
     let task = held(&app, &headers, &id).await?;
     let version = version(&app, &task).await?;
     let key = Key::parse(&version.source).map_err(|error| Refusal::Internal(error.to_string()))?;
-    delivery::object(&app.store, &key, &headers, None).await
+    media::object(&app.store, &key, &headers, None).await
 }
 
 pub(super) async fn put_object(
@@ -147,7 +147,7 @@ pub(super) async fn put_object(
     Path((id, path)): Path<(String, String)>,
     headers: HeaderMap,
     body: Body,
-) -> Answer {
+) -> ApiResult {
     caller.is(&[Role::Worker])?;
     let task = held(&app, &headers, &id).await?;
     let version = version(&app, &task).await?;
@@ -193,10 +193,10 @@ pub(super) async fn heartbeat(
     caller: Caller,
     Path(id): Path<String>,
     LargeJson(beat): LargeJson<Heartbeat>,
-) -> Answer {
+) -> ApiResult {
     caller.is(&[Role::Worker])?;
     let progress = if beat.progress.is_finite() { beat.progress } else { 0.0 };
-    let (ingest, id) = (Arc::clone(&app.ingest), request::id(&id)?);
+    let (ingest, id) = (Arc::clone(&app.ingest), extract::id(&id)?);
     let cancel = to_its_end(async move { ingest.heartbeat(&id, &beat.lease, progress, &beat.handed).await }).await?;
     Ok(axum::Json(serde_json::json!({ "cancel": cancel })).into_response())
 }
@@ -215,9 +215,9 @@ pub(super) async fn complete(
     caller: Caller,
     Path(id): Path<String>,
     LargeJson(done): LargeJson<Completion>,
-) -> Answer {
+) -> ApiResult {
     caller.is(&[Role::Worker])?;
-    let (ingest, id) = (Arc::clone(&app.ingest), request::id(&id)?);
+    let (ingest, id) = (Arc::clone(&app.ingest), extract::id(&id)?);
     to_its_end(async move { ingest.complete(&id, &done.lease, &done.segments, done.report).await }).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
@@ -237,7 +237,7 @@ pub(super) async fn fail(
     caller: Caller,
     Path(id): Path<String>,
     LargeJson(failure): LargeJson<Failure>,
-) -> Answer {
+) -> ApiResult {
     caller.is(&[Role::Worker])?;
     let plain = (1..=64).contains(&failure.code.len())
         && failure.code.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
@@ -248,6 +248,6 @@ pub(super) async fn fail(
         "worker_transfer_failed" | "worker_draining" => Retry::Uncounted,
         _ => Retry::Counted,
     };
-    app.ingest.fail(&request::id(&id)?, &failure.lease, code, &detail, retry).await?;
+    app.ingest.fail(&extract::id(&id)?, &failure.lease, code, &detail, retry).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }

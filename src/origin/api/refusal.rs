@@ -5,7 +5,7 @@ use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
 
-use super::sealing::SealError;
+use crate::sealing::SealError;
 use lyceum_http::problem;
 use lyceum_packaging::subtitles::FileError;
 use lyceum_storage::db::DbError;
@@ -15,7 +15,7 @@ use lyceum_storage::upload::headers::HeaderError;
 
 /// Why a request was refused.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Refusal {
+pub(crate) enum Refusal {
     #[error("no credential")]
     Unauthenticated,
     #[error("the role may not do that")]
@@ -99,7 +99,7 @@ fn checksum_mismatch() -> StatusCode {
 
 impl Refusal {
     /// Status, code and sentence.
-    pub(super) fn describe(&self) -> (StatusCode, &'static str, String) {
+    pub(crate) fn describe(&self) -> (StatusCode, &'static str, String) {
         use StatusCode as S;
         let say = |status, code, text: &str| (status, code, text.to_owned());
         match self {

@@ -4,7 +4,7 @@
 use axum::body::Body;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 
-use super::config::Cors;
+use crate::config::Cors;
 
 const METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
 const HEADERS: HeaderValue = HeaderValue::from_static(
@@ -26,7 +26,7 @@ fn allowed(cors: &Cors, origin: Option<&HeaderValue>) -> Option<HeaderValue> {
 }
 
 /// The answer to a preflight; `None` for any other request.
-pub(super) fn preflight(cors: &Cors, request: &Request<Body>) -> Option<Response<Body>> {
+pub(crate) fn preflight(cors: &Cors, request: &Request<Body>) -> Option<Response<Body>> {
     let asks = request.headers().contains_key(header::ACCESS_CONTROL_REQUEST_METHOD);
     if request.method() != Method::OPTIONS || !asks {
         return None;
@@ -45,7 +45,7 @@ pub(super) fn preflight(cors: &Cors, request: &Request<Body>) -> Option<Response
 }
 
 /// Lets pages of allowed origins read an answer.
-pub(super) fn allow(cors: &Cors, origin: Option<&HeaderValue>, headers: &mut HeaderMap) {
+pub(crate) fn allow(cors: &Cors, origin: Option<&HeaderValue>, headers: &mut HeaderMap) {
     if let Some(origin) = allowed(cors, origin) {
         headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
         headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, EXPOSED);

@@ -4,9 +4,9 @@
 //! Bytes are counted each time from what is there, in the transaction that begins an upload: recordings of lessons that
 //! were not deleted, and what unfinished uploads have announced.
 
-use super::App;
 use super::auth::Caller;
-use super::error::Refusal;
+use super::refusal::Refusal;
+use crate::App;
 use lyceum_catalog::{self as catalog, Role};
 use lyceum_storage::db::Tx;
 use lyceum_storage::upload;

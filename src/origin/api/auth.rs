@@ -6,8 +6,8 @@ use http::request::Parts;
 use http::{HeaderMap, Method, header};
 use std::sync::Arc;
 
-use super::App;
-use super::error::Refusal;
+use super::refusal::Refusal;
+use crate::App;
 use lyceum_catalog::{self as catalog, ApiKey, Role};
 use lyceum_core::ids::Id;
 

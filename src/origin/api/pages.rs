@@ -8,8 +8,8 @@ use axum::response::Response;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use rust_embed::{EmbeddedFile, RustEmbed};
 
-use super::App;
-use super::error::Refusal;
+use super::refusal::Refusal;
+use crate::App;
 
 #[derive(RustEmbed)]
 #[folder = "../../web/dist"]

@@ -9,13 +9,14 @@ use futures_util::StreamExt;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use serde_json::json;
 
-use super::App;
-use super::api::Answer;
+use super::answer::ApiResult;
 use super::auth::Caller;
-use super::error::Refusal;
+use super::extract::{self, Path};
+use super::idempotency::Repeat;
 use super::lessons;
 use super::quota;
-use super::request::{self, Path, Repeat};
+use super::refusal::Refusal;
+use crate::App;
 use lyceum_catalog::{self as catalog, Lesson, Role};
 use lyceum_core::ids::Id;
 use lyceum_storage::db::Tx;
@@ -70,7 +71,7 @@ fn dress(headers: &mut HeaderMap) {
 }
 
 /// Every answer of the protocol names its version, refusals too.
-fn protocol(answer: Answer) -> Answer {
+fn protocol(answer: ApiResult) -> ApiResult {
     let mut response = answer.unwrap_or_else(IntoResponse::into_response);
     dress(response.headers_mut());
     Ok(response)
@@ -89,11 +90,11 @@ pub(super) async fn options(State(app): State<Arc<App>>) -> Response {
 }
 
 /// `POST /v1/uploads`: creation, with bytes where the client sends some along.
-pub(super) async fn create(State(app): State<Arc<App>>, caller: Caller, head: HeaderMap, body: Body) -> Answer {
+pub(super) async fn create(State(app): State<Arc<App>>, caller: Caller, head: HeaderMap, body: Body) -> ApiResult {
     protocol(create_upload(&app, &caller, &head, body).await)
 }
 
-async fn create_upload(app: &Arc<App>, caller: &Caller, head: &HeaderMap, body: Body) -> Answer {
+async fn create_upload(app: &Arc<App>, caller: &Caller, head: &HeaderMap, body: Body) -> ApiResult {
     check_version(head)?;
     caller.is(ROLES)?;
     let concat = text(head, &CONCAT, "Upload-Concat")?.map(headers::concat).transpose()?;
@@ -118,7 +119,7 @@ async fn create_upload(app: &Arc<App>, caller: &Caller, head: &HeaderMap, body: 
     };
     let lesson = match value("lesson").and_then(|value| std::str::from_utf8(value).ok()) {
         _ if kind == Kind::Partial => None,
-        Some(lesson) => Some(request::id(lesson)?),
+        Some(lesson) => Some(extract::id(lesson)?),
         None => return Err(Refusal::Invalid("Upload-Metadata names no `lesson`.".to_owned())),
     };
     let length = match kind {
@@ -176,7 +177,7 @@ async fn create_upload(app: &Arc<App>, caller: &Caller, head: &HeaderMap, body: 
     created(&upload, false)
 }
 
-fn created(upload: &Upload, again: bool) -> Answer {
+fn created(upload: &Upload, again: bool) -> ApiResult {
     let mut response = StatusCode::CREATED.into_response();
     let location = format!("/v1/uploads/{}", upload.id);
     describe(upload, response.headers_mut());
@@ -337,7 +338,7 @@ pub(super) async fn head(
     caller: Caller,
     Path(id): Path<String>,
     head: HeaderMap,
-) -> Answer {
+) -> ApiResult {
     protocol(
         async {
             check_version(&head)?;
@@ -385,7 +386,7 @@ pub(super) async fn append(
     Path(id): Path<String>,
     head: HeaderMap,
     body: Body,
-) -> Answer {
+) -> ApiResult {
     protocol(
         async {
             check_version(&head)?;
@@ -414,7 +415,7 @@ pub(super) async fn terminate(
     caller: Caller,
     Path(id): Path<String>,
     head: HeaderMap,
-) -> Answer {
+) -> ApiResult {
     protocol(
         async {
             check_version(&head)?;
@@ -433,7 +434,7 @@ pub(super) async fn overridden(
     path: Path<String>,
     head: HeaderMap,
     body: Body,
-) -> Answer {
+) -> ApiResult {
     match head.get(OVERRIDE).and_then(|method| Method::from_bytes(method.as_bytes()).ok()) {
         Some(Method::PATCH) => append(state, caller, path, head, body).await,
         Some(Method::DELETE) => terminate(state, caller, path, head).await,
@@ -448,12 +449,12 @@ pub(super) async fn whole_file(
     Path(lesson): Path<String>,
     head: HeaderMap,
     body: Body,
-) -> Answer {
+) -> ApiResult {
     caller.is(ROLES)?;
     let new = NewUpload {
         id: Id::random(),
         owner: caller.key.id.to_string(),
-        lesson: Some(request::id(&lesson)?),
+        lesson: Some(extract::id(&lesson)?),
         kind: Kind::Whole,
         length: content_length(&head)?,
         metadata: String::new(),
@@ -517,7 +518,7 @@ pub(super) async fn whole_file(
 }
 
 /// The lesson, on its way.
-async fn accepted(app: &App, caller: &Caller, lesson: &str) -> Answer {
+async fn accepted(app: &App, caller: &Caller, lesson: &str) -> ApiResult {
     let mut tx = app.db.read().await?;
     let lesson = lessons::visible(&mut tx, caller, lesson).await?;
     let told = lessons::tell(&mut tx, &lesson).await?;

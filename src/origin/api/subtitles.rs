@@ -13,13 +13,13 @@ use http::{HeaderMap, StatusCode};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::App;
-use super::api::Answer;
+use super::answer::{self, ApiResult};
 use super::auth::Caller;
-use super::error::Refusal;
-use super::ingest::object_key;
-use super::request::{Path, Query};
-use super::{lessons, request};
+use super::extract::{Path, Query};
+use super::refusal::Refusal;
+use super::{extract, lessons};
+use crate::App;
+use crate::ingest::object_key;
 use lyceum_catalog::{self as catalog, Lesson, Stored, Version, VersionState};
 use lyceum_packaging::subtitles::{self, Cue, MAX_FILE_BYTES};
 use lyceum_packaging::{Index, Plan, TaskSpec, TrackKind, handover, plan::TrackPlan, render};
@@ -124,9 +124,9 @@ pub(super) async fn list(
     caller: Caller,
     Path(id): Path<String>,
     headers: HeaderMap,
-) -> Answer {
+) -> ApiResult {
     let planned = planned(&mut app.db.read().await?, &caller, &id).await?;
-    request::tagged(StatusCode::OK, &headers, &shown(&planned.plan))
+    answer::tagged(StatusCode::OK, &headers, &shown(&planned.plan))
 }
 
 /// `PUT /v1/lessons/{id}/subtitles/{language}`: adds the file, or takes the place of the one that was there.
@@ -136,12 +136,12 @@ pub(super) async fn put(
     Path((id, said)): Path<(String, String)>,
     Query(named): Query<Named>,
     body: Body,
-) -> Answer {
+) -> ApiResult {
     let language = language(&said)?;
-    let title = if named.title.is_empty() { String::new() } else { request::title(&named.title)? };
+    let title = if named.title.is_empty() { String::new() } else { extract::title(&named.title)? };
     let lesson = lessons::visible(&mut app.db.read().await?, &caller, &id).await?;
     caller.owns(&lesson.owner)?;
-    let bytes = request::read_body(body, MAX_FILE_BYTES).await?;
+    let bytes = extract::read_body(body, MAX_FILE_BYTES).await?;
     let cues = tokio::task::spawn_blocking(move || subtitles::parse(&bytes)).await;
     let cues = cues.map_err(|error| Refusal::Internal(error.to_string()))?.map_err(Refusal::Subtitles)?;
     for _ in 0..TRIES {
@@ -214,7 +214,7 @@ pub(super) async fn remove(
     State(app): State<Arc<App>>,
     caller: Caller,
     Path((id, said)): Path<(String, String)>,
-) -> Answer {
+) -> ApiResult {
     let language = language(&said)?;
     let mut tx = app.db.begin().await?;
     let Planned { lesson, version, mut plan, replanned } = planned(&mut tx, &caller, &id).await?;

@@ -10,11 +10,13 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use tokio::time::timeout;
 
-use super::Answer;
-use crate::auth::{Caller, Edge};
-use crate::error::Refusal;
-use crate::request::{self, Json, Paging, Path, Query};
-use crate::{App, WhenFull, date};
+use super::answer::ApiResult;
+use super::auth::{Caller, Edge};
+use super::extract::{self, Json, Path, Query};
+use super::paging::Paging;
+use super::refusal::Refusal;
+use super::rfc3339;
+use crate::{App, WhenFull};
 use lyceum_catalog::{self as catalog, Role, StreamLease};
 use lyceum_core::time::monotonic;
 use lyceum_core::units::Span;
@@ -31,7 +33,7 @@ impl Instant {
     fn millis(&self) -> Result<i64, Refusal> {
         let millis = match self {
             Self::Seconds(seconds) => seconds.checked_mul(1000),
-            Self::Text(text) => date::read(text),
+            Self::Text(text) => rfc3339::read(text),
         };
         millis.ok_or_else(|| Refusal::Invalid("`expires` is RFC 3339, or seconds since 1970.".to_owned()))
     }
@@ -46,12 +48,12 @@ pub(super) struct Entitlement {
     expires: Option<Instant>,
 }
 
-pub(super) async fn entitle(State(app): State<Arc<App>>, caller: Caller, Json(new): Json<Entitlement>) -> Answer {
+pub(super) async fn entitle(State(app): State<Arc<App>>, caller: Caller, Json(new): Json<Entitlement>) -> ApiResult {
     caller.is(&[Role::Shop, Role::Creator])?;
-    let user = request::viewer(&new.user)?;
+    let user = extract::viewer(&new.user)?;
     let expires = new.expires.as_ref().map(Instant::millis).transpose()?;
     let mut tx = app.db.begin().await?;
-    let course = catalog::course(&mut tx, &request::id(&new.course)?).await?.ok_or(Refusal::NotFound)?;
+    let course = catalog::course(&mut tx, &extract::id(&new.course)?).await?.ok_or(Refusal::NotFound)?;
     caller.sees(&course.owner)?;
     catalog::entitle(&mut tx, &user, &course.id, expires).await?;
     let (now, actor) = (app.clock.unix_millis(), caller.key.id.as_str());
@@ -66,7 +68,7 @@ pub(super) async fn list(
     Path(user): Path<String>,
     Query(paging): Query<Paging>,
     headers: HeaderMap,
-) -> Answer {
+) -> ApiResult {
     caller.is(&[Role::Shop])?;
     let (most, now) = (app.config().api.page, app.clock.unix_millis());
     let page = paging.page(most)?;
@@ -78,9 +80,9 @@ pub(super) async fn withdraw(
     State(app): State<Arc<App>>,
     caller: Caller,
     Path((user, course)): Path<(String, String)>,
-) -> Answer {
+) -> ApiResult {
     caller.is(&[Role::Shop, Role::Creator])?;
-    let course = request::id(&course)?;
+    let course = extract::id(&course)?;
     let mut tx = app.db.begin().await?;
     if let Some(course) = catalog::course(&mut tx, &course).await? {
         caller.sees(&course.owner)?;
@@ -96,10 +98,10 @@ pub(super) async fn withdraw(
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
-pub(super) async fn end_session(State(app): State<Arc<App>>, caller: Caller, Path(id): Path<String>) -> Answer {
+pub(super) async fn end_session(State(app): State<Arc<App>>, caller: Caller, Path(id): Path<String>) -> ApiResult {
     caller.is(&[Role::Shop])?;
     let mut tx = app.db.begin().await?;
-    if !catalog::revoke_session(&mut tx, &request::id(&id)?, app.clock.unix_millis()).await? {
+    if !catalog::revoke_session(&mut tx, &extract::id(&id)?, app.clock.unix_millis()).await? {
         return Err(Refusal::NotFound);
     }
     catalog::note(&mut tx, app.clock.unix_millis(), caller.key.id.as_str(), "session.end", &id, "").await?;
@@ -114,13 +116,13 @@ pub(super) async fn audit(
     caller: Caller,
     Query(paging): Query<Paging>,
     headers: HeaderMap,
-) -> Answer {
+) -> ApiResult {
     caller.is(&[])?;
     let most = app.config().api.page;
     let page = paging.page(most)?;
     let deeds = catalog::deeds(&mut app.db.read().await?, &page).await?;
     let show = |deed: catalog::Deed| {
-        serde_json::json!({ "at": date::write(deed.at), "actor": deed.actor, "action": deed.action,
+        serde_json::json!({ "at": rfc3339::write(deed.at), "actor": deed.actor, "action": deed.action,
             "subject": deed.subject, "detail": deed.detail })
     };
     paging.show(&headers, most, deeds, |deed| (deed.position, ""), show)
@@ -140,7 +142,7 @@ const LONGEST_WAIT: Duration = Duration::from_secs(30);
 /// Events of one answer at most; more come with the next question.
 const EVENTS: i64 = 1000;
 
-pub(super) async fn revocations(State(app): State<Arc<App>>, _: Edge, Query(feed): Query<Feed>) -> Answer {
+pub(super) async fn revocations(State(app): State<Arc<App>>, _: Edge, Query(feed): Query<Feed>) -> ApiResult {
     let wait = feed.wait.map_or(Duration::ZERO, Span::get).min(LONGEST_WAIT);
     let _permit = app.waiting.clone().try_acquire_owned().map_err(|_| Refusal::Busy)?;
     let deadline = monotonic() + wait;
@@ -182,13 +184,13 @@ struct Told {
     events: Vec<Box<RawValue>>,
 }
 
-pub(super) async fn lease_stream(State(app): State<Arc<App>>, _: Edge, Path(id): Path<String>) -> Answer {
+pub(super) async fn lease_stream(State(app): State<Arc<App>>, _: Edge, Path(id): Path<String>) -> ApiResult {
     let streams = app.config().streams;
     let span = i64::try_from(streams.lease.get().as_millis()).unwrap_or(i64::MAX);
     let mut tx = app.db.begin().await?;
     let end_oldest = streams.when_full == WhenFull::EndOldest;
     let lease = StreamLease { span, limit: streams.limit, end_oldest };
-    let outcome = catalog::lease_stream(&mut tx, &request::id(&id)?, &lease, app.clock.unix_millis()).await?;
+    let outcome = catalog::lease_stream(&mut tx, &extract::id(&id)?, &lease, app.clock.unix_millis()).await?;
     match outcome {
         catalog::StreamOutcome::Held { ended } => {
             tx.commit().await?;

@@ -8,14 +8,14 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 
-use super::App;
-use super::api::Answer;
+use super::answer::ApiResult;
 use super::auth::Edge;
-use super::error::Refusal;
-use super::ingest::object_key;
-use super::request;
-use super::request::Path;
-use super::snapshot::Rendered;
+use super::extract;
+use super::extract::Path;
+use super::refusal::Refusal;
+use crate::App;
+use crate::ingest::object_key;
+use crate::snapshot::Rendered;
 use lyceum_catalog::{self as catalog, VersionState};
 use lyceum_core::ids::Id;
 use lyceum_packaging::{handover, render};
@@ -32,11 +32,11 @@ pub(super) async fn serve(
     _: Edge,
     Path((lesson, path)): Path<(String, String)>,
     headers: HeaderMap,
-) -> Answer {
-    let lesson = request::id(&lesson)?;
+) -> ApiResult {
+    let lesson = extract::id(&lesson)?;
     let mut response = match path.split_once('/') {
         None => of_lesson(&app, &lesson, &path, &headers).await?,
-        Some((version, path)) => of_version(&app, &lesson, &request::id(version)?, path, &headers).await?,
+        Some((version, path)) => of_version(&app, &lesson, &extract::id(version)?, path, &headers).await?,
     };
     let tag =
         HeaderValue::try_from(format!("lesson-{lesson}")).map_err(|error| Refusal::Internal(error.to_string()))?;
@@ -45,7 +45,7 @@ pub(super) async fn serve(
 }
 
 /// What lies beside the versions: it points into the one that plays now.
-async fn of_lesson(app: &App, lesson: &Id, name: &str, headers: &HeaderMap) -> Answer {
+async fn of_lesson(app: &App, lesson: &Id, name: &str, headers: &HeaderMap) -> ApiResult {
     if !matches!(name, "master.m3u8" | "manifest.mpd" | "lesson.json") {
         return Err(Refusal::NotFound);
     }
@@ -68,7 +68,7 @@ async fn of_lesson(app: &App, lesson: &Id, name: &str, headers: &HeaderMap) -> A
 }
 
 /// The key of an encrypted version, as HLS players want it: 16 bytes (RFC 8216, section 5). No cache may keep it.
-async fn content_key(app: &App, lesson: &Id, version: &Id, id: &Id) -> Answer {
+async fn content_key(app: &App, lesson: &Id, version: &Id, id: &Id) -> ApiResult {
     let key = catalog::content_key(&mut app.db.read().await?, id).await?;
     let key = key.filter(|key| key.lesson == *lesson && key.version == *version).ok_or(Refusal::NotFound)?;
     let bytes = app.sealer.unseal(&key)?.to_vec();
@@ -80,9 +80,9 @@ async fn content_key(app: &App, lesson: &Id, version: &Id, id: &Id) -> Answer {
     Ok(response)
 }
 
-async fn of_version(app: &App, lesson: &Id, version: &Id, path: &str, headers: &HeaderMap) -> Answer {
+async fn of_version(app: &App, lesson: &Id, version: &Id, path: &str, headers: &HeaderMap) -> ApiResult {
     if let Some(key) = path.strip_prefix("keys/") {
-        return content_key(app, lesson, version, &request::id(key)?).await;
+        return content_key(app, lesson, version, &extract::id(key)?).await;
     }
     let Some(track) = path.strip_suffix("/event.m3u8") else {
         return of_store(app, lesson, version, path, headers).await;
@@ -95,7 +95,7 @@ async fn of_version(app: &App, lesson: &Id, version: &Id, path: &str, headers: &
     playlist(rendered.ok_or(Refusal::NotReady)?, path, GROWING, headers)
 }
 
-async fn of_store(app: &App, lesson: &Id, version: &Id, path: &str, headers: &HeaderMap) -> Answer {
+async fn of_store(app: &App, lesson: &Id, version: &Id, path: &str, headers: &HeaderMap) -> ApiResult {
     let key = object_key(lesson, version, path)?;
     match object(&app.store, &key, headers, Some(FOR_EVER)).await {
         Err(Refusal::Store(StoreError::NotFound)) => {
@@ -122,7 +122,7 @@ async fn of_store(app: &App, lesson: &Id, version: &Id, path: &str, headers: &He
     }
 }
 
-fn playlist(rendered: Rendered, name: &str, cache: HeaderValue, headers: &HeaderMap) -> Answer {
+fn playlist(rendered: Rendered, name: &str, cache: HeaderValue, headers: &HeaderMap) -> ApiResult {
     let meta = Meta {
         size: rendered.text.len() as u64,
         etag: rendered.etag,
@@ -143,7 +143,7 @@ fn playlist(rendered: Rendered, name: &str, cache: HeaderValue, headers: &Header
 }
 
 /// An object of the store as an answer: whole, a part, or not modified.
-pub(super) async fn object(store: &Store, key: &Key, headers: &HeaderMap, cache: Option<HeaderValue>) -> Answer {
+pub(super) async fn object(store: &Store, key: &Key, headers: &HeaderMap, cache: Option<HeaderValue>) -> ApiResult {
     // One look tells size and tag; the conditions are judged before a body is opened.
     let conditional =
         [header::IF_MATCH, header::IF_NONE_MATCH, header::IF_RANGE].iter().any(|h| headers.contains_key(h));

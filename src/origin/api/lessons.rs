@@ -10,14 +10,16 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures_util::StreamExt;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
+use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::time::{sleep, timeout};
 
-use super::App;
-use super::api::Answer;
+use super::answer::{self, ApiResult};
 use super::auth::Caller;
-use super::error::Refusal;
-use super::request::{self, Json, Path, Repeat};
+use super::extract::{self, Json, Path};
+use super::idempotency::Repeat;
+use super::refusal::Refusal;
+use crate::App;
 use lyceum_catalog::{self as catalog, Lesson, VersionState};
 use lyceum_core::ids::Id;
 use lyceum_core::time::monotonic;
@@ -28,6 +30,16 @@ use lyceum_storage::upload;
 
 /// A silent stream says so after this long, so that proxies and the front don't take it for dead.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
+
+/// A change of a course or lesson: what is left out stays.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Change {
+    #[serde(default)]
+    pub(super) title: Option<String>,
+    #[serde(default)]
+    pub(super) encrypt: Option<bool>,
+}
 
 /// The lesson as the API tells it.
 pub(super) async fn tell(tx: &mut Tx, lesson: &Lesson) -> Result<Value, Refusal> {
@@ -93,7 +105,7 @@ async fn upload_progress(tx: &mut Tx, upload: &Id) -> Result<f64, Refusal> {
 
 /// A lesson that the caller may see.
 pub(super) async fn visible(tx: &mut Tx, caller: &Caller, id: &str) -> Result<Lesson, Refusal> {
-    let lesson = catalog::lesson(tx, &request::id(id)?).await?.ok_or(Refusal::NotFound)?;
+    let lesson = catalog::lesson(tx, &extract::id(id)?).await?.ok_or(Refusal::NotFound)?;
     caller.sees(&lesson.owner)?;
     Ok(lesson)
 }
@@ -103,10 +115,10 @@ pub(super) async fn show(
     caller: Caller,
     Path(id): Path<String>,
     headers: HeaderMap,
-) -> Answer {
+) -> ApiResult {
     let mut tx = app.db.read().await?;
     let lesson = visible(&mut tx, &caller, &id).await?;
-    request::tagged(StatusCode::OK, &headers, &tell(&mut tx, &lesson).await?)
+    answer::tagged(StatusCode::OK, &headers, &tell(&mut tx, &lesson).await?)
 }
 
 pub(super) async fn change(
@@ -114,14 +126,14 @@ pub(super) async fn change(
     caller: Caller,
     Path(id): Path<String>,
     headers: HeaderMap,
-    Json(new): Json<super::api::Change>,
-) -> Answer {
-    let title = new.title.as_deref().map(request::title).transpose()?;
+    Json(new): Json<Change>,
+) -> ApiResult {
+    let title = new.title.as_deref().map(extract::title).transpose()?;
     let mut tx = app.db.begin().await?;
     tx.lock("lesson", &id).await?;
     let lesson = visible(&mut tx, &caller, &id).await?;
     caller.owns(&lesson.owner)?;
-    request::unchanged(&headers, &tell(&mut tx, &lesson).await?)?;
+    answer::unchanged(&headers, &tell(&mut tx, &lesson).await?)?;
     let changed = Lesson {
         title: title.unwrap_or_else(|| lesson.title.clone()),
         encrypt: new.encrypt.unwrap_or(lesson.encrypt),
@@ -133,7 +145,7 @@ pub(super) async fn change(
     let json = tell(&mut tx, &changed).await?;
     tx.commit().await?;
     app.ingest.changed.notify_waiters();
-    request::tagged(StatusCode::OK, &HeaderMap::new(), &json)
+    answer::tagged(StatusCode::OK, &HeaderMap::new(), &json)
 }
 
 pub(super) async fn remove(
@@ -141,12 +153,12 @@ pub(super) async fn remove(
     caller: Caller,
     Path(id): Path<String>,
     headers: HeaderMap,
-) -> Answer {
+) -> ApiResult {
     let mut tx = app.db.begin().await?;
     tx.lock("lesson", &id).await?;
     let lesson = visible(&mut tx, &caller, &id).await?;
     caller.owns(&lesson.owner)?;
-    request::unchanged(&headers, &tell(&mut tx, &lesson).await?)?;
+    answer::unchanged(&headers, &tell(&mut tx, &lesson).await?)?;
     delete(&app, &mut tx, caller.key.id.as_str(), &lesson.id).await?;
     tx.commit().await?;
     app.revoked.notify_waiters();
@@ -160,7 +172,7 @@ pub(super) async fn retry(
     caller: Caller,
     Path(id): Path<String>,
     headers: HeaderMap,
-) -> Answer {
+) -> ApiResult {
     let repeat = Repeat::of(&headers, &format!("POST /v1/lessons/{id}/retry"))?;
     let mut tx = app.db.begin().await?;
     tx.lock("lesson", &id).await?;
@@ -181,7 +193,7 @@ pub(super) async fn retry(
 const TOGETHER: i64 = 500;
 
 /// Deletes lessons of a course that is marked; answers false when there was none left, and the course is forgotten.
-pub(super) async fn delete_some(app: &App, tx: &mut Tx, actor: &str, course: &Id) -> Result<bool, Refusal> {
+pub(crate) async fn delete_some(app: &App, tx: &mut Tx, actor: &str, course: &Id) -> Result<bool, Refusal> {
     let page = catalog::Page { after: (0, String::new()), limit: TOGETHER };
     let lessons = catalog::lessons(tx, course, &page).await?;
     for lesson in &lessons {
@@ -218,7 +230,7 @@ async fn delete(app: &App, tx: &mut Tx, actor: &str, lesson: &Id) -> Result<(), 
 }
 
 /// Everything about the lesson, whenever it changes, until it is ready or has failed.
-pub(super) async fn events(State(app): State<Arc<App>>, caller: Caller, Path(id): Path<String>) -> Answer {
+pub(super) async fn events(State(app): State<Arc<App>>, caller: Caller, Path(id): Path<String>) -> ApiResult {
     let permit = app.waiting.clone().try_acquire_owned().map_err(|_| Refusal::Busy)?;
     let mut tx = app.db.read().await?;
     let lesson = visible(&mut tx, &caller, &id).await?;

@@ -1,0 +1,110 @@
+//! Extractors and small readers of a request: path and query parameters, JSON bodies within a bound, ids, titles and
+//! user names. Each refuses what it cannot read.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::{self, FromRequest, FromRequestParts, Request};
+use http::request::Parts;
+use http::{HeaderMap, header};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use serde::de::DeserializeOwned;
+
+use super::refusal::Refusal;
+use crate::App;
+use lyceum_core::ids::Id;
+
+/// The variable parts of a path; what is no text names nothing.
+pub(super) struct Path<T>(pub(super) T);
+
+impl<T: DeserializeOwned + Send> FromRequestParts<Arc<App>> for Path<T> {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Refusal> {
+        let path = extract::Path::from_request_parts(parts, app).await;
+        path.map(|extract::Path(value)| Self(value)).map_err(|_| Refusal::NotFound)
+    }
+}
+
+/// The parameters of a query, each of them known.
+pub(super) struct Query<T>(pub(super) T);
+
+impl<T: DeserializeOwned> FromRequestParts<Arc<App>> for Query<T> {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Refusal> {
+        match extract::Query::from_request_parts(parts, app).await {
+            Ok(extract::Query(value)) => Ok(Self(value)),
+            Err(error) => Err(Refusal::Invalid(format!("The query is not as it should be: {}.", error.body_text()))),
+        }
+    }
+}
+
+/// A JSON body of at most `api.body` bytes.
+pub(super) struct Json<T>(pub(super) T);
+
+impl<T: DeserializeOwned> FromRequest<Arc<App>> for Json<T> {
+    type Rejection = Refusal;
+
+    async fn from_request(request: Request, app: &Arc<App>) -> Result<Self, Refusal> {
+        read_json(request, app.config().api.body.as_usize()).await.map(Self)
+    }
+}
+
+/// A JSON body of at most sixteen times `api.body` bytes: what workers report.
+pub(super) struct LargeJson<T>(pub(super) T);
+
+impl<T: DeserializeOwned> FromRequest<Arc<App>> for LargeJson<T> {
+    type Rejection = Refusal;
+
+    async fn from_request(request: Request, app: &Arc<App>) -> Result<Self, Refusal> {
+        read_json(request, app.config().api.body.as_usize().saturating_mul(16)).await.map(Self)
+    }
+}
+
+async fn read_json<T: DeserializeOwned>(request: Request, limit: usize) -> Result<T, Refusal> {
+    let (parts, body) = request.into_parts();
+    if !is_json(&parts.headers) {
+        return Err(Refusal::UnsupportedType);
+    }
+    let bytes = read_body(body, limit).await?;
+    serde_json::from_slice(&bytes)
+        .map_err(|error| Refusal::Invalid(format!("The body is not as it should be: {error}.")))
+}
+
+/// A whole body in memory, at most `limit` bytes.
+pub(super) async fn read_body(body: Body, limit: usize) -> Result<bytes::Bytes, Refusal> {
+    match Limited::new(body, limit).collect().await {
+        Ok(collected) => Ok(collected.to_bytes()),
+        Err(error) if error.is::<LengthLimitError>() => Err(Refusal::BodyTooLarge),
+        Err(error) => Err(Refusal::Invalid(format!("The body broke off: {error}."))),
+    }
+}
+
+pub(super) fn is_json(headers: &HeaderMap) -> bool {
+    let kind = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let kind = kind.split(';').next().unwrap_or_default().trim();
+    kind.eq_ignore_ascii_case("application/json")
+}
+
+/// An id out of a path; what is none names nothing.
+pub(super) fn id(text: &str) -> Result<Id, Refusal> {
+    Id::parse(text).map_err(|_| Refusal::NotFound)
+}
+
+/// A title: 1 to 200 characters, no controls.
+pub(super) fn title(text: &str) -> Result<String, Refusal> {
+    let text = text.trim();
+    if (1..=200).contains(&text.chars().count()) && !text.chars().any(char::is_control) {
+        return Ok(text.to_owned());
+    }
+    Err(Refusal::Invalid("A title has 1 to 200 characters.".to_owned()))
+}
+
+/// A viewer as the shop names them: 1 to 200 bytes, no controls.
+pub(super) fn viewer(text: &str) -> Result<String, Refusal> {
+    if (1..=200).contains(&text.len()) && !text.chars().any(char::is_control) {
+        return Ok(text.to_owned());
+    }
+    Err(Refusal::Invalid("A user is named by 1 to 200 bytes.".to_owned()))
+}

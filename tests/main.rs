@@ -11,6 +11,7 @@
 
 mod dashboards;
 mod demo;
+mod deployment;
 mod documentation;
 mod edge;
 mod front;

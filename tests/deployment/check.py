@@ -1,4 +1,4 @@
-"""Reads YAML files and holds them to their schemas: the Compose Specification's, and Kubernetes' own of one version.
+"""Reads YAML and TOML files, and holds YAML to its schemas: the Compose Specification's, and Kubernetes' own of one version.
 
 Prints a JSON list, one object a file: its name, its documents as JSON, and what is wrong with them. Takes files alone.
 """
@@ -6,6 +6,7 @@ Prints a JSON list, one object a file: its name, its documents as JSON, and what
 import json
 import pathlib
 import sys
+import tomllib
 
 import jsonschema
 import kubernetes_validate
@@ -59,6 +60,8 @@ def judge(document):
 
 
 def read(name):
+    if name.endswith(".toml"):
+        return {"file": name, "documents": [tomllib.loads(pathlib.Path(name).read_text())], "errors": []}
     try:
         documents = list(yaml.load_all(pathlib.Path(name).read_text(), Loader))
     except yaml.YAMLError as error:

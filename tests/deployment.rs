@@ -26,9 +26,14 @@ fn told(command: &mut Command) -> (bool, String) {
 
 /// What `lyceum config check` says against configurations, every variable set that they name.
 fn refused_configurations(tree: &Tree) -> Vec<String> {
+    let folder = tempfile::tempdir().expect("a temporary directory");
     let checked = tree.files("toml").into_iter().map(|file| {
+        // Authorities are read with the configuration: the machine's own stand for the cluster's.
+        let text = tree.text(&file).replace("/run/secrets/lyceum/ca/ca.crt", "/etc/ssl/certs/ca-certificates.crt");
+        let copy = folder.path().join(file.replace('/', "-"));
+        std::fs::write(&copy, text).expect("a temporary file");
         let mut command = Command::new(program("lyceum"));
-        command.args(["config", "check"]).arg(tree.root.join(&file));
+        command.args(["config", "check"]).arg(copy);
         for name in tree.configuration(&file).variables() {
             let value = match name.as_str() {
                 "LYCEUM_DATABASE" => "postgres://lyceum:secret@db.example.com/lyceum",

@@ -105,6 +105,7 @@ fn files_variables_times_and_ports_agree() {
     let tree = ours();
     for check in [
         agreement::missing_files,
+        agreement::missing_users,
         agreement::missing_objects,
         agreement::unset_variables,
         agreement::paths_outside,
@@ -114,10 +115,22 @@ fn files_variables_times_and_ports_agree() {
     ] {
         assert_eq!(check(&tree), [""; 0]);
     }
-    let prometheus = tree.text(agreement::COMPOSE);
-    for file in ["rules.yml", "alerts.yml"] {
-        assert!(prometheus.contains(&format!("../dashboards/prometheus/{file}:/etc/prometheus/{file}:ro")), "{file}");
+}
+
+/// The folder as compose mounts it: the configuration beside the repository's rules.
+#[test]
+fn prometheus_takes_the_configuration_and_the_rules() {
+    let folder = tempfile::tempdir().expect("a temporary directory");
+    let tree = ours();
+    let mounts = tree.document(agreement::COMPOSE)["services"]["prometheus"]["volumes"].as_array().expect("volumes");
+    let mounts = mounts.iter().filter_map(|mount| mount.as_str()?.split_once(":/etc/prometheus/"));
+    for (source, name) in mounts {
+        let name = name.trim_end_matches(":ro");
+        std::fs::copy(repository("deploy").join(source), folder.path().join(name)).expect("a copy");
     }
+    let (good, words) =
+        told(Command::new("promtool").args(["check", "config", "prometheus.yml"]).current_dir(folder.path()));
+    assert!(good && words.contains("rules.yml") && words.contains("alerts.yml"), "{words}");
 }
 
 type Check = fn(&Tree) -> Vec<String>;
@@ -179,6 +192,10 @@ fn what_does_not_agree_is_seen() {
                 ("deploy/kubernetes/kustomization.yaml", "- edge.yaml", "- edges.yaml", "edges.yaml"),
                 ("deploy/systemd/lyceum-edge.service", "check /etc/lyceum/edge", "check /etc/lyceum/e", "e.toml"),
             ],
+        ),
+        (
+            agreement::missing_users,
+            &[("deploy/systemd/lyceum-edge.service", "User=lyceum-edge", "User=lyceum", "nobody makes lyceum")],
         ),
         (
             agreement::missing_objects,

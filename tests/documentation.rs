@@ -45,3 +45,25 @@ fn every_file_that_the_readme_links_is_there() {
     let missing: Vec<_> = links.iter().filter(|link| !link.contains("://") && !repository(link).exists()).collect();
     assert!(links.len() > 5 && missing.is_empty(), "{missing:?} of {links:?}");
 }
+
+/// Links of the pages below the top level go from their own folder.
+#[test]
+fn every_file_that_a_page_of_deploy_links_is_there() {
+    for page in ["deploy/README.md", "deploy/systemd/README.md", "deploy/kubernetes/README.md"] {
+        let text = std::fs::read_to_string(repository(page)).expect("the page");
+        let folder = repository(page).with_file_name("");
+        let links = text.split("](").skip(1).filter_map(|rest| rest.split(')').next());
+        let missing: Vec<_> = links.filter(|link| !link.contains("://") && !folder.join(link).exists()).collect();
+        assert!(missing.is_empty(), "{page}: {missing:?}");
+    }
+}
+
+#[test]
+fn every_path_that_contributing_names_is_there() {
+    let text = std::fs::read_to_string(repository("CONTRIBUTING.md")).expect("CONTRIBUTING.md");
+    let quoted = text.split('`').skip(1).step_by(2);
+    let is_path = |name: &&str| name.contains('/') && !name.contains([' ', '<', '\n']) && !name.starts_with('/');
+    let paths: Vec<&str> = quoted.filter(is_path).collect();
+    let missing: Vec<_> = paths.iter().filter(|path| !repository(path).exists()).collect();
+    assert!(paths.len() > 20 && missing.is_empty(), "{missing:?} of {paths:?}");
+}

@@ -98,6 +98,21 @@ fn containerfiles(tree: &Tree) -> Vec<String> {
     names.into_iter().filter(|name| tree.exists(name)).collect()
 }
 
+/// The users of units are made by the file of users.
+pub fn missing_users(tree: &Tree) -> Vec<String> {
+    let made = tree.text("deploy/systemd/lyceum.sysusers");
+    let made: BTreeSet<&str> =
+        made.lines().filter_map(|line| line.strip_prefix("u ")?.split_whitespace().next()).collect();
+    let units = tree.files("service").into_iter().map(|file| (tree.unit(&file), file));
+    let named = units.flat_map(|(unit, file)| {
+        unit.all("User").iter().map(|name| (file.clone(), name.to_string())).collect::<Vec<_>>()
+    });
+    named
+        .filter(|(_, name)| !made.contains(name.as_str()))
+        .map(|(file, name)| format!("{file}: nobody makes {name}"))
+        .collect()
+}
+
 /// Manifests name ConfigMaps and Secrets that exist, with keys that they have, and all of them are applied.
 pub fn missing_objects(tree: &Tree) -> Vec<String> {
     let mut missing = Vec::new();
@@ -317,8 +332,9 @@ fn compose_ports(tree: &Tree, apart: &mut Vec<String>) {
         for (host, port) in tree.configuration(config).authorities() {
             // The S3 server's port is its own command's.
             let s3 = tree.document(COMPOSE)["services"]["s3"]["command"].to_string();
-            let there = listening.get(&host).is_some_and(|ports| ports.contains(&port));
-            if !there && !(host == "s3" && s3.contains(&format!("-s3.port={port}\""))) {
+            let ours = listening.get(&host).is_some_and(|ports| ports.contains(&port));
+            let theirs = host == "s3" && s3.contains(&format!("-s3.port={port}\""));
+            if !ours && !theirs {
                 apart.push(format!("{config}: no service {host} listens on {port}"));
             }
         }

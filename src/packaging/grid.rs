@@ -12,7 +12,7 @@ pub const AUDIO_RATE: u32 = 48_000;
 
 /// A frame rate as a fraction, in frames per second.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Rate {
+pub struct FrameRate {
     /// Numerator, at least 1.
     pub num: u32,
     /// Denominator, at least 1.
@@ -20,25 +20,25 @@ pub struct Rate {
 }
 
 /// The rates that cameras and recorders mean when they write something close to them.
-const STANDARD: &[Rate] = &[
-    Rate::new(5, 1),
-    Rate::new(8, 1),
-    Rate::new(10, 1),
-    Rate::new(12, 1),
-    Rate::new(15, 1),
-    Rate::new(20, 1),
-    Rate::new(24_000, 1001),
-    Rate::new(24, 1),
-    Rate::new(25, 1),
-    Rate::new(30_000, 1001),
-    Rate::new(30, 1),
-    Rate::new(48, 1),
-    Rate::new(50, 1),
-    Rate::new(60_000, 1001),
-    Rate::new(60, 1),
+const STANDARD: &[FrameRate] = &[
+    FrameRate::new(5, 1),
+    FrameRate::new(8, 1),
+    FrameRate::new(10, 1),
+    FrameRate::new(12, 1),
+    FrameRate::new(15, 1),
+    FrameRate::new(20, 1),
+    FrameRate::new(24_000, 1001),
+    FrameRate::new(24, 1),
+    FrameRate::new(25, 1),
+    FrameRate::new(30_000, 1001),
+    FrameRate::new(30, 1),
+    FrameRate::new(48, 1),
+    FrameRate::new(50, 1),
+    FrameRate::new(60_000, 1001),
+    FrameRate::new(60, 1),
 ];
 
-impl Rate {
+impl FrameRate {
     /// `num / den` frames per second; zeros become ones.
     pub const fn new(num: u32, den: u32) -> Self {
         Self { num: if num == 0 { 1 } else { num }, den: if den == 0 { 1 } else { den } }
@@ -52,9 +52,9 @@ impl Rate {
     /// The constant rate for a source whose container names `base` (the rate that its timestamps fit) and whose
     /// frames come at `average`. Where the base is a frame rate at all it is kept, so that no frame of a variable
     /// source is lost; else the nearest standard rate within 1.5 % of the average, or the next one above. At most 60.
-    pub fn constant(base: Option<Rate>, average: Option<Rate>) -> Rate {
-        let close = |a: Rate, b: Rate, within: f64| (a.fps() - b.fps()).abs() <= within * b.fps();
-        let sane = |r: &Rate| r.fps() >= 0.5 && r.fps() <= 60.5;
+    pub fn constant(base: Option<FrameRate>, average: Option<FrameRate>) -> FrameRate {
+        let close = |a: FrameRate, b: FrameRate, within: f64| (a.fps() - b.fps()).abs() <= within * b.fps();
+        let sane = |r: &FrameRate| r.fps() >= 0.5 && r.fps() <= 60.5;
         match (base.filter(sane), average.filter(|r| r.fps() > 0.0)) {
             (Some(base), _) => base.named(),
             (_, Some(average)) => STANDARD
@@ -63,15 +63,21 @@ impl Rate {
                 .min_by(|a, b| (a.fps() - average.fps()).abs().total_cmp(&(b.fps() - average.fps()).abs()))
                 .or_else(|| STANDARD.iter().find(|r| r.fps() >= average.fps()))
                 .copied()
-                .unwrap_or(Rate::new(60, 1)),
-            (None, None) => Rate::new(25, 1),
+                .unwrap_or(FrameRate::new(60, 1)),
+            (None, None) => FrameRate::new(25, 1),
         }
     }
 
     /// The standard rate that this one is but for rounding (`2997/100` is `30000/1001`), else itself.
-    fn named(self) -> Rate {
-        let near = |r: &&Rate| (r.fps() - self.fps()).abs() < 0.0005 * self.fps();
+    fn named(self) -> FrameRate {
+        let near = |r: &&FrameRate| (r.fps() - self.fps()).abs() < 0.0005 * self.fps();
         STANDARD.iter().find(near).copied().unwrap_or(self)
+    }
+}
+
+impl Default for FrameRate {
+    fn default() -> Self {
+        FrameRate::new(25, 1)
     }
 }
 
@@ -79,7 +85,7 @@ impl Rate {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Grid {
     /// The constant frame rate.
-    pub rate: Rate,
+    pub rate: FrameRate,
     /// Frames in each segment but the last, at least 1.
     pub frames_per_segment: u32,
     /// Frames in all, at least 1.
@@ -88,8 +94,8 @@ pub struct Grid {
 
 impl Grid {
     /// The grid for `duration_us` microseconds with segments of about `segment_ms` milliseconds.
-    pub fn new(rate: Rate, segment_ms: u64, duration_us: u64) -> Self {
-        let rate = Rate::new(rate.num, rate.den);
+    pub fn new(rate: FrameRate, segment_ms: u64, duration_us: u64) -> Self {
+        let rate = FrameRate::new(rate.num, rate.den);
         let round = |n: u128, d: u128| (n + d / 2) / d.max(1);
         let scale = u128::from(rate.den);
         let per = round(u128::from(segment_ms) * u128::from(rate.num), 1000 * scale).max(1);
@@ -160,7 +166,7 @@ mod tests {
 
     #[test]
     fn rates_are_those_that_the_camera_meant() {
-        let r = Rate::new;
+        let r = FrameRate::new;
         for (base, average, wanted) in [
             (Some(r(25, 1)), Some(r(25, 1)), r(25, 1)),
             (Some(r(2997, 100)), Some(r(2997, 100)), r(30_000, 1001)),
@@ -171,23 +177,23 @@ mod tests {
             (Some(r(240, 1)), Some(r(240, 1)), r(60, 1)),
             (None, None, r(25, 1)),
         ] {
-            assert_eq!(Rate::constant(base, average), wanted, "{base:?} {average:?}");
+            assert_eq!(FrameRate::constant(base, average), wanted, "{base:?} {average:?}");
         }
     }
 
     #[test]
     fn four_seconds_of_ntsc_are_4004_milliseconds() {
-        let grid = Grid::new(Rate::new(30_000, 1001), 4000, 60_000_000);
+        let grid = Grid::new(FrameRate::new(30_000, 1001), 4000, 60_000_000);
         assert_eq!(grid.frames_per_segment, 120);
         assert_eq!(grid.frame_time(grid.first_frame(1), 1000), 4004);
         assert_eq!(grid.timescale(), (30_000, 1001));
-        assert_eq!(Grid::new(Rate::new(25, 1), 4000, 1).segments(), 1);
+        assert_eq!(Grid::new(FrameRate::new(25, 1), 4000, 1).segments(), 1);
     }
 
     proptest! {
         #[test]
         fn segments_cover_every_frame_once(num in 1u32..70_000, den in 1u32..1100, ms in 500u64..10_000, us in 1u64..20_000_000_000) {
-            let grid = Grid::new(Rate::new(num, den), ms, us);
+            let grid = Grid::new(FrameRate::new(num, den), ms, us);
             prop_assume!(grid.segments() < 10_000);
             let (mut frames, mut audio) = (0, 0);
             for n in 0..grid.segments() {
@@ -202,7 +208,7 @@ mod tests {
 
         #[test]
         fn audio_joints_lie_within_half_a_frame_of_the_picture_s(fps in 5u32..61, n in 0u32..2000) {
-            let grid = Grid::new(Rate::new(fps, 1), 4000, 9_000_000_000);
+            let grid = Grid::new(FrameRate::new(fps, 1), 4000, 9_000_000_000);
             let picture = grid.first_frame(n) as f64 / f64::from(fps);
             let sound = grid.first_audio_frame(n) as f64 * 1024.0 / 48_000.0;
             prop_assert!((picture - sound).abs() <= 0.5 * 1024.0 / 48_000.0 + 1e-9);

@@ -2,14 +2,14 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::images::{POSTER, STORYBOARD};
-use super::plan::{Plan, TrackKind};
-use super::subtitles::whole_path;
+use crate::images::{POSTER, STORYBOARD};
+use crate::plan::Plan;
+use crate::track::{TrackKind, whole_path};
 
 /// The kind of an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Kind {
+pub enum ObjectKind {
     /// A CMAF header: `init.mp4`.
     Init,
     /// A media segment.
@@ -26,7 +26,7 @@ pub struct Handover {
     /// Relative to the version: `v720/00000-0.m4s`.
     pub path: String,
     /// What it is.
-    pub kind: Kind,
+    pub kind: ObjectKind,
     /// The track that it belongs to; empty where none.
     #[serde(default)]
     pub track: String,
@@ -95,20 +95,20 @@ impl Handover {
             return Err(wrong("its size is out of bounds"));
         }
         match self.kind {
-            Kind::Image | Kind::Text => self.check_extra(plan).map_err(wrong),
-            Kind::Init | Kind::Segment => {
+            ObjectKind::Image | ObjectKind::Text => self.check_extra(plan).map_err(wrong),
+            ObjectKind::Init | ObjectKind::Segment => {
                 let track = plan.tracks.iter().find(|t| t.name == self.track).ok_or_else(|| wrong("no such track"))?;
                 if self.timescale != track.timescale {
                     return Err(wrong("another timescale"));
                 }
-                if self.kind == Kind::Init && !track.is_text() {
+                if self.kind == ObjectKind::Init && !track.is_text() {
                     let facts = self.facts.as_ref().ok_or_else(|| wrong("an init without codec facts"))?;
                     if !plain_codec(&facts.codec) {
                         return Err(wrong("a codec name that is none"));
                     }
                     return if self.path == track.init_path() { Ok(()) } else { Err(wrong("another path")) };
                 }
-                if self.kind != Kind::Segment
+                if self.kind != ObjectKind::Segment
                     || self.n >= track.segments
                     || self.path != track.segment_path(&plan.grid, self.n)
                 {
@@ -133,7 +133,8 @@ impl Handover {
 
     fn check_extra(&self, plan: &Plan) -> Result<(), &'static str> {
         if !self.track.is_empty() {
-            let whole = plan.tracks.iter().any(|t| t.is_text() && t.name == self.track) && self.kind == Kind::Text;
+            let whole =
+                plan.tracks.iter().any(|t| t.is_text() && t.name == self.track) && self.kind == ObjectKind::Text;
             return if whole && self.path == whole_path(&self.track) { Ok(()) } else { Err("another path") };
         }
         let numbered = |prefix: &str, suffix: &str| {

@@ -1,6 +1,6 @@
 //! HEVC bitstreams as an MP4 file wants them (ISO/IEC 14496-15, section 8.3.3).
 
-use super::avc::nal_units;
+use crate::avc::nal_units;
 
 const VPS: u8 = 32;
 const SPS: u8 = 33;

@@ -5,11 +5,7 @@ use std::fmt::Write as _;
 
 use serde::{Deserialize, Serialize};
 
-use super::grid::Grid;
-use super::info::{ColorInfo, MediaInfo, VideoInfo};
-use super::plan::PlannedTask;
-use super::subtitles::timestamp;
-use super::task::{SourceStream, TaskSpec};
+use crate::webvtt::timestamp;
 
 /// The longer side of a poster, in pixels.
 const POSTER_SIDE: u32 = 1280;
@@ -21,38 +17,6 @@ const SHEET: (u32, u32) = (8, 8);
 const INTERVAL_MS: u64 = 2_000;
 /// The most tiles of a lesson; longer ones get them further apart.
 const MAX_TILES: u64 = 512;
-
-/// The poster or the storyboard of a lesson, from key frames alone.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct ImagesTask {
-    /// What to read.
-    pub source: SourceStream,
-    /// Clockwise turns to apply: 0, 90, 180 or 270 degrees.
-    pub rotation: u32,
-    /// Whether to deinterlace.
-    pub interlaced: bool,
-    /// The source's colour.
-    pub color: ColorInfo,
-    /// The lesson's length in milliseconds.
-    pub duration_ms: u64,
-    /// What to make.
-    pub images: Images,
-}
-
-/// What an [`ImagesTask`] makes.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "make", rename_all = "snake_case")]
-pub enum Images {
-    /// `poster.jpg`: the picture that shows the most of those near the start.
-    Poster {
-        /// Width in pixels, even.
-        width: u32,
-        /// Height in pixels, even.
-        height: u32,
-    },
-    /// `storyboard.vtt` and its sheets.
-    Storyboard(Storyboard),
-}
 
 /// The shape of a storyboard.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -81,8 +45,13 @@ pub fn sheet_path(n: u32) -> String {
     format!("storyboard-{n}.jpg")
 }
 
+/// The size of the poster for a picture shown at `width`×`height`.
+pub(crate) fn poster_size(width: u32, height: u32) -> (u32, u32) {
+    within(width, height, POSTER_SIDE)
+}
+
 impl Storyboard {
-    fn new(width: u32, height: u32, duration_ms: u64) -> Self {
+    pub(crate) fn new(width: u32, height: u32, duration_ms: u64) -> Self {
         let (width, height) = within(width, height, TILE_SIDE);
         let interval_ms = INTERVAL_MS.max(duration_ms.div_ceil(MAX_TILES).div_ceil(1000) * 1000);
         let tiles = u32::try_from(duration_ms.div_ceil(interval_ms).max(1)).unwrap_or(u32::MAX);
@@ -135,31 +104,6 @@ fn within(width: u32, height: u32, side: u32) -> (u32, u32) {
         u32::try_from((length & !1).max(2)).unwrap_or(2)
     };
     (scaled(width), scaled(height))
-}
-
-fn task(info: &MediaInfo, video: &VideoInfo, grid: &Grid, images: Images) -> TaskSpec {
-    TaskSpec::Images(ImagesTask {
-        source: SourceStream::new(info, video.stream),
-        rotation: video.rotation,
-        interlaced: video.interlaced,
-        color: video.color,
-        duration_ms: grid.duration_ms(),
-        images,
-    })
-}
-
-/// The poster comes once the first stretch is made, the storyboard when all is.
-pub(super) fn plan(info: &MediaInfo, grid: &Grid, tasks: &mut Vec<PlannedTask>) {
-    let Some(video) = &info.video else { return };
-    let (width, height) = video.display_size();
-    let duration_ms = grid.duration_ms();
-    let after_first = grid.frame_time(grid.first_frame(1), 1000);
-    let poster = within(width, height, POSTER_SIDE);
-    let poster = Images::Poster { width: poster.0, height: poster.1 };
-    let storyboard = Images::Storyboard(Storyboard::new(width, height, duration_ms));
-    for (images, first_ms) in [(poster, after_first), (storyboard, duration_ms)] {
-        tasks.push(PlannedTask { spec: task(info, video, grid, images), first_ms, duration_ms: 0, priority: 0 });
-    }
 }
 
 #[cfg(test)]

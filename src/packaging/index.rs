@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use super::grid::Grid;
-use super::handover::{Handover, Kind, TrackFacts};
-use super::plan::{Plan, TrackPlan, ticks_ms};
-use super::task::TaskSpec;
+use crate::grid::Grid;
+use crate::handover::{Handover, ObjectKind, TrackFacts};
+use crate::plan::Plan;
+use crate::task::TaskSpec;
+use crate::track::{TrackPlan, ticks_ms};
 
 /// What is there of a lesson's version.
 #[derive(Clone, Debug)]
@@ -61,12 +62,12 @@ impl<'a> Index<'a> {
         if handover.check(self.plan).is_err() {
             return;
         }
-        if matches!(handover.kind, Kind::Image | Kind::Text) {
+        if matches!(handover.kind, ObjectKind::Image | ObjectKind::Text) {
             self.extras.push(handover.path.clone());
             return;
         }
         let Some(track) = self.tracks.iter_mut().find(|t| t.plan.name == handover.track) else { return };
-        if handover.kind == Kind::Init {
+        if handover.kind == ObjectKind::Init {
             track.facts = handover.facts.clone();
             track.init_bytes = handover.bytes;
             return;
@@ -99,9 +100,9 @@ impl<'a> Index<'a> {
     pub fn holds(&self, handover: &Handover) -> bool {
         let track = || self.track(&handover.track);
         match handover.kind {
-            Kind::Image | Kind::Text => self.has(&handover.path),
-            Kind::Init => track().is_some_and(|track| track.facts.is_some()),
-            Kind::Segment => track().is_some_and(|track| track.segment(handover.n).is_some()),
+            ObjectKind::Image | ObjectKind::Text => self.has(&handover.path),
+            ObjectKind::Init => track().is_some_and(|track| track.facts.is_some()),
+            ObjectKind::Segment => track().is_some_and(|track| track.segment(handover.n).is_some()),
         }
     }
 

@@ -2,8 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::grid::Rate;
-use super::subtitles::Purpose;
+use crate::grid::FrameRate;
 
 /// What a probe found. Times are microseconds; those of streams are relative to `start_us`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -58,7 +57,7 @@ pub struct VideoInfo {
     /// Clockwise turns needed to show it upright: 0, 90, 180 or 270 degrees.
     pub rotation: u32,
     /// The constant rate that the renditions get.
-    pub rate: Rate,
+    pub rate: FrameRate,
     /// False where frames come at uneven times.
     pub constant_rate: bool,
     /// Whether it is stored as fields.
@@ -75,12 +74,6 @@ pub struct VideoInfo {
     pub start_us: i64,
     /// Its length.
     pub duration_us: u64,
-}
-
-impl Default for Rate {
-    fn default() -> Self {
-        Rate::new(25, 1)
-    }
 }
 
 /// Colour by the code points of ISO/IEC 23091-2; 2 is "not said".
@@ -161,6 +154,53 @@ impl VideoInfo {
         };
         let wide = u32::try_from(wide.clamp(1, 1 << 16)).unwrap_or(1);
         if self.rotation % 180 == 90 { (self.height, wide) } else { (wide, self.height) }
+    }
+}
+
+/// Where a task reads in the source.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SourceStream {
+    /// The stream's index in the file.
+    pub stream: u32,
+    /// The instant of the source that becomes 0, in microseconds ([`MediaInfo::start_us`]).
+    pub origin_us: i64,
+    /// Where timestamps start again ([`MediaInfo::breaks`]).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub breaks: Vec<TimeBreak>,
+}
+
+impl SourceStream {
+    /// A stream of the recording that `info` tells of.
+    pub fn new(info: &MediaInfo, stream: u32) -> Self {
+        Self { stream, origin_us: info.start_us, breaks: info.breaks.clone() }
+    }
+}
+
+/// Whom a track of subtitles is for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Purpose {
+    /// All that is said.
+    #[default]
+    Dialogue,
+    /// Only what viewers who know the language must read too: signs, and words in another language.
+    Forced,
+    /// What is said and what is heard, for those who can't hear it.
+    HardOfHearing,
+}
+
+impl Purpose {
+    /// The name in descriptions.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Dialogue => "dialogue",
+            Self::Forced => "forced",
+            Self::HardOfHearing => "hard_of_hearing",
+        }
+    }
+
+    pub(crate) fn is_dialogue(&self) -> bool {
+        *self == Self::Dialogue
     }
 }
 

@@ -1,11 +1,11 @@
 //! Whole-segment encryption of HLS (RFC 8216bis, section 4.4.4.4, method `AES-128`): what a plan and its tasks say of it.
 //!
 //! Keys are made, sealed and served elsewhere. A plan names only where players get the key; the key itself stands in
-//! a task's description alone, put there by whoever hands the task out ([`TaskSpec::set_key`]). A protected task
+//! a task's description alone, put there by whoever hands the task out ([`TaskSpec::set_key`](crate::task::TaskSpec::set_key)). A protected task
 //! without its key fails: nothing is ever handed over in the clear by mistake. The IV of a segment is its number
 //! (media sequence number), and init segments stay in the clear.
 //!
-//! To protect a lesson: `plan(…)`, then [`Plan::protect`] with the URI that its media playlists name (relative to
+//! To protect a lesson: `plan(…)`, then [`Plan::protect`](crate::plan::Plan::protect) with the URI that its media playlists name (relative to
 //! `{version}/{track}/`, such as `../keys/k1`, so that a token in the path goes along); before a task goes out,
 //! `spec.set_key(&key)`. Playlists then carry `EXT-X-KEY`; I-frame playlists and the DASH manifest do not exist.
 
@@ -13,12 +13,6 @@ use std::fmt;
 
 use serde::de::{Deserializer, Error as _};
 use serde::{Deserialize, Serialize, Serializer};
-
-use super::plan::Plan;
-use super::task::TaskSpec;
-
-/// The longest key URI, in bytes.
-const MAX_URI: usize = 2048;
 
 /// A 128-bit key. Written as 32 hexadecimal digits; never shown by `Debug`.
 #[derive(Clone, PartialEq, Eq)]
@@ -87,59 +81,6 @@ impl Protection {
     /// Whether segments stay in the clear.
     pub fn is_clear(&self) -> bool {
         *self == Self::Clear
-    }
-}
-
-/// Why a plan can't be protected.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ProtectError {
-    /// The key's URI could not stand in a playlist.
-    #[error("a key's URI has 1 to {MAX_URI} printable characters without quotes and spaces")]
-    Uri,
-}
-
-impl Plan {
-    /// Has the segments of picture and sound encrypted. `key_uri` is what media playlists name: an absolute URI, or one
-    /// relative to `{version}/{track}/`.
-    pub fn protect(&mut self, key_uri: &str) -> Result<(), ProtectError> {
-        let printable = |b: u8| b.is_ascii_graphic() && b != b'"';
-        if !(1..=MAX_URI).contains(&key_uri.len()) || !key_uri.bytes().all(printable) {
-            return Err(ProtectError::Uri);
-        }
-        self.encryption = Some(Encryption { key_uri: key_uri.to_owned() });
-        for task in &mut self.tasks {
-            if let Some(protection) = task.spec.protection_mut() {
-                *protection = Protection::Aes128 { key: None };
-            }
-        }
-        Ok(())
-    }
-}
-
-impl TaskSpec {
-    /// Puts the key into a task that is protected; others have no use for it and stay as they are.
-    pub fn set_key(&mut self, content_key: &ContentKey) {
-        if let Some(Protection::Aes128 { key }) = self.protection_mut() {
-            *key = Some(content_key.clone());
-        }
-    }
-
-    /// Whether the task can't be done before [`TaskSpec::set_key`].
-    pub fn wants_key(&self) -> bool {
-        let protection = match self {
-            Self::Video(task) => &task.protection,
-            Self::Audio(task) => &task.protection,
-            Self::Probe | Self::Images(_) | Self::Subtitles(_) => return false,
-        };
-        matches!(protection, Protection::Aes128 { key: None })
-    }
-
-    fn protection_mut(&mut self) -> Option<&mut Protection> {
-        match self {
-            Self::Video(task) => Some(&mut task.protection),
-            Self::Audio(task) => Some(&mut task.protection),
-            Self::Probe | Self::Images(_) | Self::Subtitles(_) => None,
-        }
     }
 }
 

@@ -2,12 +2,12 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::grid::Grid;
-use super::images::ImagesTask;
-use super::info::{ColorInfo, MediaInfo, TimeBreak};
-use super::ladder::VideoCodec;
-use super::protection::Protection;
-use super::subtitles::SubtitlesTask;
+use crate::grid::Grid;
+use crate::images::Storyboard;
+use crate::info::{ColorInfo, MediaInfo, SourceStream, TimeBreak};
+use crate::ladder::VideoCodec;
+use crate::protection::{ContentKey, Protection};
+use crate::track::TrackPlan;
 
 /// One task.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -35,25 +35,6 @@ impl TaskSpec {
             Self::Images(_) => "images",
             Self::Subtitles(_) => "subtitles",
         }
-    }
-}
-
-/// Where a task reads in the source.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct SourceStream {
-    /// The stream's index in the file.
-    pub stream: u32,
-    /// The instant of the source that becomes 0, in microseconds ([`MediaInfo::start_us`]).
-    pub origin_us: i64,
-    /// Where timestamps start again ([`MediaInfo::breaks`]).
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub breaks: Vec<TimeBreak>,
-}
-
-impl SourceStream {
-    /// A stream of the recording that `info` tells of.
-    pub fn new(info: &MediaInfo, stream: u32) -> Self {
-        Self { stream, origin_us: info.start_us, breaks: info.breaks.clone() }
     }
 }
 
@@ -123,5 +104,89 @@ pub struct AudioTask {
     pub protection: Protection,
 }
 
+/// The poster or the storyboard of a lesson, from key frames alone.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ImagesTask {
+    /// What to read.
+    pub source: SourceStream,
+    /// Clockwise turns to apply: 0, 90, 180 or 270 degrees.
+    pub rotation: u32,
+    /// Whether to deinterlace.
+    pub interlaced: bool,
+    /// The source's colour.
+    pub color: ColorInfo,
+    /// The lesson's length in milliseconds.
+    pub duration_ms: u64,
+    /// What to make.
+    pub images: Images,
+}
+
+/// What an [`ImagesTask`] makes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "make", rename_all = "snake_case")]
+pub enum Images {
+    /// `poster.jpg`: the picture that shows the most of those near the start.
+    Poster {
+        /// Width in pixels, even.
+        width: u32,
+        /// Height in pixels, even.
+        height: u32,
+    },
+    /// `storyboard.vtt` and its sheets.
+    Storyboard(Storyboard),
+}
+
+/// All embedded subtitles of a recording: it is read through once.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SubtitlesTask {
+    /// The instant of the source that becomes 0, in microseconds.
+    pub origin_us: i64,
+    /// Where timestamps start again.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub breaks: Vec<TimeBreak>,
+    /// The grid of the lesson.
+    pub grid: Grid,
+    /// The tracks.
+    pub tracks: Vec<SubtitleStream>,
+}
+
+/// One of them.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SubtitleStream {
+    /// The stream's index in the file.
+    pub stream: u32,
+    /// Its codec by FFmpeg's name, such as `subrip`.
+    pub codec: String,
+    /// The track that it becomes.
+    pub track: TrackPlan,
+}
+
 /// What a probe reports beside the refusals: the same type that the plan is made from.
 pub type ProbeReport = MediaInfo;
+
+impl TaskSpec {
+    /// Puts the key into a task that is protected; others have no use for it and stay as they are.
+    pub fn set_key(&mut self, content_key: &ContentKey) {
+        if let Some(Protection::Aes128 { key }) = self.protection_mut() {
+            *key = Some(content_key.clone());
+        }
+    }
+
+    /// Whether the task can't be done before [`TaskSpec::set_key`].
+    pub fn wants_key(&self) -> bool {
+        let protection = match self {
+            Self::Video(task) => &task.protection,
+            Self::Audio(task) => &task.protection,
+            Self::Probe | Self::Images(_) | Self::Subtitles(_) => return false,
+        };
+        matches!(protection, Protection::Aes128 { key: None })
+    }
+
+    pub(crate) fn protection_mut(&mut self) -> Option<&mut Protection> {
+        match self {
+            Self::Video(task) => Some(&mut task.protection),
+            Self::Audio(task) => Some(&mut task.protection),
+            Self::Probe | Self::Images(_) | Self::Subtitles(_) => None,
+        }
+    }
+}

@@ -21,8 +21,10 @@ use super::{extract, lessons};
 use crate::App;
 use crate::ingest::object_key;
 use lyceum_catalog::{self as catalog, Lesson, Stored, Version, VersionState};
-use lyceum_packaging::subtitles::{self, Cue, MAX_FILE_BYTES};
-use lyceum_packaging::{Index, Plan, TaskSpec, TrackKind, handover, plan::TrackPlan, render};
+use lyceum_packaging::subtitles::{self, MAX_FILE_BYTES};
+use lyceum_packaging::track::{TrackPlan, whole_path};
+use lyceum_packaging::webvtt::Cue;
+use lyceum_packaging::{Index, Plan, TaskSpec, TrackKind, handover, render};
 use lyceum_storage::db::Tx;
 
 /// Another file may come in between; so often it is tried again.
@@ -170,7 +172,7 @@ async fn add(
         .ok_or_else(|| Refusal::Unprocessable("A lesson has 32 tracks of subtitles at most.".to_owned()))?;
     let first = track.name.clone();
     for number in 2..NAMES {
-        if !catalog::has_object(&mut tx, &version.id, &subtitles::whole_path(&track.name)).await? {
+        if !catalog::has_object(&mut tx, &version.id, &whole_path(&track.name)).await? {
             break;
         }
         track.name = format!("{first}-{number}");

@@ -2,10 +2,10 @@
 
 use std::fmt::Write as _;
 
-use super::super::grid::AUDIO_RATE;
-use super::super::index::{Index, TrackIndex};
-use super::super::plan::{TrackKind, ticks_ms};
-use super::super::subtitles::{Purpose, whole_path};
+use crate::grid::AUDIO_RATE;
+use crate::index::{Index, TrackIndex};
+use crate::info::Purpose;
+use crate::track::{TrackKind, ticks_ms, whole_path};
 
 /// `manifest.mpd` at `/v/{lesson}/`, pointing into `version`. `None` until all is there, and for a lesson that is
 /// encrypted as HLS has it, which DASH does not know.

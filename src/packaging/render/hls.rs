@@ -3,9 +3,9 @@
 
 use std::fmt::Write as _;
 
-use super::super::index::{Index, TrackIndex};
-use super::super::plan::{TrackKind, segment_name, ticks_ms};
-use super::super::subtitles::Purpose;
+use crate::index::{Index, TrackIndex};
+use crate::info::Purpose;
+use crate::track::{TrackKind, segment_name, ticks_ms};
 
 /// Whether a lesson is still being made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -2,11 +2,11 @@
 
 use serde_json::{Value, json};
 
-use super::super::images::{POSTER, STORYBOARD};
-use super::super::index::{Index, TrackIndex};
-use super::super::info::MediaInfo;
-use super::super::plan::TrackKind;
-use super::super::task::TaskSpec;
+use crate::images::{POSTER, STORYBOARD};
+use crate::index::{Index, TrackIndex};
+use crate::info::MediaInfo;
+use crate::task::TaskSpec;
+use crate::track::TrackKind;
 
 /// `lesson.json` at `/v/{lesson}/`.
 pub fn lesson_json(index: &Index<'_>, info: &MediaInfo, version: &str) -> String {

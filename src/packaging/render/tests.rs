@@ -1,7 +1,7 @@
-use super::super::grid::Rate;
-use super::super::info::{AudioInfo, MediaInfo, VideoInfo};
-use super::super::{Handover, Index, Kind, Ladder, Plan, TrackFacts, plan};
 use super::*;
+use crate::grid::FrameRate;
+use crate::info::{AudioInfo, MediaInfo, VideoInfo};
+use crate::{Handover, Index, Ladder, ObjectKind, Plan, TrackFacts, plan};
 
 fn info() -> MediaInfo {
     MediaInfo {
@@ -10,7 +10,7 @@ fn info() -> MediaInfo {
             width: 640,
             height: 360,
             sample_aspect: [1, 1],
-            rate: Rate::new(30_000, 1001),
+            rate: FrameRate::new(30_000, 1001),
             ..VideoInfo::default()
         }),
         audio: vec![
@@ -30,7 +30,7 @@ fn all(plan: &Plan) -> Vec<Handover> {
             TrackFacts { codec: codec.into(), channels: if track.is_video() { 0 } else { 2 }, ..TrackFacts::default() };
         let base = Handover {
             path: track.init_path(),
-            kind: Kind::Init,
+            kind: ObjectKind::Init,
             track: track.name.clone(),
             n: 0,
             start: 0,
@@ -48,7 +48,7 @@ fn all(plan: &Plan) -> Vec<Handover> {
             let key_bytes = track.is_video().then_some(10_000);
             out.push(Handover {
                 path,
-                kind: Kind::Segment,
+                kind: ObjectKind::Segment,
                 n,
                 start,
                 duration,
@@ -115,7 +115,7 @@ fn a_finished_lesson_names_measured_rates_and_every_segment() {
 fn a_growing_lesson_lists_what_is_there_without_a_gap() {
     let plan = plan(&info(), &Ladder::default()).unwrap();
     let mut handovers = all(&plan);
-    handovers.retain(|h| !(h.track == "v360" && h.kind == Kind::Segment && h.n == 1));
+    handovers.retain(|h| !(h.track == "v360" && h.kind == ObjectKind::Segment && h.n == 1));
     let index = Index::new(&plan, &handovers);
     assert!(!index.complete() && index.begun());
     assert_eq!(index.ready_ms(), 4004);
@@ -155,7 +155,7 @@ fn sound_alone_is_a_lesson_of_sound() {
 #[test]
 fn what_is_not_of_the_plan_is_left_out() {
     let plan = plan(&info(), &Ladder::default()).unwrap();
-    let good = all(&plan).into_iter().find(|h| h.kind == Kind::Segment).unwrap();
+    let good = all(&plan).into_iter().find(|h| h.kind == ObjectKind::Segment).unwrap();
     assert_eq!(good.check(&plan), Ok(()));
     let bad: Vec<(&str, Handover)> = vec![
         ("path", Handover { path: "v240/../../x.m4s".into(), ..good.clone() }),
@@ -164,8 +164,8 @@ fn what_is_not_of_the_plan_is_left_out() {
         ("start", Handover { start: 1, ..good.clone() }),
         ("empty", Handover { bytes: 0, ..good.clone() }),
         ("key", Handover { key_bytes: Some(1 << 40), ..good.clone() }),
-        ("image", Handover { kind: Kind::Image, path: "../poster.jpg".into(), ..good.clone() }),
-        ("init", Handover { kind: Kind::Init, path: "v240/init.mp4".into(), ..good.clone() }),
+        ("image", Handover { kind: ObjectKind::Image, path: "../poster.jpg".into(), ..good.clone() }),
+        ("init", Handover { kind: ObjectKind::Init, path: "v240/init.mp4".into(), ..good.clone() }),
     ];
     for (what, handover) in bad {
         assert!(handover.check(&plan).is_err(), "{what}");
@@ -218,8 +218,8 @@ fn a_short_last_segment_does_not_set_the_peak() {
 
 #[test]
 fn tracks_of_a_group_have_names_of_their_own_and_are_chosen_without_doubt() {
-    use super::super::info::SubtitleInfo;
-    use super::super::subtitles::Purpose;
+    use crate::info::Purpose;
+    use crate::info::SubtitleInfo;
     let sound = |language: &str, default| AudioInfo {
         language: language.into(),
         title: "Stereo".into(),

@@ -1,11 +1,15 @@
-use super::super::grid::Rate;
-use super::super::info::{SubtitleInfo, VideoInfo};
-use super::super::{Index, Ladder, plan};
 use super::*;
+use crate::grid::FrameRate;
+use crate::index::Index;
+use crate::info::{MediaInfo, SubtitleInfo, VideoInfo};
+use crate::ladder::Ladder;
+use crate::plan::Plan;
+use crate::planner::plan;
+use crate::webvtt::Cue;
 use proptest::prelude::*;
 
 fn lesson() -> Plan {
-    let video = VideoInfo { width: 640, height: 360, rate: Rate::new(30_000, 1001), ..VideoInfo::default() };
+    let video = VideoInfo { width: 640, height: 360, rate: FrameRate::new(30_000, 1001), ..VideoInfo::default() };
     let subtitles =
         vec![SubtitleInfo { stream: 2, codec: "subrip".into(), language: "eng".into(), ..Default::default() }];
     let info = MediaInfo { duration_us: 150_000_000, video: Some(video), subtitles, ..MediaInfo::default() };

@@ -3,7 +3,8 @@
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use lyceum_packaging::subtitles::{self, Cue, MAX_FILE_BYTES};
+use lyceum_packaging::subtitles::{self, MAX_FILE_BYTES};
+use lyceum_packaging::webvtt::Cue;
 use lyceum_packaging::{ContentKey, Handover, Plan};
 
 use super::RunError;

@@ -15,7 +15,8 @@ use ffmpeg_next as ff;
 use lyceum_packaging::TrackFacts;
 use lyceum_packaging::cmaf::SampleEntry;
 use lyceum_packaging::grid::{AAC_FRAME, AUDIO_RATE};
-use lyceum_packaging::task::{AudioTask, SourceStream};
+use lyceum_packaging::info::SourceStream;
+use lyceum_packaging::task::AudioTask;
 
 use super::TaskError;
 use super::clock::Clock;

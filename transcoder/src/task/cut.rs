@@ -5,8 +5,8 @@ use aws_lc_rs::cipher::{AES_128, EncryptionContext, PaddedBlockEncryptingKey, Un
 use aws_lc_rs::iv::FixedLength;
 use lyceum_packaging::cmaf::{self, Sample, SampleEntry};
 use lyceum_packaging::grid::{AAC_FRAME, AUDIO_RATE};
-use lyceum_packaging::plan::{segment_name, ticks_ms};
-use lyceum_packaging::{Grid, Handover, Kind, Protection, TrackFacts};
+use lyceum_packaging::track::{segment_name, ticks_ms};
+use lyceum_packaging::{Grid, Handover, ObjectKind, Protection, TrackFacts};
 
 use super::TaskError;
 use super::output::Output;
@@ -88,7 +88,7 @@ impl<'a> Cutter<'a> {
         let bytes = cmaf::init(self.timescale(), language, self.delay, entry);
         let handover = Handover {
             path: format!("{}/init.mp4", self.track),
-            kind: Kind::Init,
+            kind: ObjectKind::Init,
             track: self.track.to_owned(),
             n: 0,
             start: 0,
@@ -139,7 +139,7 @@ impl<'a> Cutter<'a> {
         self.encrypt(n, &mut fragment.bytes)?;
         let handover = Handover {
             path: format!("{}/{}", self.track, segment_name(n, ticks_ms(start, self.timescale()))),
-            kind: Kind::Segment,
+            kind: ObjectKind::Segment,
             track: self.track.to_owned(),
             n,
             start,

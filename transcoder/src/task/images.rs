@@ -8,8 +8,9 @@ use ff::format::Pixel;
 use ff::format::context::Input;
 use ff::{Dictionary, Rational};
 use ffmpeg_next as ff;
-use lyceum_packaging::images::{Images, ImagesTask, POSTER, STORYBOARD, Storyboard, sheet_path};
-use lyceum_packaging::{Handover, Kind};
+use lyceum_packaging::images::{POSTER, STORYBOARD, Storyboard, sheet_path};
+use lyceum_packaging::task::{Images, ImagesTask};
+use lyceum_packaging::{Handover, ObjectKind};
 
 use super::TaskError;
 use super::clock::Clock;
@@ -52,7 +53,7 @@ fn poster(task: &ImagesTask, keys: &mut KeyFrames<'_>, size: (u32, u32), output:
         }
     }
     let Some((_, picture)) = best else { return Ok(()) };
-    hand(output, POSTER.to_owned(), Kind::Image, &jpeg(&picture, POSTER_QUALITY)?)
+    hand(output, POSTER.to_owned(), ObjectKind::Image, &jpeg(&picture, POSTER_QUALITY)?)
 }
 
 fn storyboard(
@@ -81,12 +82,12 @@ fn storyboard(
             let fraction = f64::from(at + 1) / f64::from(board.tiles.max(1));
             output.say(&Message::Progress { fraction }).map_err(TaskError::Source)?;
         }
-        hand(output, sheet_path(n), Kind::Image, &jpeg(&sheet, SHEET_QUALITY)?)?;
+        hand(output, sheet_path(n), ObjectKind::Image, &jpeg(&sheet, SHEET_QUALITY)?)?;
     }
-    hand(output, STORYBOARD.to_owned(), Kind::Text, board.index(task.duration_ms).as_bytes())
+    hand(output, STORYBOARD.to_owned(), ObjectKind::Text, board.index(task.duration_ms).as_bytes())
 }
 
-fn hand(output: &Output, path: String, kind: Kind, bytes: &[u8]) -> Result<(), TaskError> {
+fn hand(output: &Output, path: String, kind: ObjectKind, bytes: &[u8]) -> Result<(), TaskError> {
     let handover = Handover {
         path,
         kind,

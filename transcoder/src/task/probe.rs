@@ -5,11 +5,11 @@ use ff::format::context::Input;
 use ff::format::stream::Disposition;
 use ff::{Stream, codec, media};
 use ffmpeg_next as ff;
-use lyceum_packaging::Rate;
+use lyceum_packaging::FrameRate;
 use lyceum_packaging::grid::AUDIO_RATE;
-use lyceum_packaging::info::{AudioInfo, MediaInfo, Refusal, RefusalCode, SubtitleInfo, TimeBreak, VideoInfo, Warning};
-use lyceum_packaging::subtitles::Purpose;
-use lyceum_packaging::task::SourceStream;
+use lyceum_packaging::info::{
+    AudioInfo, MediaInfo, Purpose, Refusal, RefusalCode, SourceStream, SubtitleInfo, TimeBreak, VideoInfo, Warning,
+};
 
 use super::TaskError;
 use super::audio::{Decode, Sound};
@@ -272,10 +272,10 @@ fn video(stream: &Stream<'_>, input: &Input, limits: &Limits, spans: &mut Spans)
     }
     let rate = |r: ff::Rational| {
         let (num, den) = (u32::try_from(r.numerator()).ok()?, u32::try_from(r.denominator()).ok()?);
-        (num > 0 && den > 0).then(|| Rate::new(num, den))
+        (num > 0 && den > 0).then(|| FrameRate::new(num, den))
     };
     let (base, average) = (rate(stream.rate()), rate(stream.avg_frame_rate()));
-    let constant = Rate::constant(base, average);
+    let constant = FrameRate::constant(base, average);
     let mut own = span(stream, input);
     spans.frame_us = (1e6 / constant.fps()).round() as i64;
     spans.delay_us = spans.frame_us.saturating_mul(facts.delay);

@@ -8,7 +8,7 @@
 use std::sync::Arc;
 
 use ffmpeg_next as ff;
-use lyceum_packaging::Rate;
+use lyceum_packaging::FrameRate;
 
 use super::raw::{self, PlaneShape, Samples};
 
@@ -34,7 +34,7 @@ pub(super) struct Shown {
 
 impl Shown {
     /// Nothing yet, on a grid of `rate`.
-    pub(super) fn new(rate: Rate) -> Self {
+    pub(super) fn new(rate: FrameRate) -> Self {
         Self { frame: None, longest: (rate.fps().ceil() as u64).max(1), hint: (0, 0), blocks: Vec::new() }
     }
 
@@ -199,7 +199,7 @@ mod tests {
 
     #[test]
     fn what_changes_slowly_adds_up_against_what_is_shown() {
-        let rate = Rate::new(25, 1);
+        let rate = FrameRate::new(25, 1);
         let mut shown = Shown::new(rate);
         let (mut changes, mut last) = (Vec::new(), 0);
         for place in 0..100 {
@@ -217,7 +217,7 @@ mod tests {
 
     #[test]
     fn a_picture_that_stands_still_is_shown_again_after_a_second() {
-        let mut shown = Shown::new(Rate::new(30_000, 1001));
+        let mut shown = Shown::new(FrameRate::new(30_000, 1001));
         let still = Arc::new(frame(Pixel::YUV420P, |_, _| 90));
         let mut at = Vec::new();
         for place in 0..100 {

@@ -4,7 +4,8 @@
 use std::collections::BTreeMap;
 
 use ffmpeg_next as ff;
-use lyceum_packaging::subtitles::{Packet, SubtitlesTask, objects, packet_cues};
+use lyceum_packaging::subtitles::{Packet, objects, packet_cues};
+use lyceum_packaging::task::SubtitlesTask;
 
 use super::TaskError;
 use super::clock::Clock;

@@ -11,7 +11,7 @@ use std::thread::ScopedJoinHandle;
 use ff::codec::discard::Discard;
 use ff::format::context::Input;
 use ffmpeg_next as ff;
-use lyceum_packaging::Rate;
+use lyceum_packaging::FrameRate;
 use lyceum_packaging::info::{Refusal, RefusalCode};
 use lyceum_packaging::task::VideoTask;
 
@@ -296,7 +296,7 @@ fn nothing_decoded() -> TaskError {
 }
 
 /// The place on the grid nearest to a timestamp, halves rounded up. Exact in integers.
-fn place(pts: i64, base: ff::Rational, origin_us: i64, rate: Rate) -> i64 {
+fn place(pts: i64, base: ff::Rational, origin_us: i64, rate: FrameRate) -> i64 {
     let (num, den) = (i128::from(base.numerator()), i128::from(base.denominator().max(1)));
     let time = i128::from(pts) * num * 1_000_000 - i128::from(origin_us) * den;
     let numerator = time * i128::from(rate.num);
@@ -316,13 +316,13 @@ mod tests {
 
     #[test]
     fn places_are_nearest_and_do_not_drift() {
-        let ntsc = Rate::new(30_000, 1001);
+        let ntsc = FrameRate::new(30_000, 1001);
         for n in [0i64, 1, 2, 1000, 107_892, 10_000_000] {
             assert_eq!(place(n * 1001, ff::Rational(1, 30_000), 0, ntsc), n);
             let millis = (n * 1001 * 1000 + 15_000) / 30_000;
             assert_eq!(place(millis + 777, ff::Rational(1, 1000), 777_000, ntsc), n, "{n}");
         }
-        assert_eq!(place(-20, ff::Rational(1, 1000), 0, Rate::new(25, 1)), 0);
-        assert_eq!(place(-21, ff::Rational(1, 1000), 0, Rate::new(25, 1)), -1);
+        assert_eq!(place(-20, ff::Rational(1, 1000), 0, FrameRate::new(25, 1)), 0);
+        assert_eq!(place(-21, ff::Rational(1, 1000), 0, FrameRate::new(25, 1)), -1);
     }
 }

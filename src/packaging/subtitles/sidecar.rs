@@ -1,7 +1,7 @@
 //! Sidecar files: SubRip (`.srt`) and WebVTT (`.vtt`), in whatever encoding people save them in.
 
-use super::text::from_tagged;
-use super::{Cue, MAX_CUES};
+use super::cue_text::from_tagged;
+use crate::webvtt::{Cue, MAX_CUES};
 
 /// The largest file that is read, in bytes.
 pub const MAX_FILE_BYTES: usize = 8 << 20;

@@ -1,5 +1,5 @@
-use super::super::grid::Rate;
 use super::*;
+use crate::grid::FrameRate;
 use proptest::prelude::*;
 
 fn info(seconds: u64, key_interval_s: u64) -> MediaInfo {
@@ -10,7 +10,7 @@ fn info(seconds: u64, key_interval_s: u64) -> MediaInfo {
             width: 1280,
             height: 720,
             sample_aspect: [1, 1],
-            rate: Rate::new(30_000, 1001),
+            rate: FrameRate::new(30_000, 1001),
             key_interval_us: key_interval_s * 1_000_000,
             ..VideoInfo::default()
         }),

@@ -1,7 +1,8 @@
 //! Cue text: from the marks of other formats to WebVTT's (W3C WebVTT, section 4.2.2), with nothing in it that would
 //! end a cue or start another.
 
-use super::MAX_TEXT;
+/// The longest text of a cue, in bytes.
+const MAX_TEXT_BYTES: usize = 4096;
 
 /// Tags that players know and that are kept.
 const TAGS: &[&str] = &["i", "b", "u", "v", "c", "lang", "ruby", "rt"];
@@ -81,11 +82,11 @@ pub(super) fn from_ass(text: &str) -> String {
 
 /// Lines without blank ones and control characters, within the bound.
 fn lines(text: &str) -> String {
-    let mut out = String::with_capacity(text.len().min(MAX_TEXT));
+    let mut out = String::with_capacity(text.len().min(MAX_TEXT_BYTES));
     for line in text.split(['\n', '\r']) {
         let line: String = line.chars().filter(|c| !c.is_control()).collect();
         let line = line.trim_end();
-        if line.trim_start().is_empty() || out.len() + line.len() > MAX_TEXT {
+        if line.trim_start().is_empty() || out.len() + line.len() > MAX_TEXT_BYTES {
             continue;
         }
         if !out.is_empty() {

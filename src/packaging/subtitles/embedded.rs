@@ -1,7 +1,7 @@
 //! Embedded subtitles, packet by packet as a demuxer gives them: no decoder is needed for text.
 
-use super::Cue;
-use super::text::{from_ass, from_plain, from_tagged};
+use super::cue_text::{from_ass, from_plain, from_tagged};
+use crate::webvtt::Cue;
 
 /// How long a cue without a length stays at most, in milliseconds.
 const OPEN_END_MS: u64 = 5_000;

@@ -1,7 +1,9 @@
 //! `origin.toml`.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use serde::{Deserialize, Deserializer};
 
 use lyceum_admin as admin;
@@ -72,6 +74,23 @@ pub struct Config {
     #[serde(default)]
     pub limits: server::Limits,
 }
+
+/// The configuration in force; a reload replaces it.
+pub(crate) type Live = Arc<ArcSwap<Config>>;
+
+/// Keys of `origin.toml` that take a restart: what they name is bound, opened or started once.
+pub const FIXED: [&str; 10] = [
+    "admin",
+    "admin_key",
+    "database",
+    "database_pool",
+    "encryption",
+    "limits",
+    "listen",
+    "store",
+    "uploads",
+    "workers",
+];
 
 impl Config {
     /// Where the sealing keys are.

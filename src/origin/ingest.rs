@@ -9,9 +9,9 @@ use std::sync::Arc;
 use futures_util::{StreamExt, TryStreamExt};
 use tokio::sync::Notify;
 
-use super::sealing::Sealer;
 use super::snapshot::{Snapshot, Snapshots};
 use crate::api::refusal::Refusal;
+use crate::keys::sealing::Sealer;
 use lyceum_catalog::{self as catalog, NewVersion, SealedKey, Stored, Version, VersionState};
 use lyceum_core::ids::{Id, random_bytes};
 use lyceum_core::time::Clock;
@@ -34,7 +34,7 @@ pub(super) struct Ingest {
     pub(super) store: Store,
     pub(super) uploads: Uploads,
     pub(super) clock: Clock,
-    pub(super) config: super::Live,
+    pub(super) config: crate::config::Live,
     pub(super) sealer: Sealer,
     pub(super) snapshots: Snapshots,
     /// Seconds from a complete upload to a lesson that plays.

@@ -1,234 +1,24 @@
 //! The origin: what a course shop's backend and a creator's browser talk to, where workers lease tasks, and where
-//! edges fetch. It composes catalogue, queue, uploads and store ([`ingest`](self)) and speaks HTTP for them.
+//! edges fetch. It composes catalogue, queue, uploads and store and speaks HTTP for them.
 //!
 //! Several origins over one database and one store behave as one: nothing that matters is kept in a process. This
-//! module never imports the edge; they meet over HTTP.
+//! crate never imports the edge; they meet over HTTP.
 #![forbid(unsafe_code)]
 
 mod api;
+mod background;
 mod bootstrap;
 mod config;
 mod ingest;
+mod keys;
+mod local_workers;
 mod metrics;
-mod sealing;
-mod signing;
+mod service;
 mod snapshot;
-mod sweep;
-mod workers;
+mod start_error;
+mod state;
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-
-use arc_swap::ArcSwap;
-use axum::Router;
-use axum::body::Body;
-use http::{Request, Response};
-use tokio::sync::{Notify, Semaphore};
-
-pub use config::{Api, Config, Cors, Encryption, Secret, Streams, Tokens, WhenFull, Workers};
-pub use sealing::SealError;
-
-use lyceum_core::shutdown::Shutdown;
-use lyceum_core::time::{Clock, Instant};
-use lyceum_http::problem;
-use lyceum_server::{Answer, Handler, Peer, Refused, RequestBody, Unread};
-use lyceum_storage::db::{Db, DbError};
-use lyceum_storage::store::{Store, StoreError};
-use lyceum_storage::upload::Uploads;
-use lyceum_token::KeyError;
-
-/// What an origin is given by whoever starts it.
-pub struct Parts {
-    /// The wall clock.
-    pub clock: Clock,
-    /// Where its metrics are registered.
-    pub registry: prometheus::Registry,
-    /// Its end.
-    pub shutdown: Shutdown,
-}
-
-/// Why an origin can't start.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// The database.
-    #[error("`database`: {0}")]
-    Database(#[from] DbError),
-    /// The object store.
-    #[error("`store`: {0}")]
-    Store(#[from] StoreError),
-    /// The signing keys.
-    #[error("`tokens.keys`: {0}")]
-    Keys(#[from] KeyError),
-    /// The keys that seal lessons' keys.
-    #[error("`encryption.sealing_keys`: {0}")]
-    Sealing(#[from] SealError),
-    /// Metrics registered twice.
-    #[error("the metrics can't be registered: {0}")]
-    Metrics(#[from] prometheus::Error),
-    /// The transcoding processes.
-    #[error("`workers`: {0}")]
-    Workers(String),
-}
-
-/// A running origin; clones are one.
-#[derive(Clone)]
-pub struct Origin {
-    app: Arc<App>,
-    router: Router,
-}
-
-/// The configuration in force.
-type Live = Arc<ArcSwap<Config>>;
-
-/// Keys of `origin.toml` that take a restart: what they name is bound, opened or started once.
-pub const FIXED: [&str; 10] = [
-    "admin",
-    "admin_key",
-    "database",
-    "database_pool",
-    "encryption",
-    "limits",
-    "listen",
-    "store",
-    "uploads",
-    "workers",
-];
-
-/// What requests work with.
-struct App {
-    config: Live,
-    clock: Clock,
-    db: Db,
-    store: Store,
-    keys: signing::Keys,
-    sealer: sealing::Sealer,
-    ingest: Arc<ingest::Ingest>,
-    uploads: Uploads,
-    shutdown: Shutdown,
-    metrics: metrics::Metrics,
-    own_key: workers::OwnKey,
-    /// Event streams and long polls that may still begin.
-    waiting: Arc<Semaphore>,
-    /// Rung when the feed of revocations has grown.
-    revoked: Notify,
-    healthy: AtomicBool,
-}
-
-impl App {
-    /// The configuration in force; held no longer than one use.
-    fn config(&self) -> Arc<Config> {
-        self.config.load_full()
-    }
-}
-
-impl Origin {
-    /// Connects database and store, makes what a first start needs, and starts the background work, which ends with
-    /// `parts.shutdown`.
-    pub async fn start(config: Config, parts: Parts) -> Result<Self, StartError> {
-        let Parts { clock, registry, shutdown } = parts;
-        // Uploads' buffers come and go: rounded up to huge pages they held a third more memory than their budget.
-        if let Err(error) = rustix::thread::disable_transparent_huge_pages(true) {
-            tracing::debug!(%error, "huge pages stay on");
-        }
-        let db = Db::open(&config.database, &config.database_pool).await?;
-        let store = Store::open(&config.store, &clock).await?;
-        store.ping().await?;
-        let keys = signing::Keys::open(&config.tokens).await?;
-        let folder = config.sealing_keys();
-        let sealer = tokio::task::spawn_blocking(move || sealing::Sealer::open(&folder)).await;
-        let sealer = sealer.map_err(|error| StartError::Workers(error.to_string()))??;
-        bootstrap::admin_key(&db, config.admin_key.as_ref(), &clock).await?;
-        let uploads = Uploads::new(db.clone(), store.clone(), clock.clone(), config.uploads.clone());
-        let metrics = metrics::Metrics::register(&registry)?;
-        let live: Live = Arc::new(ArcSwap::from_pointee(config));
-        let ingest = Arc::new(ingest::Ingest {
-            db: db.clone(),
-            store: store.clone(),
-            uploads: uploads.clone(),
-            clock: clock.clone(),
-            config: Arc::clone(&live),
-            sealer: sealer.clone(),
-            snapshots: snapshot::Snapshots::default(),
-            playable: metrics.playable.clone(),
-            changed: Notify::new(),
-        });
-        let waiting = usize::try_from(live.load().api.waiting).unwrap_or(Semaphore::MAX_PERMITS);
-        let app = Arc::new(App {
-            metrics,
-            own_key: workers::OwnKey::new(),
-            waiting: Arc::new(Semaphore::new(waiting)),
-            revoked: Notify::new(),
-            healthy: AtomicBool::new(true),
-            config: live,
-            clock,
-            db,
-            store,
-            keys,
-            sealer,
-            ingest,
-            uploads,
-            shutdown,
-        });
-        let router = api::router(app.clone());
-        workers::start(&app)?;
-        tokio::spawn(sweep::run(app.clone()));
-        Ok(Self { app, router })
-    }
-
-    /// Puts another configuration in force, for what begins from now on, and reads the signing keys again. [`FIXED`]
-    /// keys are left as they were.
-    pub fn reload(&self, config: Config) {
-        self.app.config.store(Arc::new(config));
-        let app = Arc::clone(&self.app);
-        tokio::spawn(async move { app.keys.look(&app).await });
-    }
-
-    /// Whether database and store answered last time.
-    pub fn ready(&self) -> Result<(), String> {
-        if self.app.healthy.load(Ordering::Relaxed) {
-            Ok(())
-        } else {
-            Err("the database or the object store does not answer".to_owned())
-        }
-    }
-
-    async fn answer(&self, peer: Peer, request: Request<RequestBody>, began: Instant) -> Response<Body> {
-        let (parts, body) = request.into_parts();
-        let mut request = Request::from_parts(parts, Body::new(Unread::new(body)));
-        request.extensions_mut().insert(peer);
-        let mut response = match api::cors::preflight(&self.app.config().cors, &request) {
-            Some(response) => response,
-            None => {
-                let origin = request.headers().get(http::header::ORIGIN).cloned();
-                let mut router = self.router.clone();
-                let response = tower_service::Service::call(&mut router, request).await;
-                let mut response = response.unwrap_or_else(|never| match never {});
-                api::cors::allow(&self.app.config().cors, origin.as_ref(), response.headers_mut());
-                response
-            }
-        };
-        self.app.metrics.answered(response.status(), began.elapsed());
-        response.headers_mut().entry("x-content-type-options").or_insert(http::HeaderValue::from_static("nosniff"));
-        response
-    }
-}
-
-impl Handler for Origin {
-    type Body = Body;
-
-    /// Uploads: with 32 KiB they took a third longer; with more than this, many at once take memory for nothing.
-    const BODY_READ: usize = 128 * 1024;
-
-    fn call(&self, peer: Peer, request: Request<RequestBody>, began: Instant) -> Answer<Body> {
-        let origin = self.clone();
-        Answer::later(async move { origin.answer(peer, request, began).await })
-    }
-
-    fn refuse(&self, request: &http::request::Parts, refused: Refused) -> Response<Body> {
-        let mut response = problem::response(refused.status(), refused.code(), &refused.to_string());
-        response.headers_mut().insert(http::header::RETRY_AFTER, refused.retry_after().into());
-        api::cors::allow(&self.app.config().cors, request.headers.get(http::header::ORIGIN), response.headers_mut());
-        self.app.metrics.answered(response.status(), std::time::Duration::ZERO);
-        response
-    }
-}
+pub use config::{Api, Config, Cors, Encryption, FIXED, Secret, Streams, Tokens, WhenFull, Workers};
+pub use keys::sealing::SealError;
+pub use service::{Origin, Parts};
+pub use start_error::StartError;

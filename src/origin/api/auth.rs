@@ -7,7 +7,7 @@ use http::{HeaderMap, Method, header};
 use std::sync::Arc;
 
 use super::refusal::Refusal;
-use crate::App;
+use crate::state::App;
 use lyceum_catalog::{self as catalog, ApiKey, Role};
 use lyceum_core::ids::Id;
 
@@ -85,7 +85,7 @@ impl FromRequestParts<Arc<App>> for Caller {
         let headers = &parts.headers;
         if let Some(secret) = bearer(headers) {
             let hash = catalog::hash_secret(secret);
-            if app.own_key.matches(&hash) {
+            if app.worker_key.matches(&hash) {
                 return Self::own_worker();
             }
             let mut tx = app.db.read().await?;

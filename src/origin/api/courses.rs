@@ -14,7 +14,7 @@ use super::idempotency::Once;
 use super::lessons::{self, Change};
 use super::paging::Paging;
 use super::refusal::Refusal;
-use crate::App;
+use crate::state::App;
 use lyceum_catalog::{self as catalog, Course, NewLesson, Role};
 use lyceum_core::ids::Id;
 use lyceum_storage::db::Tx;

@@ -11,7 +11,7 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde::de::DeserializeOwned;
 
 use super::refusal::Refusal;
-use crate::App;
+use crate::state::App;
 use lyceum_core::ids::Id;
 
 /// The variable parts of a path; what is no text names nothing.

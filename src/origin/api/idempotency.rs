@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 use super::auth::Caller;
 use super::extract::{is_json, read_body};
 use super::refusal::Refusal;
-use crate::App;
+use crate::state::App;
 use lyceum_catalog::{self as catalog, Remembered};
 use lyceum_storage::db::Tx;
 

@@ -13,7 +13,7 @@ use super::extract::{self, Json, Path, Query};
 use super::idempotency::Once;
 use super::paging::Paging;
 use super::refusal::Refusal;
-use crate::App;
+use crate::state::App;
 use lyceum_catalog::{self as catalog, ApiKey, Role};
 use lyceum_core::ids::Id;
 

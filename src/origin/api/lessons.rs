@@ -19,7 +19,7 @@ use super::auth::Caller;
 use super::extract::{self, Json, Path};
 use super::idempotency::Repeat;
 use super::refusal::Refusal;
-use crate::App;
+use crate::state::App;
 use lyceum_catalog::{self as catalog, Lesson, VersionState};
 use lyceum_core::ids::Id;
 use lyceum_core::time::monotonic;

@@ -12,7 +12,7 @@ use super::auth::{self, Caller};
 use super::extract::Json;
 use super::quota;
 use super::refusal::Refusal;
-use crate::App;
+use crate::state::App;
 use lyceum_catalog as catalog;
 
 #[derive(Deserialize)]

@@ -30,7 +30,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post, put};
 use http::{HeaderValue, header};
 
-use crate::App;
+use crate::state::App;
 
 /// All routes, with their state.
 pub(super) fn router(app: Arc<App>) -> Router {
@@ -87,7 +87,7 @@ async fn wrong_method() -> Response {
 }
 
 async fn jwks(State(app): State<Arc<App>>) -> Response {
-    let mut response = axum::Json(&*app.keys.published()).into_response();
+    let mut response = axum::Json(&*app.signing_keys.published()).into_response();
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("public, max-age=60"));
     response
 }

@@ -9,7 +9,7 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use rust_embed::{EmbeddedFile, RustEmbed};
 
 use super::refusal::Refusal;
-use crate::App;
+use crate::state::App;
 
 #[derive(RustEmbed)]
 #[folder = "../../web/dist"]

@@ -14,7 +14,7 @@ use super::extract::{self};
 use super::idempotency::{Once, Repeat};
 use super::refusal::Refusal;
 use super::rfc3339;
-use crate::App;
+use crate::state::App;
 use lyceum_catalog::{self as catalog, Lesson, NewSession, Role};
 use lyceum_core::ids::Id;
 use lyceum_storage::db::Tx;
@@ -120,7 +120,7 @@ async fn begin(app: &App, caller: &Caller, wanted: Wanted, repeat: &Repeat) -> A
         ..Claims::default()
     };
     let token = app
-        .keys
+        .signing_keys
         .signer()
         .sign(&claims)
         .map_err(|error| Refusal::Invalid(format!("The token can't be made: {error}.")))?;

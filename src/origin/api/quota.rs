@@ -6,7 +6,7 @@
 
 use super::auth::Caller;
 use super::refusal::Refusal;
-use crate::App;
+use crate::state::App;
 use lyceum_catalog::{self as catalog, Role};
 use lyceum_storage::db::Tx;
 use lyceum_storage::upload;

@@ -5,7 +5,7 @@ use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
 
-use crate::sealing::SealError;
+use crate::keys::sealing::SealError;
 use lyceum_http::problem;
 use lyceum_packaging::subtitles::FileError;
 use lyceum_storage::db::DbError;

@@ -16,7 +16,7 @@ use super::idempotency::Repeat;
 use super::lessons;
 use super::quota;
 use super::refusal::Refusal;
-use crate::App;
+use crate::state::App;
 use lyceum_catalog::{self as catalog, Lesson, Role};
 use lyceum_core::ids::Id;
 use lyceum_storage::db::Tx;

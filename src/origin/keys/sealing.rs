@@ -48,14 +48,14 @@ fn at(path: &Path, cause: impl std::fmt::Display) -> SealError {
 
 /// The sealing keys in force; clones share them.
 #[derive(Clone)]
-pub(super) struct Sealer {
+pub(crate) struct Sealer {
     folder: PathBuf,
     keys: Arc<ArcSwap<BTreeMap<String, LessSafeKey>>>,
 }
 
 impl Sealer {
     /// Reads the directory, and makes the first key where there is none. Blocks on files.
-    pub(super) fn open(folder: &Path) -> Result<Self, SealError> {
+    pub(crate) fn open(folder: &Path) -> Result<Self, SealError> {
         make_folder(folder)?;
         let mut keys = load(folder)?;
         if keys.is_empty() {
@@ -66,7 +66,7 @@ impl Sealer {
     }
 
     /// Reads the directory again; what can't be read leaves the keys in force as they are. Blocks on files.
-    pub(super) fn look(&self) {
+    pub(crate) fn look(&self) {
         match load(&self.folder) {
             Ok(keys) if keys.is_empty() => tracing::error!("the sealing keys are gone; those in force stay"),
             Ok(keys) => self.keys.store(Arc::new(keys)),
@@ -75,12 +75,12 @@ impl Sealer {
     }
 
     /// The name of the key that seals now.
-    pub(super) fn name(&self) -> String {
+    pub(crate) fn name(&self) -> String {
         self.keys.load().last_key_value().map(|(name, _)| name.clone()).unwrap_or_default()
     }
 
     /// Seals `key` as the one of that lesson's version; it opens as that of no other.
-    pub(super) fn seal(&self, id: &Id, lesson: &Id, version: &Id, key: &[u8; 16]) -> Result<SealedKey, SealError> {
+    pub(crate) fn seal(&self, id: &Id, lesson: &Id, version: &Id, key: &[u8; 16]) -> Result<SealedKey, SealError> {
         let keys = self.keys.load();
         let (name, sealer) = keys.last_key_value().ok_or(SealError::Broken)?;
         let nonce = random_bytes::<NONCE_LEN>();
@@ -99,7 +99,7 @@ impl Sealer {
     }
 
     /// The key itself, 16 bytes.
-    pub(super) fn unseal(&self, sealed: &SealedKey) -> Result<[u8; 16], SealError> {
+    pub(crate) fn unseal(&self, sealed: &SealedKey) -> Result<[u8; 16], SealError> {
         let keys = self.keys.load();
         let sealer = keys.get(&sealed.sealed_by);
         let sealer = sealer.ok_or_else(|| SealError::UnknownSealer(sealed.sealed_by.clone()))?;

@@ -7,12 +7,13 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use serde_json::Value;
 
-use super::{App, Tokens};
 use lyceum_core::time::{Instant, monotonic};
 use lyceum_token::{KeyError, Signer};
 
+use crate::config::Tokens;
+
 /// The keys in force.
-pub(super) struct Keys {
+pub(crate) struct SigningKeys {
     signer: ArcSwap<Signer>,
     published: ArcSwap<Value>,
     /// When the newest key was first seen, while it does not sign yet.
@@ -23,8 +24,8 @@ fn open(tokens: &Tokens) -> Result<Signer, KeyError> {
     Signer::open(&tokens.keys, &tokens.issuer, &tokens.audience)
 }
 
-impl Keys {
-    pub(super) async fn open(tokens: &Tokens) -> Result<Self, KeyError> {
+impl SigningKeys {
+    pub(crate) async fn open(tokens: &Tokens) -> Result<Self, KeyError> {
         let tokens = tokens.clone();
         let signer = tokio::task::spawn_blocking(move || open(&tokens)).await;
         let signer = signer.map_err(|error| KeyError::Malformed(error.to_string()))??;
@@ -33,19 +34,19 @@ impl Keys {
     }
 
     /// Who signs now.
-    pub(super) fn signer(&self) -> Arc<Signer> {
+    pub(crate) fn signer(&self) -> Arc<Signer> {
         self.signer.load_full()
     }
 
     /// The JWK Set.
-    pub(super) fn published(&self) -> Arc<Value> {
+    pub(crate) fn published(&self) -> Arc<Value> {
         self.published.load_full()
     }
 
     /// Reads the directory again. What can't be read leaves the keys in force as they are.
-    pub(super) async fn look(&self, app: &App) {
-        let tokens = app.config().tokens.clone();
+    pub(crate) async fn reload(&self, tokens: &Tokens) {
         let announce = tokens.announce.get();
+        let tokens = tokens.clone();
         let fresh = match tokio::task::spawn_blocking(move || open(&tokens)).await {
             Ok(Ok(fresh)) => fresh,
             Ok(Err(error)) => return tracing::error!(%error, "the signing keys can't be read; those in force stay"),

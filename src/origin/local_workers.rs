@@ -18,9 +18,11 @@ use rustix::process::{Pid, Signal, kill_process};
 use tokio::process::{Child, Command};
 use tokio::time::{sleep, timeout};
 
-use super::{App, Config, StartError};
-use lyceum_catalog as catalog;
 use lyceum_core::time::monotonic;
+
+use crate::config::Config;
+use crate::start_error::StartError;
+use crate::state::App;
 
 /// The wait before a worker that died is started again; it doubles up to the longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
@@ -29,23 +31,6 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 const WELL: Duration = Duration::from_secs(60);
 /// How long a worker may take to give its task back when the origin drains.
 const FAREWELL: Duration = Duration::from_secs(3);
-
-/// The key of the origin's own workers.
-pub(super) struct OwnKey {
-    secret: String,
-    hash: [u8; 32],
-}
-
-impl OwnKey {
-    pub(super) fn new() -> Self {
-        let secret = catalog::new_secret("lyw");
-        Self { hash: catalog::hash_secret(&secret), secret }
-    }
-
-    pub(super) fn matches(&self, hash: &[u8; 32]) -> bool {
-        aws_lc_rs::constant_time::verify_slices_are_equal(&self.hash, hash).is_ok()
-    }
-}
 
 /// Starts the configured workers. They end with the origin.
 pub(super) fn start(app: &Arc<App>) -> Result<(), StartError> {
@@ -131,7 +116,7 @@ fn spawn(app: &App, program: &PathBuf, config: &File) -> std::io::Result<Child> 
         .args(["worker", "--exit-with-stdin", "--config"])
         .arg(format!("/proc/self/fd/{}", config.as_raw_fd()))
         .env("LYCEUM_WORKER_ORIGIN", own_url(&app.config()))
-        .env("LYCEUM_WORKER_KEY", &app.own_key.secret)
+        .env("LYCEUM_WORKER_KEY", app.worker_key.expose())
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
         .kill_on_drop(true)

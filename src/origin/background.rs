@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use tokio::time::{MissedTickBehavior, interval};
 
-use super::App;
 use crate::api::lessons;
 use crate::api::refusal::Refusal;
+use crate::state::App;
 use lyceum_catalog as catalog;
 use lyceum_core::ids::Id;
 use lyceum_core::time::{Instant, monotonic};
@@ -139,7 +139,7 @@ async fn sweep(app: &Arc<App>, round: u64, due: Due) -> Result<(), Refusal> {
         let sealer = app.sealer.clone();
         let _ = tokio::task::spawn_blocking(move || sealer.look()).await;
         outcome = outcome.and(reseal(app).await);
-        app.keys.look(app).await;
+        app.signing_keys.reload(&app.config().tokens).await;
         outcome = outcome.and(measure(app).await);
     }
     if due.ages {

@@ -1,0 +1,158 @@
+//! The running origin: how it is started, reloaded and asked whether it is ready, and how it answers a request.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use arc_swap::ArcSwap;
+use axum::Router;
+use axum::body::Body;
+use http::{Request, Response};
+use tokio::sync::{Notify, Semaphore};
+
+use lyceum_core::shutdown::Shutdown;
+use lyceum_core::time::{Clock, Instant};
+use lyceum_http::problem;
+use lyceum_server::{Answer, Handler, Peer, Refused, RequestBody, Unread};
+use lyceum_storage::db::Db;
+use lyceum_storage::store::Store;
+use lyceum_storage::upload::Uploads;
+
+use crate::config::{Config, Live};
+use crate::ingest::Ingest;
+use crate::keys::sealing::Sealer;
+use crate::keys::signing::SigningKeys;
+use crate::keys::worker_key::WorkerKey;
+use crate::metrics::Metrics;
+use crate::snapshot::Snapshots;
+use crate::start_error::StartError;
+use crate::state::App;
+use crate::{api, background, bootstrap, local_workers};
+
+/// What an origin is given by whoever starts it.
+pub struct Parts {
+    /// The wall clock.
+    pub clock: Clock,
+    /// Where its metrics are registered.
+    pub registry: prometheus::Registry,
+    /// Its end.
+    pub shutdown: Shutdown,
+}
+
+/// A running origin; clones are one.
+#[derive(Clone)]
+pub struct Origin {
+    app: Arc<App>,
+    router: Router,
+}
+
+impl Origin {
+    /// Connects database and store, makes what a first start needs, and starts the background work, which ends with
+    /// `parts.shutdown`.
+    pub async fn start(config: Config, parts: Parts) -> Result<Self, StartError> {
+        let Parts { clock, registry, shutdown } = parts;
+        // Uploads' buffers come and go: rounded up to huge pages they held a third more memory than their budget.
+        if let Err(error) = rustix::thread::disable_transparent_huge_pages(true) {
+            tracing::debug!(%error, "huge pages stay on");
+        }
+        let db = Db::open(&config.database, &config.database_pool).await?;
+        let store = Store::open(&config.store, &clock).await?;
+        store.ping().await?;
+        let signing_keys = SigningKeys::open(&config.tokens).await?;
+        let folder = config.sealing_keys();
+        let sealer = tokio::task::spawn_blocking(move || Sealer::open(&folder)).await;
+        let sealer = sealer.map_err(|error| StartError::Workers(error.to_string()))??;
+        bootstrap::admin_key(&db, config.admin_key.as_ref(), &clock).await?;
+        let uploads = Uploads::new(db.clone(), store.clone(), clock.clone(), config.uploads.clone());
+        let metrics = Metrics::register(&registry)?;
+        let live: Live = Arc::new(ArcSwap::from_pointee(config));
+        let ingest = Arc::new(Ingest {
+            db: db.clone(),
+            store: store.clone(),
+            uploads: uploads.clone(),
+            clock: clock.clone(),
+            config: Arc::clone(&live),
+            sealer: sealer.clone(),
+            snapshots: Snapshots::default(),
+            playable: metrics.playable.clone(),
+            changed: Notify::new(),
+        });
+        let waiting = usize::try_from(live.load().api.waiting).unwrap_or(Semaphore::MAX_PERMITS);
+        let app = Arc::new(App {
+            metrics,
+            worker_key: WorkerKey::random(),
+            waiting: Arc::new(Semaphore::new(waiting)),
+            revoked: Notify::new(),
+            healthy: AtomicBool::new(true),
+            config: live,
+            clock,
+            db,
+            store,
+            signing_keys,
+            sealer,
+            ingest,
+            uploads,
+            shutdown,
+        });
+        let router = api::router(app.clone());
+        local_workers::start(&app)?;
+        tokio::spawn(background::run(app.clone()));
+        Ok(Self { app, router })
+    }
+
+    /// Puts another configuration in force, for what begins from now on, and reads the signing keys again. [`FIXED`]
+    /// keys are left as they were.
+    pub fn reload(&self, config: Config) {
+        self.app.config.store(Arc::new(config));
+        let app = Arc::clone(&self.app);
+        tokio::spawn(async move { app.signing_keys.reload(&app.config().tokens).await });
+    }
+
+    /// Whether database and store answered last time.
+    pub fn ready(&self) -> Result<(), String> {
+        if self.app.healthy.load(Ordering::Relaxed) {
+            Ok(())
+        } else {
+            Err("the database or the object store does not answer".to_owned())
+        }
+    }
+
+    async fn answer(&self, peer: Peer, request: Request<RequestBody>, began: Instant) -> Response<Body> {
+        let (parts, body) = request.into_parts();
+        let mut request = Request::from_parts(parts, Body::new(Unread::new(body)));
+        request.extensions_mut().insert(peer);
+        let mut response = match api::cors::preflight(&self.app.config().cors, &request) {
+            Some(response) => response,
+            None => {
+                let origin = request.headers().get(http::header::ORIGIN).cloned();
+                let mut router = self.router.clone();
+                let response = tower_service::Service::call(&mut router, request).await;
+                let mut response = response.unwrap_or_else(|never| match never {});
+                api::cors::allow(&self.app.config().cors, origin.as_ref(), response.headers_mut());
+                response
+            }
+        };
+        self.app.metrics.answered(response.status(), began.elapsed());
+        response.headers_mut().entry("x-content-type-options").or_insert(http::HeaderValue::from_static("nosniff"));
+        response
+    }
+}
+
+impl Handler for Origin {
+    type Body = Body;
+
+    /// Uploads: with 32 KiB they took a third longer; with more than this, many at once take memory for nothing.
+    const BODY_READ: usize = 128 * 1024;
+
+    fn call(&self, peer: Peer, request: Request<RequestBody>, began: Instant) -> Answer<Body> {
+        let origin = self.clone();
+        Answer::later(async move { origin.answer(peer, request, began).await })
+    }
+
+    fn refuse(&self, request: &http::request::Parts, refused: Refused) -> Response<Body> {
+        let mut response = problem::response(refused.status(), refused.code(), &refused.to_string());
+        response.headers_mut().insert(http::header::RETRY_AFTER, refused.retry_after().into());
+        api::cors::allow(&self.app.config().cors, request.headers.get(http::header::ORIGIN), response.headers_mut());
+        self.app.metrics.answered(response.status(), std::time::Duration::ZERO);
+        response
+    }
+}

@@ -1,0 +1,47 @@
+//! What requests and background work share: one [`App`] for each origin process.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use tokio::sync::{Notify, Semaphore};
+
+use lyceum_core::shutdown::Shutdown;
+use lyceum_core::time::Clock;
+use lyceum_storage::db::Db;
+use lyceum_storage::store::Store;
+use lyceum_storage::upload::Uploads;
+
+use crate::config::{Config, Live};
+use crate::ingest::Ingest;
+use crate::keys::sealing::Sealer;
+use crate::keys::signing::SigningKeys;
+use crate::keys::worker_key::WorkerKey;
+use crate::metrics::Metrics;
+
+/// What requests and background work share.
+pub(crate) struct App {
+    pub(crate) config: Live,
+    pub(crate) clock: Clock,
+    pub(crate) db: Db,
+    pub(crate) store: Store,
+    pub(crate) signing_keys: SigningKeys,
+    pub(crate) sealer: Sealer,
+    pub(crate) ingest: Arc<Ingest>,
+    pub(crate) uploads: Uploads,
+    pub(crate) shutdown: Shutdown,
+    pub(crate) metrics: Metrics,
+    pub(crate) worker_key: WorkerKey,
+    /// Event streams and long polls that may still begin.
+    pub(crate) waiting: Arc<Semaphore>,
+    /// Notified when the feed of revocations has grown.
+    pub(crate) revoked: Notify,
+    /// Whether database and object store answered at the last round of the background work.
+    pub(crate) healthy: AtomicBool,
+}
+
+impl App {
+    /// The configuration in force. Held no longer than one use: a reload replaces it.
+    pub(crate) fn config(&self) -> Arc<Config> {
+        self.config.load_full()
+    }
+}

@@ -2,14 +2,15 @@
 //! tasks from origins; both run each task in a process of its own (`task`, which only they start).
 #![deny(unsafe_code)]
 
+mod ipc;
 mod limits;
-mod process;
 mod run;
+mod sample_recording;
 mod task;
-mod wire;
+mod task_process;
 mod worker;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -52,7 +53,7 @@ fn main() -> ExitCode {
     match cli.command {
         Command::Task => task::main(),
         Command::Worker(options) => with_runtime(worker::main(&options)),
-        Command::Sample { out, duration } => sample(&out, duration),
+        Command::Sample { out, duration } => sample_recording::main(&out, duration),
         Command::Run(options) => with_runtime(run::main(&options)),
     }
 }
@@ -67,33 +68,6 @@ fn with_runtime(work: impl Future<Output = ExitCode>) -> ExitCode {
         }
         Err(cause) => {
             eprintln!("lyceum-transcoder: the program can't start its threads: {cause}");
-            ExitCode::FAILURE
-        }
-    }
-}
-
-/// Written beside its place and renamed, so that nothing half-made stays.
-fn sample(out: &Path, duration: Span) -> ExitCode {
-    let seconds = duration.get().as_secs();
-    if !(1..=43_200).contains(&seconds) {
-        eprintln!("lyceum-transcoder: --duration {duration} is out of bounds: from 1s to 12h");
-        return ExitCode::from(2);
-    }
-    let parent = out.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let made = tempfile::Builder::new()
-        .prefix(".sample-")
-        .suffix(".mp4")
-        .tempfile_in(parent)
-        .map_err(|cause| cause.to_string());
-    let made = made.and_then(|file| {
-        let path = file.into_temp_path();
-        task::sample::make(&path, seconds).map_err(|error| error.to_string())?;
-        path.persist(out).map_err(|error| error.to_string())
-    });
-    match made {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(why) => {
-            eprintln!("lyceum-transcoder: {}: the sample can't be made: {why}", out.display());
             ExitCode::FAILURE
         }
     }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
 
-use super::RunError;
+use super::error::RunError;
 
 /// What stands at the top of an output, and nothing else.
 const OURS: &[&str] = &["1", "master.m3u8", "manifest.mpd", "lesson.json"];

@@ -8,11 +8,12 @@ use lyceum_packaging::{Handover, Plan, PlannedTask};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
+use super::error::RunError;
+use super::file_source::FileSource;
 use super::progress::Progress;
-use super::{FileSource, RunError};
+use crate::ipc::Job;
 use crate::limits::Limits;
-use crate::process::{self, Event, Source};
-use crate::wire::Job;
+use crate::task_process::{self, Event, Source};
 
 /// How often a task is tried when the failure may pass.
 pub(super) const TRIES: u32 = 3;
@@ -44,10 +45,10 @@ pub(super) async fn run_all(
         }
         let Some(ended) = running.join_next().await else { return Ok(handovers) };
         let ended = ended.unwrap_or_else(|cause| {
-            Err(RunError::Task(crate::wire::Failure::machinery("task_failed", cause.to_string())))
+            Err(RunError::Task(crate::ipc::Failure::machinery("task_failed", cause.to_string())))
         });
         for handover in ended? {
-            handover.check(plan).map_err(|cause| crate::wire::Failure::machinery("task_failed", cause.to_string()))?;
+            handover.check(plan).map_err(|cause| crate::ipc::Failure::machinery("task_failed", cause.to_string()))?;
             handovers.push(handover);
         }
     }
@@ -68,7 +69,7 @@ impl Work {
         loop {
             let (events, taken) = mpsc::channel(8);
             let (ended, stored) =
-                tokio::join!(process::run(&job, self.source.clone(), events), self.store(taken, &progress));
+                tokio::join!(task_process::run(&job, self.source.clone(), events), self.store(taken, &progress));
             match (ended, stored) {
                 (_, Err(error)) => return Err(error),
                 (Ok(()), Ok(handovers)) => {
@@ -107,7 +108,7 @@ impl Work {
                 && part.bytes().all(|b| b.is_ascii_alphanumeric() || b"-.".contains(&b))
         };
         if !handover.path.split('/').all(plain) {
-            return Err(crate::wire::Failure::machinery("task_failed", "a task named a path that is none").into());
+            return Err(crate::ipc::Failure::machinery("task_failed", "a task named a path that is none").into());
         }
         let path = self.dir.join(&handover.path);
         tokio::fs::write(&path, &bytes).await.map_err(|cause| RunError::Output { doing: "writing", path, cause })

@@ -18,15 +18,16 @@ use lyceum_packaging::grid::{AAC_FRAME, AUDIO_RATE};
 use lyceum_packaging::info::SourceStream;
 use lyceum_packaging::task::AudioTask;
 
-use super::TaskError;
-use super::clock::Clock;
-use super::cut::Cutter;
-use super::input::{self, known};
+use super::demux;
+use super::error::TaskError;
 use super::output::Output;
+use super::segmenter::Cutter;
 use super::source::Source;
-use super::{level, raw};
+use super::timeline::Clock;
+use super::timestamp::known;
+use super::{ffi, loudness};
+use crate::ipc::Message;
 use crate::limits::Limits;
-use crate::wire::Message;
 
 /// AAC frames encoded before the stretch and thrown away: a third of a second.
 const PREROLL_FRAMES: u64 = 16;
@@ -88,7 +89,7 @@ impl Sound {
             let factor = 10f64.powf(gain_db / 20.0) as f32;
             self.channels.iter_mut().flatten().for_each(|sample| *sample *= factor);
         }
-        level::limit(&mut self.channels);
+        loudness::limit(&mut self.channels);
     }
 }
 
@@ -108,12 +109,12 @@ pub(super) struct Decode<'a> {
 impl<'a> Decode<'a> {
     /// Opens the track.
     pub(super) fn open(track: &SourceStream, source: &'a Source, limits: &Limits) -> Result<Self, TaskError> {
-        let mut input = input::open(source, limits)?;
+        let mut input = demux::open(source, limits)?;
         let stream = track.stream as usize;
-        raw::keep_only(&mut input, &[stream]);
+        ffi::keep_only(&mut input, &[stream]);
         let (decoder, base, stream_start) = {
             let stream = input.stream(stream).ok_or_else(|| TaskError::Machinery("no such stream".to_owned()))?;
-            let decoder = input::decoder(&stream, limits, 1)?.audio().map_err(TaskError::ffmpeg("decoding sound"))?;
+            let decoder = demux::decoder(&stream, limits, 1)?.audio().map_err(TaskError::ffmpeg("decoding sound"))?;
             (decoder, stream.time_base(), known(stream.start_time()).unwrap_or(0))
         };
         let clock = Clock::new(&track.breaks);
@@ -279,7 +280,7 @@ fn encode(task: &AudioTask, sound: &Sound, (first, end): (u64, u64), output: &Ou
     let cutter = Cutter::new(&task.track, &task.grid, false, (task.first_segment, task.segments), output);
     let mut cutter = cutter.protected(&task.protection)?;
     if task.first_segment == 0 {
-        let config = raw::extradata(encoder.as_ref());
+        let config = ffi::extradata(encoder.as_ref());
         let bitrate = u32::try_from(task.bitrate).unwrap_or(u32::MAX);
         let entry = SampleEntry::Aac { config, channels: 2, sample_rate: AUDIO_RATE, bitrate };
         let facts =

@@ -7,8 +7,8 @@ use std::sync::{Mutex, PoisonError};
 use lyceum_packaging::Handover;
 use lyceum_packaging::info::{Refusal, RefusalCode};
 
-use super::TaskError;
-use crate::wire::{Message, write_message};
+use super::error::TaskError;
+use crate::ipc::{Message, write_message};
 
 /// The way up.
 pub(crate) struct Output {

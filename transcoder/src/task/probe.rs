@@ -8,16 +8,18 @@ use ffmpeg_next as ff;
 use lyceum_packaging::FrameRate;
 use lyceum_packaging::grid::AUDIO_RATE;
 use lyceum_packaging::info::{
-    AudioInfo, MediaInfo, Purpose, Refusal, RefusalCode, SourceStream, SubtitleInfo, TimeBreak, VideoInfo, Warning,
+    AudioInfo, MediaInfo, Purpose, Refusal, RefusalCode, SourceStream, SubtitleInfo, VideoInfo, Warning,
 };
 
-use super::TaskError;
 use super::audio::{Decode, Sound};
-use super::clock::{self, Clock, Lost};
-use super::input::{self, known, micros};
-use super::level::Meter;
-use super::raw::{self, StreamFacts};
+use super::demux;
+use super::error::TaskError;
+use super::ffi::{self, StreamFacts};
+use super::loudness::Meter;
 use super::source::Source;
+use super::stream_spans::{Span, Spans, measure_index, span, timeline as set_timeline};
+use super::timeline::{self, Lost};
+use super::timestamp::{known, micros};
 use crate::limits::Limits;
 
 /// How much of a file without an index is read to learn the distance of its key frames: packets and microseconds.
@@ -29,18 +31,12 @@ const SAMPLED_US: i64 = 30_000_000;
 const LOUDNESS_WINDOWS: u64 = 30;
 const WINDOW_S: u64 = 3;
 const MEASURED_TRACKS: usize = 8;
-/// How much of a file's end is read to see whether it is there, in microseconds.
-const END_READ_US: i64 = 3_000_000;
 /// Samples that an index tells of this much after the end that the container names are kept, in microseconds.
 const BEYOND_END_US: i64 = 250_000;
-/// Sound that ends this much after the picture does not lengthen the lesson, in microseconds.
-const TAIL_US: i64 = 100_000;
-/// Sound that begins this much before the picture is kept, in microseconds.
-const LEAD_US: i64 = 200_000;
 
 /// Probes the source.
 pub(super) fn probe(source: &Source, limits: &Limits) -> Result<MediaInfo, TaskError> {
-    let mut input = input::open(source, limits)?;
+    let mut input = demux::open(source, limits)?;
     let mut info =
         MediaInfo { bytes: source.size(), container: input.format().name().to_owned(), ..MediaInfo::default() };
     let mut spans = Spans::default();
@@ -61,9 +57,9 @@ pub(super) fn probe(source: &Source, limits: &Limits) -> Result<MediaInfo, TaskE
     refuse_encrypted_samples(&mut input)?;
     if let Some(video) = &mut info.video
         && let Some(stream) = input.stream(video.stream as usize)
-        && raw::facts(&stream).interlaced.is_none()
+        && ffi::facts(&stream).interlaced.is_none()
     {
-        let decoder = input::decoder(&stream, limits, 1)?;
+        let decoder = demux::decoder(&stream, limits, 1)?;
         video.interlaced = first_frame_is_interlaced(&mut input, video.stream as usize, decoder);
     }
     if spans.truncated(source.size()) {
@@ -75,8 +71,8 @@ pub(super) fn probe(source: &Source, limits: &Limits) -> Result<MediaInfo, TaskE
         video.key_interval_us = sampled_key_interval(&mut input, index);
     }
     let streams: Vec<usize> = spans.all().map(|span| span.index).collect();
-    let clock::Found { breaks, lost_us } =
-        clock::find(&mut input, &streams, source.size(), || input::open(source, limits));
+    let timeline::Found { breaks, lost_us } =
+        timeline::find(&mut input, &streams, source.size(), || demux::open(source, limits));
     info.breaks = breaks;
     if lost_us > 0 || spans.lost_us > 0 {
         info.warn(Warning::ClockDamaged);
@@ -86,7 +82,7 @@ pub(super) fn probe(source: &Source, limits: &Limits) -> Result<MediaInfo, TaskE
     } else if !info.container.starts_with("mov") && spans.find_end(&mut input)? {
         info.warn(Warning::Truncated);
     }
-    timeline(&mut info, &spans, &input, source.size());
+    set_timeline(&mut info, &spans, &input);
     let stretches = u64::try_from(info.breaks.len()).unwrap_or(0);
     if let Some(video) = info.video.as_mut().filter(|_| stretches > 0) {
         // A task reads a stretch from its first byte: few long tasks are best.
@@ -130,128 +126,6 @@ fn measure_loudness(info: &mut MediaInfo, source: &Source, limits: &Limits) {
     }
 }
 
-/// When each stream that is used starts and ends, in microseconds of the file's own clock.
-#[derive(Default)]
-struct Spans {
-    /// How long a frame of the picture is, for packets that do not say how long they are.
-    frame_us: i64,
-    /// By how much frames are shown later than they are decoded, for packets that do not say when they are shown.
-    delay_us: i64,
-    /// Time of the picture that its clock leaves no room for, as the index tells.
-    lost_us: i64,
-    picture: Option<Span>,
-    sounds: Vec<Span>,
-}
-
-#[derive(Clone, Copy)]
-struct Span {
-    index: usize,
-    start: i64,
-    end: Option<i64>,
-    /// Where its last sample ends in the file, and how far what lies within the file can be played.
-    last_byte: i64,
-    playable_end: Option<i64>,
-}
-
-impl Spans {
-    fn all(&self) -> impl Iterator<Item = &Span> {
-        self.picture.iter().chain(&self.sounds)
-    }
-
-    fn longest_end(&self) -> Option<i64> {
-        self.all().filter_map(|s| s.end).max()
-    }
-
-    fn truncated(&self, size: u64) -> bool {
-        let size = i64::try_from(size).unwrap_or(i64::MAX);
-        self.all().any(|s| s.last_byte > size)
-    }
-
-    /// Finds where the streams end: what containers without an index of all samples say of that is rounded, or of the
-    /// file as a whole. The last seconds are read, or all where they are not there. Answers whether that is because the
-    /// file ends before what its container speaks of.
-    fn find_end(&mut self, input: &mut Input) -> Result<bool, TaskError> {
-        let Some(end) = self.longest_end() else {
-            self.measure(input, &[])?;
-            return Ok(false);
-        };
-        let from = end - END_READ_US;
-        if end >= END_READ_US * 2 && input.seek(from, ..from).is_ok() {
-            let mut ends: Vec<(usize, i64)> = Vec::new();
-            for (stream, packet) in input.packets().take(SAMPLED_PACKETS) {
-                let index = stream.index();
-                let Some(found) = self.end_of(&stream, &packet) else { continue };
-                match ends.iter_mut().find(|(known, _)| *known == index) {
-                    Some((_, end)) => *end = found.max(*end),
-                    None => ends.push((index, found)),
-                }
-            }
-            if ends.iter().any(|(_, found)| *found >= end - END_READ_US / 2) {
-                for span in self.picture.iter_mut().chain(&mut self.sounds) {
-                    let found = ends.iter().find(|(index, _)| *index == span.index).map(|(_, end)| *end);
-                    // One that is silent there ended before.
-                    span.end = found.or(span.end.map(|end| end.min(from.max(span.start))));
-                }
-                return Ok(false);
-            }
-        }
-        self.measure(input, &[])?;
-        Ok(self.longest_end().is_none_or(|found| found < end - END_READ_US / 2))
-    }
-
-    /// When what is in a packet of a stream that is used ends.
-    fn end_of(&self, stream: &Stream<'_>, packet: &ff::Packet) -> Option<i64> {
-        let span = self.all().find(|s| s.index == stream.index())?;
-        let own = micros(packet.duration().max(0), stream.time_base());
-        let picture = self.picture.as_ref().is_some_and(|picture| picture.index == span.index);
-        let length = if own == 0 && picture { self.frame_us } else { own };
-        let delay = if packet.pts().is_none() && picture { self.delay_us } else { 0 };
-        Some(micros(packet.pts().or(packet.dts())?, stream.time_base()).saturating_add(length + delay))
-    }
-
-    /// For files that do not say how long they are, or say it wrongly: reads them to the end.
-    fn measure(&mut self, input: &mut Input, breaks: &[TimeBreak]) -> Result<(), TaskError> {
-        let mut clock = Clock::new(breaks);
-        clock.seek(input, i64::MIN).map_err(TaskError::ffmpeg("going back to the start"))?;
-        self.picture.iter_mut().chain(&mut self.sounds).for_each(|span| span.end = None);
-        for (stream, mut packet) in input.packets() {
-            let index = stream.index();
-            clock.mend(&mut packet, stream.time_base());
-            let end = self.end_of(&stream, &packet);
-            let Some(span) = self.picture.iter_mut().chain(&mut self.sounds).find(|s| s.index == index) else {
-                continue;
-            };
-            if let (Some(end), Some(pts)) = (end, packet.pts().or(packet.dts())) {
-                let start = micros(pts, stream.time_base());
-                if !breaks.is_empty() {
-                    // What the container says of its start took all stretches for one.
-                    span.start = if span.end.is_none() { start } else { span.start.min(start) };
-                }
-                span.end = Some(span.end.map_or(end, |known| known.max(end)));
-            }
-        }
-        Ok(())
-    }
-}
-
-fn span(stream: &Stream<'_>, input: &Input) -> Span {
-    let base = stream.time_base();
-    let start = known(stream.start_time()).map_or(0, |t| micros(t, base));
-    let container_end = || {
-        let whole = known(input.duration()).filter(|d| *d > 0)?;
-        // Matroska tells when the last sample ends, others how long all is.
-        let from = if input.format().name().starts_with("matroska") { 0 } else { container_start(input) };
-        Some(from.saturating_add(whole))
-    };
-    let end = known(stream.duration()).filter(|d| *d > 0).map(|d| start + micros(d, base)).or_else(container_end);
-    Span { index: stream.index(), start, end, last_byte: 0, playable_end: None }
-}
-
-/// When the first of all streams starts.
-fn container_start(input: &Input) -> i64 {
-    input.streams().filter_map(|s| known(s.start_time()).map(|t| micros(t, s.time_base()))).min().unwrap_or(0)
-}
-
 /// The picture that a player would choose; covers of albums are none.
 fn best_picture(input: &Input) -> Option<usize> {
     let moving = |s: &Stream<'_>| {
@@ -262,7 +136,7 @@ fn best_picture(input: &Input) -> Option<usize> {
 }
 
 fn video(stream: &Stream<'_>, input: &Input, limits: &Limits, spans: &mut Spans) -> Result<VideoInfo, TaskError> {
-    let facts = raw::facts(stream);
+    let facts = ffi::facts(stream);
     check(&facts, limits)?;
     let (width, height) = (u32::try_from(facts.width).unwrap_or(0), u32::try_from(facts.height).unwrap_or(0));
     if width == 0 || height == 0 {
@@ -279,7 +153,7 @@ fn video(stream: &Stream<'_>, input: &Input, limits: &Limits, spans: &mut Spans)
     let mut own = span(stream, input);
     spans.frame_us = (1e6 / constant.fps()).round() as i64;
     spans.delay_us = spans.frame_us.saturating_mul(facts.delay);
-    let index = raw::index(stream);
+    let index = ffi::index(stream);
     if input.format().name().starts_with("mov") {
         let base = stream.time_base();
         let mut lost = Lost::default();
@@ -317,7 +191,7 @@ fn spans_size(input: &Input) -> u64 {
 }
 
 fn check(facts: &StreamFacts, limits: &Limits) -> Result<(), Refusal> {
-    if input::encrypted(facts) {
+    if demux::encrypted(facts) {
         return Err(is_encrypted());
     }
     let pixels = i64::from(facts.width.max(0)) * i64::from(facts.height.max(0));
@@ -377,18 +251,8 @@ fn rotation(stream: &Stream<'_>) -> u32 {
     ((degrees / 90.0).round() as u32 % 4) * 90
 }
 
-/// Where the samples end in the file, and how much of them is there.
-fn measure_index(index: &[raw::IndexEntry], size: i64, stream: &Stream<'_>, span: &mut Span) {
-    span.last_byte = index.iter().map(|e| e.position.saturating_add(e.size)).max().unwrap_or(0);
-    if span.last_byte > size {
-        let first_missing =
-            index.iter().filter(|e| e.position.saturating_add(e.size) > size).map(|e| e.timestamp).min();
-        span.playable_end = first_missing.map(|t| micros(t, stream.time_base()));
-    }
-}
-
 /// 0 where the index tells but of the part of the file that was read so far.
-fn index_key_interval(index: &[raw::IndexEntry], stream: &Stream<'_>, end: Option<i64>) -> u64 {
+fn index_key_interval(index: &[ffi::IndexEntry], stream: &Stream<'_>, end: Option<i64>) -> u64 {
     let (keys, first, last) = index
         .iter()
         .filter(|e| e.key)
@@ -427,7 +291,7 @@ fn tag(stream: &Stream<'_>, name: &str) -> String {
 }
 
 fn collect(stream: &Stream<'_>, limits: &Limits, info: &mut MediaInfo, spans: &mut Spans) -> Result<(), TaskError> {
-    let facts = raw::facts(stream);
+    let facts = ffi::facts(stream);
     let index = u32::try_from(stream.index()).unwrap_or(0);
     match stream.parameters().medium() {
         media::Type::Audio
@@ -435,7 +299,7 @@ fn collect(stream: &Stream<'_>, limits: &Limits, info: &mut MediaInfo, spans: &m
         {
             check(&facts, limits)?;
             // A track that no decoder here takes is left out, as players do.
-            if input::decoder(stream, limits, 1).is_err() {
+            if demux::decoder(stream, limits, 1).is_err() {
                 info.warn(Warning::AudioNotDecodable);
                 return Ok(());
             }
@@ -443,7 +307,7 @@ fn collect(stream: &Stream<'_>, limits: &Limits, info: &mut MediaInfo, spans: &m
             let start = known(stream.start_time()).map_or(0, |t| micros(t, base));
             let end = known(stream.duration()).filter(|d| *d > 0).map(|d| start + micros(d, base));
             let mut own = Span { index: stream.index(), start, end, last_byte: 0, playable_end: None };
-            measure_index(&raw::index(stream), i64::try_from(info.bytes).unwrap_or(i64::MAX), stream, &mut own);
+            measure_index(&ffi::index(stream), i64::try_from(info.bytes).unwrap_or(i64::MAX), stream, &mut own);
             spans.sounds.push(own);
             info.audio.push(AudioInfo {
                 stream: index,
@@ -475,39 +339,4 @@ fn collect(stream: &Stream<'_>, limits: &Limits, info: &mut MediaInfo, spans: &m
         _ => {}
     }
     Ok(())
-}
-
-/// Sets the instant that becomes 0 and all lengths. The frame grid lies on the picture's own first frame, so that
-/// constant sources keep their frames' times exactly and sound stays in step.
-fn timeline(info: &mut MediaInfo, spans: &Spans, input: &Input, _size: u64) {
-    let whole = known(input.duration()).filter(|d| *d > 0);
-    let sound_start = spans.sounds.iter().map(|s| s.start).min();
-    let frame = info.video.as_ref().map_or(1, |v| (1e6 / v.rate.fps()).round().max(1.0) as i64);
-    let origin = match (&spans.picture, sound_start) {
-        (Some(picture), Some(sound)) if picture.start - sound > LEAD_US => {
-            // Whole frames before the first one, so that the grid stays on the picture's times.
-            picture.start - (picture.start - sound + frame - 1) / frame * frame
-        }
-        (Some(picture), _) => picture.start,
-        (None, sound) => sound.unwrap_or(0),
-    };
-    let end_of = |s: &Span| s.playable_end.or(s.end).or_else(|| whole.map(|w| s.start + w));
-    let picture_end = spans.picture.as_ref().and_then(end_of);
-    let sound_end = spans.sounds.iter().filter_map(end_of).max();
-    let end = match (picture_end, sound_end) {
-        (Some(picture), Some(sound)) if sound - picture > TAIL_US => sound,
-        (Some(picture), _) => picture,
-        (None, sound) => sound.unwrap_or(origin),
-    };
-    info.start_us = origin;
-    info.duration_us = u64::try_from(end - origin).unwrap_or(0);
-    let length = |s: &Span| u64::try_from(end_of(s).unwrap_or(s.start) - s.start).unwrap_or(0);
-    if let (Some(video), Some(span)) = (&mut info.video, &spans.picture) {
-        video.start_us = span.start - origin;
-        video.duration_us = length(span);
-    }
-    for (audio, span) in info.audio.iter_mut().zip(&spans.sounds) {
-        audio.start_us = span.start - origin;
-        audio.duration_us = length(span);
-    }
 }

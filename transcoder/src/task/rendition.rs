@@ -15,13 +15,13 @@ use lyceum_packaging::info::ColorInfo;
 use lyceum_packaging::task::{Rendition, VideoTask};
 use lyceum_packaging::{TrackFacts, VideoCodec, av1, avc, hevc};
 
-use super::TaskError;
-use super::cut::Cutter;
+use super::error::TaskError;
+use super::ffi;
+use super::frame::Picture;
+use super::normalize::prepared_color;
 use super::output::Output;
-use super::prepare::prepared_color;
-use super::quality::Quality;
-use super::raw;
-use super::video::Picture;
+use super::segmenter::Cutter;
+use super::ssim::Quality;
 
 /// Encodes `rendition` of what comes in.
 pub(super) fn run(
@@ -84,12 +84,12 @@ impl<'a> Lane<'a> {
             quality.given(picture.index, &frame)?;
         }
         if self.codec == VideoCodec::H264 {
-            raw::coarser(&mut frame, held_longer(until.saturating_sub(picture.index)))?;
+            ffi::coarser(&mut frame, held_longer(until.saturating_sub(picture.index)))?;
             return self.send(&mut frame, picture.index);
         }
         // The others know nothing of longer frames: their rate control, and AV1's key frames, go by the count.
         for index in picture.index..until.max(picture.index + 1) {
-            let mut again = raw::share(&frame)?;
+            let mut again = ffi::share(&frame)?;
             if index > picture.index {
                 again.set_kind(ff::picture::Type::None);
             }
@@ -154,9 +154,9 @@ fn held_longer(frames: u64) -> f64 {
 /// By how many frames the encoder reorders at most.
 fn reordered(encoder: &encoder::video::Encoder, codec: VideoCodec) -> u32 {
     match codec {
-        VideoCodec::H264 => raw::reordered_frames(encoder.as_ref()),
+        VideoCodec::H264 => ffi::reordered_frames(encoder.as_ref()),
         // libx265's wrapper does not say; with a pyramid of B-frames it is two.
-        VideoCodec::Hevc => raw::reordered_frames(encoder.as_ref()).max(2),
+        VideoCodec::Hevc => ffi::reordered_frames(encoder.as_ref()).max(2),
         // AV1's packets come in the order in which they are shown.
         VideoCodec::Av1 => 0,
     }
@@ -252,7 +252,7 @@ fn describe(
     rendition: &Rendition,
     color: &ColorInfo,
 ) -> Result<(SampleEntry, TrackFacts), TaskError> {
-    let headers = raw::extradata(encoder.as_ref());
+    let headers = ffi::extradata(encoder.as_ref());
     let (format, kind, found) = match rendition.codec {
         VideoCodec::H264 => (*b"avc1", *b"avcC", avc::configuration(&headers)),
         VideoCodec::Hevc => (*b"hvc1", *b"hvcC", hevc::configuration(&headers)),
@@ -294,13 +294,13 @@ impl Scaler {
         if let Some((source, scaled)) = &self.last
             && Arc::ptr_eq(source, frame)
         {
-            return raw::share(scaled);
+            return ffi::share(scaled);
         }
         let full = self.color.full_range || full_range_format(frame.format());
         let same =
             frame.format() == Pixel::YUV420P && !full && (frame.width(), frame.height()) == (self.width, self.height);
         if same {
-            return raw::share(frame);
+            return ffi::share(frame);
         }
         let fits = self.context.as_ref().is_some_and(|(context, was_full)| {
             let input = context.input();
@@ -320,14 +320,14 @@ impl Scaler {
                 flags,
             );
             let mut context = made.map_err(TaskError::ffmpeg("setting the scaler up"))?;
-            raw::set_scaler_color(&mut context, (self.color.matrix, full), (self.color.matrix, false));
+            ffi::set_scaler_color(&mut context, (self.color.matrix, full), (self.color.matrix, false));
             self.context = Some((context, full));
         }
         let mut scaled = ff::frame::Video::empty();
         if let Some((context, _)) = &mut self.context {
             context.run(frame, &mut scaled).map_err(TaskError::ffmpeg("scaling"))?;
         }
-        let shared = raw::share(&scaled)?;
+        let shared = ffi::share(&scaled)?;
         self.last = Some((frame.clone(), scaled));
         Ok(shared)
     }

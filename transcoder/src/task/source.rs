@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::wire::{MAX_READ, ReadRequest, SOURCE_FAILED};
+use crate::ipc::{MAX_READ, ReadRequest, SOURCE_FAILED};
 
 /// Standard input, which is a socket.
 pub(crate) struct Socket(UnixStream);

@@ -7,12 +7,13 @@ use ffmpeg_next as ff;
 use lyceum_packaging::subtitles::{Packet, objects, packet_cues};
 use lyceum_packaging::task::SubtitlesTask;
 
-use super::TaskError;
-use super::clock::Clock;
-use super::input::{self, micros};
+use super::demux;
+use super::error::TaskError;
+use super::ffi;
 use super::output::Output;
-use super::raw;
 use super::source::Source;
+use super::timeline::Clock;
+use super::timestamp::micros;
 use crate::limits::Limits;
 
 /// The most packets of a track, and bytes of one packet, that are kept.
@@ -23,9 +24,9 @@ const MAX_DAMAGED: u32 = 10_000;
 
 /// Runs the task. A track without a readable line becomes an empty one.
 pub(super) fn run(task: &SubtitlesTask, source: &Source, limits: &Limits, output: &Output) -> Result<(), TaskError> {
-    let mut input = input::open(source, limits)?;
+    let mut input = demux::open(source, limits)?;
     let kept: Vec<usize> = task.tracks.iter().map(|t| t.stream as usize).collect();
-    raw::keep_only(&mut input, &kept);
+    ffi::keep_only(&mut input, &kept);
     let mut clock = Clock::new(&task.breaks);
     let mut packets: BTreeMap<usize, Vec<Packet>> = BTreeMap::new();
     let mut damaged = 0;

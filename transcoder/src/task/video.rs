@@ -11,20 +11,21 @@ use std::thread::ScopedJoinHandle;
 use ff::codec::discard::Discard;
 use ff::format::context::Input;
 use ffmpeg_next as ff;
-use lyceum_packaging::FrameRate;
 use lyceum_packaging::info::{Refusal, RefusalCode};
 use lyceum_packaging::task::VideoTask;
 
-use super::TaskError;
-use super::clock::Clock;
-use super::input::{self, known, micros};
+use super::demux;
+use super::error::TaskError;
+use super::frame::{Picture, place};
+use super::normalize::{Prepare, Prepared};
 use super::output::Output;
-use super::prepare::{Prepare, Prepared};
-use super::shown::Shown;
 use super::source::Source;
-use super::{raw, rendition};
+use super::still_frames::Shown;
+use super::timeline::Clock;
+use super::timestamp::micros;
+use super::{ffi, rendition};
+use crate::ipc::Message;
 use crate::limits::Limits;
-use crate::wire::Message;
 
 /// Frames that wait for each rendition. More only costs memory: the slowest sets the pace.
 const QUEUE: usize = 3;
@@ -32,15 +33,6 @@ const QUEUE: usize = 3;
 const DECODER_THREADS: usize = 2;
 /// Damaged packets in a row that are read over.
 const MAX_DAMAGED: u32 = 10_000;
-
-/// A frame on the grid.
-pub(super) struct Picture {
-    pub(super) frame: Arc<ff::frame::Video>,
-    /// Its place, counted from the lesson's start.
-    pub(super) index: u64,
-    /// Whether a segment starts with it.
-    pub(super) key: bool,
-}
 
 /// Runs the task.
 pub(super) fn run(task: &VideoTask, source: &Source, limits: &Limits, output: &Output) -> Result<(), TaskError> {
@@ -89,12 +81,12 @@ struct Feeder<'a> {
 
 impl<'a> Feeder<'a> {
     fn open(task: &'a VideoTask, source: &'a Source, limits: &Limits) -> Result<Self, TaskError> {
-        let mut input = input::open(source, limits)?;
+        let mut input = demux::open(source, limits)?;
         let stream = task.source.stream as usize;
-        raw::keep_only(&mut input, &[stream]);
+        ffi::keep_only(&mut input, &[stream]);
         let (decoder, base) = {
             let stream = input.stream(stream).ok_or_else(|| TaskError::Machinery("no such stream".to_owned()))?;
-            (input::decoder(&stream, limits, DECODER_THREADS)?, stream.time_base())
+            (demux::decoder(&stream, limits, DECODER_THREADS)?, stream.time_base())
         };
         let first = task.grid.first_frame(task.first_segment);
         let end = task.grid.first_frame(task.first_segment.saturating_add(task.segments));
@@ -293,36 +285,4 @@ fn unreachable_frame() -> TaskError {
 fn nothing_decoded() -> TaskError {
     let detail = "Not one frame of the picture can be decoded: the recording is damaged.";
     Refusal::new(RefusalCode::NotVideo, detail).into()
-}
-
-/// The place on the grid nearest to a timestamp, halves rounded up. Exact in integers.
-fn place(pts: i64, base: ff::Rational, origin_us: i64, rate: FrameRate) -> i64 {
-    let (num, den) = (i128::from(base.numerator()), i128::from(base.denominator().max(1)));
-    let time = i128::from(pts) * num * 1_000_000 - i128::from(origin_us) * den;
-    let numerator = time * i128::from(rate.num);
-    let denominator = den * 1_000_000 * i128::from(rate.den);
-    let place = (numerator * 2 + denominator).div_euclid(denominator * 2);
-    i64::try_from(place).unwrap_or(i64::MAX)
-}
-
-/// A frame's own timestamp, or the decoder's best guess.
-pub(super) fn timestamp(frame: &ff::frame::Video) -> Option<i64> {
-    frame.timestamp().and_then(known).or_else(|| frame.pts())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn places_are_nearest_and_do_not_drift() {
-        let ntsc = FrameRate::new(30_000, 1001);
-        for n in [0i64, 1, 2, 1000, 107_892, 10_000_000] {
-            assert_eq!(place(n * 1001, ff::Rational(1, 30_000), 0, ntsc), n);
-            let millis = (n * 1001 * 1000 + 15_000) / 30_000;
-            assert_eq!(place(millis + 777, ff::Rational(1, 1000), 777_000, ntsc), n, "{n}");
-        }
-        assert_eq!(place(-20, ff::Rational(1, 1000), 0, FrameRate::new(25, 1)), 0);
-        assert_eq!(place(-21, ff::Rational(1, 1000), 0, FrameRate::new(25, 1)), -1);
-    }
 }

@@ -4,29 +4,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use lyceum_core::shutdown::Shutdown;
 use lyceum_core::time::monotonic;
-use lyceum_core::units::ByteSize;
 use lyceum_packaging::{Handover, MediaInfo};
 use tokio::sync::{Mutex, Notify, mpsc};
 
-use super::api::{Api, ApiError, Lease};
-use super::jittered;
+use super::backoff::jittered;
+use super::context::Context;
 use super::metrics::Metrics;
-use super::remote::Remote;
-use crate::limits::Limits;
-use crate::process::{self, Event, Source};
-use crate::wire::{Failure, Job};
-
-/// What all slots share.
-pub(super) struct Context {
-    pub(super) api: Api,
-    pub(super) limits: Limits,
-    pub(super) source_cache: ByteSize,
-    pub(super) metrics: Metrics,
-    pub(super) shutdown: Shutdown,
-    pub(super) drain_timeout: Duration,
-}
+use super::origin_client::{ApiError, Lease};
+use super::source::Remote;
+use crate::ipc::{Failure, Job};
+use crate::task_process::{self, Event, Source};
 
 /// The pause after no origin could be asked: the first, and the longest.
 const PAUSE: Duration = Duration::from_millis(200);
@@ -163,7 +151,7 @@ impl Work {
         let job =
             Job { spec: self.lease.spec.clone(), limits: self.context.limits.clone(), source_bytes: source.size() };
         let (events, taken) = mpsc::channel(8);
-        let task = process::run(&job, source.clone(), events);
+        let task = task_process::run(&job, source.clone(), events);
         let (ended, stored) = tokio::join!(task, self.store(taken));
         match (ended, stored) {
             _ if source.lost() => Ended::Dropped("lost"),

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use ffmpeg_next as ff;
 use lyceum_packaging::FrameRate;
 
-use super::raw::{self, PlaneShape, Samples};
+use super::ffi::{self, PlaneShape, Samples};
 
 /// The side of a block, in samples.
 const BLOCK: usize = 8;
@@ -78,7 +78,7 @@ type Place = (usize, usize);
 /// Frames of two shapes differ at the top.
 fn difference(one: &ff::frame::Video, other: &ff::frame::Video, hint: Place, blocks: &mut Vec<Block>) -> Option<Place> {
     let shape = |f: &ff::frame::Video| (f.format(), f.width(), f.height(), f.planes());
-    let planes = raw::plane_shapes(one).filter(|_| shape(one) == shape(other));
+    let planes = ffi::plane_shapes(one).filter(|_| shape(one) == shape(other));
     let Some(planes) = planes else { return Some((0, 0)) };
     let mut news = |(n, band): Place| {
         let plane = planes.get(n)?;

@@ -10,9 +10,10 @@ use bytes::Bytes;
 use lyceum_core::units::ByteSize;
 use tokio::sync::Mutex;
 
-use super::api::{Api, ApiError, Lease};
-use super::jittered;
-use crate::process;
+use super::backoff::jittered;
+use super::context::Context;
+use super::origin_client::{Api, ApiError, Lease};
+use crate::task_process;
 
 /// The smallest request, in bytes, and the largest.
 const FIRST: u64 = 256 << 10;
@@ -22,7 +23,7 @@ const TRIES: u32 = 5;
 
 /// The source of a leased task.
 pub(super) struct Remote {
-    api: Arc<super::lease::Context>,
+    context: Arc<Context>,
     lease: Arc<Lease>,
     size: u64,
     cached: Mutex<Blocks>,
@@ -63,16 +64,12 @@ impl Blocks {
 
 impl Remote {
     /// Opens the source of `lease`; the first block tells its size.
-    pub(super) async fn open(
-        context: Arc<super::lease::Context>,
-        lease: Arc<Lease>,
-        cache: ByteSize,
-    ) -> Result<Self, ApiError> {
+    pub(super) async fn open(context: Arc<Context>, lease: Arc<Lease>, cache: ByteSize) -> Result<Self, ApiError> {
         let (bytes, size) = patient(&context.api, &lease, 0, FIRST - 1).await?;
         context.metrics.source_bytes.inc_by(bytes.len() as u64);
         let mut blocks = Blocks { next: bytes.len() as u64, step: FIRST, ..Blocks::default() };
         blocks.insert(0, bytes, cache.0);
-        Ok(Self { api: context, lease, size, cached: Mutex::new(blocks), most: cache.0, lost: AtomicBool::new(false) })
+        Ok(Self { context, lease, size, cached: Mutex::new(blocks), most: cache.0, lost: AtomicBool::new(false) })
     }
 
     /// Whether a read said that the lease was lost.
@@ -95,7 +92,7 @@ async fn patient(api: &Api, lease: &Lease, from: u64, to: u64) -> Result<(Bytes,
     }
 }
 
-impl process::Source for Remote {
+impl task_process::Source for Remote {
     fn size(&self) -> u64 {
         self.size
     }
@@ -111,12 +108,12 @@ impl process::Source for Remote {
                 // Reading on doubles the step; a jump starts small again.
                 cached.step = if offset == cached.next { (cached.step * 2).clamp(FIRST, LARGEST) } else { FIRST };
                 let most = cached.step.max(u64::from(length)).min(self.size - offset);
-                let read = patient(&self.api.api, &self.lease, offset, offset + most - 1).await;
+                let read = patient(&self.context.api, &self.lease, offset, offset + most - 1).await;
                 if matches!(read, Err(ApiError::Lost)) {
                     self.lost.store(true, Ordering::Relaxed);
                 }
                 let (bytes, _) = read?;
-                self.api.metrics.source_bytes.inc_by(bytes.len() as u64);
+                self.context.metrics.source_bytes.inc_by(bytes.len() as u64);
                 cached.next = offset + bytes.len() as u64;
                 cached.insert(offset, bytes.clone(), self.most);
                 bytes

@@ -9,7 +9,8 @@ use std::collections::VecDeque;
 use ff::codec::{self, decoder, encoder};
 use ffmpeg_next as ff;
 
-use super::{TaskError, raw};
+use super::error::TaskError;
+use super::ffi;
 
 /// Frames of a segment that are compared.
 const FRAMES: u64 = 8;
@@ -42,7 +43,7 @@ impl Quality {
         let (first, end) = self.frames;
         if index >= self.next && index < end && self.kept.len() < WAITING {
             let at = i64::try_from(index).unwrap_or(i64::MAX);
-            self.kept.push_back((at, raw::share(frame)?));
+            self.kept.push_back((at, ffi::share(frame)?));
             self.next = index + (end - first).div_ceil(FRAMES).max(1);
         }
         Ok(())

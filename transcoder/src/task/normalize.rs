@@ -7,8 +7,8 @@ use std::sync::Arc;
 use ffmpeg_next as ff;
 use lyceum_packaging::info::ColorInfo;
 
-use super::TaskError;
-use super::video::timestamp;
+use super::error::TaskError;
+use super::timestamp::timestamp;
 
 /// A frame that is ready.
 pub(super) enum Prepared {

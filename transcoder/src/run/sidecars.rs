@@ -7,9 +7,9 @@ use lyceum_packaging::subtitles::{self, MAX_FILE_BYTES};
 use lyceum_packaging::webvtt::Cue;
 use lyceum_packaging::{ContentKey, Handover, Plan};
 
-use super::RunError;
+use super::error::RunError;
 use super::out_dir::OutDir;
-use crate::wire::Failure;
+use crate::ipc::Failure;
 
 /// A subtitle file, read.
 pub(super) struct Sidecar {

@@ -18,7 +18,7 @@ use tokio::net::UnixStream;
 use tokio::process::{Child, Command};
 use tokio::sync::mpsc;
 
-use crate::wire::{Failure, Job, Message, ReadRequest, SOURCE_FAILED, decode_lengths};
+use crate::ipc::{Failure, Job, Message, ReadRequest, SOURCE_FAILED, decode_lengths};
 
 /// Where a task's bytes come from.
 pub(crate) trait Source: Send + Sync + 'static {

@@ -2,21 +2,50 @@
 //! white square flashes, so that sound and picture can be seen to be in step.
 
 use std::path::Path;
+use std::process::ExitCode;
 
 use ff::codec::{self, encoder};
 use ff::format::{Pixel, context::Output};
 use ff::{ChannelLayout, Dictionary, Rational, filter};
 use ffmpeg_next as ff;
+use lyceum_core::units::Span;
 
-use super::TaskError;
+use crate::task::error::TaskError;
 
 const FONT: &str = "/usr/share/fonts/truetype/dejavu/DejaVuSansMono-Bold.ttf";
 const FRAMES_PER_SECOND: i32 = 25;
 const SAMPLES_PER_SECOND: i32 = 48_000;
 const AUDIO_FRAME: u32 = 1024;
 
+/// Written beside its place and renamed, so that nothing half-made stays.
+pub(crate) fn main(out: &Path, duration: Span) -> ExitCode {
+    let seconds = duration.get().as_secs();
+    if !(1..=43_200).contains(&seconds) {
+        eprintln!("lyceum-transcoder: --duration {duration} is out of bounds: from 1s to 12h");
+        return ExitCode::from(2);
+    }
+    let parent = out.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let made = tempfile::Builder::new()
+        .prefix(".sample-")
+        .suffix(".mp4")
+        .tempfile_in(parent)
+        .map_err(|cause| cause.to_string());
+    let made = made.and_then(|file| {
+        let path = file.into_temp_path();
+        make(&path, seconds).map_err(|error| error.to_string())?;
+        path.persist(out).map_err(|error| error.to_string())
+    });
+    match made {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => {
+            eprintln!("lyceum-transcoder: {}: the sample can't be made: {why}", out.display());
+            ExitCode::FAILURE
+        }
+    }
+}
+
 /// Writes `seconds` of it as an MP4 file.
-pub(crate) fn make(path: &Path, seconds: u64) -> Result<(), TaskError> {
+fn make(path: &Path, seconds: u64) -> Result<(), TaskError> {
     ff::log::set_level(ff::log::Level::Fatal);
     let failed = TaskError::ffmpeg("writing the sample");
     let mut output = ff::format::output_as(path, "mp4").map_err(&failed)?;

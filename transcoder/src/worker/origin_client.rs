@@ -9,7 +9,7 @@ use lyceum_client::{self as client, Error, Http};
 use lyceum_packaging::{Handover, MediaInfo, TaskSpec};
 use serde::{Deserialize, Serialize};
 
-use super::Config;
+use super::config::Config;
 
 /// A task under a lease.
 #[derive(Clone, Debug, Deserialize)]

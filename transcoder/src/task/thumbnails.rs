@@ -12,15 +12,16 @@ use lyceum_packaging::images::{POSTER, STORYBOARD, Storyboard, sheet_path};
 use lyceum_packaging::task::{Images, ImagesTask};
 use lyceum_packaging::{Handover, ObjectKind};
 
-use super::TaskError;
-use super::clock::Clock;
-use super::input::{self, micros};
+use super::demux;
+use super::error::TaskError;
+use super::ffi;
+use super::normalize::{Prepare, Prepared, prepared_color};
 use super::output::Output;
-use super::prepare::{Prepare, Prepared, prepared_color};
-use super::raw;
 use super::source::Source;
+use super::timeline::Clock;
+use super::timestamp::micros;
+use crate::ipc::Message;
 use crate::limits::Limits;
-use crate::wire::Message;
 
 /// Key frames that a poster is chosen from, and how far into the lesson they reach, in milliseconds.
 const CANDIDATES: u64 = 8;
@@ -125,12 +126,12 @@ struct KeyFrames<'a> {
 
 impl<'a> KeyFrames<'a> {
     fn open(task: &'a ImagesTask, source: &'a Source, limits: &Limits) -> Result<Self, TaskError> {
-        let mut input = input::open(source, limits)?;
+        let mut input = demux::open(source, limits)?;
         let stream = task.source.stream as usize;
-        raw::keep_only(&mut input, &[stream]);
+        ffi::keep_only(&mut input, &[stream]);
         let (decoder, base) = {
             let stream = input.stream(stream).ok_or_else(|| TaskError::Machinery("no such stream".to_owned()))?;
-            (input::decoder(&stream, limits, 1)?, stream.time_base())
+            (demux::decoder(&stream, limits, 1)?, stream.time_base())
         };
         Ok(Self {
             task,
@@ -195,13 +196,13 @@ impl<'a> KeyFrames<'a> {
             return self.again();
         }
         let Some(frame) = self.decode(packet)? else { return Ok(None) };
-        self.last = Some((at, raw::share(&frame)?));
+        self.last = Some((at, ffi::share(&frame)?));
         Ok(Some(KeyFrame { frame, fresh: true }))
     }
 
     fn again(&self) -> Result<Option<KeyFrame>, TaskError> {
         let Some((_, frame)) = &self.last else { return Ok(None) };
-        Ok(Some(KeyFrame { frame: raw::share(frame)?, fresh: false }))
+        Ok(Some(KeyFrame { frame: ffi::share(frame)?, fresh: false }))
     }
 
     /// Decodes one packet by itself.
@@ -239,7 +240,7 @@ impl<'a> KeyFrames<'a> {
                 ff::software::scaling::Context::get(format, width, height, Pixel::YUVJ420P, size.0, size.1, flags);
             let mut context = made.map_err(TaskError::ffmpeg("setting the scaler up"))?;
             let color = prepared_color(&self.task.color);
-            raw::set_scaler_color(&mut context, (color.matrix, color.full_range), (6, true));
+            ffi::set_scaler_color(&mut context, (color.matrix, color.full_range), (6, true));
             self.scaler = Some((context, size));
         }
         let mut scaled = ff::frame::Video::empty();
@@ -301,7 +302,7 @@ fn jpeg(picture: &ff::frame::Video, quantiser: u32) -> Result<Vec<u8>, TaskError
     options.set("qmax", &quantiser.to_string());
     options.set("threads", "1");
     let mut encoder = video.open_as_with(found, options).map_err(&failed)?;
-    let mut frame = raw::share(picture)?;
+    let mut frame = ffi::share(picture)?;
     frame.set_pts(Some(0));
     frame.set_kind(ff::picture::Type::None);
     encoder.send_frame(&frame).and_then(|()| encoder.send_eof()).map_err(&failed)?;

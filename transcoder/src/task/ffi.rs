@@ -7,7 +7,7 @@ use ff::ffi;
 use ffmpeg_next as ff;
 use lyceum_packaging::info::ColorInfo;
 
-use super::TaskError;
+use super::error::TaskError;
 
 /// What a stream's parameters say.
 #[derive(Clone, Debug, Default)]

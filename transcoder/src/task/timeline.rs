@@ -6,8 +6,8 @@ use ff::format::context::Input;
 use ffmpeg_next as ff;
 use lyceum_packaging::info::TimeBreak;
 
-use super::input::micros;
-use super::raw;
+use super::ffi;
+use super::timestamp::micros;
 
 /// Containers whose clock may start again in the middle: they can be joined byte by byte.
 const JOINABLE: &[&str] = &["mpegts", "mpeg", "flv"];
@@ -47,7 +47,7 @@ impl Clock {
         }
         // Timestamps come more than once: the stretch that holds the instant is read from its first byte.
         self.place = self.breaks.iter().rev().find(|b| b.start_us <= at).map_or(0, |b| b.byte);
-        raw::seek_byte(input, self.place)
+        ffi::seek_byte(input, self.place)
     }
 
     /// Puts a packet's times right.
@@ -91,11 +91,11 @@ pub(super) fn find<E>(
         return Found::default();
     }
     if joinable {
-        if raw::seek_byte(input, 0).is_err() {
+        if ffi::seek_byte(input, 0).is_err() {
             return Found::default();
         }
         let found = read_through(input, streams, joinable);
-        let _ = raw::seek_byte(input, 0);
+        let _ = ffi::seek_byte(input, 0);
         return found;
     }
     // A recording without an index, as browsers make them, can't be wound back to its start.
@@ -176,7 +176,7 @@ impl Lost {
 fn steady(input: &mut Input, streams: &[usize], size: u64) -> bool {
     let mut times = Vec::new();
     for n in 0..PLACES {
-        if raw::seek_byte(input, size / PLACES * n).is_err() {
+        if ffi::seek_byte(input, size / PLACES * n).is_err() {
             return true;
         }
         let mut packets = input.packets().take(PACKETS_AT_PLACE).filter(|(s, _)| streams.first() == Some(&s.index()));

@@ -8,7 +8,7 @@ use lyceum_packaging::grid::{AAC_FRAME, AUDIO_RATE};
 use lyceum_packaging::track::{segment_name, ticks_ms};
 use lyceum_packaging::{Grid, Handover, ObjectKind, Protection, TrackFacts};
 
-use super::TaskError;
+use super::error::TaskError;
 use super::output::Output;
 
 /// Cuts one track.

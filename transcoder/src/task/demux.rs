@@ -7,8 +7,8 @@ use ff::{Dictionary, codec};
 use ffmpeg_next as ff;
 use lyceum_packaging::info::{Refusal, RefusalCode};
 
-use super::TaskError;
-use super::raw::{self, StreamFacts};
+use super::error::TaskError;
+use super::ffi::{self, StreamFacts};
 use super::source::Source;
 use crate::limits::Limits;
 
@@ -124,7 +124,7 @@ pub(super) fn decoder(
     let found = codec::decoder::find(parameters.id());
     let allowed = |codec: &ff::Codec| DECODERS.split(',').any(|name| name == codec.name());
     let found = found.filter(allowed).ok_or_else(|| {
-        let detail = format!("Its codec ({}) is not one that can be decoded here.", raw::facts(stream).codec);
+        let detail = format!("Its codec ({}) is not one that can be decoded here.", ffi::facts(stream).codec);
         Refusal::new(RefusalCode::ForbiddenFormat, detail)
     })?;
     let mut context = codec::Context::from_parameters(parameters).map_err(TaskError::ffmpeg("preparing a decoder"))?;
@@ -134,17 +134,6 @@ pub(super) fn decoder(
     let mut options = Dictionary::new();
     options.set("max_pixels", &limits.pixels.to_string());
     decoder.open_as_with(found, options).map_err(TaskError::ffmpeg("opening a decoder"))
-}
-
-/// Microseconds from ticks of a time base.
-pub(super) fn micros(ticks: i64, base: ff::Rational) -> i64 {
-    let (num, den) = (i128::from(base.numerator()), i128::from(base.denominator().max(1)));
-    i64::try_from(i128::from(ticks) * 1_000_000 * num / den).unwrap_or(0)
-}
-
-/// The value of a timestamp that may be unset.
-pub(super) fn known(ticks: i64) -> Option<i64> {
-    (ticks != ff::ffi::AV_NOPTS_VALUE).then_some(ticks)
 }
 
 #[cfg(test)]

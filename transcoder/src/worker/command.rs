@@ -1,0 +1,109 @@
+//! The `worker` command: configuration, operators' listener, slots, signals.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::Args;
+use lyceum_admin::{self as admin, Admin};
+use lyceum_core::shutdown::Shutdown;
+
+use super::config::Config;
+use super::context::Context;
+use super::lease;
+use super::metrics::Metrics;
+use super::origin_client::Api;
+
+/// `worker --config FILE`.
+#[derive(Args, Debug)]
+pub(crate) struct Options {
+    /// The configuration (worker.toml)
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+    /// Only say what is wrong with the configuration
+    #[arg(long, hide = true)]
+    check: bool,
+    /// End at once when standard input does
+    #[arg(long, hide = true)]
+    exit_with_stdin: bool,
+}
+
+/// Runs until a signal, or until standard input ends where that was asked for.
+pub(crate) async fn main(options: &Options) -> ExitCode {
+    let config = match lyceum_core::config::load::<Config>(&options.config) {
+        Ok(config) => config,
+        Err(error) => {
+            eprintln!("lyceum-transcoder: {error}");
+            return ExitCode::from(2);
+        }
+    };
+    if options.check {
+        println!("{}: a good worker configuration", options.config.display());
+        return ExitCode::SUCCESS;
+    }
+    if options.exit_with_stdin {
+        end_with_stdin();
+    }
+    match serve(config).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("lyceum-transcoder: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Task processes notice by themselves: the sockets that serve them close with this process.
+fn end_with_stdin() {
+    std::thread::spawn(|| {
+        let _ = std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink());
+        std::process::exit(0);
+    });
+}
+
+async fn serve(config: Config) -> Result<(), admin::AdminError> {
+    let shutdown = Shutdown::new();
+    let registry = prometheus::Registry::new();
+    let metrics = Metrics::new(&registry, config.slots);
+    let mut admin_url = None;
+    if let Some(admin) = &config.admin {
+        let admin = Admin::bind(admin).await?;
+        admin_url = Some(admin.url());
+        let role = admin::Role {
+            registry,
+            ready: Arc::new(|| Ok(())),
+            shutdown: shutdown.clone(),
+            routes: Default::default(),
+        };
+        tokio::spawn(admin.serve(role));
+    }
+    let ready = serde_json::json!({"ready": {"listen": [], "admin": admin_url}});
+    let _ = std::io::Write::write_all(&mut std::io::stdout().lock(), format!("{ready}\n").as_bytes());
+    tracing::info!(origins = ?config.origins, slots = config.slots, admin = admin_url, "leasing tasks");
+
+    let context = Arc::new(Context {
+        api: Api::new(&config),
+        limits: config.limits.clone(),
+        source_cache: config.source_cache,
+        metrics,
+        shutdown: shutdown.clone(),
+        drain_timeout: config.drain_timeout.get(),
+    });
+    tokio::spawn(follow_signals(shutdown.clone()));
+    let slots: Vec<_> = (0..config.slots).map(|slot| tokio::spawn(lease::slot(slot, context.clone()))).collect();
+    for slot in slots {
+        let _ = slot.await;
+    }
+    Ok(())
+}
+
+async fn follow_signals(shutdown: Shutdown) {
+    use tokio::signal::unix::{SignalKind, signal};
+    let Ok(mut terminate) = signal(SignalKind::terminate()) else { return };
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = tokio::signal::ctrl_c() => {}
+    }
+    tracing::info!("draining: no more tasks are leased");
+    shutdown.begin();
+}

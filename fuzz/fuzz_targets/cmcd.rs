@@ -2,9 +2,8 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
+use lyceum_fuzz::{headers, texts};
 use lyceum_http::cmcd::Report;
-use lyceum_fuzz::headers;
-use lyceum_fuzz::texts;
 
 fuzz_target!(|data: &[u8]| {
     let Some([text, lines]) = texts::<2>(data) else { return };

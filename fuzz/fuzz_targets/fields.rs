@@ -2,12 +2,11 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
+use lyceum_fuzz::{headers, texts};
 use lyceum_http::cache_control::Directives;
 use lyceum_http::conditional::{self, Validators};
 use lyceum_http::ip_network::Network;
 use lyceum_http::{fields, forwarded};
-use lyceum_fuzz::headers;
-use lyceum_fuzz::texts;
 
 fuzz_target!(|data: &[u8]| {
     let Some([request, response]) = texts::<2>(data) else { return };

@@ -2,10 +2,9 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
+use lyceum_fuzz::{headers, texts};
+use lyceum_http::path::CleanPath;
 use lyceum_token::extract;
-use lyceum_http::{path::CleanPath};
-use lyceum_fuzz::headers;
-use lyceum_fuzz::texts;
 
 fn structure(path: &[u8]) -> usize {
     path.iter().filter(|byte| matches!(byte, b'/' | b'\\' | b'.')).count()
@@ -15,8 +14,8 @@ fuzz_target!(|data: &[u8]| {
     let Some([target, lines]) = texts::<2>(data) else { return };
     let Ok(uri) = target.parse::<http::Uri>() else { return };
     let headers = headers(lines);
-    let names = carrier::Names::try_from("URISigningPackage".to_owned()).expect("a name");
-    let found = carrier::in_path(uri.path());
+    let names = extract::Names::try_from("URISigningPackage".to_owned()).expect("a name");
+    let found = extract::in_path(uri.path());
     let rest = found.map_or(uri.path(), |(_, rest)| rest);
     if let Ok(path) = CleanPath::check(rest) {
         let once: Vec<u8> = percent_encoding::percent_decode_str(rest).collect();
@@ -30,9 +29,9 @@ fuzz_target!(|data: &[u8]| {
     if let Some((token, rest)) = found {
         assert!(!token.contains('/') && rest.starts_with('/'));
     }
-    if carrier::leads_with_token(uri.path()) {
+    if extract::leads_with_token(uri.path()) {
         let text = uri.path();
-        assert!(found.map_or(text.strip_prefix("/t/"), |(token, _)| Some(token)).is_some_and(carrier::looks_signed));
+        assert!(found.map_or(text.strip_prefix("/t/"), |(token, _)| Some(token)).is_some_and(extract::looks_signed));
     }
     for value in headers.get_all("cookie").iter().filter_map(|value| value.to_str().ok()) {
         if let Some(left) = names.cookie_without_token(value) {

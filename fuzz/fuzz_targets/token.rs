@@ -4,8 +4,8 @@
 use std::sync::OnceLock;
 
 use libfuzzer_sys::fuzz_target;
-use lyceum_http::path::CleanPath;
 use lyceum_fuzz::texts;
+use lyceum_http::path::CleanPath;
 use lyceum_token::{Facts, Issuer, KeySet, Trust, Verifier, VerifierConfig, fuzzing};
 
 const JWK: &str =

@@ -15,7 +15,7 @@ use bytes::Bytes;
 use criterion::Criterion;
 use http::StatusCode;
 use http::header::{HeaderMap, HeaderValue};
-use lyceum_cache::{Cache, Config, Head, Lookup, Plan, Vary};
+use lyceum_cache::{Cache, Config, FillPlan, Lookup, ResponseHead, Vary};
 use lyceum_core::shutdown::Shutdown;
 use lyceum_core::time::Clock;
 use lyceum_edge::{self as edge, Edge};
@@ -157,8 +157,8 @@ impl Parts {
         let verifier = Verifier::new(VerifierConfig {
             audience: "lyceum-edge".into(),
             issuers: vec![issuer],
-            remembered: 1000,
-            revocations: 1000,
+            max_cached_tokens: 1000,
+            max_revoked_sessions: 1000,
             require_session: true,
             renewer: None,
             claim_keys: Vec::new(),
@@ -227,9 +227,10 @@ fn fill(cache: &Arc<Cache<()>>, fields: &HeaderMap) {
     let Lookup::Fill { mut writer, .. } = cache.lookup(KEY, &HeaderMap::new(), |_| true) else {
         panic!("an empty cache")
     };
-    let head = Head { status: StatusCode::OK, headers: fields.clone(), length: Some(1000), vary: Vary::default() };
+    let head =
+        ResponseHead { status: StatusCode::OK, headers: fields.clone(), length: Some(1000), vary: Vary::default() };
     let freshness = Freshness::lasting(600, 0);
-    writer.begin(head, Plan::Store { freshness, tags: Vec::new() });
+    writer.begin(head, FillPlan::Store { freshness, tags: Vec::new() });
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     runtime.block_on(writer.push(Bytes::from(vec![0; 1000]))).unwrap();
     writer.finish();

@@ -14,7 +14,7 @@ fuzz_target!(|data: &[u8]| {
     let Some([target, lines]) = texts::<2>(data) else { return };
     let Ok(uri) = target.parse::<http::Uri>() else { return };
     let headers = headers(lines);
-    let names = extract::Names::try_from("URISigningPackage".to_owned()).expect("a name");
+    let names = extract::TokenNames::try_from("URISigningPackage".to_owned()).expect("a name");
     let found = extract::in_path(uri.path());
     let rest = found.map_or(uri.path(), |(_, rest)| rest);
     if let Ok(path) = CleanPath::check(rest) {
@@ -39,8 +39,8 @@ fuzz_target!(|data: &[u8]| {
             assert_eq!(names.cookie(&left), None, "{value}");
         }
     }
-    let _ = names.elsewhere(uri.query(), &headers);
-    if let Some(left) = uri.query().and_then(|query| names.without_token(query)) {
-        assert_eq!(names.elsewhere(Some(&left), &http::HeaderMap::new()), None);
+    let _ = names.outside_path(uri.query(), &headers);
+    if let Some(left) = uri.query().and_then(|query| names.query_without_token(query)) {
+        assert_eq!(names.outside_path(Some(&left), &http::HeaderMap::new()), None);
     }
 });

@@ -19,8 +19,8 @@ fn verifier() -> &'static Verifier {
         Verifier::new(VerifierConfig {
             audience: "lyceum-edge".into(),
             issuers: vec![issuer],
-            remembered: 16,
-            revocations: 16,
+            max_cached_tokens: 16,
+            max_revoked_sessions: 16,
             require_session: false,
             renewer: None,
             claim_keys: Vec::new(),

@@ -71,7 +71,7 @@ pub(super) async fn upload(upload: Upload) -> Result<(), Failure> {
 
 pub(super) fn new_key(alg: &str, out: &Path) -> Result<(), Failure> {
     let algorithm = alg.parse::<token::Algorithm>().map_err(Failure::usage)?;
-    let kid = token::keys::generate(algorithm, out).map_err(Failure::other)?;
+    let kid = token::key_files::generate(algorithm, out).map_err(Failure::other)?;
     println!("{kid}");
     Ok(())
 }

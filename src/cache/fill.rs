@@ -1,7 +1,7 @@
 //! A body under way from one writer to any number of readers.
 //!
-//! While it is to be stored ([`Plan::Store`]), every piece is kept, so that late readers start at its beginning. What is
-//! not to be stored ([`Plan::Pass`]), or turns out too large, is kept only as far as its slowest reader has not
+//! While it is to be stored ([`FillPlan::Store`]), every piece is kept, so that late readers start at its beginning. What is
+//! not to be stored ([`FillPlan::Pass`]), or turns out too large, is kept only as far as its slowest reader has not
 //! taken it, and the writer waits when that is a window's worth: a reader that stands still is ended by the
 //! listener's limits, not here.
 
@@ -13,13 +13,13 @@ use std::task::{Context, Poll, Waker};
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, StatusCode};
 
-use super::stored::{Kind, own};
-use super::{AheadTicket, Cache, Cause, Sliced, Stored, Target, Vary};
+use super::stored_response::{EntryKind, own};
+use super::{Cache, FillError, PrefetchTicket, PurgeTarget, SliceLayout, Stored, Vary};
 use lyceum_http::freshness::Freshness;
 
 /// The beginning of a response.
 #[derive(Clone, Debug)]
-pub struct Head {
+pub struct ResponseHead {
     /// The status.
     pub status: StatusCode,
     /// The end-to-end fields.
@@ -32,7 +32,7 @@ pub struct Head {
 
 /// What becomes of a response beside being read.
 #[derive(Clone, Debug)]
-pub enum Plan {
+pub enum FillPlan {
     /// It is stored once it is whole.
     Store {
         /// How long it may be used.
@@ -64,7 +64,7 @@ pub enum Came {
 #[derive(Clone, Debug)]
 pub struct Begun {
     /// The response's beginning.
-    pub head: Arc<Head>,
+    pub head: Arc<ResponseHead>,
     /// The freshness, when it is to be stored.
     pub freshness: Option<Freshness>,
     /// Why it is not to be stored.
@@ -116,15 +116,15 @@ struct State<E> {
     /// What purges by tag go by, once the response has begun.
     tags: Vec<Box<str>>,
     ended: Option<Result<(), ReadError<E>>>,
-    readers: HashMap<u64, Place>,
+    readers: HashMap<u64, ReaderState>,
     next_reader: u64,
     /// Where it is fetched before anyone asked; the first who joins takes it.
-    ahead: Option<AheadTicket>,
+    ahead: Option<PrefetchTicket>,
     writer: Option<Waker>,
 }
 
 #[derive(Debug, Default)]
-struct Place {
+struct ReaderState {
     /// The number of the next piece.
     at: u64,
     leads: bool,
@@ -157,8 +157,8 @@ impl<E> Fill<E> {
 
     /// Whether it may bring what `target` names, so that no one who asks from now on may be given it. What has not begun
     /// may have any tag.
-    pub(super) fn may_hold(&self, key: &str, target: &Target) -> bool {
-        if !matches!(target, Target::Tag(_)) {
+    pub(super) fn may_hold(&self, key: &str, target: &PurgeTarget) -> bool {
+        if !matches!(target, PurgeTarget::Tag(_)) {
             return target.holds(key, &[]);
         }
         let state = self.lock();
@@ -180,7 +180,7 @@ impl<E> State<E> {
     fn reader(&mut self, leads: bool) -> u64 {
         let id = self.next_reader;
         self.next_reader += 1;
-        self.readers.insert(id, Place { at: 0, leads, waker: None });
+        self.readers.insert(id, ReaderState { at: 0, leads, waker: None });
         id
     }
 
@@ -207,7 +207,7 @@ pub struct Reader<E> {
     id: u64,
 }
 
-impl<E: Cause> Reader<E> {
+impl<E: FillError> Reader<E> {
     pub(super) fn lead(fill: &Arc<Fill<E>>) -> Self {
         let id = fill.lock().reader(true);
         Self { fill: Arc::clone(fill), id }
@@ -296,7 +296,7 @@ impl<E> Drop for Reader<E> {
 
 /// Writes a fill. Dropped before [`Writer::finish`], [`Writer::answer`] or [`Writer::fail`], it fails its readers.
 #[derive(Debug)]
-pub struct Writer<E: Cause> {
+pub struct Writer<E: FillError> {
     cache: Arc<Cache<E>>,
     /// Where it is stored, or where the signpost to it is.
     primary: Box<str>,
@@ -304,25 +304,25 @@ pub struct Writer<E: Cause> {
     key: Box<str>,
     fill: Arc<Fill<E>>,
     epoch: u64,
-    plan: Option<Plan>,
+    plan: Option<FillPlan>,
 }
 
-impl<E: Cause> Writer<E> {
+impl<E: FillError> Writer<E> {
     pub(super) fn new(cache: Arc<Cache<E>>, primary: &str, key: &str, fill: Arc<Fill<E>>, epoch: u64) -> Self {
         Self { cache, primary: primary.into(), key: key.into(), fill, epoch, plan: None }
     }
 
     /// Tells the readers how the response begins. What is larger than may be stored passes.
-    pub fn begin(&mut self, head: Head, plan: Plan) {
+    pub fn begin(&mut self, head: ResponseHead, plan: FillPlan) {
         let too_large = head.length.is_some_and(|length| length > self.cache.object);
         let plan = match plan {
-            Plan::Store { .. } if too_large => Plan::Pass { why: "too_large" },
-            Plan::Store { .. } if self.is_apart() => Plan::Pass { why: "apart" },
+            FillPlan::Store { .. } if too_large => FillPlan::Pass { why: "too_large" },
+            FillPlan::Store { .. } if self.is_private() => FillPlan::Pass { why: "apart" },
             plan => plan,
         };
         let (freshness, tags, why) = match &plan {
-            Plan::Store { freshness, tags } => (Some(freshness.clone()), tags.clone(), None),
-            Plan::Pass { why } => (None, Vec::new(), Some(*why)),
+            FillPlan::Store { freshness, tags } => (Some(freshness.clone()), tags.clone(), None),
+            FillPlan::Pass { why } => (None, Vec::new(), Some(*why)),
         };
         match &freshness {
             None => self.cache.leave(&self.key, &self.fill),
@@ -364,7 +364,7 @@ impl<E: Cause> Writer<E> {
             outgrown
         });
         if outgrown {
-            self.plan = Some(Plan::Pass { why: "too_large" });
+            self.plan = Some(FillPlan::Pass { why: "too_large" });
             self.cache.leave(&self.key, &self.fill);
         }
         poll_fn(|cx| self.poll_room(cx)).await
@@ -389,7 +389,7 @@ impl<E: Cause> Writer<E> {
     pub fn finish(mut self) -> Option<Arc<Stored>> {
         let (head, total, pieces, ahead) = {
             let mut state = self.fill.lock();
-            let keep = matches!(self.plan, Some(Plan::Store { .. }));
+            let keep = matches!(self.plan, Some(FillPlan::Store { .. }));
             let pieces: Vec<Bytes> = if keep { state.pieces.iter().cloned().collect() } else { Vec::new() };
             (state.begun.as_ref().map(|begun| Arc::clone(&begun.head)), state.total, pieces, state.ahead.take())
         };
@@ -402,7 +402,7 @@ impl<E: Cause> Writer<E> {
             return None;
         }
         let stored = match self.plan.take() {
-            Some(Plan::Store { freshness, tags }) => {
+            Some(FillPlan::Store { freshness, tags }) => {
                 let whole = Stored::whole(head.status, own(&head.headers), join(&pieces), freshness);
                 let stored = Arc::new(Stored { vary: head.vary.clone(), tags, ahead, ..whole });
                 self.cache.store(&self.primary, &stored, self.epoch);
@@ -423,25 +423,31 @@ impl<E: Cause> Writer<E> {
     }
 
     /// Answers all readers with a response whose body comes in slices, and stores what leads to them.
-    pub fn slice(self, head: Head, freshness: Freshness, tags: Vec<Box<str>>, sliced: Sliced) -> Arc<Stored> {
+    pub fn slice(
+        self,
+        head: ResponseHead,
+        freshness: Freshness,
+        tags: Vec<Box<str>>,
+        sliced: SliceLayout,
+    ) -> Arc<Stored> {
         self.cache.post(&self.primary, &head, &freshness, self.epoch);
-        let Head { status, headers, vary, .. } = head;
+        let ResponseHead { status, headers, vary, .. } = head;
         let whole = Stored::whole(status, own(&headers), Bytes::new(), freshness);
-        let stored = Arc::new(Stored { vary, tags, kind: Kind::Sliced(sliced), ..whole });
+        let stored = Arc::new(Stored { vary, tags, kind: EntryKind::Sliced(sliced), ..whole });
         self.cache.store(&self.primary, &stored, self.epoch);
         self.hand(Arc::clone(&stored), Came::Fetched);
         stored
     }
 
     /// This is fetched before anyone asked for it.
-    pub fn fetch_ahead(&mut self, ticket: AheadTicket) {
+    pub fn mark_prefetched(&mut self, ticket: PrefetchTicket) {
         self.fill.lock().ahead = Some(ticket);
     }
 
     /// What lies on disk where this is to be stored: such that requests with other fields are led elsewhere has led all
     /// readers there, and there is no writer any more.
-    pub async fn recall(self) -> (Option<Self>, Option<Arc<Stored>>) {
-        if self.is_apart() {
+    pub async fn load_from_disk(self) -> (Option<Self>, Option<Arc<Stored>>) {
+        if self.is_private() {
             return (Some(self), None);
         }
         let found =
@@ -457,13 +463,13 @@ impl<E: Cause> Writer<E> {
     }
 
     /// Answers all readers with what was found on disk, and puts it into memory.
-    pub fn answer_recalled(self, stored: Arc<Stored>) {
+    pub fn answer_from_disk(self, stored: Arc<Stored>) {
         self.cache.remember(&self.key, Arc::clone(&stored), self.epoch);
         self.hand(stored, Came::Recalled);
     }
 
     fn hand(self, stored: Arc<Stored>, came: Came) {
-        let head = Head {
+        let head = ResponseHead {
             status: stored.status,
             headers: stored.headers.clone(),
             length: Some(stored.length()),
@@ -484,17 +490,17 @@ impl<E: Cause> Writer<E> {
     }
 
     /// Tells all readers, the one who asked first too, to ask apart.
-    pub fn unshare(self) {
+    pub fn fail_unshared(self) {
         self.end(Err(ReadError::Unshared));
     }
 
     /// Tells all readers that what this belongs to has changed.
-    pub fn outdate(self) {
+    pub fn fail_outdated(self) {
         self.end(Err(ReadError::Outdated));
     }
 
     /// Whether it is shared with no one and stored nowhere.
-    pub fn is_apart(&self) -> bool {
+    pub fn is_private(&self) -> bool {
         self.primary.is_empty()
     }
 
@@ -509,7 +515,7 @@ impl<E: Cause> Writer<E> {
     }
 }
 
-impl<E: Cause> Drop for Writer<E> {
+impl<E: FillError> Drop for Writer<E> {
     fn drop(&mut self) {
         self.end(Err(ReadError::Abandoned));
     }

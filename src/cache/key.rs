@@ -3,14 +3,14 @@
 use std::borrow::Borrow;
 use std::hash::{Hash, Hasher};
 
-use super::few::Few;
+use super::inline_bytes::InlineBytes;
 
 /// As many bytes as lie in the key itself: a segment's path.
-const HERE: usize = 62;
+const INLINE_KEY_BYTES: usize = 62;
 
 /// The key of a stored response. Hashes and compares as its text.
 #[derive(Clone, Debug)]
-pub(super) struct Key(Few<HERE>);
+pub(super) struct Key(InlineBytes<INLINE_KEY_BYTES>);
 
 impl Key {
     pub(super) fn as_str(&self) -> &str {

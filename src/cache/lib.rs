@@ -7,16 +7,16 @@
 //! ask. No lock is held over an await, and nothing polls: a reader that waits is woken by its writer.
 #![deny(unsafe_code)]
 
-mod ahead;
-mod block;
+mod cpu_prefetch;
 mod disk;
-mod few;
 mod fill;
+mod header_block;
+mod inline_bytes;
 mod key;
-mod objects;
-mod prefetch;
+mod memory;
+mod prefetch_budget;
 mod purge;
-mod stored;
+mod stored_response;
 mod table;
 
 use std::collections::HashMap;
@@ -32,19 +32,19 @@ use lyceum_core::time::Clock;
 use lyceum_core::units::{self, ByteSize};
 use lyceum_http::freshness::Freshness;
 
-pub use ahead::{AheadTally, AheadTicket};
-pub use block::Block;
 pub use disk::{Config as DiskConfig, DiskError};
-pub use fill::{Begun, Came, Head, NoReaders, Plan, ReadError, Reader, Writer};
-pub use purge::{Purge, Target};
-pub use stored::{Sliced, Stored, Vary};
+pub use fill::{Begun, Came, FillPlan, NoReaders, ReadError, Reader, ResponseHead, Writer};
+pub use header_block::HeaderBlock;
+pub use prefetch_budget::{PrefetchTally, PrefetchTicket};
+pub use purge::{Purge, PurgeTarget};
+pub use stored_response::{SliceLayout, Stored, Vary};
 
 use disk::Disk;
 use fill::Fill;
 use key::Key;
-use objects::Objects;
+use memory::Memory;
 use purge::PurgeLog;
-use stored::Kind;
+use stored_response::EntryKind;
 
 /// `[cache]` of an edge.
 #[derive(Clone, Debug, Deserialize)]
@@ -80,13 +80,13 @@ impl Default for Config {
 }
 
 /// Why a fill failed, as its caller sees it: handed to every reader.
-pub trait Cause: Clone + std::fmt::Debug + Send + Sync + 'static {}
+pub trait FillError: Clone + std::fmt::Debug + Send + Sync + 'static {}
 
-impl<E: Clone + std::fmt::Debug + Send + Sync + 'static> Cause for E {}
+impl<E: Clone + std::fmt::Debug + Send + Sync + 'static> FillError for E {}
 
 /// What a look-up comes to.
 #[derive(Debug)]
-pub enum Lookup<E: Cause> {
+pub enum Lookup<E: FillError> {
     /// It is there and usable.
     Hit(Arc<Stored>),
     /// Someone fetches it already.
@@ -110,13 +110,13 @@ type Fills<E> = Mutex<HashMap<Box<str>, Arc<Fill<E>>>>;
 
 /// Where a key is looked for in memory: [`Cache::near`]. What is stored beside it waits while this is held.
 #[derive(Debug)]
-pub struct Near<'a>(Option<table::Near<'a>>);
+pub struct CacheSlot<'a>(Option<table::CacheSlot<'a>>);
 
-impl Near<'_> {
+impl CacheSlot<'_> {
     /// Asks memory for the response that is stored there.
-    pub fn nearer(&self) {
+    pub fn prefetch(&self) {
         if let Some(near) = &self.0 {
-            near.nearer();
+            near.prefetch();
         }
     }
 }
@@ -125,8 +125,8 @@ impl Near<'_> {
 ///
 /// `E` is why a fill failed, as its caller sees it.
 #[derive(Debug)]
-pub struct Cache<E: Cause> {
-    objects: Objects,
+pub struct Cache<E: FillError> {
+    memory: Memory,
     fills: [Fills<E>; SHARDS],
     hasher: RandomState,
     purges: Arc<PurgeLog>,
@@ -141,7 +141,7 @@ fn number() -> u64 {
     RandomState::new().hash_one(0_u8)
 }
 
-impl<E: Cause> Cache<E> {
+impl<E: FillError> Cache<E> {
     /// A cache, empty but for what an earlier run left on disk.
     pub fn open(config: &Config, clock: Clock, registry: &Registry) -> Result<Arc<Self>, DiskError> {
         let purges = Arc::<PurgeLog>::default();
@@ -157,7 +157,7 @@ impl<E: Cause> Cache<E> {
 
     fn with(config: &Config, purges: Arc<PurgeLog>, disk: Option<Disk>) -> Arc<Self> {
         Arc::new(Self {
-            objects: Objects::new(config.memory.0),
+            memory: Memory::new(config.memory.0),
             fills: std::array::from_fn(|_| Mutex::default()),
             hasher: RandomState::new(),
             purges,
@@ -180,31 +180,31 @@ impl<E: Cause> Cache<E> {
 
     /// What is stored under `key` for a request with these fields, fresh or not.
     pub fn get(&self, key: &str, request: &HeaderMap) -> Option<Arc<Stored>> {
-        self.get_near(self.near(key), key, request)
+        self.get_in(self.slot(key), key, request)
     }
 
-    /// Goes where `key` is looked for. That memory, and with [`Near::nearer`] what it leads to, is on its way while the
+    /// Goes where `key` is looked for. That memory, and with [`CacheSlot::nearer`] what it leads to, is on its way while the
     /// caller does something else.
-    pub fn near(&self, key: &str) -> Near<'_> {
-        Near(self.objects.near(key.as_bytes()))
+    pub fn slot(&self, key: &str) -> CacheSlot<'_> {
+        CacheSlot(self.memory.slot(key.as_bytes()))
     }
 
     /// [`get`](Self::get) from there. `near` is of the same key.
-    pub fn get_near(&self, near: Near<'_>, key: &str, request: &HeaderMap) -> Option<Arc<Stored>> {
-        let found = self.objects.get_near(near.0, key.as_bytes())?;
+    pub fn get_in(&self, near: CacheSlot<'_>, key: &str, request: &HeaderMap) -> Option<Arc<Stored>> {
+        let found = self.memory.get_in(near.0, key.as_bytes())?;
         match found.signpost() {
             None => Some(found),
-            Some(signpost) => self.objects.get(found.vary.for_request(request).key(key, signpost).as_bytes()),
+            Some(signpost) => self.memory.get(found.vary.for_request(request).key(key, signpost).as_bytes()),
         }
     }
 
     /// Looks `key` up for a request with these fields; `usable` judges what is stored.
     pub fn lookup(self: &Arc<Self>, key: &str, request: &HeaderMap, usable: impl Fn(&Stored) -> bool) -> Lookup<E> {
-        let primary = self.objects.get(key.as_bytes());
+        let primary = self.memory.get(key.as_bytes());
         let variant = primary.as_ref().and_then(|found| self.variant_key(key, found, request));
         let (shared, stored) = match &variant {
             None => (key, primary),
-            Some(variant) => (variant.as_str(), self.objects.get(variant.as_bytes())),
+            Some(variant) => (variant.as_str(), self.memory.get(variant.as_bytes())),
         };
         if let Some(stored) = stored
             && usable(&stored)
@@ -216,7 +216,7 @@ impl<E: Cause> Cache<E> {
             return Lookup::Join(reader);
         }
         // A fill that ended between the two looks stored before it left the table.
-        let stale = self.objects.peek(shared.as_bytes()).filter(|stored| stored.signpost().is_none());
+        let stale = self.memory.peek(shared.as_bytes()).filter(|stored| stored.signpost().is_none());
         if let Some(stored) = &stale
             && usable(stored)
         {
@@ -234,7 +234,7 @@ impl<E: Cause> Cache<E> {
     }
 
     /// A fill of its own, shared with no one and under no key: for what can't be shared.
-    pub fn apart(self: &Arc<Self>) -> (Writer<E>, Reader<E>) {
+    pub fn private_fill(self: &Arc<Self>) -> (Writer<E>, Reader<E>) {
         let fill = Fill::new(self.window);
         let reader = Reader::lead(&fill);
         (self.writer("", "", fill), reader)
@@ -242,7 +242,7 @@ impl<E: Cause> Cache<E> {
 
     /// The right to bring `key` up to date in the background; none while someone does.
     pub fn claim(self: &Arc<Self>, key: &str, request: &HeaderMap) -> Option<Writer<E>> {
-        let variant = self.objects.peek(key.as_bytes()).and_then(|found| self.variant_key(key, &found, request));
+        let variant = self.memory.peek(key.as_bytes()).and_then(|found| self.variant_key(key, &found, request));
         let shared = variant.as_deref().unwrap_or(key);
         let mut fills = self.shard(shared);
         if fills.contains_key(shared) {
@@ -255,12 +255,12 @@ impl<E: Cause> Cache<E> {
     }
 
     /// Takes away a response in slices that has changed at the origin, unless another has taken its place.
-    pub fn outdate(&self, key: &str, request: &HeaderMap, sliced: &Sliced) {
-        let Some(found) = self.objects.peek(key.as_bytes()) else { return };
+    pub fn remove_outdated(&self, key: &str, request: &HeaderMap, sliced: &SliceLayout) {
+        let Some(found) = self.memory.peek(key.as_bytes()) else { return };
         let variant = self.variant_key(key, &found, request);
         let key = variant.as_deref().unwrap_or(key);
-        if self.objects.peek(key.as_bytes()).is_some_and(|stored| stored.sliced() == Some(sliced)) {
-            self.objects.remove(key.as_bytes());
+        if self.memory.peek(key.as_bytes()).is_some_and(|stored| stored.sliced() == Some(sliced)) {
+            self.memory.remove(key.as_bytes());
             if let Some(disk) = &self.disk {
                 disk.forget(key);
             }
@@ -268,14 +268,14 @@ impl<E: Cause> Cache<E> {
     }
 
     /// What lies on disk for a request with these fields, put into memory.
-    pub async fn recall(&self, key: &str, request: &HeaderMap) -> Option<Arc<Stored>> {
+    pub async fn load_from_disk(&self, key: &str, request: &HeaderMap) -> Option<Arc<Stored>> {
         let since = self.purges.epoch();
         let read = async |key: &str| {
             let found = self.read_disk(key).await.filter(|found| !self.was_purged(since, key, found))?;
             self.remember(key, Arc::clone(&found), since);
             Some(found)
         };
-        let primary = match self.objects.peek(key.as_bytes()) {
+        let primary = match self.memory.peek(key.as_bytes()) {
             Some(found) => found,
             None => read(key).await?,
         };
@@ -298,10 +298,10 @@ impl<E: Cause> Cache<E> {
 
     /// Puts into memory what lies on disk already, as it was known `since`.
     fn remember(&self, key: &str, stored: Arc<Stored>, since: u64) {
-        self.objects.insert(key, Arc::clone(&stored));
+        self.memory.insert(key, Arc::clone(&stored));
         // Whoever purges notes it first and then looks at what is stored: one of the two sees the other.
         if self.was_purged(since, key, &stored) {
-            self.objects.remove(key.as_bytes());
+            self.memory.remove(key.as_bytes());
         }
     }
 
@@ -325,7 +325,7 @@ impl<E: Cause> Cache<E> {
 
     /// Takes stored responses away, or makes them stale from `now_ms` on, in both tiers. What is being filled meanwhile goes to those who
     /// have asked already, and to no one else: it is not stored, and who asks from now on does not join it. Looks through
-    /// all entries, but for a hard purge of a [`Target::Key`], and at the disk.
+    /// all entries, but for a hard purge of a [`PurgeTarget::Key`], and at the disk.
     pub fn purge(&self, purge: &Purge, now_ms: i64) -> usize {
         self.purges.note(purge);
         for shard in &self.fills {
@@ -333,35 +333,35 @@ impl<E: Cause> Cache<E> {
             fills.retain(|key, fill| !fill.may_hold(key, &purge.target));
         }
         let on_disk = self.disk.as_ref().map_or(0, |disk| disk.purge(purge, now_ms));
-        if let (Target::Key(key), false) = (&purge.target, purge.soft) {
+        if let (PurgeTarget::Key(key), false) = (&purge.target, purge.soft) {
             // Without it nothing of what lies under it is found.
-            return usize::from(self.objects.remove(key.as_bytes()).is_some()).max(on_disk);
+            return usize::from(self.memory.remove(key.as_bytes()).is_some()).max(on_disk);
         }
         let held = |key: &str, stored: &Stored| purge.target.holds(key, &stored.tags);
-        let hit: Vec<Key> = self.objects.keys(held);
+        let hit: Vec<Key> = self.memory.keys(held);
         // Most of what is in memory is on disk too: the larger number is near the truth.
         hit.iter().filter(|key| self.purge_one(key.as_str(), purge.soft.then_some(now_ms))).count().max(on_disk)
     }
 
     fn purge_one(&self, key: &str, stale_from_ms: Option<i64>) -> bool {
-        let Some(at_ms) = stale_from_ms else { return self.objects.remove(key.as_bytes()).is_some() };
-        let Some(stored) = self.objects.peek(key.as_bytes()) else { return false };
+        let Some(at_ms) = stale_from_ms else { return self.memory.remove(key.as_bytes()).is_some() };
+        let Some(stored) = self.memory.peek(key.as_bytes()) else { return false };
         if stored.signpost().is_some() {
             // It only leads to what is made stale itself.
             return true;
         }
-        self.objects.insert(key, Arc::new(stored.ended_at(at_ms)));
+        self.memory.insert(key, Arc::new(stored.ended_at(at_ms)));
         true
     }
 
     /// Bytes and entries that are stored. Brings the table's own books up to date first, by which what was taken away
     /// is given back.
-    pub fn size(&self) -> (u64, u64) {
-        self.objects.size()
+    pub fn memory_size(&self) -> (u64, u64) {
+        self.memory.size()
     }
 
     /// How many fills are under way.
-    pub fn filling(&self) -> usize {
+    pub fn fills_in_progress(&self) -> usize {
         self.fills.iter().map(|shard| shard.lock().unwrap_or_else(PoisonError::into_inner).len()).sum()
     }
 
@@ -371,17 +371,17 @@ impl<E: Cause> Cache<E> {
 
     /// Puts up the signpost for responses that are chosen by request fields. One that names the same stays, so that the
     /// variants it leads to stay too; after a purge a new one leads to none of the old.
-    fn post(&self, primary: &str, head: &Head, freshness: &Freshness, since: u64) {
+    fn post(&self, primary: &str, head: &ResponseHead, freshness: &Freshness, since: u64) {
         if head.vary.is_empty() || self.signpost(primary, &head.vary).is_some() {
             return;
         }
         let empty = Stored::whole(head.status, HeaderMap::new(), Bytes::new(), freshness.clone());
-        let stored = Stored { vary: head.vary.clone(), kind: Kind::Signpost(number()), ..empty };
+        let stored = Stored { vary: head.vary.clone(), kind: EntryKind::Signpost(number()), ..empty };
         self.insert(primary, &Arc::new(stored), since);
     }
 
     fn signpost(&self, primary: &str, vary: &Vary) -> Option<u64> {
-        let found = self.objects.peek(primary.as_bytes())?;
+        let found = self.memory.peek(primary.as_bytes())?;
         found.signpost().filter(|_| found.vary.same_names(vary))
     }
 

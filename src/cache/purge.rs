@@ -4,11 +4,11 @@ use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
 
 /// The most purges that are remembered for fills under way.
-const REMEMBERED: usize = 1024;
+const MAX_REMEMBERED_PURGES: usize = 1024;
 
 /// What to take away.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Target {
+pub enum PurgeTarget {
     /// One key, with the variants and slices that lie under it.
     Key(Box<str>),
     /// A path with any query and host: every key that is this text, or goes on with `?` or a space.
@@ -19,7 +19,7 @@ pub enum Target {
     Tag(Box<str>),
 }
 
-impl Target {
+impl PurgeTarget {
     pub(super) fn holds(&self, key: &str, tags: &[Box<str>]) -> bool {
         match self {
             Self::Key(exact) => {
@@ -40,7 +40,7 @@ impl Target {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Purge {
     /// What.
-    pub target: Target,
+    pub target: PurgeTarget,
     /// Whether it is only made stale, to be validated at the next use, or beside it where the origin allows that.
     pub soft: bool,
 }
@@ -52,14 +52,14 @@ pub(super) struct PurgeLog(Mutex<Log>);
 struct Log {
     /// The number of the first purge in `recent`.
     first: u64,
-    recent: VecDeque<Target>,
+    recent: VecDeque<PurgeTarget>,
 }
 
 impl PurgeLog {
     pub(super) fn note(&self, purge: &Purge) {
         let mut log = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         log.recent.push_back(purge.target.clone());
-        if log.recent.len() > REMEMBERED {
+        if log.recent.len() > MAX_REMEMBERED_PURGES {
             log.recent.pop_front();
             log.first += 1;
         }

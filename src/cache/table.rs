@@ -8,30 +8,30 @@ use std::hash::BuildHasher as _;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use super::Stored;
-use super::prefetch::prefetch;
+use super::cpu_prefetch::prefetch;
 
 /// Keys are hashed on each request: foldhash, seeded for each process, takes a tenth of the standard hasher's time.
 pub(super) type Hasher = foldhash::quality::RandomState;
 
 /// How many parts there are: many more than cores, so that a writer seldom meets a reader. A power of two.
-const PARTS: usize = 256;
+const SHARD_COUNT: usize = 256;
 /// The slots of a part that holds something, at first. A power of two.
-const FIRST: usize = 16;
+const INITIAL_SLOTS: usize = 16;
 
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Table {
-    parts: Box<[Place]>,
+    shards: Box<[AlignedShard]>,
     hasher: Hasher,
 }
 
 /// On a cache line of its own: cores that read different parts do not share one.
 #[derive(Debug, Default)]
 #[repr(align(64))]
-struct Place(RwLock<Part>);
+struct AlignedShard(RwLock<Shard>);
 
 #[derive(Debug, Default)]
-struct Part {
+struct Shard {
     /// None, or a power of two, of which a quarter is free at least.
     slots: Vec<Slot>,
     held: usize,
@@ -45,41 +45,41 @@ struct Slot {
 
 impl Table {
     pub(super) fn new(hasher: Hasher) -> Self {
-        Self { parts: (0..PARTS).map(|_| Place::default()).collect(), hasher }
+        Self { shards: (0..SHARD_COUNT).map(|_| AlignedShard::default()).collect(), hasher }
     }
 
     fn hash(&self, key: &[u8]) -> u64 {
         self.hasher.hash_one(key)
     }
 
-    fn part(&self, hash: u64) -> Option<&RwLock<Part>> {
+    fn shard(&self, hash: u64) -> Option<&RwLock<Shard>> {
         // Slots go by the lowest bits.
-        self.parts.get((hash >> 48) as usize % PARTS).map(|place| &place.0)
+        self.shards.get((hash >> 48) as usize % SHARD_COUNT).map(|place| &place.0)
     }
 
     /// Goes to the slot of `key`, and asks memory for it.
-    pub(super) fn near(&self, key: &[u8]) -> Option<Near<'_>> {
+    pub(super) fn slot(&self, key: &[u8]) -> Option<CacheSlot<'_>> {
         let hash = self.hash(key);
-        let part = self.part(hash)?.read().unwrap_or_else(PoisonError::into_inner);
-        if let Some(slot) = part.slots.get(hash as usize & part.mask()) {
+        let shard = self.shard(hash)?.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(slot) = shard.slots.get(hash as usize & shard.mask()) {
             prefetch(slot);
         }
-        Some(Near { hash, part })
+        Some(CacheSlot { hash, shard })
     }
 
     /// What is stored under `key`.
     pub(super) fn find(&self, key: &[u8]) -> Option<Arc<Stored>> {
-        self.near(key)?.find(key)
+        self.slot(key)?.find(key)
     }
 
     /// Puts what knows its key in its place. Gives what was there before, to be dropped outside of the lock.
     pub(super) fn put(&self, stored: Arc<Stored>) -> Option<Arc<Stored>> {
         let hash = self.hash(stored.key());
-        let mut part = self.part(hash)?.write().unwrap_or_else(PoisonError::into_inner);
-        match part.find(hash, stored.key()) {
-            Some(at) => part.slots.get_mut(at)?.stored.replace(stored),
+        let mut shard = self.shard(hash)?.write().unwrap_or_else(PoisonError::into_inner);
+        match shard.find(hash, stored.key()) {
+            Some(at) => shard.slots.get_mut(at)?.stored.replace(stored),
             None => {
-                part.add(hash, stored);
+                shard.add(hash, stored);
                 None
             }
         }
@@ -88,31 +88,31 @@ impl Table {
     /// Takes what is stored under `key` away.
     pub(super) fn take(&self, key: &[u8]) -> Option<Arc<Stored>> {
         let hash = self.hash(key);
-        let mut part = self.part(hash)?.write().unwrap_or_else(PoisonError::into_inner);
-        let at = part.find(hash, key)?;
-        part.take(at)
+        let mut shard = self.shard(hash)?.write().unwrap_or_else(PoisonError::into_inner);
+        let at = shard.find(hash, key)?;
+        shard.take(at)
     }
 
     /// Shows all of it, one part after the other, whose writers wait meanwhile.
     pub(super) fn each(&self, mut show: impl FnMut(&Arc<Stored>)) {
-        for Place(part) in &self.parts {
-            let part = part.read().unwrap_or_else(PoisonError::into_inner);
-            part.slots.iter().filter_map(|slot| slot.stored.as_ref()).for_each(&mut show);
+        for AlignedShard(shard) in &self.shards {
+            let shard = shard.read().unwrap_or_else(PoisonError::into_inner);
+            shard.slots.iter().filter_map(|slot| slot.stored.as_ref()).for_each(&mut show);
         }
     }
 }
 
 /// A place in the table. Writers wait while it is held.
 #[derive(Debug)]
-pub(super) struct Near<'a> {
+pub(super) struct CacheSlot<'a> {
     hash: u64,
-    part: RwLockReadGuard<'a, Part>,
+    shard: RwLockReadGuard<'a, Shard>,
 }
 
-impl Near<'_> {
+impl CacheSlot<'_> {
     /// Asks memory for what the slot leads to.
-    pub(super) fn nearer(&self) {
-        let slot = self.part.slots.get(self.hash as usize & self.part.mask());
+    pub(super) fn prefetch(&self) {
+        let slot = self.shard.slots.get(self.hash as usize & self.shard.mask());
         if let Some(stored) = slot.and_then(|slot| slot.stored.as_deref()) {
             prefetch(stored);
         }
@@ -120,13 +120,13 @@ impl Near<'_> {
 
     /// What is stored there under `key`, which led there.
     pub(super) fn find(self, key: &[u8]) -> Option<Arc<Stored>> {
-        let stored = self.part.slots.get(self.part.find(self.hash, key)?)?.stored.as_ref()?;
+        let stored = self.shard.slots.get(self.shard.find(self.hash, key)?)?.stored.as_ref()?;
         stored.prefetch();
         Some(Arc::clone(stored))
     }
 }
 
-impl Part {
+impl Shard {
     /// What a slot's number is to be taken with.
     fn mask(&self) -> usize {
         self.slots.len().wrapping_sub(1)
@@ -147,7 +147,7 @@ impl Part {
 
     fn add(&mut self, hash: u64, stored: Arc<Stored>) {
         if (self.held + 1) * 4 > self.slots.len() * 3 {
-            let more = (self.slots.len() * 2).max(FIRST);
+            let more = (self.slots.len() * 2).max(INITIAL_SLOTS);
             let slots = std::mem::replace(&mut self.slots, (0..more).map(|_| Slot::default()).collect());
             slots.into_iter().filter(|slot| slot.stored.is_some()).for_each(|slot| self.place(slot));
         }
@@ -209,26 +209,26 @@ mod tests {
         fn a_part_finds_what_was_put_and_not_taken(
             steps in prop::collection::vec((any::<bool>(), 0_u64..6, 0_usize..12), 0..300),
         ) {
-            let (mut part, mut model) = (Part::default(), std::collections::HashMap::new());
+            let (mut shard, mut model) = (Shard::default(), std::collections::HashMap::new());
             for (put, hash, n) in steps {
                 // Slots' own numbers, some of them at the end.
                 let (hash, key) = (hash.wrapping_sub(3) << 1, format!("{hash}-{n}"));
-                match (put, part.find(hash, key.as_bytes())) {
+                match (put, shard.find(hash, key.as_bytes())) {
                     (true, None) => {
                         prop_assert!(model.insert((hash, key.clone()), ()).is_none());
-                        part.add(hash, stored(&key));
+                        shard.add(hash, stored(&key));
                     }
                     (false, Some(at)) => {
-                        let taken = part.take(at).unwrap();
+                        let taken = shard.take(at).unwrap();
                         prop_assert_eq!(taken.key(), key.as_bytes());
                         prop_assert!(model.remove(&(hash, key)).is_some());
                     }
                     (_, found) => prop_assert_eq!(found.is_some(), model.contains_key(&(hash, key))),
                 }
-                prop_assert_eq!(part.held, model.len());
-                prop_assert_eq!(part.slots.iter().filter(|slot| slot.stored.is_some()).count(), model.len());
+                prop_assert_eq!(shard.held, model.len());
+                prop_assert_eq!(shard.slots.iter().filter(|slot| slot.stored.is_some()).count(), model.len());
                 for (hash, key) in model.keys() {
-                    prop_assert!(part.find(*hash, key.as_bytes()).is_some(), "{}", key);
+                    prop_assert!(shard.find(*hash, key.as_bytes()).is_some(), "{}", key);
                 }
             }
         }

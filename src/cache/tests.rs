@@ -26,13 +26,13 @@ fn cache() -> Test {
 /// When purges come in these tests: as old as all that is stored here was when it came.
 const NOW: i64 = 0;
 
-fn head(length: Option<u64>) -> Head {
-    Head { status: StatusCode::OK, headers: HeaderMap::new(), length, vary: Vary::default() }
+fn head(length: Option<u64>) -> ResponseHead {
+    ResponseHead { status: StatusCode::OK, headers: HeaderMap::new(), length, vary: Vary::default() }
 }
 
-fn store(tags: &[&str]) -> Plan {
+fn store(tags: &[&str]) -> FillPlan {
     let freshness = Freshness::lasting(60, 0);
-    Plan::Store { freshness, tags: tags.iter().map(|tag| (*tag).into()).collect() }
+    FillPlan::Store { freshness, tags: tags.iter().map(|tag| (*tag).into()).collect() }
 }
 
 fn fill(cache: &Test, key: &str) -> (Writer<&'static str>, Reader<&'static str>) {
@@ -85,7 +85,7 @@ async fn one_fill_for_many_and_late_readers_from_the_start() {
     assert_eq!(all(&mut second).await.unwrap(), "def");
     assert_eq!(all(&mut late).await.unwrap(), "abcdef");
     assert!(matches!(cache.lookup("k", &HeaderMap::new(), |_| true), Lookup::Hit(_)));
-    assert_eq!(cache.filling(), 0);
+    assert_eq!(cache.fills_in_progress(), 0);
 }
 
 #[tokio::test]
@@ -140,7 +140,7 @@ async fn every_early_end_fails_the_readers_and_stores_nothing() {
         assert!(!is_hit(&cache, key), "{key}");
         drop(fill(&cache, key));
     }
-    assert_eq!(cache.filling(), 0);
+    assert_eq!(cache.fills_in_progress(), 0);
 }
 
 #[tokio::test]
@@ -217,16 +217,16 @@ async fn purges_take_keys_prefixes_and_tags_also_from_fills_under_way() {
         put(&cache, key, tags).await;
     }
     let purge = |target, soft| cache.purge(&Purge { target, soft }, NOW);
-    assert_eq!(purge(Target::Key("/v/a/1".into()), true), 1);
+    assert_eq!(purge(PurgeTarget::Key("/v/a/1".into()), true), 1);
     assert_eq!(cache.get("/v/a/1", &HeaderMap::new()).unwrap().freshness.life, 0, "soft");
-    assert_eq!(purge(Target::Tag("a".into()), false), 2);
+    assert_eq!(purge(PurgeTarget::Tag("a".into()), false), 2);
     assert!(!is_hit(&cache, "/v/a/1") && !is_hit(&cache, "/v/a/2") && is_hit(&cache, "/v/b/1"));
-    assert_eq!(purge(Target::Prefix("/v/b/".into()), false), 1);
+    assert_eq!(purge(PurgeTarget::Prefix("/v/b/".into()), false), 1);
     assert!(!is_hit(&cache, "/v/b/1"));
 
     let (mut writer, _reader) = fill(&cache, "/v/c/1");
     writer.begin(head(None), store(&["c"]));
-    purge(Target::Tag("c".into()), false);
+    purge(PurgeTarget::Tag("c".into()), false);
     writer.finish();
     assert!(!is_hit(&cache, "/v/c/1"), "it was fetched before the purge");
     put(&cache, "/v/c/1", &["c"]).await;
@@ -237,11 +237,11 @@ async fn purges_take_keys_prefixes_and_tags_also_from_fills_under_way() {
 async fn who_asks_after_a_purge_does_not_join_what_was_under_way_before_it() {
     let cache = cache();
     for (soft, target, begun) in [
-        (false, Target::Key("/v/a".into()), true),
-        (false, Target::Path("/v/a".into()), true),
-        (true, Target::Prefix("/v/".into()), true),
-        (false, Target::Tag("t".into()), true),
-        (false, Target::Tag("t".into()), false),
+        (false, PurgeTarget::Key("/v/a".into()), true),
+        (false, PurgeTarget::Path("/v/a".into()), true),
+        (true, PurgeTarget::Prefix("/v/".into()), true),
+        (false, PurgeTarget::Tag("t".into()), true),
+        (false, PurgeTarget::Tag("t".into()), false),
     ] {
         let purge = Purge { target, soft };
         let (mut old, _early) = fill(&cache, "/v/a");
@@ -264,9 +264,9 @@ async fn who_asks_after_a_purge_does_not_join_what_was_under_way_before_it() {
         let kept = cache.get("/v/a", &HeaderMap::new()).map(|stored| stored.body.clone());
         assert_eq!(kept.as_deref(), Some(b"new".as_slice()), "{purge:?}");
         drop(other);
-        cache.purge(&Purge { target: Target::Prefix("/".into()), soft: false }, NOW);
+        cache.purge(&Purge { target: PurgeTarget::Prefix("/".into()), soft: false }, NOW);
     }
-    assert_eq!(cache.filling(), 0);
+    assert_eq!(cache.fills_in_progress(), 0);
 }
 
 #[tokio::test]
@@ -284,7 +284,7 @@ async fn memory_stays_within_its_bound() {
         writer.push(Bytes::from(vec![0; 50_000])).await.unwrap();
         writer.finish();
     }
-    assert!(cache.size().0 <= 1 << 20, "{:?}", cache.size());
+    assert!(cache.memory_size().0 <= 1 << 20, "{:?}", cache.memory_size());
 }
 
 #[tokio::test]
@@ -318,7 +318,7 @@ async fn variants_lie_beside_one_another_and_go_together() {
     let vary = |language: &str| Vary::of([http::header::ACCEPT_LANGUAGE].into_iter(), &speaking(language));
     let put = async |language: &str| {
         let (mut writer, reader) = fill(language);
-        writer.begin(Head { vary: vary(language), ..head(None) }, store(&[]));
+        writer.begin(ResponseHead { vary: vary(language), ..head(None) }, store(&[]));
         writer.push(Bytes::from(language.to_owned())).await.unwrap();
         writer.finish().unwrap();
         drop(reader);
@@ -328,19 +328,19 @@ async fn variants_lie_beside_one_another_and_go_together() {
     let found = |language: &str| cache.get("k", &speaking(language)).map(|stored| stored.body.clone());
     assert_eq!((found("de"), found("en"), found("fr")), (Some("de".into()), Some("en".into()), None));
     assert_eq!(found(" de "), Some("de".into()), "normalised");
-    cache.purge(&Purge { target: Target::Key("k".into()), soft: true }, NOW);
+    cache.purge(&Purge { target: PurgeTarget::Key("k".into()), soft: true }, NOW);
     let life = |language: &str| cache.get("k", &speaking(language)).map(|stored| stored.freshness.life);
     assert_eq!((life("de"), life("en")), (Some(0), Some(0)), "softly: each is made stale and stays");
-    cache.purge(&Purge { target: Target::Key("k".into()), soft: false }, NOW);
+    cache.purge(&Purge { target: PurgeTarget::Key("k".into()), soft: false }, NOW);
     assert_eq!((found("de"), found("en")), (None, None));
     put("en").await;
     assert_eq!((found("de"), found("en")), (None, Some("en".into())), "what was purged does not come back");
 
     // While the first is on its way, one that asks otherwise is told so and finds its own way.
-    cache.purge(&Purge { target: Target::Key("k".into()), soft: false }, NOW);
+    cache.purge(&Purge { target: PurgeTarget::Key("k".into()), soft: false }, NOW);
     let (mut writer, _reader) = fill("de");
     let Lookup::Join(joined) = cache.lookup("k", &speaking("en"), |_| true) else { panic!() };
-    writer.begin(Head { vary: vary("de"), ..head(None) }, store(&[]));
+    writer.begin(ResponseHead { vary: vary("de"), ..head(None) }, store(&[]));
     assert!(!joined.begun().await.unwrap().head.vary.matches(&speaking("en")));
     assert!(matches!(cache.lookup("k", &speaking("en"), |_| true), Lookup::Fill { .. }));
 }

@@ -92,7 +92,7 @@ fn described(stored: &Stored, now: i64) -> serde_json::Value {
 
 fn overview(edge: &Edge) -> Response {
     let inner = edge.0.load_full();
-    let (bytes, objects) = inner.fetcher.cache.size();
+    let (bytes, objects) = inner.fetcher.cache.memory_size();
     let disk = inner.fetcher.cache.disk_size().map(|(bytes, objects)| json!({ "bytes": bytes, "objects": objects }));
     let pools: serde_json::Map<String, serde_json::Value> = inner
         .pools
@@ -114,11 +114,11 @@ fn overview(edge: &Edge) -> Response {
     let routes: Vec<_> =
         inner.routes.all().map(|route| json!({ "prefix": route.prefix, "pool": route.pool.name() })).collect();
     let tokens = inner.guard.verifier.as_ref().map(|verifier| {
-        json!({ "issuers": issuers, "remembered": verifier.remembered(), "revoked_sessions": verifier.revocations().len() })
+        json!({ "issuers": issuers, "remembered": verifier.cached_tokens(), "revoked_sessions": verifier.revocations().len() })
     });
     Json(json!({
         "ready": edge.ready().err().map_or(json!(true), |why| json!(why)),
-        "cache": { "bytes": bytes, "objects": objects, "fills": inner.fetcher.cache.filling(), "disk": disk },
+        "cache": { "bytes": bytes, "objects": objects, "fills": inner.fetcher.cache.fills_in_progress(), "disk": disk },
         "pools": pools,
         "routes": routes,
         "tokens": tokens,

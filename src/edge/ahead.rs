@@ -14,7 +14,7 @@ use super::fetch::{Fetcher, Wanted};
 use super::metrics::AheadMetrics;
 use super::route::Route;
 use super::serve::key_for;
-use lyceum_cache::{AheadTally, AheadTicket};
+use lyceum_cache::{PrefetchTally, PrefetchTicket};
 use lyceum_http::path::CleanPath;
 
 /// Reads ahead for one edge. Cheap to clone.
@@ -71,7 +71,7 @@ impl Ahead {
         if fetcher.cache.get(&key, &HeaderMap::new()).is_some() {
             return;
         }
-        let tally: &AheadTally = &self.metrics.tally;
+        let tally: &PrefetchTally = &self.metrics.tally;
         if route.pool.in_flight() >= self.busy {
             return self.metrics.busy.inc();
         }
@@ -79,7 +79,7 @@ impl Ahead {
             return self.metrics.budget.inc();
         }
         let Some(mut writer) = fetcher.cache.claim(&key, &HeaderMap::new()) else { return };
-        writer.fetch_ahead(AheadTicket::new(tally.clone(), length));
+        writer.mark_prefetched(PrefetchTicket::new(tally.clone(), length));
         let headers = HeaderMap::from_iter([(header::VIA, HeaderValue::from_static("1.1 lyceum"))]);
         let wanted = Wanted {
             route: Arc::clone(route),

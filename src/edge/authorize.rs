@@ -10,9 +10,9 @@ use std::sync::Arc;
 use http::header::HeaderValue;
 
 use super::Inner;
-use super::locate::{self, Located, Place};
+use super::locate::{self, Located, TokenPlacement};
 use lyceum_server::Peer;
-use lyceum_token::{Denied, Facts, Grant, Renewed, Uri};
+use lyceum_token::{Denied, Facts, Grant, RenewedToken, RequestUri};
 
 /// What a token came to.
 #[derive(Debug)]
@@ -32,16 +32,16 @@ impl Inner {
     ) -> Result<Authorized, Denied> {
         let (place, token) = located.token.ok_or(Denied::Missing)?;
         let query = match place {
-            Place::Query => located.query_without_token().map(Cow::Owned),
+            TokenPlacement::Query => located.query_without_token().map(Cow::Owned),
             _ => located.query.map(Cow::Borrowed),
         };
         let facts = Facts {
             path: Some(located.path),
-            uri: Uri { secure: peer.tls, host: locate::host(head), query: query.as_deref() },
+            uri: RequestUri { secure: peer.tls, host: locate::host(head), query: query.as_deref() },
             client: Some(peer.address.ip()),
             now: self.clock.unix_seconds(),
         };
-        let in_cookie = || located.names.cookie(&head.headers).filter(|_| place != Place::Cookie);
+        let in_cookie = || located.names.cookie(&head.headers).filter(|_| place != TokenPlacement::Cookie);
         let grant = match self.verify(token, &facts).await {
             Err(Denied::Expired) => self.renewed_before(in_cookie(), &facts).ok_or(Denied::Expired)?,
             verdict => verdict?,
@@ -76,10 +76,10 @@ impl Inner {
         grant.is_renewed().then_some(grant)
     }
 
-    fn renewal(&self, grant: &Grant, cookie: Option<&str>, facts: &Facts<'_>) -> Option<Renewed> {
+    fn renewal(&self, grant: &Grant, cookie: Option<&str>, facts: &Facts<'_>) -> Option<RenewedToken> {
         let held = self.renewed_before(cookie, facts);
-        if grant.spares_renewal_of(grant, facts.now)
-            || held.is_some_and(|held| held.spares_renewal_of(grant, facts.now))
+        if grant.is_fresh_renewal_of(grant, facts.now)
+            || held.is_some_and(|held| held.is_fresh_renewal_of(grant, facts.now))
         {
             return None;
         }
@@ -89,12 +89,12 @@ impl Inner {
 
 /// `Set-Cookie` (RFC 6265, section 4.1). A page of another site needs `SameSite=None`, which browsers take over TLS
 /// alone.
-fn cookie_of(renewed: &Renewed, located: &Located<'_>, tls: bool) -> Option<HeaderValue> {
+fn cookie_of(renewed: &RenewedToken, located: &Located<'_>, tls: bool) -> Option<HeaderValue> {
     let mut path = match located.token {
-        Some((Place::Path, token)) => format!("{}{token}", locate::PATH_PREFIX),
+        Some((TokenPlacement::Path, token)) => format!("{}{token}", locate::PATH_PREFIX),
         _ => String::new(),
     };
-    for segment in located.path.segments().take(renewed.depth) {
+    for segment in located.path.segments().take(renewed.path_depth) {
         path.push('/');
         path.push_str(segment);
     }
@@ -106,7 +106,7 @@ fn cookie_of(renewed: &Renewed, located: &Located<'_>, tls: bool) -> Option<Head
         return None;
     }
     let site = if tls { "Secure; SameSite=None" } else { "SameSite=Lax" };
-    let Renewed { token, seconds, .. } = renewed;
-    let name = located.names.of_new_cookie();
-    HeaderValue::try_from(format!("{name}={token}; Path={path}; Max-Age={seconds}; HttpOnly; {site}")).ok()
+    let RenewedToken { token, lifetime_seconds, .. } = renewed;
+    let name = located.names.cookie_name();
+    HeaderValue::try_from(format!("{name}={token}; Path={path}; Max-Age={lifetime_seconds}; HttpOnly; {site}")).ok()
 }

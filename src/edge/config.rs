@@ -8,7 +8,7 @@ use lyceum_admin as admin;
 use lyceum_cache as cache;
 use lyceum_core::units::{self, ByteSize, Span};
 use lyceum_server as server;
-use lyceum_token::extract::Names;
+use lyceum_token::extract::TokenNames;
 use lyceum_upstream as upstream;
 
 /// The whole of `edge.toml`.
@@ -94,7 +94,7 @@ pub struct Tokens {
     /// Package Attribute (RFC 9246, section 2), whose own default is `URISigningPackage`. 1 to 64 letters, digits, `-` and
     /// `_`; default none.
     #[serde(default)]
-    pub attribute: Names,
+    pub attribute: TokenNames,
     /// What renews tokens with `cdnistt` 1 (RFC 9246, section 3); without it they are refused.
     #[serde(default)]
     pub renewal: Option<Renewal>,

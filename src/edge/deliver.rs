@@ -104,7 +104,7 @@ pub(super) fn deliver_lined(terms: &Terms<'_>, stored: &Arc<Stored>) -> Option<(
         return None;
     }
     let age = stored.freshness.age(terms.now_ms);
-    let lines = terms.route.with_block(stored, |block| block.lines(BEGINNING, age))?;
+    let lines = terms.route.with_block(stored, |block| block.to_http1(BEGINNING, age))?;
     Some((Response::new(Body::from(stored.body_for_answer())), lines))
 }
 
@@ -185,7 +185,7 @@ impl Terms<'_> {
     /// The header block of an answer with a stored response.
     fn prepared(&self, stored: &Stored, decision: Decision) -> HeaderMap {
         let age = decimal(stored.freshness.age(self.now_ms));
-        let mut block = self.route.with_block(stored, |block| block.copy(age));
+        let mut block = self.route.with_block(stored, |block| block.to_headers(age));
         if decision.outcome != CacheOutcome::Hit {
             block.insert(CACHE_STATUS, self.explain(stored, decision));
         }

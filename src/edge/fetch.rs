@@ -11,7 +11,7 @@ use http::header::{HeaderMap, HeaderValue};
 use super::decision::{CacheOutcome, Decision, Forward};
 use super::metrics::Metrics;
 use super::route::Route;
-use lyceum_cache::{Begun, Cache, Came, Head, Lookup, ReadError, Reader, Stored, Writer};
+use lyceum_cache::{Begun, Cache, Came, Lookup, ReadError, Reader, ResponseHead, Stored, Writer};
 use lyceum_core::shutdown::Shutdown;
 use lyceum_core::time::Clock;
 use lyceum_http::cache_control::Directives;
@@ -41,7 +41,7 @@ pub(super) enum Found {
     /// A whole response in memory, or one in slices.
     Stored(Arc<Stored>, Decision),
     /// One that is on its way.
-    Live { head: Arc<Head>, freshness: Option<Freshness>, reader: Reader<FetchError>, decision: Decision },
+    Live { head: Arc<ResponseHead>, freshness: Option<Freshness>, reader: Reader<FetchError>, decision: Decision },
 }
 
 impl Found {
@@ -149,7 +149,7 @@ impl Fetcher {
         if let Some(stored) = self.cache.get(key, request).filter(|stored| usable(stored)) {
             return Ok(Found::Stored(stored, Decision::HIT));
         }
-        match self.cache.recall(key, request).await.filter(|stored| usable(stored)) {
+        match self.cache.load_from_disk(key, request).await.filter(|stored| usable(stored)) {
             Some(stored) => Ok(Found::Stored(stored, Decision::of(CacheOutcome::Disk))),
             None if demands.only_if_cached => Err(NotFound::OnlyIfCached),
             None => self.find_apart(wanted(), Forward::Bypass).await,
@@ -179,7 +179,7 @@ impl Fetcher {
 
     /// Fetches for one client alone.
     async fn find_apart(&self, wanted: Wanted, forward: Forward) -> Result<Found, NotFound> {
-        let (writer, reader) = self.cache.apart();
+        let (writer, reader) = self.cache.private_fill();
         self.spawn(writer, wanted, None);
         match self.begun(reader, Decision::forwarded(CacheOutcome::Pass, forward), &HeaderMap::new()).await {
             Ok(found) => Ok(found),

@@ -11,7 +11,7 @@ use super::sound::{
     Ask, clean, content_range, ends_with_connection, has_validator, is_another_part, is_coded, is_failure, sound,
     speaks_of_another, strong_etag, tags, takes_ranges, unsound, vary,
 };
-use lyceum_cache::{Came, Head, Plan, Sliced, Stored, Vary, Writer};
+use lyceum_cache::{Came, FillPlan, ResponseHead, SliceLayout, Stored, Vary, Writer};
 use lyceum_http::fields;
 use lyceum_http::freshness::{Exchange, Freshness, NotStored, Standing};
 use lyceum_http::range::{self, Span};
@@ -42,12 +42,12 @@ impl Fetcher {
     pub(super) async fn fill(&self, writer: Writer<FetchError>, wanted: Wanted, stale: Option<Arc<Stored>>) {
         let (writer, stale) = match stale {
             Some(stale) => (writer, Some(stale)),
-            None => match writer.recall().await {
+            None => match writer.load_from_disk().await {
                 (None, _) => return,
                 (Some(writer), Some(found))
                     if found.freshness.standing(self.clock.unix_millis()) == Standing::Fresh =>
                 {
-                    return writer.answer_recalled(found);
+                    return writer.answer_from_disk(found);
                 }
                 (Some(writer), found) => (writer, found),
             },
@@ -72,9 +72,9 @@ impl Fetcher {
                 self.metrics.filled("stale_on_error");
                 writer.answer(stored, Came::OnError, false);
             }
-            (Err(_), None) if matches!(ask, Ask::AsItCame) && !writer.is_apart() => {
+            (Err(_), None) if matches!(ask, Ask::AsItCame) && !writer.is_private() => {
                 self.metrics.not_stored("another_part");
-                writer.unshare();
+                writer.fail_unshared();
             }
             (Err(error), None) => {
                 tracing::warn!(%error, path = %wanted.key, "fetch failed");
@@ -128,7 +128,7 @@ impl Fetcher {
     }
 
     fn ask(&self, writer: &Writer<FetchError>, wanted: &Wanted, stale: Option<&Stored>) -> Ask {
-        if writer.is_apart() {
+        if writer.is_private() {
             return if wanted.range.is_some() { Ask::AsItCame } else { Ask::Whole };
         }
         let known = stale.map(Stored::sliced);
@@ -221,7 +221,7 @@ impl Fetcher {
         let length = fields::single(&headers, &header::CONTENT_LENGTH).and_then(|text| text.parse::<u64>().ok());
         let etag = strong_etag(&headers);
         let vary = vary(&headers, wanted);
-        let sliceable = etag.is_some() && !writer.is_apart() && (part.is_some() || takes_ranges(&headers));
+        let sliceable = etag.is_some() && !writer.is_private() && (part.is_some() || takes_ranges(&headers));
         clean(&mut headers, wanted);
         self.date(&mut headers);
 
@@ -229,17 +229,17 @@ impl Fetcher {
         let large = part.is_some() || total.is_some_and(|total| total > self.cache.largest_object());
         if let (true, true, Some(total), Ok(freshness)) = (large, sliceable, total, &judged) {
             let first = part.map_or(0, |(span, _)| span.first);
-            let head = Head { status, headers, length: Some(total), vary };
+            let head = ResponseHead { status, headers, length: Some(total), vary };
             return self.bring_sliced(writer, wanted, head, freshness.clone(), tags, first, body).await;
         }
         if part.is_some() {
             // A part of what can't be stored serves no one but by chance: each asks for its own.
             self.metrics.not_stored(judged.as_ref().err().map_or("no_strong_etag", |reason| reason.name()));
-            return writer.unshare();
+            return writer.fail_unshared();
         }
         let plan = match &judged {
-            Ok(freshness) => Plan::Store { freshness: freshness.clone(), tags },
-            Err(reason) => Plan::Pass { why: reason.name() },
+            Ok(freshness) => FillPlan::Store { freshness: freshness.clone(), tags },
+            Err(reason) => FillPlan::Pass { why: reason.name() },
         };
         let place = match (etag, length.and_then(|length| length.checked_sub(1))) {
             (Some(etag), Some(last)) if status == StatusCode::OK => {
@@ -247,7 +247,7 @@ impl Fetcher {
             }
             _ => None,
         };
-        writer.begin(Head { status, headers, length, vary }, plan);
+        writer.begin(ResponseHead { status, headers, length, vary }, plan);
         match self.pump(&mut writer, wanted, body, place, 0).await {
             Ok(came) => {
                 let stored = writer.finish();
@@ -280,7 +280,7 @@ impl Fetcher {
         &self,
         writer: Writer<FetchError>,
         wanted: &Wanted,
-        mut head: Head,
+        mut head: ResponseHead,
         freshness: Freshness,
         tags: Vec<Box<str>>,
         first: u64,
@@ -289,7 +289,7 @@ impl Fetcher {
         for name in [header::CONTENT_RANGE, header::CONTENT_LENGTH] {
             head.headers.remove(name);
         }
-        let sliced = Sliced::new(head.length.unwrap_or(0), self.cache.slice_size());
+        let sliced = SliceLayout::new(head.length.unwrap_or(0), self.cache.slice_size());
         let slice = sliced.holding(first);
         // Claimed before anyone can ask for it.
         let claimed = self.cache.claim(&sliced.key(&wanted.key, slice), &HeaderMap::new());
@@ -303,15 +303,15 @@ impl Fetcher {
     pub(super) async fn fill_slice(&self, writer: Writer<FetchError>, wanted: &Wanted, stored: &Stored, slice: u64) {
         let place = stored.sliced().and_then(|sliced| sliced.span(slice).map(|span| (sliced, span)));
         let (Some((sliced, span)), Some(etag)) = (place, strong_etag(&stored.headers)) else {
-            return writer.outdate();
+            return writer.fail_outdated();
         };
-        let writer = match writer.recall().await {
+        let writer = match writer.load_from_disk().await {
             (None, _) => return,
-            (Some(writer), Some(found)) => return writer.answer_recalled(found),
+            (Some(writer), Some(found)) => return writer.answer_from_disk(found),
             (Some(writer), None) => writer,
         };
         let place = Place { etag, span, total: sliced.length };
-        let Some(outgoing) = place.outgoing(wanted, 0) else { return writer.outdate() };
+        let Some(outgoing) = place.outgoing(wanted, 0) else { return writer.fail_outdated() };
         match wanted.route.pool.fetch(outgoing).await {
             Err(error) => {
                 tracing::warn!(%error, path = %wanted.key, slice, "fetch failed");
@@ -334,8 +334,8 @@ impl Fetcher {
             Ok(answer) => {
                 tracing::debug!(status = %answer.head.status, path = %wanted.key, slice, "changed since its other slices");
                 self.metrics.filled("changed");
-                self.cache.outdate(&wanted.key, &wanted.headers, sliced);
-                writer.outdate();
+                self.cache.remove_outdated(&wanted.key, &wanted.headers, sliced);
+                writer.fail_outdated();
             }
         }
     }
@@ -351,15 +351,15 @@ impl Fetcher {
     ) {
         let place = stored.sliced().and_then(|sliced| Some((sliced.span(slice)?, sliced.length)));
         let (Some((span, total)), Some(etag)) = (place, strong_etag(&stored.headers)) else {
-            return writer.outdate();
+            return writer.fail_outdated();
         };
-        let head = Head {
+        let head = ResponseHead {
             status: StatusCode::PARTIAL_CONTENT,
             headers: HeaderMap::new(),
             length: Some(span.length()),
             vary: Vary::default(),
         };
-        writer.begin(head, Plan::Store { freshness: stored.freshness.clone(), tags: stored.tags.clone() });
+        writer.begin(head, FillPlan::Store { freshness: stored.freshness.clone(), tags: stored.tags.clone() });
         match self.pump(&mut writer, wanted, body, Some(Place { etag, span, total }), skip).await {
             Ok(_) => {
                 let whole = writer.finish().is_some();
@@ -383,7 +383,7 @@ impl Fetcher {
         let most = place.as_ref().map_or(u64::MAX, |place| place.span.length());
         let (mut came, mut resumes) = (0_u64, 0_usize);
         // What goes to one client alone may take its time: it holds no one else up.
-        let least = if writer.is_apart() { 0 } else { wanted.route.pool.least() };
+        let least = if writer.is_private() { 0 } else { wanted.route.pool.least() };
         loop {
             body.hurry(least);
             match body.next().await {

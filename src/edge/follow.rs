@@ -16,12 +16,12 @@ use tokio::sync::Mutex as AsyncMutex;
 use super::StartError;
 use super::config::{self, WhenUnreachable};
 use super::metrics::Metrics;
-use lyceum_cache::{Cache, Purge, Target};
+use lyceum_cache::{Cache, Purge, PurgeTarget};
 use lyceum_client::{self as client, Http};
 use lyceum_core::shutdown::Shutdown;
 use lyceum_core::time::{Clock, Instant, monotonic};
 use lyceum_core::units::{ByteSize, Span};
-use lyceum_token::{CLOCK_SKEW, Denied, Grant, KeyError, KeySet, KeyWant, Trust, Verifier};
+use lyceum_token::{CLOCK_SKEW_SECONDS, Denied, Grant, IssuerIndex, KeyError, KeySet, Trust, Verifier};
 use lyceum_upstream::FetchError;
 
 /// How long an origin may hold a question for news.
@@ -176,7 +176,7 @@ impl Follow {
     }
 
     /// Looks for a key that is not known; says whether it is worth asking for it again.
-    pub(super) async fn look_for_key(&self, want: KeyWant) -> bool {
+    pub(super) async fn look_for_key(&self, want: IssuerIndex) -> bool {
         let asked = monotonic();
         tokio::time::timeout(PATIENCE, self.look(want.issuer(), asked, self.refetch)).await.unwrap_or(false)
     }
@@ -319,9 +319,9 @@ impl Follow {
                 let mut leases = control.leases.write().unwrap_or_else(PoisonError::into_inner);
                 leases.retain(|held, _| !ended.iter().any(|(session, _)| **session == **held));
             }
-            if let Some(longest) = verifier.longest_renewal() {
+            if let Some(longest) = verifier.max_renewal_seconds() {
                 // The origin counts from its own tokens; a renewed one may be about for longer.
-                let last = now.saturating_add(longest).saturating_add(CLOCK_SKEW);
+                let last = now.saturating_add(longest).saturating_add(CLOCK_SKEW_SECONDS);
                 ended.iter_mut().for_each(|(_, until)| *until = last.max(*until));
             }
             let forgotten = verifier.revocations().add(ended, now);
@@ -365,13 +365,13 @@ impl Follow {
     /// Whether the grant's session is known to stream by right at `now`, with nothing to be asked or renewed.
     pub(super) fn has_lease(&self, grant: &Grant, now: Instant) -> bool {
         let (Some(control), Some(session)) = (&self.control, grant.session()) else { return true };
-        if grant.is_cleared_at(now) {
+        if grant.skips_other_checks_at(now) {
             return true;
         }
         let known = control.leases.read().unwrap_or_else(PoisonError::into_inner).get(session).copied();
         let good = known.filter(|lease| now < lease.renew && lease.verdict.is_ok());
         if let Some(lease) = &good {
-            grant.clear_until(lease.renew);
+            grant.skip_other_checks_until(lease.renew);
         }
         good.is_some()
     }
@@ -571,9 +571,9 @@ impl PurgeOrder {
             None => text.to_owned(),
         };
         let mut targets = Vec::new();
-        targets.extend(self.url.as_deref().map(|url| Target::Path(path(url).into())));
-        targets.extend(self.prefix.as_deref().map(|prefix| Target::Prefix(path(prefix).into())));
-        targets.extend(self.tag.as_deref().map(|tag| Target::Tag(tag.into())));
+        targets.extend(self.url.as_deref().map(|url| PurgeTarget::Path(path(url).into())));
+        targets.extend(self.prefix.as_deref().map(|prefix| PurgeTarget::Prefix(path(prefix).into())));
+        targets.extend(self.tag.as_deref().map(|tag| PurgeTarget::Tag(tag.into())));
         targets.into_iter().map(|target| Purge { target, soft: self.soft }).collect()
     }
 }

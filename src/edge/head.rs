@@ -8,7 +8,7 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use super::config::Auth;
 use super::decision::Decision;
 use super::route::Route;
-use lyceum_cache::{Block, Stored};
+use lyceum_cache::{HeaderBlock, Stored};
 use lyceum_http::fields;
 
 pub(super) const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
@@ -22,17 +22,17 @@ impl Route {
 
     /// Shows the block of a hit on a stored response: the one made for all, unless what answers look like has changed
     /// since then, by another configuration.
-    pub(super) fn with_block<T>(&self, stored: &Stored, show: impl FnOnce(&Block) -> T) -> T {
+    pub(super) fn with_block<T>(&self, stored: &Stored, show: impl FnOnce(&HeaderBlock) -> T) -> T {
         let look = self.look();
         let make = || {
             // RFC 9110, section 8.6: a 204 has no length.
             let length = Some(stored.length()).filter(|_| stored.status != StatusCode::NO_CONTENT);
             let mut block = self.block(&stored.headers, length);
             block.insert(CACHE_STATUS, Decision::HIT.cache_status(stored.status, None));
-            Block::new(&block, look)
+            HeaderBlock::new(&block, look)
         };
         let block = stored.prepared.get_or_init(make);
-        if block.look == look { show(block) } else { show(&make()) }
+        if block.profile == look { show(block) } else { show(&make()) }
     }
 
     /// A number for what a block depends on beside its response.

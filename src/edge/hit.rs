@@ -11,13 +11,13 @@ use super::body::Body;
 use super::config::Auth;
 use super::decision::Decision;
 use super::deliver::{deliver_lined, deliver_whole};
-use super::locate::{Located, Place, What};
+use super::locate::{Located, TokenPlacement, What};
 use super::serve::{Record, check_framing, check_host, is_alone, key_of, wanted};
 use lyceum_core::time::Instant;
 use lyceum_http::freshness::Standing;
 use lyceum_packaging::filter::{Limits, Playlist};
 use lyceum_server::Peer;
-use lyceum_token::{Facts, Uri};
+use lyceum_token::{Facts, RequestUri};
 
 impl Inner {
     /// The answer to a request that takes no waiting and no second thought, and those of its fields that are in lines;
@@ -36,26 +36,27 @@ impl Inner {
         let located = Located::find(&head.uri, &head.headers, &self.routes).ok()?;
         let What::Resource(route) = located.what else { return None };
         let key = key_of(route, &located, head);
-        let near = self.fetcher.cache.near(&key);
+        let slot = self.fetcher.cache.slot(&key);
 
         // Admit.
         let host = check_host(head).ok()?;
         check_framing(&head.headers).ok()?;
 
         // Authorize.
-        let (_, token) = located.token.filter(|(place, _)| route.auth == Auth::Token && *place != Place::Query)?;
+        let (_, token) =
+            located.token.filter(|(place, _)| route.auth == Auth::Token && *place != TokenPlacement::Query)?;
         let verifier = self.guard.verifier.as_ref()?;
         let now_ms = self.clock.ticked_unix_millis();
         let facts = Facts {
             path: Some(located.path),
-            uri: Uri { secure: peer.tls, host, query: located.query },
+            uri: RequestUri { secure: peer.tls, host, query: located.query },
             client: Some(peer.address.ip()),
             now: now_ms.div_euclid(1000),
         };
         let seen = verifier.revocations().generation();
-        let recalled = verifier.recall(token)?;
-        near.nearer();
-        let grant = verifier.judge(recalled, &facts).ok().filter(|grant| !grant.is_renewable())?;
+        let verified = verifier.cached(token)?;
+        slot.prefetch();
+        let grant = verifier.authorize(verified, &facts).ok().filter(|grant| !grant.is_renewable())?;
         if !self.guard.follow.has_lease(&grant, began) {
             return None;
         }
@@ -65,7 +66,7 @@ impl Inner {
         }
 
         // Lookup.
-        let stored = self.fetcher.cache.get_near(near, &key, &head.headers)?;
+        let stored = self.fetcher.cache.get_in(slot, &key, &head.headers)?;
         let is_plain = stored.sliced().is_none() && !stored.awaits_first_use();
         if !is_plain || stored.freshness.standing(now_ms) != Standing::Fresh {
             return None;

@@ -196,8 +196,8 @@ fn verifier(config: &Config, former: Option<&Verifier>) -> Result<Option<Arc<Ver
     let config = VerifierConfig {
         audience: tokens.audience.clone(),
         issuers,
-        remembered: number(tokens.remembered),
-        revocations: number(tokens.revocations),
+        max_cached_tokens: number(tokens.remembered),
+        max_revoked_sessions: number(tokens.revocations),
         require_session: config.control.is_some(),
         renewer,
         claim_keys: tokens
@@ -208,7 +208,7 @@ fn verifier(config: &Config, former: Option<&Verifier>) -> Result<Option<Arc<Ver
             .map_err(failed)?,
     };
     Ok(Some(Arc::new(match former {
-        Some(former) => Verifier::succeed(config, former),
+        Some(former) => Verifier::successor(config, former),
         None => Verifier::new(config),
     })))
 }
@@ -340,12 +340,12 @@ async fn housekeeping(edge: Edge, shutdown: Shutdown) {
         }
         let inner = edge.0.load_full();
         inner.playback.expire(monotonic());
-        let (bytes, objects) = inner.fetcher.cache.size();
+        let (bytes, objects) = inner.fetcher.cache.memory_size();
         inner.metrics.cache_bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
         inner.metrics.cache_objects.set(i64::try_from(objects).unwrap_or(i64::MAX));
-        inner.metrics.fills_open.set(whole(inner.fetcher.cache.filling()));
+        inner.metrics.fills_open.set(whole(inner.fetcher.cache.fills_in_progress()));
         if let Some(verifier) = &inner.guard.verifier {
-            inner.metrics.tokens.set(whole(verifier.remembered()));
+            inner.metrics.tokens.set(whole(verifier.cached_tokens()));
             inner.metrics.revoked.set(whole(verifier.revocations().len()));
         }
     }

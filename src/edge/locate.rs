@@ -12,7 +12,7 @@ use super::route::{Route, Routes};
 use lyceum_http::path::CleanPath;
 use lyceum_token::extract;
 
-pub(super) use lyceum_token::extract::{Names, PATH_PREFIX, Place, bearer};
+pub(super) use lyceum_token::extract::{PATH_PREFIX, TokenNames, TokenPlacement, bearer};
 use std::sync::Arc;
 
 /// Where event reports go.
@@ -26,11 +26,11 @@ pub(super) struct Located<'a> {
     /// The query, with all its parameters.
     pub(super) query: Option<&'a str>,
     /// The first token found.
-    pub(super) token: Option<(Place, &'a str)>,
+    pub(super) token: Option<(TokenPlacement, &'a str)>,
     /// What it is.
     pub(super) what: What<'a>,
     /// The names that a token is found by.
-    pub(super) names: &'a Names,
+    pub(super) names: &'a TokenNames,
 }
 
 /// The kinds of request.
@@ -55,7 +55,7 @@ impl<'a> Located<'a> {
                 None => None,
             };
             if let Some(what) = what {
-                return Ok(Self { path, query, token: Some((Place::Path, token)), what, names });
+                return Ok(Self { path, query, token: Some((TokenPlacement::Path, token)), what, names });
             }
             // A relative URI in a playlist may lead to what needs no token: the token goes no further than here.
             if routes.any_token() && extract::looks_signed(token) {
@@ -76,13 +76,13 @@ impl<'a> Located<'a> {
             What::Resource(route) => route.auth == Auth::Token,
             What::Reports => true,
         };
-        let token = if needs_token { names.elsewhere(query, headers) } else { None };
+        let token = if needs_token { names.outside_path(query, headers) } else { None };
         Ok(Self { path: whole, query, token, what, names })
     }
 
     /// The query without the token, where anything else is left of it.
     pub(super) fn query_without_token(&self) -> Option<String> {
-        self.names.without_token(self.query?)
+        self.names.query_without_token(self.query?)
     }
 }
 

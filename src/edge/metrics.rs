@@ -10,7 +10,7 @@ use prometheus::{IntCounter, IntCounterVec, Registry};
 use super::decision::CacheOutcome;
 use super::error::Refusal;
 use super::first_byte::FirstByte;
-use lyceum_cache::AheadTally;
+use lyceum_cache::PrefetchTally;
 use lyceum_core::telemetry::{self, HotCounter, Striped};
 use lyceum_token::Denied;
 
@@ -49,7 +49,7 @@ impl RouteMetrics {
 /// The handles of read-ahead.
 #[derive(Clone, Debug)]
 pub(super) struct AheadMetrics {
-    pub(super) tally: AheadTally,
+    pub(super) tally: PrefetchTally,
     pub(super) fetched: IntCounter,
     pub(super) busy: IntCounter,
     pub(super) budget: IntCounter,
@@ -69,7 +69,7 @@ impl AheadMetrics {
             "lyceum_edge_ahead_unused_bytes",
             "Bytes fetched ahead that no one has asked for yet.",
         );
-        let tally = AheadTally { useful: of("useful"), wasted: of("wasted"), unused };
+        let tally = PrefetchTally { useful: of("useful"), wasted: of("wasted"), unused };
         Self { tally, fetched: of("fetched"), busy: of("busy"), budget: of("budget") }
     }
 }

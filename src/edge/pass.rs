@@ -13,10 +13,10 @@ use super::config::Auth;
 use super::decision::{CacheOutcome, Decision, Forward};
 use super::error::Refusal;
 use super::head::CACHE_STATUS;
-use super::locate::{Located, Names, host};
+use super::locate::{Located, TokenNames, host};
 use super::route::Route;
 use super::serve::{key_for, key_of};
-use lyceum_cache::{Head, Plan, Purge, Target, Vary};
+use lyceum_cache::{FillPlan, Purge, PurgeTarget, ResponseHead, Vary};
 use lyceum_http::{fields, path::CleanPath};
 use lyceum_server::RequestBody;
 use lyceum_upstream::{Outgoing, stable_hash};
@@ -35,7 +35,7 @@ pub(super) fn end_to_end(route: &Route, request: &HeaderMap) -> HeaderMap {
 }
 
 /// Takes the cookie with the token out of the fields for an origin.
-fn keep_token(names: &Names, headers: &mut HeaderMap) {
+fn keep_token(names: &TokenNames, headers: &mut HeaderMap) {
     if names.cookie(headers).is_none() {
         return;
     }
@@ -134,10 +134,10 @@ impl Inner {
         fields::strip_hop_by_hop(&mut headers);
         self.fetcher.date(&mut headers);
         let length = fields::single(&headers, &header::CONTENT_LENGTH).and_then(|text| text.parse().ok());
-        let (mut writer, reader) = self.fetcher.cache.apart();
+        let (mut writer, reader) = self.fetcher.cache.private_fill();
         writer.begin(
-            Head { status, headers: headers.clone(), length, vary: Vary::default() },
-            Plan::Pass { why: "method" },
+            ResponseHead { status, headers: headers.clone(), length, vary: Vary::default() },
+            FillPlan::Pass { why: "method" },
         );
         let guard = self.fetcher.shutdown.guard();
         tokio::spawn(async move {
@@ -191,7 +191,7 @@ impl Inner {
         // It may have files to remove. The answer waits: who has it must not find what was there before.
         let purged = tokio::task::spawn_blocking(move || {
             for key in keys {
-                cache.purge(&Purge { target: Target::Key(key.into()), soft: false }, now_ms);
+                cache.purge(&Purge { target: PurgeTarget::Key(key.into()), soft: false }, now_ms);
             }
         });
         if purged.await.is_err() {

@@ -8,7 +8,7 @@ use http::StatusCode;
 use super::StartError;
 use super::config::{self, Auth};
 use super::cors::Cors;
-use super::locate::Names;
+use super::locate::TokenNames;
 use lyceum_http::path::CleanPath;
 use lyceum_upstream::Pool;
 
@@ -22,7 +22,7 @@ pub(super) struct Route {
     pub(super) auth: Auth,
     pub(super) bearer: Option<String>,
     /// Whether tokens are taken here or under another route: then the cookie with one is no origin's.
-    pub(super) keeps_tokens: Option<Names>,
+    pub(super) keeps_tokens: Option<TokenNames>,
     pub(super) query: KeyQuery,
     pub(super) key_host: bool,
     pub(super) cors: Arc<Cors>,
@@ -42,7 +42,7 @@ pub(super) enum KeyQuery {
 #[derive(Debug)]
 pub(super) struct Routes {
     routes: Vec<Arc<Route>>,
-    names: Names,
+    names: TokenNames,
 }
 
 impl Routes {
@@ -103,7 +103,7 @@ impl Routes {
     }
 
     /// The names that tokens are found by.
-    pub(super) fn names(&self) -> &Names {
+    pub(super) fn names(&self) -> &TokenNames {
         &self.names
     }
 

@@ -16,7 +16,7 @@ use super::decision::CacheOutcome;
 use super::deliver::{Terms, Undelivered, deliver};
 use super::error::Refusal;
 use super::fetch::{NotFound, Wanted};
-use super::locate::{self, Located, Place, What};
+use super::locate::{self, Located, TokenPlacement, What};
 use super::route::Route;
 use lyceum_cache::ReadError;
 use lyceum_core::time::{Instant, monotonic};
@@ -142,7 +142,7 @@ impl Inner {
         record.seen = self.guard.verifier.as_ref().map_or(0, |verifier| verifier.revocations().generation());
         let (grant, cookie) = self.authorize(peer, route, &located, head).await?;
         record.cookie = cookie;
-        if let (Some((Place::Query, token)), Some(_)) = (located.token, Playlist::of(located.path.as_str())) {
+        if let (Some((TokenPlacement::Query, token)), Some(_)) = (located.token, Playlist::of(located.path.as_str())) {
             let mut response = redirect(token, &located);
             self.cors.mark(&head.headers, response.headers_mut());
             return Ok((response, CacheOutcome::None));

@@ -4,8 +4,8 @@ use serde::de::{Error as _, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 
-use super::container::Container;
-use super::jwe::Sealed;
+use super::jwe::EncryptedClaim;
+use super::uri_container::UriContainer;
 use super::verify::Denied;
 use lyceum_http::ip_network::Network;
 
@@ -63,7 +63,7 @@ impl Claims {
 
 /// The claims of a token as read, of a signature that may still turn out wrong.
 #[derive(Debug)]
-pub(super) struct Parsed {
+pub(super) struct ParsedClaims {
     pub(super) audiences: Vec<String>,
     pub(super) subject: Option<String>,
     pub(super) expires: i64,
@@ -73,9 +73,9 @@ pub(super) struct Parsed {
     pub(super) max_height: Option<u32>,
     pub(super) preview_ms: Option<u64>,
     /// `cdniip`.
-    pub(super) client: Option<Client>,
+    pub(super) client: Option<ClientBinding>,
     /// `cdniuc`.
-    pub(super) container: Option<Container>,
+    pub(super) container: Option<UriContainer>,
     /// `cdnistt`, `cdniets`, `cdnistd`.
     pub(super) renewal: Option<RenewalTerms>,
     /// The first claim that must be understood and is not.
@@ -84,12 +84,12 @@ pub(super) struct Parsed {
 
 /// Whom a token is bound to.
 #[derive(Debug)]
-pub(super) enum Client {
+pub(super) enum ClientBinding {
     /// In plain text, as Lyceum's own issuer writes it: a token that a viewer carries tells the viewer's address to
     /// nobody else.
     Plain(Network),
     /// As RFC 9246 wants it: encrypted.
-    Sealed(Sealed),
+    Sealed(EncryptedClaim),
 }
 
 /// RFC 9246, section 2.1.12 to 2.1.14.
@@ -116,7 +116,7 @@ const MAX_RENEWAL: i64 = 30 * 86_400;
 /// The deepest path that a renewal may name.
 const MAX_DEPTH: u64 = 64;
 
-impl Parsed {
+impl ParsedClaims {
     /// Reads a payload. A known claim of the wrong type makes the whole token malformed.
     pub(super) fn read(mut map: Map<String, Value>) -> Result<Self, Denied> {
         let unsupported = unsupported(&map)?;
@@ -169,15 +169,15 @@ fn understood<T>(read: Result<Option<T>, Denied>) -> Result<(Option<T>, Option<&
     }
 }
 
-fn container(map: &mut Map<String, Value>) -> Result<Option<Container>, Denied> {
-    text(map, "cdniuc")?.map(|text| Container::read(&text)).transpose()
+fn container(map: &mut Map<String, Value>) -> Result<Option<UriContainer>, Denied> {
+    text(map, "cdniuc")?.map(|text| UriContainer::read(&text)).transpose()
 }
 
-fn client(map: &mut Map<String, Value>) -> Result<Option<Client>, Denied> {
+fn client(map: &mut Map<String, Value>) -> Result<Option<ClientBinding>, Denied> {
     let Some(text) = text(map, "cdniip")? else { return Ok(None) };
     match text.parse() {
-        Ok(network) => Ok(Some(Client::Plain(network))),
-        Err(_) => Sealed::read(&text).map(|sealed| Some(Client::Sealed(sealed))),
+        Ok(network) => Ok(Some(ClientBinding::Plain(network))),
+        Err(_) => EncryptedClaim::read(&text).map(|sealed| Some(ClientBinding::Sealed(sealed))),
     }
 }
 

@@ -10,28 +10,28 @@ use serde::Deserialize;
 use lyceum_http::fields;
 
 /// The query parameter of a token.
-pub const PARAMETER: &str = "token";
+pub const QUERY_PARAMETER: &str = "token";
 /// The cookie of a token.
-pub const COOKIE: &str = "lyceum_token";
+pub const COOKIE_NAME: &str = "lyceum_token";
 /// The longest other name.
-const LONGEST_NAME: usize = 64;
+const MAX_NAME_BYTES: usize = 64;
 /// What a path with a token begins with.
 pub const PATH_PREFIX: &str = "/t/";
 
 /// The names of the parameter and the cookie.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
-pub struct Names {
+pub struct TokenNames {
     attribute: Option<Box<str>>,
 }
 
-impl TryFrom<String> for Names {
+impl TryFrom<String> for TokenNames {
     type Error = &'static str;
 
     /// Their own, and `attribute`.
     fn try_from(attribute: String) -> Result<Self, Self::Error> {
         let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
-        if attribute.is_empty() || attribute.len() > LONGEST_NAME || !attribute.bytes().all(plain) {
+        if attribute.is_empty() || attribute.len() > MAX_NAME_BYTES || !attribute.bytes().all(plain) {
             return Err("a name is 1 to 64 letters, digits, - and _");
         }
         Ok(Self { attribute: Some(attribute.into()) })
@@ -40,7 +40,7 @@ impl TryFrom<String> for Names {
 
 /// Where a token stood.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Place {
+pub enum TokenPlacement {
     /// In front of the path.
     Path,
     /// A parameter of the query.
@@ -59,7 +59,7 @@ pub fn in_path(path: &str) -> Option<(&str, &str)> {
 }
 
 /// The shortest signature that a token may have, in base64url: that of HS256.
-const SHORTEST_SIGNATURE: usize = 43;
+const MIN_SIGNATURE_CHARS: usize = 43;
 
 /// Whether a segment has the form of a signed token (RFC 7515, section 7.1), whoever signed it.
 pub fn looks_signed(segment: &str) -> bool {
@@ -71,7 +71,7 @@ pub fn looks_signed(segment: &str) -> bool {
     let is_base64url = |part: &str| {
         !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'='))
     };
-    signature.len() >= SHORTEST_SIGNATURE && [header, claims, signature].into_iter().all(is_base64url)
+    signature.len() >= MIN_SIGNATURE_CHARS && [header, claims, signature].into_iter().all(is_base64url)
 }
 
 /// Whether a path begins with `/t/` and a signed token, whatever comes behind it.
@@ -86,17 +86,22 @@ pub fn bearer(headers: &HeaderMap) -> Option<&str> {
     scheme.eq_ignore_ascii_case("bearer").then(|| credentials.trim())
 }
 
-impl Names {
+impl TokenNames {
     /// The first token that stands elsewhere than in the path.
-    pub fn elsewhere<'a>(&self, query: Option<&'a str>, headers: &'a HeaderMap) -> Option<(Place, &'a str)> {
-        let in_query = || query?.split('&').find_map(|pair| self.of_parameter(pair)).map(|token| (Place::Query, token));
+    pub fn outside_path<'a>(
+        &self,
+        query: Option<&'a str>,
+        headers: &'a HeaderMap,
+    ) -> Option<(TokenPlacement, &'a str)> {
+        let in_query =
+            || query?.split('&').find_map(|pair| self.of_parameter(pair)).map(|token| (TokenPlacement::Query, token));
         in_query()
-            .or_else(|| bearer(headers).map(|token| (Place::Header, token)))
-            .or_else(|| self.cookie(headers).map(|token| (Place::Cookie, token)))
+            .or_else(|| bearer(headers).map(|token| (TokenPlacement::Header, token)))
+            .or_else(|| self.cookie(headers).map(|token| (TokenPlacement::Cookie, token)))
     }
 
     /// `query` without any token, where anything else is left of it.
-    pub fn without_token(&self, query: &str) -> Option<String> {
+    pub fn query_without_token(&self, query: &str) -> Option<String> {
         let others: Vec<&str> = query.split('&').filter(|pair| self.of_parameter(pair).is_none()).collect();
         let others = others.join("&");
         (!others.is_empty()).then_some(others)
@@ -118,16 +123,16 @@ impl Names {
     }
 
     /// The name of a cookie that is set.
-    pub fn of_new_cookie(&self) -> &str {
-        self.attribute.as_deref().unwrap_or(COOKIE)
+    pub fn cookie_name(&self) -> &str {
+        self.attribute.as_deref().unwrap_or(COOKIE_NAME)
     }
 
     fn of_parameter<'a>(&self, pair: &'a str) -> Option<&'a str> {
-        self.named(PARAMETER, pair)
+        self.named(QUERY_PARAMETER, pair)
     }
 
     fn of_cookie<'a>(&self, pair: &'a str) -> Option<&'a str> {
-        self.named(COOKIE, pair.trim())
+        self.named(COOKIE_NAME, pair.trim())
     }
 
     fn named<'a>(&self, own: &str, pair: &'a str) -> Option<&'a str> {
@@ -145,42 +150,42 @@ mod tests {
 
     #[test]
     fn the_first_place_counts() {
-        let names = Names::default();
+        let names = TokenNames::default();
         let mut headers = HeaderMap::new();
         assert_eq!(in_path("/t/a.b.c/v/x"), Some(("a.b.c", "/v/x")));
         assert_eq!((in_path("/t/a.b.c"), in_path("/v/t/a/x"), in_path("/t//v")), (None, None, Some(("", "/v"))));
         headers.insert("cookie", HeaderValue::from_static("a=1; lyceum_token=\"c1\"; lyceum_token=c2"));
-        assert_eq!(names.elsewhere(None, &headers), Some((Place::Cookie, "c1")));
+        assert_eq!(names.outside_path(None, &headers), Some((TokenPlacement::Cookie, "c1")));
         headers.insert("authorization", HeaderValue::from_static("bearer b"));
-        assert_eq!(names.elsewhere(Some("x=1"), &headers), Some((Place::Header, "b")));
-        assert_eq!(names.elsewhere(Some("x=1&token=q&token=r"), &headers), Some((Place::Query, "q")));
+        assert_eq!(names.outside_path(Some("x=1"), &headers), Some((TokenPlacement::Header, "b")));
+        assert_eq!(names.outside_path(Some("x=1&token=q&token=r"), &headers), Some((TokenPlacement::Query, "q")));
         assert_eq!(
-            (names.without_token("token=q&x=1&token=r&y"), names.without_token("token=q")),
+            (names.query_without_token("token=q&x=1&token=r&y"), names.query_without_token("token=q")),
             (Some("x=1&y".into()), None)
         );
-        assert_eq!(names.elsewhere(Some("tokens=q&xtoken=r"), &HeaderMap::new()), None);
+        assert_eq!(names.outside_path(Some("tokens=q&xtoken=r"), &HeaderMap::new()), None);
     }
 
     #[test]
     fn another_name_counts_beside_the_first() {
-        let names = Names::try_from("URISigningPackage".to_owned()).unwrap();
+        let names = TokenNames::try_from("URISigningPackage".to_owned()).unwrap();
         let no_fields = HeaderMap::new();
-        let found = |query| names.elsewhere(Some(query), &no_fields).map(|(_, token)| token);
+        let found = |query| names.outside_path(Some(query), &no_fields).map(|(_, token)| token);
         assert_eq!(
             (found("a=1&URISigningPackage=u&token=t"), found("token=t&URISigningPackage=u")),
             (Some("u"), Some("t"))
         );
         assert_eq!((found("urisigningpackage=u"), found("URISigningPackage")), (None, None));
-        assert_eq!(names.without_token("a=1&URISigningPackage=u&token=t&b=2").as_deref(), Some("a=1&b=2"));
+        assert_eq!(names.query_without_token("a=1&URISigningPackage=u&token=t&b=2").as_deref(), Some("a=1&b=2"));
         let cookies = HeaderMap::from_iter([(
             header::COOKIE,
             HeaderValue::from_static("a=1; URISigningPackage=u; lyceum_token=t"),
         )]);
-        assert_eq!((names.cookie(&cookies), Names::default().cookie(&cookies)), (Some("u"), Some("t")));
+        assert_eq!((names.cookie(&cookies), TokenNames::default().cookie(&cookies)), (Some("u"), Some("t")));
         assert_eq!(names.cookie_without_token("a=1; URISigningPackage=u; lyceum_token=t").as_deref(), Some("a=1"));
-        assert_eq!((names.of_new_cookie(), Names::default().of_new_cookie()), ("URISigningPackage", "lyceum_token"));
+        assert_eq!((names.cookie_name(), TokenNames::default().cookie_name()), ("URISigningPackage", "lyceum_token"));
         for wrong in ["", "a=b", "a b", "ä", "a;b", "a&b", "a.b", &"a".repeat(65)] {
-            assert!(Names::try_from(wrong.to_owned()).is_err(), "{wrong}");
+            assert!(TokenNames::try_from(wrong.to_owned()).is_err(), "{wrong}");
         }
     }
 
@@ -203,7 +208,7 @@ mod tests {
             ("lyceum_tokens=x", Some("lyceum_tokens=x")),
             ("a;", Some("a")),
         ] {
-            assert_eq!(Names::default().cookie_without_token(value).as_deref(), left, "{value}");
+            assert_eq!(TokenNames::default().cookie_without_token(value).as_deref(), left, "{value}");
         }
     }
 
@@ -211,7 +216,7 @@ mod tests {
         /// Taking a token out of a path leaves the rest as it was, and what is left of a query never holds one.
         #[test]
         fn what_is_found_is_what_stood_there(path in "/t?/?[a-z.%/]{0,20}", query in "([tokenx]{1,6}=?[a-z]{0,3}&?){0,5}") {
-            let names = Names::default();
+            let names = TokenNames::default();
             if let Some((token, rest)) = in_path(&path) {
                 prop_assert!(!token.contains('/') && rest.starts_with('/'));
                 prop_assert_eq!(&format!("/t/{token}{rest}"), &path);
@@ -219,8 +224,8 @@ mod tests {
                     prop_assert!(clean.segments().all(|segment| segment != ".." && segment != "."));
                 }
             }
-            if let Some(left) = names.without_token(&query) {
-                prop_assert!(names.elsewhere(Some(&left), &HeaderMap::new()).is_none());
+            if let Some(left) = names.query_without_token(&query) {
+                prop_assert!(names.outside_path(Some(&left), &HeaderMap::new()).is_none());
             }
         }
     }

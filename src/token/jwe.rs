@@ -17,7 +17,7 @@ use super::verify::Denied;
 
 /// A claim that is still encrypted.
 #[derive(Debug)]
-pub(super) struct Sealed {
+pub(super) struct EncryptedClaim {
     header: String,
     key_id: Option<String>,
     encryption: Encryption,
@@ -31,7 +31,7 @@ enum Encryption {
     A256Gcm,
 }
 
-impl Sealed {
+impl EncryptedClaim {
     /// Reads the five parts.
     pub(super) fn read(text: &str) -> Result<Self, Denied> {
         let parts: Vec<&str> = text.split('.').collect();
@@ -100,7 +100,7 @@ impl ClaimKey {
 }
 
 /// Opens `sealed` with the one of `keys` that fits. Without such a key the claim is not supported here.
-pub(super) fn open(sealed: &Sealed, keys: &[ClaimKey]) -> Result<String, Denied> {
+pub(super) fn open(sealed: &EncryptedClaim, keys: &[ClaimKey]) -> Result<String, Denied> {
     let fits =
         |key: &&ClaimKey| key.encryption == sealed.encryption && (sealed.key_id.is_none() || sealed.key_id == key.id);
     let mut any = false;
@@ -140,24 +140,24 @@ pub(super) mod tests {
     fn what_was_sealed_with_a_known_key_opens() {
         for (bytes, enc) in [(16, "A128GCM"), (32, "A256GCM")] {
             let sealed = seal(&key(bytes), &json!({ "alg": "dir", "enc": enc, "kid": "c" }), "192.0.2.0/24");
-            let read = Sealed::read(&sealed).unwrap();
+            let read = EncryptedClaim::read(&sealed).unwrap();
             assert_eq!(open(&read, &[key(48 - bytes), key(bytes)]).unwrap(), "192.0.2.0/24");
             assert_eq!(open(&read, &[]), Err(Denied::UnsupportedClaim("cdniip")));
-            let mut changed = Sealed::read(&sealed).unwrap();
+            let mut changed = EncryptedClaim::read(&sealed).unwrap();
             changed.text[0] ^= 1;
             assert_eq!(open(&changed, &[key(bytes)]), Err(Denied::Malformed));
         }
         let other = seal(&key(32), &json!({ "alg": "dir", "enc": "A256GCM", "kid": "other" }), "192.0.2.1");
-        assert_eq!(open(&Sealed::read(&other).unwrap(), &[key(32)]), Err(Denied::UnsupportedClaim("cdniip")));
+        assert_eq!(open(&EncryptedClaim::read(&other).unwrap(), &[key(32)]), Err(Denied::UnsupportedClaim("cdniip")));
         let wrapped = seal(&key(32), &json!({ "alg": "RSA-OAEP", "enc": "A256GCM" }), "192.0.2.1");
-        assert_eq!(Sealed::read(&wrapped).unwrap_err(), Denied::UnsupportedClaim("cdniip"));
+        assert_eq!(EncryptedClaim::read(&wrapped).unwrap_err(), Denied::UnsupportedClaim("cdniip"));
         assert!(ClaimKey::parse(br#"{"kty":"oct","k":"AAAA"}"#).is_err());
     }
 
     proptest! {
         #[test]
         fn any_text_is_read(text in "[A-Za-z0-9_.-]{0,60}") {
-            if let Ok(sealed) = Sealed::read(&text) {
+            if let Ok(sealed) = EncryptedClaim::read(&text) {
                 let _ = open(&sealed, &[key(16), key(32)]);
             }
         }

@@ -7,36 +7,36 @@
 //! Delivery takes a [`Grant`], and nothing outside this module can make one.
 #![forbid(unsafe_code)]
 
-pub mod keys;
+pub mod key_files;
 
 mod claims;
-mod container;
 pub mod extract;
 #[cfg(fuzzing)]
 pub mod fuzzing;
 mod jwe;
 mod jwks;
-mod memory;
-mod renew;
-mod revoked;
+mod renewal;
+mod revocations;
 mod scope;
-mod sign;
+mod signer;
+mod uri_container;
+mod verified_cache;
 mod verify;
 
 pub use claims::Claims;
-pub use container::Uri;
 pub use jwe::ClaimKey;
 pub use jwks::{KeyError, KeySet, Trust};
-pub use renew::{Renewed, Renewer};
-pub use revoked::Revocations;
-pub use sign::Signer;
-pub use verify::{Denied, Facts, Grant, Issuer, KeyWant, Recalled, Verifier, VerifierConfig};
+pub use renewal::{RenewedToken, Renewer};
+pub use revocations::Revocations;
+pub use signer::Signer;
+pub use uri_container::RequestUri;
+pub use verify::{Denied, Facts, Grant, Issuer, IssuerIndex, VerifiedToken, Verifier, VerifierConfig};
 
 /// The longest token that is read, in bytes.
-pub const MAX_TOKEN: usize = 4096;
+pub const MAX_TOKEN_BYTES: usize = 4096;
 
 /// How far the clocks of issuer and edge may differ, in seconds.
-pub const CLOCK_SKEW: i64 = 30;
+pub const CLOCK_SKEW_SECONDS: i64 = 30;
 
 /// The signature algorithms that are spoken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

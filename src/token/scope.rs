@@ -3,21 +3,21 @@
 //! Heights and starts are read from the names of the design's section 4:
 //! `/v/{lesson}/{version}/v{height}[-{codec}]/{n}-{start_ms}.m4s`, and `.vtt` for subtitles.
 
-use super::claims::Parsed;
-use super::container::{Container, Patterns, Uri};
+use super::claims::ParsedClaims;
+use super::uri_container::{PatternCache, RequestUri, UriContainer};
 use lyceum_http::path::CleanPath;
 
 /// The part of a token that rules paths.
 #[derive(Debug, PartialEq)]
 pub(super) struct Scope {
     paths: Vec<Box<str>>,
-    container: Option<Container>,
+    container: Option<UriContainer>,
     pub(super) max_height: Option<u32>,
     pub(super) preview_ms: Option<u64>,
 }
 
 impl Scope {
-    pub(super) fn new(parsed: &mut Parsed) -> Self {
+    pub(super) fn new(parsed: &mut ParsedClaims) -> Self {
         Self {
             paths: std::mem::take(&mut parsed.paths).into_iter().map(String::into_boxed_str).collect(),
             container: parsed.container.take(),
@@ -28,7 +28,7 @@ impl Scope {
 
     /// Whether `path` is opened. A token with paths and a container opens what both hold; one with neither opens
     /// nothing.
-    pub(super) fn holds(&self, path: CleanPath<'_>, uri: &Uri<'_>, patterns: &Patterns) -> bool {
+    pub(super) fn holds(&self, path: CleanPath<'_>, uri: &RequestUri<'_>, patterns: &PatternCache) -> bool {
         if self.paths.is_empty() && self.container.is_none() {
             return false;
         }
@@ -41,7 +41,7 @@ impl Scope {
         if self.max_height.is_none() && self.preview_ms.is_none() {
             return true;
         }
-        let named = Named::read(path);
+        let named = MediaName::read(path);
         let too_high = matches!((self.max_height, named.height), (Some(most), Some(height)) if height > most);
         let too_late = matches!((self.preview_ms, named.start_ms), (Some(end), Some(start)) if start >= end);
         !too_high && !too_late
@@ -50,12 +50,12 @@ impl Scope {
 
 /// What the name of a media object says of it.
 #[derive(Debug, Default, PartialEq)]
-struct Named {
+struct MediaName {
     height: Option<u32>,
     start_ms: Option<u64>,
 }
 
-impl Named {
+impl MediaName {
     fn read(path: CleanPath<'_>) -> Self {
         let mut named = Self::default();
         for segment in path.segments() {
@@ -104,7 +104,7 @@ mod tests {
     }
 
     fn holds(scope: &Scope, path: &str) -> bool {
-        scope.holds(CleanPath::check(path).unwrap(), &Uri::default(), &Patterns::new())
+        scope.holds(CleanPath::check(path).unwrap(), &RequestUri::default(), &PatternCache::new())
     }
 
     #[test]

@@ -30,7 +30,7 @@ fn signer(dir: &Path) -> Signer {
     Signer::open(dir, "lyceum", "lyceum-edge").unwrap()
 }
 
-fn verifier_of(sets: Vec<(&str, Value)>, remembered: usize) -> Verifier {
+fn verifier_of(sets: Vec<(&str, Value)>, cached: usize) -> Verifier {
     let issuers = sets
         .into_iter()
         .map(|(name, jwks)| {
@@ -42,8 +42,8 @@ fn verifier_of(sets: Vec<(&str, Value)>, remembered: usize) -> Verifier {
     Verifier::new(VerifierConfig {
         audience: "lyceum-edge".into(),
         issuers,
-        remembered,
-        revocations: 100,
+        max_cached_tokens: cached,
+        max_revoked_sessions: 100,
         require_session: false,
         renewer: None,
         claim_keys: Vec::new(),
@@ -62,8 +62,8 @@ fn verifier_with(signer: &Signer, renewer: Option<Renewer>, claim_keys: Vec<Clai
     Verifier::new(VerifierConfig {
         audience: "lyceum-edge".into(),
         issuers,
-        remembered: 100,
-        revocations: 100,
+        max_cached_tokens: 100,
+        max_revoked_sessions: 100,
         require_session: false,
         renewer,
         claim_keys,
@@ -87,7 +87,7 @@ fn code(verifier: &Verifier, token: &str) -> &'static str {
 
 /// A token with any header and payload, signed with the key of `dir` as `alg`.
 fn forge(dir: &Path, header: &Value, payload: &Value) -> String {
-    let key = &keys::PrivateKey::load_all(dir).unwrap()[0];
+    let key = &key_files::PrivateKey::load_all(dir).unwrap()[0];
     let signed = format!("{}.{}", B64.encode(header.to_string()), B64.encode(payload.to_string()));
     let signature = jsonwebtoken::crypto::sign(signed.as_bytes(), &key.encoding, key.algorithm.for_library()).unwrap();
     format!("{signed}.{signature}")
@@ -105,7 +105,7 @@ fn key_files_are_private_whole_and_read_back() {
     let dir = tempfile::tempdir().unwrap();
     for algorithm in [Algorithm::EdDsa, Algorithm::Es256] {
         let out = dir.path().join(algorithm.name());
-        let kid = keys::generate(algorithm, &out).unwrap();
+        let kid = key_files::generate(algorithm, &out).unwrap();
         let private = out.join(format!("{kid}.pem"));
         assert_eq!(std::fs::metadata(&private).unwrap().permissions().mode() & 0o777, 0o600);
         let public: Value = serde_json::from_slice(&std::fs::read(out.join(format!("{kid}.jwk"))).unwrap()).unwrap();
@@ -133,7 +133,7 @@ fn two_that_start_at_once_make_one_key() {
 fn the_newest_key_signs_and_all_are_published() {
     let dir = tempfile::tempdir().unwrap();
     let first = signer(dir.path());
-    let kid = keys::generate(Algorithm::Es256, dir.path()).unwrap();
+    let kid = key_files::generate(Algorithm::Es256, dir.path()).unwrap();
     // The newest by its file's time, whatever the grain of the file system's clock.
     let later = std::fs::metadata(dir.path().join(format!("{}.pem", first.kid()))).unwrap().modified().unwrap();
     let newer = std::fs::File::options().append(true).open(dir.path().join(format!("{kid}.pem"))).unwrap();
@@ -150,7 +150,7 @@ fn the_newest_key_signs_and_all_are_published() {
 fn a_token_too_long_for_the_edge_is_not_signed() {
     let dir = tempfile::tempdir().unwrap();
     let mut long = claims();
-    long.extra.insert("x".into(), "y".repeat(MAX_TOKEN).into());
+    long.extra.insert("x".into(), "y".repeat(MAX_TOKEN_BYTES).into());
     assert!(matches!(signer(dir.path()).sign(&long), Err(KeyError::Unsupported(_))));
 }
 
@@ -201,7 +201,7 @@ fn each_fault_has_its_code() {
     let doubled = {
         let text = payload(|_| {}).to_string().replacen('{', "{\"exp\":9999999999,", 1);
         let signed = format!("{}.{}", B64.encode(header.to_string()), B64.encode(text));
-        let key = &keys::PrivateKey::load_all(dir.path()).unwrap()[0];
+        let key = &key_files::PrivateKey::load_all(dir.path()).unwrap()[0];
         let signature =
             jsonwebtoken::crypto::sign(signed.as_bytes(), &key.encoding, jsonwebtoken::Algorithm::EdDSA).unwrap();
         format!("{signed}.{signature}")
@@ -210,8 +210,8 @@ fn each_fault_has_its_code() {
         ("granted", good.clone()),
         ("granted", with("aud", json!(["x", "lyceum-edge"]))),
         ("granted", with("exp", json!(NOW as f64 + 0.5))),
-        ("granted", with("exp", json!(NOW - CLOCK_SKEW + 1))),
-        ("granted", with("nbf", json!(NOW + CLOCK_SKEW))),
+        ("granted", with("exp", json!(NOW - CLOCK_SKEW_SECONDS + 1))),
+        ("granted", with("nbf", json!(NOW + CLOCK_SKEW_SECONDS))),
         ("granted", with("cdniv", json!(1))),
         ("granted", with("unknown", json!({"is": "ignored"}))),
         ("token_malformed", String::new()),
@@ -221,7 +221,7 @@ fn each_fault_has_its_code() {
         ("token_bad_signature", format!("{signed}.***")),
         ("token_bad_signature", good.replacen('.', ".e", 1)),
         ("token_malformed", none),
-        ("token_malformed", format!("{good}{}", "a".repeat(MAX_TOKEN))),
+        ("token_malformed", format!("{good}{}", "a".repeat(MAX_TOKEN_BYTES))),
         ("token_malformed", without("exp")),
         ("token_malformed", with("exp", json!("soon"))),
         ("token_malformed", with("exp", json!(1e300))),
@@ -241,8 +241,8 @@ fn each_fault_has_its_code() {
         ("token_bad_signature", headed(json!({"alg": "none", "kid": kid}))),
         ("token_unknown_key", stranger.sign(&claims()).unwrap()),
         ("token_unknown_key", headed(json!({"alg": "EdDSA"}))),
-        ("token_expired", with("exp", json!(NOW - CLOCK_SKEW))),
-        ("token_not_yet_valid", with("nbf", json!(NOW + CLOCK_SKEW + 1))),
+        ("token_expired", with("exp", json!(NOW - CLOCK_SKEW_SECONDS))),
+        ("token_not_yet_valid", with("nbf", json!(NOW + CLOCK_SKEW_SECONDS + 1))),
         ("token_wrong_issuer", with("iss", json!("other"))),
         ("token_wrong_issuer", without("iss")),
         ("token_wrong_audience", with("aud", json!("other"))),
@@ -280,10 +280,10 @@ fn what_is_remembered_ends_with_time_key_and_session() {
     let verifier = verifier(&signer);
     let token = signer.sign(&claims()).unwrap();
     let grant = verifier.verify(&token, &facts(PATH, NOW)).unwrap();
-    assert_eq!(verifier.remembered(), 1);
+    assert_eq!(verifier.cached_tokens(), 1);
     let at = |now| verifier.verify(&token, &facts(PATH, now)).map_or_else(Denied::code, |_| "granted");
-    assert_eq!(at(NOW + 600 + CLOCK_SKEW - 1), "granted");
-    assert_eq!(at(NOW + 600 + CLOCK_SKEW), "token_expired");
+    assert_eq!(at(NOW + 600 + CLOCK_SKEW_SECONDS - 1), "granted");
+    assert_eq!(at(NOW + 600 + CLOCK_SKEW_SECONDS), "token_expired");
     assert_eq!(at(NOW), "granted");
 
     verifier.revocations().add([("session1".to_owned(), NOW + 1000)], NOW);
@@ -314,10 +314,10 @@ fn memory_is_bounded_and_expired_tokens_never_enter() {
         let token = signer.sign(&Claims { jti: Some(format!("s{n}")), ..claims() }).unwrap();
         assert_eq!(code(&verifier, &token), "granted");
     }
-    assert!((1..=64).contains(&verifier.remembered()), "{}", verifier.remembered());
+    assert!((1..=64).contains(&verifier.cached_tokens()), "{}", verifier.cached_tokens());
     let fresh = verifier_of(vec![("lyceum", signer.jwks())], 64);
     let _ = fresh.verify(&signer.sign(&Claims { exp: NOW - 100, ..claims() }).unwrap(), &facts(PATH, NOW));
-    assert_eq!(fresh.remembered(), 0);
+    assert_eq!(fresh.cached_tokens(), 0);
 }
 
 #[test]
@@ -364,8 +364,8 @@ fn shared_secrets_only_where_trusted() {
     let verifier = Verifier::new(VerifierConfig {
         audience: "lyceum-edge".into(),
         issuers: vec![issuer],
-        remembered: 1,
-        revocations: 1,
+        max_cached_tokens: 1,
+        max_revoked_sessions: 1,
         require_session: true,
         renewer: None,
         claim_keys: Vec::new(),

@@ -13,15 +13,15 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::Value;
 
-use super::claims::{self, Client, Parsed};
-use super::container::{Patterns, Uri};
+use super::claims::{self, ClientBinding, ParsedClaims};
 use super::jwe::{self, ClaimKey};
 use super::jwks::{Key, KeySet};
-use super::memory::Memory;
-use super::renew::{Renewable, Renewed, Renewer};
-use super::revoked::Revocations;
+use super::renewal::{Renewable, RenewedToken, Renewer};
+use super::revocations::Revocations;
 use super::scope::Scope;
-use super::{Algorithm, CLOCK_SKEW, MAX_TOKEN};
+use super::uri_container::{PatternCache, RequestUri};
+use super::verified_cache::VerifiedCache;
+use super::{Algorithm, CLOCK_SKEW_SECONDS, MAX_TOKEN_BYTES};
 use lyceum_core::time::{Instant, monotonic};
 use lyceum_http::ip_network::Network;
 use lyceum_http::path::CleanPath;
@@ -38,9 +38,9 @@ pub enum Denied {
     /// The signature is not one of the named key, or the algorithm is another than the key's.
     #[error("the token's signature is wrong")]
     BadSignature,
-    /// Its issuer has no such key; [`KeyWant`] says whose keys may be out of date.
+    /// Its issuer has no such key; [`IssuerIndex`] says whose keys may be out of date.
     #[error("the token's key is not known")]
-    UnknownKey(KeyWant),
+    UnknownKey(IssuerIndex),
     /// `exp` has passed.
     #[error("the token has expired")]
     Expired,
@@ -72,9 +72,9 @@ pub enum Denied {
 
 /// Which issuer a key was looked for at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct KeyWant(pub(super) usize);
+pub struct IssuerIndex(pub(super) usize);
 
-impl KeyWant {
+impl IssuerIndex {
     /// The place of the issuer in the list that the verifier was made with.
     pub fn issuer(self) -> usize {
         self.0
@@ -125,7 +125,7 @@ pub struct Facts<'a> {
     /// What is asked for; none where no path is opened by it, such as for a player's reports.
     pub path: Option<CleanPath<'a>>,
     /// The rest of what is asked for.
-    pub uri: Uri<'a>,
+    pub uri: RequestUri<'a>,
     /// Who asks; tokens that are bound to a client open nothing without.
     pub client: Option<IpAddr>,
     /// Seconds since the Unix epoch.
@@ -170,9 +170,9 @@ pub struct VerifierConfig {
     /// Who may sign.
     pub issuers: Vec<Issuer>,
     /// How many verified tokens are remembered.
-    pub remembered: usize,
+    pub max_cached_tokens: usize,
     /// How many revoked sessions are held.
-    pub revocations: usize,
+    pub max_revoked_sessions: usize,
     /// Whether a token without `jti` is refused: where revocations are followed, it could not be revoked.
     pub require_session: bool,
     /// What renews tokens that ask for it; without it they are refused.
@@ -195,17 +195,17 @@ pub(super) struct Verified {
     renewed: bool,
     renewable: Option<Box<Renewable>>,
     made: Instant,
-    /// See [`Grant::clear_until`]; in milliseconds since `made`.
+    /// See [`Grant::skip_other_checks_until`]; in milliseconds since `made`.
     cleared: AtomicU64,
     /// The generation of revocations, and one, in which its session was not among them.
     unrevoked: AtomicU64,
 }
 
-/// A token whose signature and fixed claims are good. Whether it is for this use only [`Verifier::judge`] tells.
+/// A token whose signature and fixed claims are good. Whether it is for this use only [`Verifier::authorize`] tells.
 #[derive(Debug)]
-pub struct Recalled(Arc<Verified>);
+pub struct VerifiedToken(Arc<Verified>);
 
-/// Leave to have what was asked for. Only [`Verifier::judge`] makes one.
+/// Leave to have what was asked for. Only [`Verifier::authorize`] makes one.
 #[derive(Clone, Debug)]
 pub struct Grant(Arc<Verified>);
 
@@ -242,7 +242,7 @@ impl Grant {
 
     /// Whether the token is a renewal for the same session and user as `other` that does not need the next one yet:
     /// more than half of its life is left at `now`.
-    pub fn spares_renewal_of(&self, other: &Self, now: i64) -> bool {
+    pub fn is_fresh_renewal_of(&self, other: &Self, now: i64) -> bool {
         let (this, other) = (&self.0, &other.0);
         let Some(renewable) = this.renewable.as_ref().filter(|_| this.renewed) else { return false };
         let left = this.expires.saturating_sub(now);
@@ -251,13 +251,13 @@ impl Grant {
 
     /// Notes with the remembered token that whatever else decides on its use has agreed, and need not be asked before
     /// `at`. Revocation and expiry end it all the same.
-    pub fn clear_until(&self, at: Instant) {
+    pub fn skip_other_checks_until(&self, at: Instant) {
         let since = at.saturating_duration_since(self.0.made).as_millis();
         self.0.cleared.store(u64::try_from(since).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 
     /// Whether that holds at `now`.
-    pub fn is_cleared_at(&self, now: Instant) -> bool {
+    pub fn skips_other_checks_at(&self, now: Instant) -> bool {
         let cleared = Duration::from_millis(self.0.cleared.load(Ordering::Relaxed));
         now.saturating_duration_since(self.0.made) < cleared
     }
@@ -274,11 +274,11 @@ pub struct Verifier {
     audience: String,
     issuers: Vec<Issuer>,
     require_session: bool,
-    memory: Memory,
+    memory: VerifiedCache,
     revocations: Arc<Revocations>,
     renewer: Option<Renewer>,
     claim_keys: Vec<ClaimKey>,
-    patterns: Patterns,
+    patterns: PatternCache,
 }
 
 impl Verifier {
@@ -288,16 +288,16 @@ impl Verifier {
             audience: config.audience,
             issuers: config.issuers,
             require_session: config.require_session,
-            memory: Memory::new(config.remembered),
-            revocations: Arc::new(Revocations::new(config.revocations)),
+            memory: VerifiedCache::new(config.max_cached_tokens),
+            revocations: Arc::new(Revocations::new(config.max_revoked_sessions)),
             renewer: config.renewer,
             claim_keys: config.claim_keys,
-            patterns: Patterns::new(),
+            patterns: PatternCache::new(),
         }
     }
 
     /// A verifier that follows `former`: the sessions that were ended are shared, so that none plays on under either.
-    pub fn succeed(config: VerifierConfig, former: &Self) -> Self {
+    pub fn successor(config: VerifierConfig, former: &Self) -> Self {
         Self { revocations: Arc::clone(&former.revocations), ..Self::new(config) }
     }
 
@@ -312,31 +312,31 @@ impl Verifier {
     }
 
     /// How many verified tokens are remembered now.
-    pub fn remembered(&self) -> usize {
+    pub fn cached_tokens(&self) -> usize {
         self.memory.len()
     }
 
     /// Judges the token `text` for one use.
     pub fn verify(&self, text: &str, facts: &Facts<'_>) -> Result<Grant, Denied> {
-        let recalled = match self.recall(text) {
+        let recalled = match self.cached(text) {
             Some(recalled) => recalled,
             None => {
                 let verified = Arc::new(self.verify_text(text, facts.now)?);
                 self.memory.put(text, verified.clone());
-                Recalled(verified)
+                VerifiedToken(verified)
             }
         };
-        self.judge(recalled, facts)
+        self.authorize(recalled, facts)
     }
 
     /// A token that was verified before, by a key that is still trusted.
-    pub fn recall(&self, text: &str) -> Option<Recalled> {
-        self.memory.get(text).filter(|verified| !verified.key.is_withdrawn()).map(Recalled)
+    pub fn cached(&self, text: &str) -> Option<VerifiedToken> {
+        self.memory.get(text).filter(|verified| !verified.key.is_withdrawn()).map(VerifiedToken)
     }
 
     /// Judges it for one use.
-    pub fn judge(&self, recalled: Recalled, facts: &Facts<'_>) -> Result<Grant, Denied> {
-        let Recalled(verified) = recalled;
+    pub fn authorize(&self, recalled: VerifiedToken, facts: &Facts<'_>) -> Result<Grant, Denied> {
+        let VerifiedToken(verified) = recalled;
         within_times(&verified, facts.now)?;
         self.look_revoked(&verified)?;
         if let Some(network) = &verified.client
@@ -352,19 +352,19 @@ impl Verifier {
 
     /// The token that follows the one of `grant` for the path of `facts`. Nothing where the token does not ask for
     /// it, or where the path has fewer segments than the renewal is for (RFC 9246, section 2.1.14).
-    pub fn renew(&self, grant: &Grant, facts: &Facts<'_>) -> Option<Renewed> {
+    pub fn renew(&self, grant: &Grant, facts: &Facts<'_>) -> Option<RenewedToken> {
         let renewable = grant.0.renewable.as_ref()?;
         let depth = renewable.terms.depth;
         if facts.path?.segments().filter(|segment| !segment.is_empty()).count() < depth {
             return None;
         }
-        let (token, seconds) = self.renewer.as_ref()?.renew(&renewable.payload, renewable.terms, facts.now)?;
-        Some(Renewed { token, seconds, depth })
+        let (token, lifetime_seconds) = self.renewer.as_ref()?.renew(&renewable.payload, renewable.terms, facts.now)?;
+        Some(RenewedToken { token, lifetime_seconds, path_depth: depth })
     }
 
     /// For how long after a session was revoked a token of it may still be about, in seconds, where renewed ones are.
-    pub fn longest_renewal(&self) -> Option<i64> {
-        self.renewer.as_ref().map(Renewer::longest)
+    pub fn max_renewal_seconds(&self) -> Option<i64> {
+        self.renewer.as_ref().map(Renewer::max_lifetime_seconds)
     }
 
     /// Whether a grant that was made earlier still holds: the key, the time and the session are looked at again.
@@ -413,7 +413,7 @@ impl Verifier {
             .as_ref()
             .is_some_and(|renewer| payload.get("iss").and_then(Value::as_str) == Some(renewer.issuer()));
         let kept = payload.contains_key("cdnistt").then(|| payload.clone());
-        let mut parsed = Parsed::read(payload)?;
+        let mut parsed = ParsedClaims::read(payload)?;
         if let Some(claim) = header.unsupported.or(parsed.unsupported) {
             return Err(Denied::UnsupportedClaim(claim));
         }
@@ -450,11 +450,11 @@ impl Verifier {
     }
 
     /// The network that `cdniip` names (RFC 9246, section 2.1.10).
-    fn bound_to(&self, parsed: &Parsed) -> Result<Option<Network>, Denied> {
+    fn bound_to(&self, parsed: &ParsedClaims) -> Result<Option<Network>, Denied> {
         match &parsed.client {
             None => Ok(None),
-            Some(Client::Plain(network)) => Ok(Some(*network)),
-            Some(Client::Sealed(sealed)) => {
+            Some(ClientBinding::Plain(network)) => Ok(Some(*network)),
+            Some(ClientBinding::Sealed(sealed)) => {
                 jwe::open(sealed, &self.claim_keys)?.parse().map(Some).map_err(|_| Denied::Malformed)
             }
         }
@@ -464,7 +464,7 @@ impl Verifier {
         let named = issuer.ok_or(Denied::WrongIssuer)?;
         let (index, issuer) =
             self.issuers.iter().enumerate().find(|(_, i)| i.name == named).ok_or(Denied::WrongIssuer)?;
-        kid.and_then(|kid| issuer.keys.load().by_kid.get(kid).cloned()).ok_or(Denied::UnknownKey(KeyWant(index)))
+        kid.and_then(|kid| issuer.keys.load().by_kid.get(kid).cloned()).ok_or(Denied::UnknownKey(IssuerIndex(index)))
     }
 
     fn any_key(&self, kid: Option<&str>) -> Option<Arc<Key>> {
@@ -474,11 +474,11 @@ impl Verifier {
 }
 
 fn within_times(verified: &Verified, now: i64) -> Result<(), Denied> {
-    if now >= verified.expires.saturating_add(CLOCK_SKEW) {
+    if now >= verified.expires.saturating_add(CLOCK_SKEW_SECONDS) {
         return Err(Denied::Expired);
     }
     match verified.not_before {
-        Some(not_before) if now < not_before.saturating_sub(CLOCK_SKEW) => Err(Denied::NotYetValid),
+        Some(not_before) if now < not_before.saturating_sub(CLOCK_SKEW_SECONDS) => Err(Denied::NotYetValid),
         _ => Ok(()),
     }
 }
@@ -493,7 +493,7 @@ struct Parts<'a> {
 
 impl<'a> Parts<'a> {
     fn split(text: &'a str) -> Result<Self, Denied> {
-        if text.len() > MAX_TOKEN {
+        if text.len() > MAX_TOKEN_BYTES {
             return Err(Denied::Malformed);
         }
         let (signed, signature) = text.rsplit_once('.').ok_or(Denied::Malformed)?;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use http::{Method, StatusCode};
-use lyceum_token::{Algorithm, keys};
+use lyceum_token::{Algorithm, key_files};
 use serde_json::json;
 
 use super::harness::*;
@@ -74,7 +74,7 @@ async fn a_short_token_is_renewed_while_it_is_used() {
     let toml = paid(&[&origin], "")
         .replace("[cors]", "renewal = { key = \"{dir}/own/edge1.pem\", issuer = \"edge\" }\n[cors]");
     let made = tempfile::tempdir().unwrap();
-    let kid = keys::generate(Algorithm::EdDsa, made.path()).unwrap();
+    let kid = key_files::generate(Algorithm::EdDsa, made.path()).unwrap();
     let key = made.path().join(format!("{kid}.pem"));
     let edge = TestEdge::start(&toml.replace("{dir}/own/edge1.pem", key.to_str().unwrap())).await;
     let token = edge.sign(|claims| {
@@ -117,7 +117,7 @@ async fn a_short_token_is_renewed_while_it_is_used() {
 async fn a_token_stands_under_the_attribute_s_name_too_and_is_renewed_under_it() {
     let origin = media().await;
     let made = tempfile::tempdir().unwrap();
-    let kid = keys::generate(Algorithm::EdDsa, made.path()).unwrap();
+    let kid = key_files::generate(Algorithm::EdDsa, made.path()).unwrap();
     let key = made.path().join(format!("{kid}.pem"));
     let more = format!(
         "attribute = \"URISigningPackage\"\nrenewal = {{ key = {:?}, issuer = \"edge\" }}\n[cors]",

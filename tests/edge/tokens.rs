@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use http::{Method, StatusCode};
-use lyceum_token::{Algorithm, Claims, Signer, keys};
+use lyceum_token::{Algorithm, Claims, Signer, key_files};
 
 use super::harness::*;
 use crate::support::until_async;
@@ -228,7 +228,7 @@ async fn keys_are_followed_at_their_url_and_the_last_good_ones_kept() {
     assert!(edge.edge.ready().is_ok());
 
     // A key that is new is looked for while the request waits.
-    keys::generate(Algorithm::Es256, folder.path()).unwrap();
+    key_files::generate(Algorithm::Es256, folder.path()).unwrap();
     let second = open();
     let both = second.jwks();
     let jwks = both.to_string();

@@ -27,7 +27,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use serde::{Deserialize, Serialize};
 
 use super::private;
-use crate::stored::{Kind, Sliced, Stored, Vary};
+use crate::stored_response::{EntryKind, SliceLayout, Stored, Vary};
 use lyceum_http::freshness::Freshness;
 
 const MAGIC: &[u8; 8] = b"lyceum2\n";
@@ -60,7 +60,7 @@ struct Header {
     fields: Vec<(String, String)>,
     freshness: Freshness,
     vary: Vec<(String, Option<String>)>,
-    kind: Kind,
+    kind: EntryKind,
     tags: Vec<Box<str>>,
     length: u64,
     digest: String,
@@ -268,6 +268,6 @@ fn restore(header: Header, end: End, body: Bytes) -> Option<Stored> {
 }
 
 /// Keeps the compiler's eye on what a file holds: a new kind of entry has to be thought of here.
-const _: fn(Kind) -> bool = |kind| match kind {
-    Kind::Whole | Kind::Signpost(_) | Kind::Sliced(Sliced { .. }) => true,
+const _: fn(EntryKind) -> bool = |kind| match kind {
+    EntryKind::Whole | EntryKind::Signpost(_) | EntryKind::Sliced(SliceLayout { .. }) => true,
 };

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use crate::purge::Target;
+use crate::purge::PurgeTarget;
 
 /// Files take whole blocks.
 const BLOCK: u64 = 4096;
@@ -78,8 +78,8 @@ impl Index {
         Some(key)
     }
 
-    pub(super) fn matching(&self, target: &Target) -> Vec<Arc<str>> {
-        if let Target::Key(key) = target {
+    pub(super) fn matching(&self, target: &PurgeTarget) -> Vec<Arc<str>> {
+        if let PurgeTarget::Key(key) = target {
             return self.entries.get_key_value(&**key).map(|(key, _)| Arc::clone(key)).into_iter().collect();
         }
         self.entries

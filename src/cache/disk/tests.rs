@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 
 use super::*;
-use crate::purge::Target;
+use crate::purge::PurgeTarget;
 use lyceum_http::freshness::Freshness;
 
 const NOW: i64 = 1_800_000_000_000;
@@ -185,7 +185,7 @@ async fn a_validation_writes_the_header_alone_and_a_crash_in_it_costs_nothing() 
     assert_eq!(disk.read("k").await.unwrap().freshness.received_ms, NOW, "the old one is in force");
 
     // What was made stale is fresh once it was validated, and other bytes are another file.
-    let purge = Purge { target: Target::Key("k".into()), soft: true };
+    let purge = Purge { target: PurgeTarget::Key("k".into()), soft: true };
     disk.purge(&purge, NOW);
     renew("b", NOW + 6);
     assert_eq!((disk.read("k").await.unwrap().freshness.life, count("renewed")), (90, 2));
@@ -224,7 +224,7 @@ async fn its_size_is_kept_and_the_least_recently_used_goes() {
 async fn purges_reach_it_also_what_waits_and_what_an_earlier_run_left() {
     let world = World::new();
     let disk = world.open(1 << 20);
-    let purge = |disk: &Disk, target: Target, soft: bool| {
+    let purge = |disk: &Disk, target: PurgeTarget, soft: bool| {
         let purge = Purge { target, soft };
         world.purges.note(&purge);
         disk.purge(&purge, NOW)
@@ -234,19 +234,19 @@ async fn purges_reach_it_also_what_waits_and_what_an_earlier_run_left() {
     }
     drop(disk);
     let disk = world.open(1 << 20);
-    assert_eq!(purge(&disk, Target::Tag("a".into()), false), 2);
+    assert_eq!(purge(&disk, PurgeTarget::Tag("a".into()), false), 2);
     assert!(disk.read("/v/a/1").await.is_none() && disk.read("/v/b/1").await.is_some());
-    assert_eq!(purge(&disk, Target::Prefix("/v/b/".into()), true), 1);
+    assert_eq!(purge(&disk, PurgeTarget::Prefix("/v/b/".into()), true), 1);
     let ended = disk.read("/v/b/1").await.unwrap().freshness.clone();
     assert_eq!((ended.left(NOW), ended.left(NOW + 4000)), (0, -4), "soft: stale from then on");
-    disk.purge(&Purge { target: Target::Key("/v/b/1".into()), soft: true }, NOW + 4000);
+    disk.purge(&Purge { target: PurgeTarget::Key("/v/b/1".into()), soft: true }, NOW + 4000);
     assert_eq!(disk.read("/v/b/1").await.unwrap().freshness, ended, "and no later");
-    assert_eq!(purge(&disk, Target::Path("/v/c/1".into()), false), 1);
+    assert_eq!(purge(&disk, PurgeTarget::Path("/v/c/1".into()), false), 1);
     assert_eq!(world.files().len(), 1);
 
     // What was fetched before a purge is not written after it.
     let epoch = world.purges.epoch();
-    purge(&disk, Target::Tag("late".into()), false);
+    purge(&disk, PurgeTarget::Tag("late".into()), false);
     disk.offer("/v/d/1", &Arc::new(stored(b"x", 60, &["late"])), epoch);
     until("the writer", || (world.files().len() == 1 && disk.shared.queued.load(Ordering::Acquire) == 0).then_some(()));
     assert!(disk.read("/v/d/1").await.is_none());
@@ -260,7 +260,7 @@ async fn purges_reach_it_also_what_waits_and_what_an_earlier_run_left() {
 }
 
 fn purge_before(world: &World, tag: &str) {
-    world.purges.note(&Purge { target: Target::Tag(tag.into()), soft: false });
+    world.purges.note(&Purge { target: PurgeTarget::Tag(tag.into()), soft: false });
 }
 
 #[tokio::test]

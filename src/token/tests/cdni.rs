@@ -57,7 +57,7 @@ fn an_encrypted_client_is_opened_with_the_configured_key() {
 fn a_container_holds_uris_with_or_without_paths_beside_it() {
     let dir = tempfile::tempdir().unwrap();
     let verifier = verifier(&signer(dir.path()));
-    let uri = Uri { secure: true, host: "edge.example", query: None };
+    let uri = RequestUri { secure: true, host: "edge.example", query: None };
     let at = |path| Facts { uri, ..facts(path, NOW) };
     let token = |paths: Value, container: &str| {
         with(dir.path(), |map| {
@@ -101,7 +101,7 @@ fn critical_extensions_are_understood_or_refuse() {
 #[test]
 fn a_renewed_token_says_what_the_one_before_it_said() {
     let (dir, own) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let kid = keys::generate(Algorithm::Es256, own.path()).unwrap();
+    let kid = key_files::generate(Algorithm::Es256, own.path()).unwrap();
     let renewer =
         |longest| Renewer::open(&own.path().join(format!("{kid}.pem")), "edge", "lyceum-edge", longest).unwrap();
     let renewing = verifier_with(&signer(dir.path()), Some(renewer(300)), Vec::new());
@@ -114,15 +114,15 @@ fn a_renewed_token_says_what_the_one_before_it_said() {
     };
     let token = short(&|_| {});
     let first = renewing.verify(&token, &facts(PATH, NOW)).unwrap();
-    assert!(first.is_renewable() && !first.is_renewed() && !first.spares_renewal_of(&first, NOW));
+    assert!(first.is_renewable() && !first.is_renewed() && !first.is_fresh_renewal_of(&first, NOW));
     let renewed = renewing.renew(&first, &facts(PATH, NOW + 20)).unwrap();
-    assert_eq!((renewed.seconds, renewed.depth), (120, 0));
+    assert_eq!((renewed.lifetime_seconds, renewed.path_depth), (120, 0));
     let second = renewing.verify(&renewed.token, &facts(PATH, NOW + 100)).unwrap();
     assert_eq!((second.expires(), second.session(), second.max_height()), (NOW + 140, Some("session1"), Some(720)));
     assert!(
         second.is_renewed()
-            && second.spares_renewal_of(&first, NOW + 79)
-            && !second.spares_renewal_of(&first, NOW + 80)
+            && second.is_fresh_renewal_of(&first, NOW + 79)
+            && !second.is_fresh_renewal_of(&first, NOW + 80)
     );
     let third = renewing.renew(&second, &facts(PATH, NOW + 139)).unwrap();
     assert_eq!(renewing.verify(&third.token, &facts(PATH, NOW + 250)).unwrap().expires(), NOW + 259);
@@ -135,7 +135,7 @@ fn a_renewed_token_says_what_the_one_before_it_said() {
     // The longest life is the configuration's; a path too short is not renewed for; and what can't be meant is refused.
     let renewing = verifier_with(&signer(dir.path()), Some(renewer(60)), Vec::new());
     let grant = renewing.verify(&token, &facts(PATH, NOW)).unwrap();
-    assert_eq!(renewing.renew(&grant, &facts(PATH, NOW)).unwrap().seconds, 60);
+    assert_eq!(renewing.renew(&grant, &facts(PATH, NOW)).unwrap().lifetime_seconds, 60);
     let deep = renewing.verify(&short(&|map| drop(map.insert("cdnistd".into(), 6.into()))), &facts(PATH, NOW)).unwrap();
     assert_eq!(renewing.renew(&deep, &facts(PATH, NOW)), None);
     for (name, value, expected) in [

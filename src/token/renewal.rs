@@ -15,13 +15,13 @@ use super::{KeyError, KeySet, Signer, Trust};
 #[derive(Debug)]
 pub struct Renewer {
     signer: Signer,
-    longest: i64,
+    max_lifetime_seconds: i64,
 }
 
 impl Renewer {
-    /// Signs with the key file `<kid>.pem` as `issuer`; no renewed token lives longer than `longest` seconds.
-    pub fn open(key: &Path, issuer: &str, audience: &str, longest: i64) -> Result<Self, KeyError> {
-        Ok(Self { signer: Signer::from_key_file(key, issuer, audience)?, longest })
+    /// Signs with the key file `<kid>.pem` as `issuer`; no renewed token lives longer than `max_lifetime_seconds`.
+    pub fn open(key: &Path, issuer: &str, audience: &str, max_lifetime_seconds: i64) -> Result<Self, KeyError> {
+        Ok(Self { signer: Signer::from_key_file(key, issuer, audience)?, max_lifetime_seconds })
     }
 
     /// Who signs.
@@ -35,14 +35,14 @@ impl Renewer {
     }
 
     /// The longest life of a renewed token, in seconds.
-    pub fn longest(&self) -> i64 {
-        self.longest
+    pub fn max_lifetime_seconds(&self) -> i64 {
+        self.max_lifetime_seconds
     }
 
     /// A token with the claims of `former` that ends as `terms` say, counted from `now`, and its life in seconds.
     /// Nothing where it would be too long to be taken.
     pub(super) fn renew(&self, former: &Map<String, Value>, terms: RenewalTerms, now: i64) -> Option<(String, i64)> {
-        let seconds = terms.seconds.min(self.longest);
+        let seconds = terms.seconds.min(self.max_lifetime_seconds);
         let mut payload = former.clone();
         payload.insert("exp".to_owned(), now.saturating_add(seconds).into());
         payload.insert("iat".to_owned(), now.into());
@@ -65,11 +65,11 @@ pub(super) struct Renewable {
 
 /// A renewed token and where it belongs.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Renewed {
+pub struct RenewedToken {
     /// The token.
     pub token: String,
     /// For how many seconds it is good.
-    pub seconds: i64,
+    pub lifetime_seconds: i64,
     /// The first segments of the path, without the token, that it is for; none: every path.
-    pub depth: usize,
+    pub path_depth: usize,
 }

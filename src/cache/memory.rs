@@ -19,7 +19,7 @@ use super::table::{self, Hasher, Table};
 
 /// While no more than half of the memory is taken, moka hears of one hit in so many: who goes first is not yet a
 /// question, and an answer that lags a little does when it becomes one.
-const SELDOM: u8 = 16;
+const HITS_PER_POLICY_UPDATE: u8 = 16;
 
 thread_local! {
     static HITS: Cell<u8> = const { Cell::new(0) };
@@ -30,13 +30,13 @@ fn is_turn() -> bool {
     HITS.with(|hits| {
         let next = hits.get().wrapping_add(1);
         hits.set(next);
-        next % SELDOM == 0
+        next % HITS_PER_POLICY_UPDATE == 0
     })
 }
 
 /// Stored responses by key, bounded by their weight.
 #[derive(Debug)]
-pub(super) struct Objects {
+pub(super) struct Memory {
     table: Arc<Table>,
     /// Keys with their weights, in bytes.
     policy: moka::sync::Cache<Key, u32, Hasher>,
@@ -45,7 +45,7 @@ pub(super) struct Objects {
     pressed: AtomicBool,
 }
 
-impl Objects {
+impl Memory {
     /// Of at most about `capacity` bytes.
     pub(super) fn new(capacity: u64) -> Self {
         let hasher = Hasher::default();
@@ -65,14 +65,14 @@ impl Objects {
 
     /// What is stored under `key`; counts as use, and as a wish where there is nothing.
     pub(super) fn get(&self, key: &[u8]) -> Option<Arc<Stored>> {
-        self.get_near(self.near(key), key)
+        self.get_in(self.slot(key), key)
     }
 
-    pub(super) fn near(&self, key: &[u8]) -> Option<table::Near<'_>> {
-        self.table.near(key)
+    pub(super) fn slot(&self, key: &[u8]) -> Option<table::CacheSlot<'_>> {
+        self.table.slot(key)
     }
 
-    pub(super) fn get_near(&self, near: Option<table::Near<'_>>, key: &[u8]) -> Option<Arc<Stored>> {
+    pub(super) fn get_in(&self, near: Option<table::CacheSlot<'_>>, key: &[u8]) -> Option<Arc<Stored>> {
         let found = near.and_then(|near| near.find(key));
         if found.is_none() || self.pressed.load(Ordering::Relaxed) || is_turn() {
             let _ = self.policy.get(key);
@@ -140,7 +140,7 @@ mod tests {
     }
 
     /// The table's entries are those that moka weighs.
-    fn agree(objects: &Objects) -> bool {
+    fn agree(objects: &Memory) -> bool {
         let (_, entries) = objects.size();
         let held = objects.keys(|_, _| true);
         held.len() as u64 == entries && held.iter().all(|key| objects.policy.contains_key(key.bytes()))
@@ -148,7 +148,7 @@ mod tests {
 
     #[test]
     fn what_moka_lets_go_leaves_the_table() {
-        let objects = Objects::new(1 << 20);
+        let objects = Memory::new(1 << 20);
         for n in 0..1_000 {
             objects.insert(&format!("/{n}"), stored(16 << 10));
         }
@@ -159,7 +159,7 @@ mod tests {
 
     #[test]
     fn what_is_asked_for_again_and_again_stays_though_more_comes_than_fits() {
-        let objects = Objects::new(4 << 20);
+        let objects = Memory::new(4 << 20);
         let ask = |key: &str| {
             if objects.get(key.as_bytes()).is_none() {
                 objects.insert(key, stored(16 << 10));
@@ -179,7 +179,7 @@ mod tests {
 
     #[test]
     fn while_there_is_room_for_as_much_again_one_hit_in_sixteen_is_told() {
-        let objects = Objects::new(1 << 20);
+        let objects = Memory::new(1 << 20);
         objects.insert("/k", stored(16));
         let told = (0..160).filter(|_| is_turn()).count();
         assert_eq!(told, 10);
@@ -193,7 +193,7 @@ mod tests {
 
     #[test]
     fn many_writers_of_few_keys_leave_nothing_that_is_not_weighed() {
-        let objects = Objects::new(256 << 10);
+        let objects = Memory::new(256 << 10);
         std::thread::scope(|scope| {
             for writer in 0..4_usize {
                 let objects = &objects;
@@ -219,7 +219,7 @@ mod tests {
         fn it_is_a_map_as_long_as_everything_fits(
             steps in prop::collection::vec((0_u8..3, 0_usize..40), 1..200),
         ) {
-            let (objects, mut model) = (Objects::new(1 << 30), std::collections::HashMap::new());
+            let (objects, mut model) = (Memory::new(1 << 30), std::collections::HashMap::new());
             for (what, n) in steps {
                 // Some keys lie apart.
                 let key = format!("/{}", "k".repeat(n * 3));

@@ -6,21 +6,21 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, StatusCode};
 use serde::{Deserialize, Serialize};
 
-use super::AheadTicket;
-use super::block::{Block, together};
+use super::PrefetchTicket;
+use super::cpu_prefetch::prefetch;
+use super::header_block::{HeaderBlock, together};
 use super::key::Key;
-use super::prefetch::prefetch;
 use lyceum_http::fields;
 use lyceum_http::freshness::Freshness;
 use lyceum_http::range::Span;
 
 /// What an entry takes beside its parts: itself, its place in the table, allocations' own.
-const ENTRY: usize = 900;
+const ENTRY_OVERHEAD_BYTES: usize = 900;
 /// What a field takes beside its text, where it is not the same for many.
-const FIELD: usize = 48;
+const FIELD_OVERHEAD_BYTES: usize = 48;
 
 /// What a header map made for `fields` takes: slots in powers of two, three quarters of them used.
-fn table(fields: usize) -> usize {
+fn header_map_bytes(fields: usize) -> usize {
     let slots = (fields + fields / 3).next_power_of_two().max(8);
     slots / 4 * 3 * 104 + slots * 4
 }
@@ -33,18 +33,18 @@ pub(super) fn own(headers: &HeaderMap) -> HeaderMap {
 
 /// What an entry is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) enum Kind {
+pub(super) enum EntryKind {
     /// A response with its body.
     Whole,
     /// With `vary`: the responses that the request fields choose from lie under keys of their own, made with this number.
     Signpost(u64),
     /// A response whose body lies beside it in slices.
-    Sliced(Sliced),
+    Sliced(SliceLayout),
 }
 
 /// How a body lies in slices: a representation of known length with a strong entity tag.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Sliced {
+pub struct SliceLayout {
     /// The length of the whole body.
     pub length: u64,
     /// The length of each slice but the last.
@@ -53,7 +53,7 @@ pub struct Sliced {
     pub(super) id: u64,
 }
 
-impl Sliced {
+impl SliceLayout {
     /// Slices of `size` bytes for a body of `length` bytes, under a number of their own.
     pub fn new(length: u64, size: u64) -> Self {
         Self { length, size: size.max(1), id: super::number() }
@@ -85,15 +85,15 @@ pub struct Stored {
     /// What it is stored under, once it is.
     pub(super) key: OnceLock<Key>,
     /// The header block as delivered, made by whoever delivers it first.
-    pub prepared: OnceLock<Block>,
+    pub prepared: OnceLock<HeaderBlock>,
     /// The body in one piece; clones share it.
     pub body: Bytes,
     /// How long it may be used.
     pub freshness: Freshness,
     /// What this entry is.
-    pub(super) kind: Kind,
+    pub(super) kind: EntryKind,
     /// Where it was fetched before anyone asked.
-    pub(super) ahead: Option<AheadTicket>,
+    pub(super) ahead: Option<PrefetchTicket>,
     /// The status.
     pub status: StatusCode,
     /// The end-to-end fields, as the origin sent them.
@@ -112,7 +112,7 @@ impl Stored {
             prepared: OnceLock::new(),
             body,
             freshness,
-            kind: Kind::Whole,
+            kind: EntryKind::Whole,
             ahead: None,
             status,
             headers,
@@ -141,26 +141,26 @@ impl Stored {
     /// The length of the representation, in bytes.
     pub fn length(&self) -> u64 {
         match &self.kind {
-            Kind::Sliced(sliced) => sliced.length,
-            Kind::Whole | Kind::Signpost(_) => self.body.len() as u64,
+            EntryKind::Sliced(sliced) => sliced.length,
+            EntryKind::Whole | EntryKind::Signpost(_) => self.body.len() as u64,
         }
     }
 
     /// Whether it was fetched ahead and is now asked for the first time.
     pub fn is_first_use(&self) -> bool {
-        self.ahead.as_ref().is_some_and(AheadTicket::take)
+        self.ahead.as_ref().is_some_and(PrefetchTicket::take)
     }
 
     /// Whether it was fetched ahead and nobody has asked for it yet.
     pub fn awaits_first_use(&self) -> bool {
-        self.ahead.as_ref().is_some_and(AheadTicket::is_unused)
+        self.ahead.as_ref().is_some_and(PrefetchTicket::is_unused)
     }
 
     /// How the body lies in slices, where it does; `body` is empty then.
-    pub fn sliced(&self) -> Option<&Sliced> {
+    pub fn sliced(&self) -> Option<&SliceLayout> {
         match &self.kind {
-            Kind::Sliced(sliced) => Some(sliced),
-            Kind::Whole | Kind::Signpost(_) => None,
+            EntryKind::Sliced(sliced) => Some(sliced),
+            EntryKind::Whole | EntryKind::Signpost(_) => None,
         }
     }
 
@@ -174,8 +174,8 @@ impl Stored {
 
     pub(super) fn signpost(&self) -> Option<u64> {
         match self.kind {
-            Kind::Signpost(number) => Some(number),
-            Kind::Whole | Kind::Sliced(_) => None,
+            EntryKind::Signpost(number) => Some(number),
+            EntryKind::Whole | EntryKind::Sliced(_) => None,
         }
     }
 
@@ -183,8 +183,11 @@ impl Stored {
     pub(super) fn weight(&self, key: &str) -> u32 {
         let text = self.headers.iter().map(|(name, value)| name.as_str().len() + value.len());
         // As they are stored and as they are delivered.
-        let fields: usize = text.map(|text| text * 2 + FIELD).sum();
-        u32::try_from(self.body.len() + fields + table(self.headers.len()) + key.len() * 2 + ENTRY).unwrap_or(u32::MAX)
+        let fields: usize = text.map(|text| text * 2 + FIELD_OVERHEAD_BYTES).sum();
+        u32::try_from(
+            self.body.len() + fields + header_map_bytes(self.headers.len()) + key.len() * 2 + ENTRY_OVERHEAD_BYTES,
+        )
+        .unwrap_or(u32::MAX)
     }
 
     /// A copy whose life has ended at `at_ms`; the body is shared.

@@ -7,8 +7,8 @@
 #![allow(unsafe_code)]
 
 /// Of longer values the processor notices itself that they are read one line after the other.
-const MOST: usize = 512;
-const LINE: usize = 64;
+const MAX_PREFETCH_BYTES: usize = 512;
+const CACHE_LINE_BYTES: usize = 64;
 
 /// Asks for the lines of memory in which `value` lies.
 #[inline(always)]
@@ -17,8 +17,8 @@ pub(super) fn prefetch<T: ?Sized>(value: &T) {
     {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
 
-        let (start, length) = (std::ptr::from_ref(value).cast::<i8>(), size_of_val(value).min(MOST));
-        for offset in (0..length).step_by(LINE).chain(length.checked_sub(1)) {
+        let (start, length) = (std::ptr::from_ref(value).cast::<i8>(), size_of_val(value).min(MAX_PREFETCH_BYTES));
+        for offset in (0..length).step_by(CACHE_LINE_BYTES).chain(length.checked_sub(1)) {
             // SAFETY: a prefetch neither reads nor faults, whatever the address; SSE is part of x86-64.
             unsafe { _mm_prefetch::<_MM_HINT_T0>(start.wrapping_add(offset)) };
         }

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::{Map, Value, json};
 
-use super::keys::{Kid, PrivateKey, generate};
+use super::key_files::{Kid, PrivateKey, generate};
 use super::{Algorithm, Claims, KeyError};
 
 /// Signs tokens of one issuer for one audience.
@@ -58,7 +58,7 @@ impl Signer {
     /// A token with `claims`, `iss` and `aud`.
     ///
     /// # Errors
-    /// [`KeyError::Unsupported`] when it would be longer than [`super::MAX_TOKEN`], so that none is ever handed out
+    /// [`KeyError::Unsupported`] when it would be longer than [`super::MAX_TOKEN_BYTES`], so that none is ever handed out
     /// which the edge refuses.
     pub fn sign(&self, claims: &Claims) -> Result<String, KeyError> {
         self.encode(&claims.payload(&self.issuer, &self.audience))
@@ -78,7 +78,7 @@ impl Signer {
         };
         let token = jsonwebtoken::encode(&header, payload, &self.current.encoding)
             .map_err(|e| KeyError::Malformed(e.to_string()))?;
-        if token.len() > super::MAX_TOKEN {
+        if token.len() > super::MAX_TOKEN_BYTES {
             return Err(KeyError::Unsupported(format!("the token has {} bytes; 4096 is the most", token.len())));
         }
         Ok(token)

@@ -6,7 +6,7 @@ use prometheus::{IntCounter, IntGauge};
 
 /// Counts what was fetched ahead. Clones count together.
 #[derive(Clone, Debug)]
-pub struct AheadTally {
+pub struct PrefetchTally {
     /// Responses that were asked for after all.
     pub useful: IntCounter,
     /// Responses that went without ever being asked for.
@@ -17,15 +17,15 @@ pub struct AheadTally {
 
 /// Goes along with one response that is fetched ahead, from the beginning of its fill to its end in the cache.
 #[derive(Debug)]
-pub struct AheadTicket {
-    tally: AheadTally,
+pub struct PrefetchTicket {
+    tally: PrefetchTally,
     bytes: AtomicU64,
     used: AtomicBool,
 }
 
-impl AheadTicket {
+impl PrefetchTicket {
     /// For a response of about so many bytes.
-    pub fn new(tally: AheadTally, estimate: u64) -> Self {
+    pub fn new(tally: PrefetchTally, estimate: u64) -> Self {
         tally.unused.add(signed(estimate));
         Self { tally, bytes: AtomicU64::new(estimate), used: AtomicBool::new(false) }
     }
@@ -54,7 +54,7 @@ impl AheadTicket {
     }
 }
 
-impl Drop for AheadTicket {
+impl Drop for PrefetchTicket {
     fn drop(&mut self) {
         if !*self.used.get_mut() {
             self.tally.wasted.inc();

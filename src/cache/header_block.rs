@@ -11,8 +11,8 @@ use std::sync::{Mutex, PoisonError};
 use bytes::{Bytes, BytesMut};
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
-use super::few::Few;
-use super::prefetch::prefetch;
+use super::cpu_prefetch::prefetch;
+use super::inline_bytes::InlineBytes;
 
 /// Fields that have few values, whatever the object.
 const COMMON: [HeaderName; 16] = [
@@ -35,29 +35,29 @@ const COMMON: [HeaderName; 16] = [
 ];
 
 /// How many common parts there are at most; blocks that need another one are whole.
-const SHAPES: usize = 64;
+const MAX_SHAPES: usize = 64;
 /// How much text a common part has at most, in bytes.
-const SHAPE_TEXT: usize = 2048;
+const MAX_SHAPE_BYTES: usize = 2048;
 
 /// As many bytes of lines as lie in a block itself: a date, a tag, when it was last modified.
-const HERE: usize = 126;
+const INLINE_LINE_BYTES: usize = 126;
 
 /// Bytes that a connection adds to a head: the body's length, and whether it goes on.
-const ROOM: usize = 64;
+const CONNECTION_LINE_BYTES: usize = 64;
 
 /// Stands where a block's own value goes.
-const PLACE: HeaderValue = HeaderValue::from_static("0");
+const PLACEHOLDER: HeaderValue = HeaderValue::from_static("0");
 
 /// A header block, made to be copied.
 #[derive(Debug)]
-pub struct Block {
+pub struct HeaderBlock {
     /// What it was made under, as its maker numbers that.
-    pub look: u8,
-    shape: Ref,
+    pub profile: u8,
+    shape: SharedShape,
     /// The values of the shape's first fields, but for the age.
     own: Box<[HeaderValue]>,
     /// The lines of these fields.
-    lines: Few<HERE>,
+    lines: InlineBytes<INLINE_LINE_BYTES>,
     /// Whether a date is among the fields.
     dated: bool,
 }
@@ -65,19 +65,19 @@ pub struct Block {
 /// What blocks have in common.
 #[derive(Debug)]
 struct Shape {
-    /// All fields, with [`PLACE`] where a block has a value of its own. The age is the first.
+    /// All fields, with [`PLACEHOLDER`] where a block has a value of its own. The age is the first.
     map: HeaderMap,
     /// The lines of the fields that have the same value in all.
     lines: Box<[u8]>,
 }
 
 #[derive(Debug)]
-enum Ref {
+enum SharedShape {
     Common(&'static Shape),
     Own(Box<Shape>),
 }
 
-impl std::ops::Deref for Ref {
+impl std::ops::Deref for SharedShape {
     type Target = Shape;
 
     fn deref(&self) -> &Shape {
@@ -88,23 +88,23 @@ impl std::ops::Deref for Ref {
     }
 }
 
-impl Block {
+impl HeaderBlock {
     /// From the block's fields; `Age` need not be among them.
-    pub fn new(fields: &HeaderMap, look: u8) -> Self {
-        Self::among(&KNOWN, fields, look)
+    pub fn new(fields: &HeaderMap, profile: u8) -> Self {
+        Self::among(&KNOWN, fields, profile)
     }
 
-    fn among(known: &Mutex<Shapes>, fields: &HeaderMap, look: u8) -> Self {
+    fn among(known: &Mutex<Shapes>, fields: &HeaderMap, profile: u8) -> Self {
         let is_own = |name: &&HeaderName| !COMMON.contains(name) && **name != header::AGE;
         let mut names: Vec<&HeaderName> = fields.keys().filter(is_own).collect();
         // Two blocks are of one shape whichever order their origin sent.
         names.sort_unstable_by_key(|name| name.as_str());
         let mut map = HeaderMap::with_capacity(fields.len() + 1);
-        map.insert(header::AGE, PLACE);
+        map.insert(header::AGE, PLACEHOLDER);
         let (mut own, mut lines) = (Vec::new(), Vec::new());
         for name in names {
             for value in fields.get_all(name) {
-                map.append(name.clone(), PLACE);
+                map.append(name.clone(), PLACEHOLDER);
                 own.push(value.clone());
                 write_line(&mut lines, name, value);
             }
@@ -115,9 +115,9 @@ impl Block {
             }
         }
         let common = known.lock().unwrap_or_else(PoisonError::into_inner).common(&map);
-        let shape = common.map_or_else(|| Ref::Own(Box::new(Shape::new(together(&map)))), Ref::Common);
+        let shape = common.map_or_else(|| SharedShape::Own(Box::new(Shape::new(together(&map)))), SharedShape::Common);
         Self {
-            look,
+            profile,
             shape,
             own: in_one_piece(&own).into(),
             lines: lines.as_slice().into(),
@@ -126,7 +126,7 @@ impl Block {
     }
 
     /// A copy, for a response of this age. It has no room to grow.
-    pub fn copy(&self, age: HeaderValue) -> HeaderMap {
+    pub fn to_headers(&self, age: HeaderValue) -> HeaderMap {
         let mut copy = HeaderMap::clone(&self.shape.map);
         for (place, value) in copy.values_mut().zip(std::iter::once(age).chain(self.own.iter().cloned())) {
             *place = value;
@@ -136,14 +136,14 @@ impl Block {
 
     /// `beginning` and the block as HTTP/1.1 has it: a line for each field but for the body's length, for a response of
     /// this age in seconds. None without a date.
-    pub fn lines(&self, beginning: &[u8], age: u32) -> Option<Vec<u8>> {
+    pub fn to_http1(&self, beginning: &[u8], age: u32) -> Option<Vec<u8>> {
         if !self.dated {
             return None;
         }
         let mut digits = itoa::Buffer::new();
         let digits = digits.format(age).as_bytes();
         let parts = [beginning, b"age: ", digits, b"\r\n", self.lines.bytes(), &*self.shape.lines];
-        let mut lines = Vec::with_capacity(parts.iter().map(|part| part.len()).sum::<usize>() + ROOM);
+        let mut lines = Vec::with_capacity(parts.iter().map(|part| part.len()).sum::<usize>() + CONNECTION_LINE_BYTES);
         parts.iter().for_each(|part| lines.extend_from_slice(part));
         Some(lines)
     }
@@ -213,14 +213,14 @@ impl Shapes {
     /// The common part that equals `shape`, where there is room.
     fn common(&mut self, shape: &HeaderMap) -> Option<&'static Shape> {
         let text: usize = shape.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
-        if text > SHAPE_TEXT {
+        if text > MAX_SHAPE_BYTES {
             return None;
         }
         if let Some(known) = self.known.iter().find(|known| known.map == *shape) {
             return Some(known);
         }
         let (taken, hash) = (self.known.len(), hash(shape));
-        if taken >= SHAPES || (taken >= SHAPES / 2 && !self.was_seen(hash)) {
+        if taken >= MAX_SHAPES || (taken >= MAX_SHAPES / 2 && !self.was_seen(hash)) {
             return None;
         }
         let fixed = |value: &HeaderValue| {
@@ -239,11 +239,11 @@ impl Shapes {
         if self.once.contains(&hash) {
             return true;
         }
-        match self.once.get_mut(self.next % SHAPES) {
+        match self.once.get_mut(self.next % MAX_SHAPES) {
             Some(old) => *old = hash,
             None => self.once.push(hash),
         }
-        self.next = (self.next + 1) % SHAPES;
+        self.next = (self.next + 1) % MAX_SHAPES;
         false
     }
 }
@@ -269,8 +269,8 @@ mod tests {
         map
     }
 
-    fn is_common(block: &Block) -> bool {
-        matches!(block.shape, Ref::Common(_))
+    fn is_common(block: &HeaderBlock) -> bool {
+        matches!(block.shape, SharedShape::Common(_))
     }
 
     #[test]
@@ -281,30 +281,33 @@ mod tests {
             map(&[("etag", etag), kind, ("content-length", length), ("x-id", etag)])
         };
         let blocks = [("\"a\"", "10"), ("\"b\"", "20")].map(|(etag, length)| {
-            let block = Block::among(&known, &segment(etag, length), 0);
+            let block = HeaderBlock::among(&known, &segment(etag, length), 0);
             let mut expected = segment(etag, length);
             expected.insert(header::AGE, HeaderValue::from_static("7"));
-            assert_eq!(block.copy(HeaderValue::from_static("7")), expected);
+            assert_eq!(block.to_headers(HeaderValue::from_static("7")), expected);
             block
         });
         assert!(blocks.iter().all(is_common) && known.lock().unwrap().known.len() == 1);
-        assert_eq!(Block::among(&known, &map(&[]), 0).copy(PLACE), map(&[("age", "0")]));
+        assert_eq!(HeaderBlock::among(&known, &map(&[]), 0).to_headers(PLACEHOLDER), map(&[("age", "0")]));
     }
 
     #[test]
     fn kinds_of_one_object_alone_leave_half_of_the_places_and_there_are_only_so_many() {
         let known = Mutex::default();
         let many = |times: usize, name: &str| {
-            for n in 0..SHAPES * 4 {
+            for n in 0..MAX_SHAPES * 4 {
                 let block = map(&[("server", &format!("{name}-{n}"))]);
                 for _ in 0..times {
-                    assert_eq!(Block::among(&known, &block, 0).copy(PLACE).get("server"), block.get("server"));
+                    assert_eq!(
+                        HeaderBlock::among(&known, &block, 0).to_headers(PLACEHOLDER).get("server"),
+                        block.get("server")
+                    );
                 }
             }
             known.lock().unwrap().known.len()
         };
-        assert_eq!(many(1, "once"), SHAPES / 2);
-        assert_eq!(many(2, "twice"), SHAPES);
+        assert_eq!(many(1, "once"), MAX_SHAPES / 2);
+        assert_eq!(many(2, "twice"), MAX_SHAPES);
     }
 
     proptest! {
@@ -317,19 +320,19 @@ mod tests {
             let fields: Vec<(&str, &str)> = fields.iter().map(|(name, value)| (*name, value.as_str())).collect();
             let mut expected = map(&fields);
             let known = Mutex::default();
-            let _ = Block::among(&known, &expected, 0);
-            let block = Block::among(&known, &expected, 0);
+            let _ = HeaderBlock::among(&known, &expected, 0);
+            let block = HeaderBlock::among(&known, &expected, 0);
             expected.insert(header::AGE, HeaderValue::from_static("5"));
-            let copy = block.copy(HeaderValue::from_static("5"));
+            let copy = block.to_headers(HeaderValue::from_static("5"));
             prop_assert_eq!(&copy, &expected);
             for name in expected.keys() {
                 prop_assert!(copy.get_all(name).iter().eq(expected.get_all(name).iter()), "order within {}", name);
             }
             // The same fields in lines, but for the length.
-            let lines = block.lines(b"first\r\n", 5);
+            let lines = block.to_http1(b"first\r\n", 5);
             prop_assert_eq!(lines.is_some(), expected.contains_key("date"));
             expected.insert(header::DATE, HeaderValue::from_static("then"));
-            let lines = Block::among(&known, &expected, 0).lines(b"first\r\n", 5).unwrap();
+            let lines = HeaderBlock::among(&known, &expected, 0).to_http1(b"first\r\n", 5).unwrap();
             let text = String::from_utf8(lines).unwrap();
             let mut lines: Vec<&str> = text.strip_prefix("first\r\n").unwrap().split_terminator("\r\n").collect();
             let mut as_lines: Vec<String> =

@@ -17,7 +17,7 @@ const SHARDS: usize = 64;
 const KEYED: usize = 48;
 
 #[derive(Debug)]
-pub(super) struct Memory {
+pub(super) struct VerifiedCache {
     shards: Vec<RwLock<Shard>>,
     /// Seeded for each process. What is in the map was verified, so nobody else chooses its keys.
     hasher: foldhash::quality::RandomState,
@@ -39,7 +39,7 @@ struct Slot {
     used: AtomicBool,
 }
 
-impl Memory {
+impl VerifiedCache {
     /// Room for about `most` tokens; 0 remembers none.
     pub(super) fn new(most: usize) -> Self {
         Self {

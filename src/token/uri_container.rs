@@ -2,7 +2,7 @@
 //!
 //! What is compared is the whole URI without the token, in the normal form of RFC 3986, section 6.2.2. A pattern is a
 //! POSIX extended regular expression that has to match all of it: one that matches somewhere inside would open every
-//! URI that can carry the text in its query. Patterns run on an engine whose time is linear in the URI; the few places
+//! URI that can carry the text in its query. PatternCache run on an engine whose time is linear in the URI; the few places
 //! where its syntax reads otherwise than POSIX's are refused.
 
 use std::fmt::Write as _;
@@ -25,7 +25,7 @@ const PATTERNS: u64 = 1024;
 
 /// The rest of a requested URI, beside its path.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Uri<'a> {
+pub struct RequestUri<'a> {
     /// Whether the scheme is `https`.
     pub secure: bool,
     /// Host and port.
@@ -34,7 +34,7 @@ pub struct Uri<'a> {
     pub query: Option<&'a str>,
 }
 
-impl Uri<'_> {
+impl RequestUri<'_> {
     /// The normal form (RFC 3986, section 6.2.2 and 6.2.3; RFC 9110, section 4.2.3) with `path`.
     fn normal(&self, path: CleanPath<'_>) -> String {
         let (scheme, default) = if self.secure { ("https", ":443") } else { ("http", ":80") };
@@ -81,13 +81,13 @@ fn normalise(text: &str, out: &mut String) {
 
 /// A container as a token has it.
 #[derive(Debug, PartialEq)]
-pub(super) enum Container {
+pub(super) enum UriContainer {
     /// SHA-256 of the URI, or its first bytes.
     Hash(Box<[u8]>),
     Pattern(Box<str>),
 }
 
-impl Container {
+impl UriContainer {
     /// Reads the claim. A form that is not spoken is an unsupported claim.
     pub(super) fn read(text: &str) -> Result<Self, Denied> {
         if let Some(hash) = text.strip_prefix("hash:") {
@@ -110,7 +110,7 @@ impl Container {
     }
 
     /// Whether the URI of `path` and `uri` is what the container holds.
-    pub(super) fn holds(&self, path: CleanPath<'_>, uri: &Uri<'_>, patterns: &Patterns) -> bool {
+    pub(super) fn holds(&self, path: CleanPath<'_>, uri: &RequestUri<'_>, patterns: &PatternCache) -> bool {
         let uri = uri.normal(path);
         match self {
             Self::Hash(wanted) => Sha256::digest(uri.as_bytes()).starts_with(wanted),
@@ -121,9 +121,9 @@ impl Container {
 
 /// Compiled patterns, boundedly.
 #[derive(Debug)]
-pub(super) struct Patterns(moka::sync::Cache<Box<str>, Arc<Regex>>);
+pub(super) struct PatternCache(moka::sync::Cache<Box<str>, Arc<Regex>>);
 
-impl Patterns {
+impl PatternCache {
     pub(super) fn new() -> Self {
         Self(moka::sync::Cache::new(PATTERNS))
     }
@@ -217,9 +217,9 @@ mod tests {
     use proptest::prelude::*;
 
     fn holds(container: &str, secure: bool, host: &str, path: &str, query: Option<&str>) -> bool {
-        let container = Container::read(container).unwrap();
-        let uri = Uri { secure, host, query };
-        container.holds(CleanPath::check(path).unwrap(), &uri, &Patterns::new())
+        let container = UriContainer::read(container).unwrap();
+        let uri = RequestUri { secure, host, query };
+        container.holds(CleanPath::check(path).unwrap(), &uri, &PatternCache::new())
     }
 
     #[test]
@@ -275,21 +275,21 @@ mod tests {
             (r"regex:[[.a.]]", UnsupportedClaim("cdniuc")),
             (r"regex:[a", UnsupportedClaim("cdniuc")),
         ] {
-            assert_eq!(Container::read(container), Err(why), "{container}");
+            assert_eq!(UriContainer::read(container), Err(why), "{container}");
         }
-        assert_eq!(Container::read(&format!("regex:{}", "a".repeat(MAX_PATTERN + 1))), Err(Malformed));
+        assert_eq!(UriContainer::read(&format!("regex:{}", "a".repeat(MAX_PATTERN + 1))), Err(Malformed));
         for good in
             ["regex:[]a]", "regex:[^]a]", "regex:[[:alnum:]_-]+", r"regex:a\.b\*", "regex:a{2,3}", "regex:(a|b)*c"]
         {
-            assert!(Container::read(good).is_ok(), "{good}");
+            assert!(UriContainer::read(good).is_ok(), "{good}");
         }
     }
 
     proptest! {
         #[test]
         fn any_container_is_read_and_asked(text in "(regex:|hash:sha-256;)?[ -~]{0,40}", path in "/[a-z%0-9]{0,8}") {
-            if let (Ok(container), Ok(path)) = (Container::read(&text), CleanPath::check(&path)) {
-                let _ = container.holds(path, &Uri { secure: true, host: "h", query: Some("%") }, &Patterns::new());
+            if let (Ok(container), Ok(path)) = (UriContainer::read(&text), CleanPath::check(&path)) {
+                let _ = container.holds(path, &RequestUri { secure: true, host: "h", query: Some("%") }, &PatternCache::new());
             }
         }
     }

@@ -3,29 +3,29 @@
 
 /// Up to `N` bytes here, more apart.
 #[derive(Clone, Debug)]
-pub(super) enum Few<const N: usize> {
-    Here(u8, [u8; N]),
-    Apart(Box<[u8]>),
+pub(super) enum InlineBytes<const N: usize> {
+    Inline(u8, [u8; N]),
+    Heap(Box<[u8]>),
 }
 
-impl<const N: usize> Few<N> {
+impl<const N: usize> InlineBytes<N> {
     pub(super) fn bytes(&self) -> &[u8] {
         match self {
-            Self::Here(length, bytes) => bytes.get(..usize::from(*length)).unwrap_or_default(),
-            Self::Apart(bytes) => bytes,
+            Self::Inline(length, bytes) => bytes.get(..usize::from(*length)).unwrap_or_default(),
+            Self::Heap(bytes) => bytes,
         }
     }
 }
 
-impl<const N: usize> From<&[u8]> for Few<N> {
+impl<const N: usize> From<&[u8]> for InlineBytes<N> {
     fn from(bytes: &[u8]) -> Self {
         let mut here = [0; N];
         match (here.get_mut(..bytes.len()), u8::try_from(bytes.len())) {
             (Some(place), Ok(length)) => {
                 place.copy_from_slice(bytes);
-                Self::Here(length, here)
+                Self::Inline(length, here)
             }
-            _ => Self::Apart(bytes.into()),
+            _ => Self::Heap(bytes.into()),
         }
     }
 }
@@ -38,8 +38,8 @@ mod tests {
     fn they_are_the_same_here_and_apart() {
         for length in [0, 1, 5, 6, 7, 300] {
             let bytes: Vec<u8> = (0..length).map(|n| n as u8).collect();
-            let few = Few::<6>::from(bytes.as_slice());
-            assert_eq!((few.bytes(), matches!(few, Few::Here(..))), (bytes.as_slice(), length <= 6));
+            let inline = InlineBytes::<6>::from(bytes.as_slice());
+            assert_eq!((inline.bytes(), matches!(inline, InlineBytes::Inline(..))), (bytes.as_slice(), length <= 6));
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use axum::extract::FromRequestParts;
+use cookie::Cookie;
 use http::request::Parts;
 use http::{HeaderMap, Method, header};
 use std::sync::Arc;
@@ -12,7 +13,7 @@ use lyceum_catalog::{self as catalog, ApiKey, Role};
 use lyceum_core::ids::Id;
 
 /// The cookie of a page's login.
-pub(super) const COOKIE: &str = "lyceum_login";
+pub(super) const LOGIN_COOKIE: &str = "lyceum_login";
 
 /// Whoever showed a valid key.
 #[derive(Clone, Debug)]
@@ -59,12 +60,11 @@ pub(super) fn bearer(headers: &HeaderMap) -> Option<&str> {
     scheme.eq_ignore_ascii_case("bearer").then(|| text.trim())
 }
 
-pub(super) fn cookie<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
+/// The secret in the login cookie (RFC 6265).
+pub(super) fn login_cookie(headers: &HeaderMap) -> Option<String> {
     let fields = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
-    fields.flat_map(|field| field.split(';')).find_map(|pair| {
-        let (key, value) = pair.trim().split_once('=')?;
-        (key == name).then_some(value)
-    })
+    let mut cookies = fields.flat_map(Cookie::split_parse).filter_map(Result::ok);
+    cookies.find(|cookie| cookie.name() == LOGIN_COOKIE).map(|cookie| cookie.value().to_owned())
 }
 
 /// Whether a page of this very origin asks. Browsers send `Origin` with whatever may change something.
@@ -92,13 +92,13 @@ impl FromRequestParts<Arc<App>> for Caller {
             let key = catalog::find_key(&mut tx, hash).await?;
             return key.map(|key| Self { key }).ok_or(Refusal::Unauthenticated);
         }
-        let login = cookie(headers, COOKIE).ok_or(Refusal::Unauthenticated)?;
+        let login = login_cookie(headers).ok_or(Refusal::Unauthenticated)?;
         let safe = matches!(parts.method, Method::GET | Method::HEAD);
         if !safe && !is_same_origin(app, headers) {
             return Err(Refusal::CrossSite);
         }
         let mut tx = app.db.read().await?;
-        let key = catalog::find_login(&mut tx, catalog::hash_secret(login), app.clock.unix_millis()).await?;
+        let key = catalog::find_login(&mut tx, catalog::hash_secret(&login), app.clock.unix_millis()).await?;
         key.map(|key| Self { key }).ok_or(Refusal::Unauthenticated)
     }
 }

@@ -34,7 +34,7 @@ impl Instant {
     fn millis(&self) -> Result<i64, Refusal> {
         let millis = match self {
             Self::Seconds(seconds) => seconds.checked_mul(1000),
-            Self::Text(text) => rfc3339::read(text),
+            Self::Text(text) => rfc3339::parse(text),
         };
         millis.ok_or_else(|| Refusal::Invalid("`expires` is RFC 3339, or seconds since 1970.".to_owned()))
     }
@@ -123,7 +123,7 @@ pub(super) async fn audit(
     let page = paging.page(most)?;
     let deeds = catalog::deeds(&mut app.db.read().await?, &page).await?;
     let show = |deed: catalog::Deed| {
-        serde_json::json!({ "at": rfc3339::write(deed.at), "actor": deed.actor, "action": deed.action,
+        serde_json::json!({ "at": rfc3339::format(deed.at), "actor": deed.actor, "action": deed.action,
             "subject": deed.subject, "detail": deed.detail })
     };
     paging.show(&headers, most, deeds, |deed| (deed.position, ""), show)

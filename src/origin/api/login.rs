@@ -1,9 +1,11 @@
 //! Logins of the pages: an API key is exchanged for a cookie that scripts can't read.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
+use cookie::{Cookie, SameSite};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde::Deserialize;
 
@@ -21,10 +23,16 @@ pub(super) struct Credentials {
     key: String,
 }
 
-fn with_cookie(app: &App, value: &str, seconds: u64, mut response: Response) -> ApiResult {
-    let secure = if app.config().public_url.starts_with("https:") { "; Secure" } else { "" };
-    let cookie = format!("{}={value}; Path=/; Max-Age={seconds}; HttpOnly; SameSite=Strict{secure}", auth::COOKIE);
-    let cookie = HeaderValue::try_from(cookie).map_err(|error| Refusal::Internal(error.to_string()))?;
+/// A response that sets the login cookie; no `secret` removes it from the browser.
+fn with_cookie(app: &App, secret: &str, max_age: Duration, mut response: Response) -> ApiResult {
+    let cookie = Cookie::build((auth::LOGIN_COOKIE, secret))
+        .path("/")
+        .max_age(cookie::time::Duration::try_from(max_age).unwrap_or(cookie::time::Duration::MAX))
+        .http_only(true)
+        .same_site(SameSite::Strict)
+        .secure(app.config().public_url.starts_with("https:"))
+        .build();
+    let cookie = HeaderValue::try_from(cookie.to_string()).map_err(|error| Refusal::Internal(error.to_string()))?;
     response.headers_mut().insert(header::SET_COOKIE, cookie);
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     Ok(response)
@@ -42,25 +50,25 @@ pub(super) async fn login(
     let mut tx = app.db.begin().await?;
     let key = catalog::find_key(&mut tx, catalog::hash_secret(&given.key)).await?.ok_or(Refusal::Unauthenticated)?;
     let secret = catalog::new_secret("lyp");
-    let span = app.config().api.login.get();
-    let expires = app.clock.unix_millis().saturating_add(i64::try_from(span.as_millis()).unwrap_or(i64::MAX));
+    let lifetime = app.config().api.login.get();
+    let expires = app.clock.unix_millis().saturating_add(i64::try_from(lifetime.as_millis()).unwrap_or(i64::MAX));
     catalog::add_login(&mut tx, catalog::hash_secret(&secret), &key.id, expires).await?;
     catalog::note(&mut tx, app.clock.unix_millis(), key.id.as_str(), "login", key.id.as_str(), "").await?;
     tx.commit().await?;
     let body = axum::Json(serde_json::json!({ "id": key.id, "role": key.role.as_str(), "name": key.name }));
-    with_cookie(&app, &secret, span.as_secs(), body.into_response())
+    with_cookie(&app, &secret, lifetime, body.into_response())
 }
 
 pub(super) async fn logout(State(app): State<Arc<App>>, headers: HeaderMap) -> ApiResult {
     if headers.contains_key(header::ORIGIN) && !auth::is_same_origin(&app, &headers) {
         return Err(Refusal::CrossSite);
     }
-    if let Some(secret) = auth::cookie(&headers, auth::COOKIE) {
+    if let Some(secret) = auth::login_cookie(&headers) {
         let mut tx = app.db.begin().await?;
-        catalog::delete_login(&mut tx, catalog::hash_secret(secret)).await?;
+        catalog::delete_login(&mut tx, catalog::hash_secret(&secret)).await?;
         tx.commit().await?;
     }
-    with_cookie(&app, "", 0, StatusCode::NO_CONTENT.into_response())
+    with_cookie(&app, "", Duration::ZERO, StatusCode::NO_CONTENT.into_response())
 }
 
 /// `GET /v1/me`: whose key this is, and what it may upload, before anything is sent.

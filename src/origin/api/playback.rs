@@ -144,7 +144,7 @@ async fn begin(app: &App, caller: &Caller, wanted: Wanted, repeat: &Repeat) -> A
         "urls": urls,
         "token": token,
         "session": session,
-        "expires_at": rfc3339::write(expires.saturating_mul(1000)),
+        "expires_at": rfc3339::format(expires.saturating_mul(1000)),
     });
     repeat.keep(&mut tx, caller, StatusCode::CREATED, &body, now).await?;
     tx.commit().await?;

@@ -1,5 +1,5 @@
-//! The background work of an origin: takes up what a crash left, ends what is over, removes what was deleted. Every
-//! origin sweeps; each step can be repeated and done by two at once.
+//! The background work of an origin: goes on with what a crash interrupted, ends what has expired, removes what was
+//! deleted. Every origin does it; each step can be repeated, and done by two origins at once.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -7,152 +7,157 @@ use std::time::Duration;
 
 use tokio::time::{MissedTickBehavior, interval};
 
-use crate::api::lessons;
-use crate::api::refusal::Refusal;
-use crate::state::App;
 use lyceum_catalog as catalog;
 use lyceum_core::ids::Id;
 use lyceum_core::time::{Instant, monotonic};
 use lyceum_storage::queue;
 
-/// How often the sweep looks. What it finds is rare; the usual way needs none of it.
-const EVERY: Duration = Duration::from_millis(1000);
-/// How often, in sweeps, what only grows slowly is cleared away.
-const SELDOM: u64 = 60;
-/// Rows that one step takes.
-const AT_ONCE: i64 = 50;
+use crate::ingest::error::IngestError;
+use crate::ingest::{cleanup, intake, publish, tasks};
+use crate::state::App;
 
-/// Runs until the origin ends.
+/// Time between two rounds. Requests do all of the usual work; a round finds something only after a crash or an expiry.
+const ROUND_INTERVAL: Duration = Duration::from_millis(1000);
+/// Rounds between two readings of the key directories and two measurements.
+const ROUNDS_PER_MEASUREMENT: u64 = 5;
+/// Rounds between two removals of what is too old.
+const ROUNDS_PER_EXPIRY: u64 = 60;
+/// Rows that one step takes in a round.
+const ROWS_PER_STEP: i64 = 50;
+/// The least life of a version that was replaced, in milliseconds. A token lives for `tokens.ttl`, or for four times its
+/// lesson, and no lesson is longer than a day.
+const MIN_REPLACED_LIFE_MS: i64 = 4 * 24 * 3_600_000;
+
+/// Runs rounds until the origin drains.
 pub(super) async fn run(app: Arc<App>) {
-    let mut ticks = interval(EVERY);
+    let mut ticks = interval(ROUND_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut round: u64 = 0;
-    let mut steady = Steady::new(app.clock.unix_millis(), monotonic());
+    let mut clock_watch = ClockWatch::new(app.clock.unix_millis(), monotonic());
     loop {
         tokio::select! {
             _ = ticks.tick() => {}
             () = app.shutdown.draining() => return,
         }
         let (wall, now) = (app.clock.unix_millis(), monotonic());
-        steady.look(wall, now);
+        clock_watch.observe(wall, now);
         let due = Due {
             now: wall,
-            leases: steady.ends_leases(now, app.config().queue.lease.get()),
-            ages: round.is_multiple_of(SELDOM) && steady.removes(now),
+            leases: clock_watch.allows_lease_expiry(now, app.config().queue.lease.get()),
+            ages: round.is_multiple_of(ROUNDS_PER_EXPIRY) && clock_watch.allows_removal(now),
         };
-        let swept = sweep(&app, round, due).await;
-        let healthy = match &swept {
-            Ok(()) => true,
-            Err(Refusal::Db(error)) => !error.is_transient(),
-            Err(Refusal::Store(error)) => !error.is_transient(),
-            Err(_) => true,
-        };
+        let outcome = run_round(&app, round, due).await;
+        let healthy = outcome.as_ref().err().is_none_or(|error| !error.is_transient());
         if (app.healthy.swap(healthy, Ordering::Relaxed) || healthy)
-            && let Err(error) = swept
+            && let Err(error) = outcome
         {
-            tracing::warn!(%error, "the background work is interrupted; it will be tried again");
+            tracing::warn!(%error, "a round of the background work failed in part; the next one tries again");
         }
         round = round.wrapping_add(1);
     }
 }
 
-/// What one sweep may end because its time is over.
+/// What one round may end because its time is over.
 struct Due {
-    /// The wall clock, as it was looked at.
+    /// The wall clock at the start of the round, in milliseconds since the Unix epoch.
     now: i64,
+    /// Whether leases of silent workers expire.
     leases: bool,
+    /// Whether what is too old is removed.
     ages: bool,
 }
 
-/// Whether the wall clock goes as time does. What is ended or removed because its time is over waits for a while when it
-/// jumped: a clock that is wrong for a minute must cost nobody an upload, and no worker its task.
-struct Steady {
+/// Compares the wall clock with the monotonic one. After a jump, nothing is ended or removed for its age until a while
+/// has passed: a clock that is wrong for a minute must cost nobody an upload, and no worker its task.
+struct ClockWatch {
+    /// Both clocks at the last observation; the wall clock in milliseconds since the Unix epoch.
     wall: i64,
-    since: Instant,
-    /// When this began to look, or saw a jump: a machine may have started with a clock that is wrong.
-    doubtful: Instant,
-    jumped: Option<Instant>,
+    monotonic: Instant,
+    /// The start of the watch or the last jump: a machine may have started with a clock that is wrong.
+    suspect_since: Instant,
+    last_jump: Option<Instant>,
 }
 
-/// A difference, in milliseconds, that no adjustment of a running clock makes between two looks.
-const JUMP: i64 = 2_000;
-/// How long nothing is removed after one.
-const SUSPICION: Duration = Duration::from_secs(15 * 60);
+/// The least difference between the clocks' advances that is a jump, in milliseconds. A running clock is adjusted by less.
+const MIN_JUMP_MS: i64 = 2_000;
+/// How long nothing is removed for its age after a jump.
+const REMOVAL_PAUSE: Duration = Duration::from_secs(15 * 60);
 
-impl Steady {
+impl ClockWatch {
     fn new(wall: i64, now: Instant) -> Self {
-        Self { wall, since: now, doubtful: now, jumped: None }
+        Self { wall, monotonic: now, suspect_since: now, last_jump: None }
     }
 
-    /// Looks at both clocks.
-    fn look(&mut self, wall: i64, now: Instant) {
-        let passed = i64::try_from(now.duration_since(self.since).as_millis()).unwrap_or(i64::MAX);
+    /// Compares how far both clocks went since the last observation.
+    fn observe(&mut self, wall: i64, now: Instant) {
+        let passed = i64::try_from(now.duration_since(self.monotonic).as_millis()).unwrap_or(i64::MAX);
         let jumped = wall.saturating_sub(self.wall).saturating_sub(passed);
-        if jumped.saturating_abs() > JUMP {
+        if jumped.saturating_abs() > MIN_JUMP_MS {
             tracing::warn!(
                 milliseconds = jumped,
-                "the clock jumped; nothing is removed for its age in the next {SUSPICION:?}"
+                "the clock jumped; nothing is removed for its age in the next {REMOVAL_PAUSE:?}"
             );
-            self.doubtful = now;
-            self.jumped = Some(now);
+            self.suspect_since = now;
+            self.last_jump = Some(now);
         }
-        (self.wall, self.since) = (wall, now);
+        (self.wall, self.monotonic) = (wall, now);
     }
 
-    /// Whether what is old may be removed.
-    fn removes(&self, now: Instant) -> bool {
-        now.duration_since(self.doubtful) > SUSPICION
+    /// Whether what is too old may be removed.
+    fn allows_removal(&self, now: Instant) -> bool {
+        now.duration_since(self.suspect_since) > REMOVAL_PAUSE
     }
 
-    /// Whether a worker that is silent may lose its task: within a lease's time each that lives is heard by the new clock.
-    fn ends_leases(&self, now: Instant, lease: Duration) -> bool {
-        self.jumped.is_none_or(|at| now.duration_since(at) > lease)
+    /// Whether a silent worker may lose its task: within one lease after a jump, each worker that lives has sent a
+    /// heartbeat that is dated by the new clock.
+    fn allows_lease_expiry(&self, now: Instant, lease: Duration) -> bool {
+        self.last_jump.is_none_or(|at| now.duration_since(at) > lease)
     }
 }
 
-/// One thing that can't be done keeps nothing else from being done; the first reason is told.
-async fn sweep(app: &Arc<App>, round: u64, due: Due) -> Result<(), Refusal> {
-    let mut outcome = if due.leases { app.ingest.expire_leases(due.now).await } else { Ok(()) };
-    for upload in app.uploads.whole_but_open(AT_ONCE).await? {
-        outcome = outcome.and(app.ingest.take_upload(&upload).await);
+/// One round. A step that fails keeps no other from being done; answers the first error.
+async fn run_round(app: &Arc<App>, round: u64, due: Due) -> Result<(), IngestError> {
+    let mut outcome = if due.leases { tasks::expire_leases(&app.ingest, due.now).await } else { Ok(()) };
+    for upload in app.uploads.whole_but_open(ROWS_PER_STEP).await? {
+        outcome = outcome.and(intake::take_upload(&app.ingest, &upload).await);
     }
-    for upload in app.uploads.to_join(AT_ONCE).await? {
-        // Copying may take long; its writer's mark keeps the next round from beginning it again.
+    for upload in app.uploads.to_join(ROWS_PER_STEP).await? {
+        // Copying may take long; the upload is marked as being written, so that the next round leaves it.
         let app = app.clone();
         tokio::spawn(async move {
-            if let Err(error) = app.ingest.join(&upload).await {
-                tracing::warn!(%upload, %error, "parts could not be joined; it will be tried again");
+            if let Err(error) = intake::join(&app.ingest, &upload).await {
+                tracing::warn!(%upload, %error, "an upload's parts could not be concatenated; it will be tried again");
             }
         });
     }
     for version in unfinished(app).await? {
-        outcome = outcome.and(app.ingest.finish(&version).await);
+        outcome = outcome.and(publish::finish(&app.ingest, &version).await);
     }
-    let removed = catalog::lessons_to_remove(&mut app.db.read().await?, AT_ONCE).await?;
+    let removed = catalog::lessons_to_remove(&mut app.db.read().await?, ROWS_PER_STEP).await?;
     for lesson in removed {
-        outcome = outcome.and(app.ingest.remove_lesson(&lesson).await);
+        outcome = outcome.and(cleanup::remove_lesson(&app.ingest, &lesson).await);
     }
-    for course in catalog::courses_to_remove(&mut app.db.read().await?, AT_ONCE).await? {
+    for course in catalog::courses_to_remove(&mut app.db.read().await?, ROWS_PER_STEP).await? {
         outcome = outcome.and(remove_course(app, &course).await);
     }
-    if round.is_multiple_of(5) {
+    if round.is_multiple_of(ROUNDS_PER_MEASUREMENT) {
         let sealer = app.sealer.clone();
-        let _ = tokio::task::spawn_blocking(move || sealer.look()).await;
+        let _ = tokio::task::spawn_blocking(move || sealer.reload()).await;
         outcome = outcome.and(reseal(app).await);
         app.signing_keys.reload(&app.config().tokens).await;
         outcome = outcome.and(measure(app).await);
     }
     if due.ages {
-        outcome = outcome.and(seldom(app).await);
+        outcome = outcome.and(remove_expired(app).await);
     }
     outcome
 }
 
-/// Versions whose tasks are all done but that nobody called ready.
-async fn unfinished(app: &App) -> Result<Vec<Id>, Refusal> {
+/// Versions whose tasks are all done but that are not ready: a crash came between.
+async fn unfinished(app: &App) -> Result<Vec<Id>, IngestError> {
     let mut tx = app.db.read().await?;
     let mut found = Vec::new();
-    for id in catalog::unfinished_versions(&mut tx, AT_ONCE).await? {
+    for id in catalog::unfinished_versions(&mut tx, ROWS_PER_STEP).await? {
         if queue::open_tasks(&mut tx, &id).await? == 0 {
             found.push(id);
         }
@@ -160,12 +165,12 @@ async fn unfinished(app: &App) -> Result<Vec<Id>, Refusal> {
     Ok(found)
 }
 
-/// The rest of a deleted course's lessons, then the course.
-async fn remove_course(app: &App, course: &Id) -> Result<(), Refusal> {
+/// Deletes more lessons of a deleted course, and at last the course.
+async fn remove_course(app: &App, course: &Id) -> Result<(), IngestError> {
     let mut tx = app.db.begin().await?;
-    // Those who add a lesson hold this too: none comes in behind the last one.
+    // Held by whoever adds a lesson: none can be added after the last one is deleted.
     tx.lock("course", course.as_str()).await?;
-    let more = lessons::delete_some(app, &mut tx, "origin", course).await?;
+    let more = cleanup::delete_lessons_of(&app.ingest, &mut tx, "origin", course).await?;
     tx.commit().await?;
     if more {
         app.revoked.notify_waiters();
@@ -173,9 +178,9 @@ async fn remove_course(app: &App, course: &Id) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// Seals again what an older sealing key has sealed, so that its file may go.
-async fn reseal(app: &App) -> Result<(), Refusal> {
-    let found = catalog::keys_sealed_otherwise(&mut app.db.read().await?, &app.sealer.name(), AT_ONCE).await?;
+/// Seals with the newest sealing key what an older one has sealed, so that the older file may be removed.
+async fn reseal(app: &App) -> Result<(), IngestError> {
+    let found = catalog::keys_sealed_otherwise(&mut app.db.read().await?, &app.sealer.name(), ROWS_PER_STEP).await?;
     for old in found {
         let key = app.sealer.unseal(&old)?;
         let new = app.sealer.seal(&old.id, &old.lesson, &old.version, &key)?;
@@ -186,7 +191,8 @@ async fn reseal(app: &App) -> Result<(), Refusal> {
     Ok(())
 }
 
-async fn measure(app: &App) -> Result<(), Refusal> {
+/// Sets the gauges of tasks and lessons, and checks the object store.
+async fn measure(app: &App) -> Result<(), IngestError> {
     let depth = queue::depth(&mut app.db.read().await?).await?;
     for state in ["waiting", "leased", "dead"] {
         let tasks = depth.iter().find(|(name, _)| name == state).map_or(0, |(_, tasks)| *tasks);
@@ -201,10 +207,11 @@ async fn measure(app: &App) -> Result<(), Refusal> {
     Ok(())
 }
 
-async fn seldom(app: &App) -> Result<(), Refusal> {
+/// Ends or removes what is too old: uploads, logins, sessions, remembered answers, versions that were replaced.
+async fn remove_expired(app: &App) -> Result<(), IngestError> {
     let now = app.clock.unix_millis();
-    for id in app.uploads.overdue(AT_ONCE).await? {
-        app.ingest.end_upload(&id, "origin").await?;
+    for id in app.uploads.overdue(ROWS_PER_STEP).await? {
+        cleanup::end_upload(&app.ingest, &id, "origin").await?;
     }
     app.uploads.forget_old().await?;
     let mut tx = app.db.begin().await?;
@@ -212,11 +219,11 @@ async fn seldom(app: &App) -> Result<(), Refusal> {
     catalog::drop_expired_sessions(&mut tx, now).await?;
     catalog::forget_answers(&mut tx, now).await?;
     tx.commit().await?;
-    // A token may live for its time to live, or four times its lesson: a day's lesson is longer than any.
-    let life = i64::try_from(app.config().tokens.ttl.get().as_millis()).unwrap_or(i64::MAX).max(4 * 24 * 3_600_000);
-    let retired = catalog::versions_to_retire(&mut app.db.read().await?, now.saturating_sub(life), AT_ONCE).await?;
+    let life = i64::try_from(app.config().tokens.ttl.get().as_millis()).unwrap_or(i64::MAX).max(MIN_REPLACED_LIFE_MS);
+    let retired =
+        catalog::versions_to_retire(&mut app.db.read().await?, now.saturating_sub(life), ROWS_PER_STEP).await?;
     for (lesson, version) in retired {
-        app.ingest.remove_version(&lesson, &version).await?;
+        cleanup::remove_version(&app.ingest, &lesson, &version).await?;
     }
     Ok(())
 }
@@ -226,25 +233,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_is_removed_for_a_while_after_the_clock_has_jumped() {
+    fn nothing_is_removed_for_a_while_after_the_clock_jumped() {
         let start = monotonic();
         let (minute, lease) = (60_000, Duration::from_secs(30));
         for jump in [-3_600_000, 100 * 24 * 3_600_000, minute] {
-            let mut steady = Steady::new(0, start);
+            let mut watch = ClockWatch::new(0, start);
             let at = |minutes: u64| start + Duration::from_secs(minutes * 60);
-            let mut look = |wall: i64, minutes: u64| {
-                steady.look(wall, at(minutes));
-                (steady.removes(at(minutes)), steady.ends_leases(at(minutes), lease))
+            let mut observe = |wall: i64, minutes: u64| {
+                watch.observe(wall, at(minutes));
+                (watch.allows_removal(at(minutes)), watch.allows_lease_expiry(at(minutes), lease))
             };
-            assert_eq!(look(minute, 1), (false, true), "a machine may start with a wrong clock");
+            assert_eq!(observe(minute, 1), (false, true), "a machine may start with a wrong clock");
             // As much as a running clock is ever adjusted by.
-            assert_eq!(look(16 * minute + 500, 16), (true, true));
-            assert_eq!(look(17 * minute + jump, 17), (false, false), "it jumped by {jump} ms");
-            assert_eq!(look(18 * minute + jump, 18), (false, true), "a while after it");
-            assert_eq!(look(32 * minute + jump, 32), (false, true));
-            assert_eq!(look(33 * minute + jump, 33), (true, true), "it goes on as it does now");
+            assert_eq!(observe(16 * minute + 500, 16), (true, true));
+            assert_eq!(observe(17 * minute + jump, 17), (false, false), "it jumped by {jump} ms");
+            assert_eq!(observe(18 * minute + jump, 18), (false, true), "a while after it");
+            assert_eq!(observe(32 * minute + jump, 32), (false, true));
+            assert_eq!(observe(33 * minute + jump, 33), (true, true), "it goes on as it does now");
             // Set right again: that is a jump too.
-            assert_eq!(look(34 * minute, 34), (false, false));
+            assert_eq!(observe(34 * minute, 34), (false, false));
         }
     }
 }

@@ -14,7 +14,6 @@ mod keys;
 mod local_workers;
 mod metrics;
 mod service;
-mod snapshot;
 mod start_error;
 mod state;
 

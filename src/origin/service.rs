@@ -18,12 +18,12 @@ use lyceum_storage::store::Store;
 use lyceum_storage::upload::Uploads;
 
 use crate::config::{Config, Live};
-use crate::ingest::Ingest;
+use crate::ingest::context::Ingest;
+use crate::ingest::snapshot::Snapshots;
 use crate::keys::sealing::Sealer;
 use crate::keys::signing::SigningKeys;
 use crate::keys::worker_key::WorkerKey;
 use crate::metrics::Metrics;
-use crate::snapshot::Snapshots;
 use crate::start_error::StartError;
 use crate::state::App;
 use crate::{api, background, bootstrap, local_workers};

@@ -12,7 +12,7 @@ use lyceum_storage::store::Store;
 use lyceum_storage::upload::Uploads;
 
 use crate::config::{Config, Live};
-use crate::ingest::Ingest;
+use crate::ingest::context::Ingest;
 use crate::keys::sealing::Sealer;
 use crate::keys::signing::SigningKeys;
 use crate::keys::worker_key::WorkerKey;

@@ -14,6 +14,7 @@ use super::idempotency::Once;
 use super::lessons::{self, Change};
 use super::paging::Paging;
 use super::refusal::Refusal;
+use crate::ingest::cleanup;
 use crate::state::App;
 use lyceum_catalog::{self as catalog, Course, NewLesson, Role};
 use lyceum_core::ids::Id;
@@ -137,7 +138,7 @@ pub(super) async fn remove(
     catalog::mark_course_deleted(&mut tx, &course.id, now).await?;
     catalog::note(&mut tx, now, actor, "course.delete", course.id.as_str(), &course.title).await?;
     // A course of any usual size is gone with this commit; of a larger one, the rest follows in the background.
-    lessons::delete_some(&app, &mut tx, actor, &course.id).await?;
+    cleanup::delete_lessons_of(&app.ingest, &mut tx, actor, &course.id).await?;
     tx.commit().await?;
     app.revoked.notify_waiters();
     app.ingest.changed.notify_waiters();

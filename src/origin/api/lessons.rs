@@ -19,13 +19,13 @@ use super::auth::Caller;
 use super::extract::{self, Json, Path};
 use super::idempotency::Repeat;
 use super::refusal::Refusal;
+use crate::ingest::{cleanup, failure};
 use crate::state::App;
 use lyceum_catalog::{self as catalog, Lesson, VersionState};
 use lyceum_core::ids::Id;
 use lyceum_core::time::monotonic;
 use lyceum_packaging::MediaInfo;
 use lyceum_storage::db::Tx;
-use lyceum_storage::queue;
 use lyceum_storage::upload;
 
 /// A silent stream says so after this long, so that proxies and the front don't take it for dead.
@@ -159,7 +159,7 @@ pub(super) async fn remove(
     let lesson = visible(&mut tx, &caller, &id).await?;
     caller.owns(&lesson.owner)?;
     answer::unchanged(&headers, &tell(&mut tx, &lesson).await?)?;
-    delete(&app, &mut tx, caller.key.id.as_str(), &lesson.id).await?;
+    cleanup::delete_lesson(&app.ingest, &mut tx, caller.key.id.as_str(), &lesson.id).await?;
     tx.commit().await?;
     app.revoked.notify_waiters();
     app.ingest.changed.notify_waiters();
@@ -181,52 +181,12 @@ pub(super) async fn retry(
     if let Some(answer) = repeat.answered(&mut tx, &caller).await? {
         return Ok(answer);
     }
-    app.ingest.retry(&mut tx, &lesson, caller.key.id.as_str()).await?;
+    failure::retry(&app.ingest, &mut tx, &lesson, caller.key.id.as_str()).await?;
     let json = tell(&mut tx, &lesson).await?;
     repeat.keep(&mut tx, &caller, StatusCode::ACCEPTED, &json, app.clock.unix_millis()).await?;
     tx.commit().await?;
     app.ingest.changed.notify_waiters();
     Ok((StatusCode::ACCEPTED, axum::Json(json)).into_response())
-}
-
-/// Lessons of a deleted course that one transaction takes along.
-const TOGETHER: i64 = 500;
-
-/// Deletes lessons of a course that is marked; answers false when there was none left, and the course is forgotten.
-pub(crate) async fn delete_some(app: &App, tx: &mut Tx, actor: &str, course: &Id) -> Result<bool, Refusal> {
-    let page = catalog::Page { after: (0, String::new()), limit: TOGETHER };
-    let lessons = catalog::lessons(tx, course, &page).await?;
-    for lesson in &lessons {
-        delete(app, tx, actor, &lesson.id).await?;
-    }
-    if lessons.is_empty() {
-        catalog::forget_course(tx, course).await?;
-    }
-    Ok(!lessons.is_empty())
-}
-
-/// Hides a lesson, ends its work and its sessions, and has edges purge it. Its objects are removed by the sweep.
-async fn delete(app: &App, tx: &mut Tx, actor: &str, lesson: &Id) -> Result<(), Refusal> {
-    let now = app.clock.unix_millis();
-    tx.lock("lesson", lesson.as_str()).await?;
-    let versions = catalog::versions_of(tx, lesson).await?;
-    for (version, _) in &versions {
-        // Before any row is held: a worker's report holds this, and then waits for the lesson's row.
-        tx.lock("version", version.as_str()).await?;
-    }
-    if !catalog::mark_deleted(tx, lesson, now).await? {
-        return Ok(());
-    }
-    app.uploads.end_all_of(tx, lesson).await?;
-    catalog::note(tx, now, actor, "lesson.delete", lesson.as_str(), "").await?;
-    for (version, _) in &versions {
-        queue::cancel(tx, version, now).await?;
-    }
-    catalog::revoke_lesson_sessions(tx, lesson, now).await?;
-    let purge = json!({ "purge": { "tag": format!("lesson-{lesson}"), "soft": false } });
-    // Kept for as long as an edge may keep what it has under a token of the longest life.
-    catalog::add_event(tx, &purge.to_string(), now.saturating_add(30 * 24 * 3_600_000)).await?;
-    Ok(())
 }
 
 /// Everything about the lesson, whenever it changes, until it is ready or has failed.

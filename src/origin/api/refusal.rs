@@ -5,6 +5,7 @@ use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
 
+use crate::ingest::error::IngestError;
 use crate::keys::sealing::SealError;
 use lyceum_http::problem;
 use lyceum_packaging::subtitles::FileError;
@@ -88,6 +89,23 @@ impl From<UploadError> for Refusal {
             UploadError::Store(error) => Self::Store(error),
             UploadError::Db(error) => Self::Db(error),
             other => Self::Upload(other),
+        }
+    }
+}
+
+impl From<IngestError> for Refusal {
+    fn from(error: IngestError) -> Self {
+        match error {
+            IngestError::LeaseLost => Self::LeaseLost,
+            IngestError::NotFailed => Self::NotFailed,
+            IngestError::NothingToRetry => Self::NothingToRetry,
+            IngestError::InvalidReport(sentence) => Self::Unprocessable(sentence),
+            IngestError::InvalidPath => Self::NotFound,
+            IngestError::Upload(error) => Self::Upload(error),
+            IngestError::Store(error) => Self::Store(error),
+            IngestError::Db(error) => Self::Db(error),
+            IngestError::Seal(error) => Self::Seal(error),
+            IngestError::Internal(cause) => Self::Internal(cause),
         }
     }
 }
@@ -274,6 +292,10 @@ mod tests {
             (Refusal::TooManyStreams, 409, "too_many_streams"),
             (UploadError::WrongOffset { expected: 7 }.into(), 409, "offset_mismatch"),
             (UploadError::ChecksumMismatch.into(), 460, "checksum_mismatch"),
+            (IngestError::LeaseLost.into(), 409, "lease_lost"),
+            (IngestError::InvalidPath.into(), 404, "not_found"),
+            (IngestError::InvalidReport("A sentence.".to_owned()).into(), 422, "unprocessable"),
+            (IngestError::Internal("secret words".to_owned()).into(), 500, "internal"),
             (UploadError::Gone.into(), 410, "upload_gone"),
             (UploadError::Store(StoreError::Full("x".to_owned())).into(), 507, "store_full"),
             (StoreError::Unavailable("secret words".to_owned()).into(), 503, "store_unavailable"),

@@ -18,7 +18,7 @@ use super::auth::Caller;
 use super::extract::{Path, Query};
 use super::refusal::Refusal;
 use super::{extract, lessons};
-use crate::ingest::object_key;
+use crate::ingest::object_keys::object_key;
 use crate::state::App;
 use lyceum_catalog::{self as catalog, Lesson, Stored, Version, VersionState};
 use lyceum_packaging::subtitles::{self, MAX_FILE_BYTES};

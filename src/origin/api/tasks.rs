@@ -18,7 +18,9 @@ use super::auth::Caller;
 use super::extract::{self, Json, LargeJson, Path};
 use super::media;
 use super::refusal::Refusal;
-use crate::ingest;
+use crate::ingest::error::IngestError;
+use crate::ingest::object_keys::object_key;
+use crate::ingest::tasks;
 use crate::state::App;
 use lyceum_catalog::{self as catalog, Role};
 use lyceum_core::ids::Id;
@@ -75,7 +77,7 @@ pub(super) async fn lease(State(app): State<Arc<App>>, caller: Caller, request: 
         tokio::pin!(rung);
         rung.as_mut().enable();
         if let Some((task, lease)) = take(&app).await? {
-            match app.ingest.describe(&task, lease.as_str()).await? {
+            match tasks::spec_for_worker(&app.ingest, &task, lease.as_str()).await? {
                 Some(spec) => return tell(&app, &base, &task.id, spec, &lease),
                 None => continue,
             }
@@ -151,7 +153,7 @@ pub(super) async fn put_object(
     caller.is(&[Role::Worker])?;
     let task = held(&app, &headers, &id).await?;
     let version = version(&app, &task).await?;
-    let key = ingest::object_key(&version.lesson, &version.id, &path)?;
+    let key = object_key(&version.lesson, &version.id, &path)?;
     let mut tx = app.db.read().await?;
     if catalog::has_object(&mut tx, &version.id, &path).await? {
         // Committed, and players may have it: it stays as it is.
@@ -183,9 +185,9 @@ pub(super) struct Heartbeat {
 
 /// Runs `work` to its end even when the worker hangs up: what is committed is then also counted and told.
 async fn to_its_end<T: Send + 'static>(
-    work: impl Future<Output = Result<T, Refusal>> + Send + 'static,
+    work: impl Future<Output = Result<T, IngestError>> + Send + 'static,
 ) -> Result<T, Refusal> {
-    tokio::spawn(work).await.unwrap_or_else(|ended| Err(Refusal::Internal(ended.to_string())))
+    Ok(tokio::spawn(work).await.map_err(|ended| Refusal::Internal(ended.to_string()))??)
 }
 
 pub(super) async fn heartbeat(
@@ -197,7 +199,8 @@ pub(super) async fn heartbeat(
     caller.is(&[Role::Worker])?;
     let progress = if beat.progress.is_finite() { beat.progress } else { 0.0 };
     let (ingest, id) = (Arc::clone(&app.ingest), extract::id(&id)?);
-    let cancel = to_its_end(async move { ingest.heartbeat(&id, &beat.lease, progress, &beat.handed).await }).await?;
+    let cancel =
+        to_its_end(async move { tasks::heartbeat(&ingest, &id, &beat.lease, progress, &beat.handed).await }).await?;
     Ok(axum::Json(serde_json::json!({ "cancel": cancel })).into_response())
 }
 
@@ -218,7 +221,7 @@ pub(super) async fn complete(
 ) -> ApiResult {
     caller.is(&[Role::Worker])?;
     let (ingest, id) = (Arc::clone(&app.ingest), extract::id(&id)?);
-    to_its_end(async move { ingest.complete(&id, &done.lease, &done.segments, done.report).await }).await?;
+    to_its_end(async move { tasks::complete(&ingest, &id, &done.lease, &done.segments, done.report).await }).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
@@ -248,6 +251,6 @@ pub(super) async fn fail(
         "worker_transfer_failed" | "worker_draining" => Retry::Uncounted,
         _ => Retry::Counted,
     };
-    app.ingest.fail(&extract::id(&id)?, &failure.lease, code, &detail, retry).await?;
+    tasks::fail(&app.ingest, &extract::id(&id)?, &failure.lease, code, &detail, retry).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }

@@ -16,6 +16,7 @@ use super::idempotency::Repeat;
 use super::lessons;
 use super::quota;
 use super::refusal::Refusal;
+use crate::ingest::{cleanup, intake};
 use crate::state::App;
 use lyceum_catalog::{self as catalog, Lesson, Role};
 use lyceum_core::ids::Id;
@@ -157,7 +158,7 @@ async fn create_upload(app: &Arc<App>, caller: &Caller, head: &HeaderMap, body: 
         let (app, id) = (app.clone(), upload.id.clone());
         // Copying may take longer than the client waits; what a crash leaves of it, the sweep goes on with.
         tokio::spawn(async move {
-            if let Err(error) = app.ingest.join(&id).await {
+            if let Err(error) = intake::join(&app.ingest, &id).await {
                 tracing::warn!(upload = %id, %error, "parts could not be joined; it will be tried again");
             }
         });
@@ -306,7 +307,7 @@ async fn write(app: &Arc<App>, id: &Id, request: Request) -> Result<Upload, Refu
 
 async fn take_if_whole(app: &Arc<App>, upload: Upload) -> Result<Upload, Refusal> {
     if upload.is_whole() && upload.kind != Kind::Partial {
-        app.ingest.take_upload(&upload).await?;
+        intake::take_upload(&app.ingest, &upload).await?;
     }
     Ok(upload)
 }
@@ -420,7 +421,7 @@ pub(super) async fn terminate(
         async {
             check_version(&head)?;
             let id = own(&app, &caller, &id).await?;
-            app.ingest.end_upload(&id, caller.key.id.as_str()).await?;
+            cleanup::end_upload(&app.ingest, &id, caller.key.id.as_str()).await?;
             Ok(StatusCode::NO_CONTENT.into_response())
         }
         .await,
@@ -507,7 +508,7 @@ pub(super) async fn whole_file(
     let outcome = tokio::spawn(async move {
         let outcome = work.await;
         if outcome.is_err()
-            && let Err(error) = app_after.ingest.end_upload(&id, &actor).await
+            && let Err(error) = cleanup::end_upload(&app_after.ingest, &id, &actor).await
         {
             tracing::debug!(upload = %id, %error, "a broken upload waits for its expiry");
         }

@@ -66,7 +66,7 @@ impl Sealer {
     }
 
     /// Reads the directory again; what can't be read leaves the keys in force as they are. Blocks on files.
-    pub(crate) fn look(&self) {
+    pub(crate) fn reload(&self) {
         match load(&self.folder) {
             Ok(keys) if keys.is_empty() => tracing::error!("the sealing keys are gone; those in force stay"),
             Ok(keys) => self.keys.store(Arc::new(keys)),
@@ -202,12 +202,12 @@ mod tests {
         let key = [7; 16];
         let before = sealer.seal(&id("k"), &id("l"), &id("v"), &key).unwrap();
         fs::write(dir.path().join("2026-12.key"), hex(&[9; 32])).unwrap();
-        sealer.look();
+        sealer.reload();
         let after = sealer.seal(&id("k"), &id("l"), &id("v"), &key).unwrap();
         assert_eq!((before.sealed_by.as_str(), after.sealed_by.as_str()), ("0", "2026-12"));
         assert_eq!((sealer.unseal(&before).unwrap(), sealer.unseal(&after).unwrap()), (key, key));
         fs::remove_file(dir.path().join("0.key")).unwrap();
-        sealer.look();
+        sealer.reload();
         assert!(matches!(sealer.unseal(&before), Err(SealError::UnknownSealer(name)) if name == "0"));
         fs::write(dir.path().join("zz.key"), "short").unwrap();
         assert!(Sealer::open(dir.path()).is_err());

@@ -15,9 +15,9 @@ use lyceum_storage::db::{DbError, Tx};
 const KEPT: usize = 64;
 
 /// A version's plan and what was handed over of it, up to a revision.
-pub(super) struct Snapshot {
-    pub(super) plan: Arc<Plan>,
-    pub(super) media: Arc<MediaInfo>,
+pub(crate) struct Snapshot {
+    pub(crate) plan: Arc<Plan>,
+    pub(crate) media: Arc<MediaInfo>,
     position: i64,
     replanned: i64,
     handovers: Vec<Arc<Handover>>,
@@ -26,19 +26,19 @@ pub(super) struct Snapshot {
 
 /// A playlist as text, with its entity tag.
 #[derive(Clone)]
-pub(super) struct Rendered {
-    pub(super) text: Bytes,
-    pub(super) etag: String,
+pub(crate) struct Rendered {
+    pub(crate) text: Bytes,
+    pub(crate) etag: String,
 }
 
 impl Snapshot {
     /// The index that playlists are rendered from.
-    pub(super) fn index(&self) -> Index<'_> {
+    pub(crate) fn index(&self) -> Index<'_> {
         Index::new(&self.plan, self.handovers.iter().map(|handover| &**handover))
     }
 
     /// Renders `name` once; `None` when there is nothing to tell yet.
-    pub(super) fn render(&self, name: &str, render: impl FnOnce(&Index<'_>) -> Option<String>) -> Option<Rendered> {
+    pub(crate) fn render(&self, name: &str, render: impl FnOnce(&Index<'_>) -> Option<String>) -> Option<Rendered> {
         let known = self.rendered.lock().unwrap_or_else(PoisonError::into_inner).get(name).cloned();
         if known.is_some() {
             return known;
@@ -54,13 +54,13 @@ impl Snapshot {
 
 /// The snapshots in memory.
 #[derive(Default)]
-pub(super) struct Snapshots {
+pub(crate) struct Snapshots {
     kept: Mutex<Vec<(Id, Arc<Snapshot>)>>,
 }
 
 impl Snapshots {
     /// The state of `version` as `tx` sees it; `None` while it is not planned.
-    pub(super) async fn load(&self, tx: &mut Tx, version: &Id) -> Result<Option<Arc<Snapshot>>, DbError> {
+    pub(crate) async fn load(&self, tx: &mut Tx, version: &Id) -> Result<Option<Arc<Snapshot>>, DbError> {
         let Some((revision, replanned)) = catalog::revisions(tx, version).await? else { return Ok(None) };
         let known = self.get(version);
         let position = known.as_ref().map_or(-1, |known| known.position);
@@ -84,7 +84,7 @@ impl Snapshots {
     }
 
     /// Keeps what a reader loaded from committed state.
-    pub(super) fn keep(&self, version: &Id, snapshot: &Arc<Snapshot>) {
+    pub(crate) fn keep(&self, version: &Id, snapshot: &Arc<Snapshot>) {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         let known = kept.iter().position(|(id, _)| id == version).map(|at| kept.remove(at));
         let newest = match known {

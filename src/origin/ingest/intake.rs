@@ -1,0 +1,65 @@
+//! A whole upload becomes a version of its lesson.
+
+use lyceum_catalog::{self as catalog, NewVersion};
+use lyceum_core::ids::Id;
+use lyceum_packaging::TaskSpec;
+use lyceum_storage::queue;
+use lyceum_storage::upload::Upload;
+
+use crate::ingest::context::Ingest;
+use crate::ingest::error::IngestError;
+use crate::ingest::{failure, planning};
+
+/// Takes an upload whose bytes are all there. Can be repeated; the first one makes the version.
+pub(crate) async fn take_upload(ingest: &Ingest, upload: &Upload) -> Result<(), IngestError> {
+    let source = ingest.uploads.seal(upload).await?;
+    let now = ingest.clock.unix_millis();
+    let Some(lesson_id) = &upload.lesson else { return Ok(()) };
+    let mut tx = ingest.db.begin().await?;
+    tx.lock("lesson", lesson_id.as_str()).await?;
+    if let Some(newest) = catalog::lesson(&mut tx, lesson_id).await?.and_then(|lesson| lesson.newest) {
+        // Before any row is held: a worker's report holds this, and then waits for the lesson's row.
+        tx.lock("version", newest.as_str()).await?;
+    }
+    if !ingest.uploads.mark_complete(&mut tx, &upload.id).await? {
+        return Ok(());
+    }
+    catalog::set_uploading(&mut tx, lesson_id, None, Some(&upload.id)).await?;
+    let lesson = catalog::lesson(&mut tx, lesson_id).await?;
+    let wanted = lesson.is_some();
+    if let Some(lesson) = lesson {
+        let version = NewVersion {
+            id: Id::random(),
+            lesson: lesson_id.clone(),
+            source: source.to_string(),
+            source_bytes: upload.received,
+            filename: upload.filename.clone(),
+        };
+        failure::replace_unfinished(&mut tx, lesson.newest.as_ref(), now).await?;
+        catalog::add_version(&mut tx, &version, now).await?;
+        if upload.received == 0 {
+            let sentence = "The file has no bytes: the recording may not have been saved before it was uploaded.";
+            failure::fail_version(ingest, &mut tx, &version.id, "media_empty", sentence).await?;
+        } else {
+            let probe = planning::new_task(&version.id, &lesson.owner, &TaskSpec::Probe, 0, 0)?;
+            queue::add(&mut tx, &probe, now).await?;
+        }
+        catalog::note(&mut tx, now, &upload.owner, "upload.taken", lesson_id.as_str(), upload.id.as_str()).await?;
+        tracing::info!(lesson = %lesson_id, version = %version.id, bytes = upload.received, "upload taken");
+    }
+    tx.commit().await?;
+    if !wanted {
+        // The lesson was deleted meanwhile.
+        ingest.store.delete(&source).await?;
+    }
+    // A crash here leaves them to their expiry.
+    ingest.uploads.drop_parts(upload).await?;
+    ingest.changed.notify_waiters();
+    Ok(())
+}
+
+/// Joins the parts of a final upload and takes it. Can be repeated from any point.
+pub(crate) async fn join(ingest: &Ingest, id: &Id) -> Result<(), IngestError> {
+    let upload = ingest.uploads.join(id).await?;
+    if upload.is_whole() { take_upload(ingest, &upload).await } else { Ok(()) }
+}

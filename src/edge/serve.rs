@@ -321,7 +321,7 @@ fn is_authority(text: &[u8]) -> bool {
         },
     };
     !host.is_empty()
-        && host.iter().all(|byte| IN_HOST.holds(*byte))
+        && host.iter().all(|byte| IN_HOST.contains(*byte))
         && port.is_some_and(|port| port.iter().all(u8::is_ascii_digit))
 }
 

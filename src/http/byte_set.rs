@@ -27,8 +27,8 @@ impl ByteSet {
 
     /// Whether it holds `byte`.
     #[inline]
-    pub fn holds(&self, byte: u8) -> bool {
-        self.0.get(usize::from(byte)).is_some_and(|holds| *holds)
+    pub fn contains(&self, byte: u8) -> bool {
+        self.0.get(usize::from(byte)).is_some_and(|is_member| *is_member)
     }
 }
 
@@ -40,7 +40,7 @@ mod tests {
     fn letters_digits_and_the_others_are_held() {
         let set = ByteSet::alphanumeric_and(b"-_");
         for byte in 0..=u8::MAX {
-            assert_eq!(set.holds(byte), byte.is_ascii_alphanumeric() || b"-_".contains(&byte), "{byte}");
+            assert_eq!(set.contains(byte), byte.is_ascii_alphanumeric() || b"-_".contains(&byte), "{byte}");
         }
     }
 }

@@ -45,7 +45,7 @@ pub fn x_forwarded_for(headers: &HeaderMap) -> Vec<Hop> {
 
 /// The client that `peer` speaks for, and whether it came encrypted where that was said.
 pub fn client(peer: IpAddr, hops: &[Hop], trusted: &[Network]) -> Hop {
-    let is_trusted = |address: IpAddr| trusted.iter().any(|network| network.holds(address));
+    let is_trusted = |address: IpAddr| trusted.iter().any(|network| network.contains(address));
     let mut client = Hop { address: Some(peer), secure: None };
     for hop in hops.iter().rev() {
         if !client.address.is_some_and(is_trusted) {

@@ -4,44 +4,28 @@ use core::fmt;
 use core::net::IpAddr;
 use core::str::FromStr;
 
+use ipnet::{IpNet, Ipv4Net};
 use serde::{Deserialize, Deserializer, de::Error as _};
 
-/// A network: `192.0.2.7`, `192.0.2.0/24`, `2001:db8::/32`.
+/// A network: `192.0.2.7`, `192.0.2.0/24`, `2001:db8::/32`. IPv4 addresses mapped into IPv6 count as IPv4.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Network {
-    address: IpAddr,
-    bits: u8,
-}
+pub struct Network(IpNet);
 
-/// Why a text is no network.
+/// The text is not a network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("no address and no network: write one such as 192.0.2.7, 192.0.2.0/24 or 2001:db8::/32")]
 pub struct NotANetwork;
 
-fn width(address: IpAddr) -> u8 {
-    if address.is_ipv4() { 32 } else { 128 }
-}
-
-/// The first `bits` bits, as a number of 128 bits that has them on top.
-fn top(address: IpAddr, bits: u8) -> u128 {
-    let all = match address {
-        IpAddr::V4(v4) => u128::from(v4.to_bits()) << 96,
-        IpAddr::V6(v6) => v6.to_bits(),
-    };
-    all & u128::MAX.checked_shl(128 - u32::from(bits)).unwrap_or(0)
-}
-
 impl Network {
-    /// The one address.
+    /// The network of one address.
     pub fn single(address: IpAddr) -> Self {
-        let address = address.to_canonical();
-        Self { address, bits: width(address) }
+        Self(IpNet::from(address.to_canonical()))
     }
 
-    /// Whether `address` lies in it. An IPv4 address that came mapped into IPv6 counts as what it is.
-    pub fn holds(&self, address: IpAddr) -> bool {
-        let address = address.to_canonical();
-        address.is_ipv4() == self.address.is_ipv4() && top(address, self.bits) == top(self.address, self.bits)
+    /// Whether `address` lies in it. An IPv4 address mapped into IPv6 (RFC 4291, section 2.5.5.2) counts as IPv4.
+    #[inline]
+    pub fn contains(&self, address: IpAddr) -> bool {
+        self.0.contains(&address.to_canonical())
     }
 }
 
@@ -49,38 +33,34 @@ impl FromStr for Network {
     type Err = NotANetwork;
 
     fn from_str(text: &str) -> Result<Self, NotANetwork> {
-        let (address, bits) = match text.split_once('/') {
-            Some((address, bits)) => (address, Some(bits)),
-            None => (text, None),
-        };
-        let written: IpAddr = address.parse().map_err(|_| NotANetwork)?;
-        let most = width(written);
-        let bits = match bits {
-            None => most,
-            // Digits alone, and no leading zero: "+8" and "08" would parse as well.
+        // A length is digits without a leading zero: "+8" and "08" are refused.
+        let (address, digits) = text.split_once('/').map_or((text, None), |(address, digits)| (address, Some(digits)));
+        let address: IpAddr = address.parse().map_err(|_| NotANetwork)?;
+        let network = match digits {
+            None => IpNet::from(address),
             Some(digits)
                 if digits.bytes().all(|b| b.is_ascii_digit()) && (digits == "0" || !digits.starts_with('0')) =>
             {
-                digits.parse().ok().filter(|bits| *bits <= most).ok_or(NotANetwork)?
+                let length = digits.parse().map_err(|_| NotANetwork)?;
+                IpNet::new(address, length).map_err(|_| NotANetwork)?
             }
             Some(_) => return Err(NotANetwork),
         };
-        let address = written.to_canonical();
-        // A prefix of mapped addresses is one of IPv4 where it covers nothing else.
-        match (written.is_ipv6() && address.is_ipv4(), bits) {
-            (false, bits) => Ok(Self { address, bits }),
-            (true, 96..) => Ok(Self { address, bits: bits - 96 }),
-            (true, bits) => Ok(Self { address: written, bits }),
-        }
+        Ok(Self(unmapped(network)))
     }
+}
+
+/// A prefix of mapped addresses as one of IPv4, where it covers nothing else.
+fn unmapped(network: IpNet) -> IpNet {
+    let IpNet::V6(v6) = network else { return network };
+    let Some(address) = v6.addr().to_ipv4_mapped() else { return network };
+    let length = v6.prefix_len().checked_sub(96).and_then(|length| Ipv4Net::new(address, length).ok());
+    length.map_or(network, IpNet::V4)
 }
 
 impl fmt::Display for Network {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.bits == width(self.address) {
-            return write!(f, "{}", self.address);
-        }
-        write!(f, "{}/{}", self.address, self.bits)
+        if self.0.prefix_len() == self.0.max_prefix_len() { self.0.addr().fmt(f) } else { self.0.fmt(f) }
     }
 }
 
@@ -96,8 +76,8 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn holds(network: &str, address: &str) -> bool {
-        network.parse::<Network>().unwrap().holds(address.parse().unwrap())
+    fn contains(network: &str, address: &str) -> bool {
+        network.parse::<Network>().unwrap().contains(address.parse().unwrap())
     }
 
     #[test]
@@ -112,7 +92,7 @@ mod tests {
             ("192.0.2.0/24", "::ffff:192.0.2.9"),
             ("::ffff:192.0.2.0/120", "192.0.2.9"),
         ] {
-            assert!(holds(network, inside), "{network} {inside}");
+            assert!(contains(network, inside), "{network} {inside}");
         }
         for (network, outside) in [
             ("192.0.2.7", "192.0.2.8"),
@@ -121,7 +101,7 @@ mod tests {
             ("::/0", "192.0.2.1"),
             ("2001:db8::/32", "2001:db9::"),
         ] {
-            assert!(!holds(network, outside), "{network} {outside}");
+            assert!(!contains(network, outside), "{network} {outside}");
         }
     }
 
@@ -148,11 +128,11 @@ mod tests {
         fn a_network_holds_its_own_address_and_reads_back(bits in any::<u32>(), prefix in 0_u8..=32) {
             let address = IpAddr::from(core::net::Ipv4Addr::from_bits(bits));
             let network: Network = format!("{address}/{prefix}").parse().unwrap();
-            prop_assert!(network.holds(address));
+            prop_assert!(network.contains(address));
             prop_assert_eq!(network.to_string().parse::<Network>(), Ok(network));
             if prefix > 0 {
                 let flipped = IpAddr::from(core::net::Ipv4Addr::from_bits(bits ^ 1 << (32 - prefix)));
-                prop_assert!(!network.holds(flipped));
+                prop_assert!(!network.contains(flipped));
             }
         }
 

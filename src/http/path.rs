@@ -148,7 +148,7 @@ static PLAIN: ByteSet = ByteSet::alphanumeric_and(b"-_");
 
 /// What follows the plain characters that stand in front.
 fn skip_plain(tail: &[u8]) -> &[u8] {
-    let plain = tail.iter().take_while(|byte| PLAIN.holds(**byte)).count();
+    let plain = tail.iter().take_while(|byte| PLAIN.contains(**byte)).count();
     tail.get(plain..).unwrap_or_default()
 }
 

@@ -64,7 +64,7 @@ impl Clients {
     }
 
     fn is_exempt(&self, address: IpAddr) -> bool {
-        self.exempt.iter().any(|network| network.holds(address))
+        self.exempt.iter().any(|network| network.contains(address))
     }
 
     /// Takes a place for a connection from `address`.

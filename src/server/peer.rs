@@ -53,7 +53,7 @@ pub enum ForwardedField {
 
 impl ProxyProtocol {
     pub(super) fn speaks(&self, address: SocketAddr) -> bool {
-        self.from.iter().any(|network| network.holds(address.ip()))
+        self.from.iter().any(|network| network.contains(address.ip()))
     }
 }
 
@@ -91,7 +91,7 @@ pub(super) async fn proxied<S: AsyncRead + Unpin>(
 
 impl Forwarded {
     pub(super) fn trusts(&self, peer: Peer) -> bool {
-        self.from.iter().any(|network| network.holds(peer.address.ip()))
+        self.from.iter().any(|network| network.contains(peer.address.ip()))
     }
 
     /// The client that `peer` names in a request.

@@ -340,7 +340,7 @@ impl Verifier {
         within_times(&verified, facts.now)?;
         self.look_revoked(&verified)?;
         if let Some(network) = &verified.client
-            && !facts.client.is_some_and(|client| network.holds(client))
+            && !facts.client.is_some_and(|client| network.contains(client))
         {
             return Err(Denied::WrongClient);
         }

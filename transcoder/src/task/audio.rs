@@ -25,7 +25,7 @@ use super::segmenter::Cutter;
 use super::source::Source;
 use super::timeline::Clock;
 use super::timestamp::known;
-use super::{ffi, loudness};
+use super::{ffi, limiter};
 use crate::ipc::Message;
 use crate::limits::Limits;
 
@@ -89,7 +89,7 @@ impl Sound {
             let factor = 10f64.powf(gain_db / 20.0) as f32;
             self.channels.iter_mut().flatten().for_each(|sample| *sample *= factor);
         }
-        loudness::limit(&mut self.channels);
+        limiter::limit(&mut self.channels);
     }
 }
 

@@ -1,183 +1,188 @@
-//! How loud sound is (ITU-R BS.1770-4, gated as EBU R 128 has it), and a limiter that holds its peaks down.
+//! Integrated loudness of windows of stereo sound (ITU-R BS.1770-4, gated as EBU R 128 requires).
 
-/// Samples per second that the filters below are made for.
-const RATE: usize = 48_000;
-/// A gating block is 400 ms, and one begins every 100 ms.
-const STEP: usize = RATE / 10;
-const STEPS_IN_BLOCK: usize = 4;
-/// Blocks below this are silence, in LUFS.
-const SILENCE: f64 = -70.0;
-/// The highest sample that the limiter lets through: −2 dBFS, which leaves half a decibel for what lies between
-/// samples, so that true peaks stay below −1.5 dBTP.
-const CEILING: f32 = 0.794;
-/// The limiter looks ahead by 5 ms, and lets go over about 100 ms.
-const LOOK_AHEAD: usize = 240;
-const RELEASE: f32 = 1.0 / 4_800.0;
+use ebur128::{EbuR128, Mode};
+use lyceum_packaging::grid::AUDIO_RATE;
 
-/// A filter of second order.
-#[derive(Clone, Copy)]
-struct Biquad {
-    b: [f64; 3],
-    a: [f64; 2],
-    z: [f64; 2],
-}
+/// Samples that only settle the filters of a window: 100 ms.
+const SETTLING_SAMPLES: usize = AUDIO_RATE as usize / 10;
 
-impl Biquad {
-    fn run(&mut self, x: f64) -> f64 {
-        let ([b0, b1, b2], [a1, a2], [z1, z2]) = (self.b, self.a, self.z);
-        let y = b0 * x + z1;
-        self.z = [b1 * x - a1 * y + z2, b2 * x - a2 * y];
-        y
-    }
-}
-
-/// The K-weighting of BS.1770: a shelf for the head, then a high-pass.
-fn weighting() -> [Biquad; 2] {
-    let z = [0.0; 2];
-    [
-        Biquad {
-            b: [1.53512485958697, -2.69169618940638, 1.19839281085285],
-            a: [-1.69065929318241, 0.73248077421585],
-            z,
-        },
-        Biquad { b: [1.0, -2.0, 1.0], a: [-1.99004745483398, 0.99007225036621], z },
-    ]
-}
-
-/// Measures stretches of stereo sound.
+/// Measures windows of stereo sound at 48 kHz. Gating blocks of 400 ms, one every 100 ms, never span two windows.
 #[derive(Default)]
-pub(super) struct Meter {
-    /// The power of each gating block.
-    blocks: Vec<f64>,
+pub(super) struct LoudnessMeter {
+    windows: Vec<EbuR128>,
     peak: f32,
 }
 
-impl Meter {
-    /// Takes a stretch; its first tenth of a second only fills the filters.
-    pub(super) fn add(&mut self, channels: &[Vec<f32>; 2]) {
-        let length = channels.iter().map(Vec::len).min().unwrap_or(0);
-        let mut steps = vec![0.0f64; length / STEP];
-        for channel in channels {
-            let [mut shelf, mut high_pass] = weighting();
-            for (step, samples) in steps.iter_mut().zip(channel.chunks_exact(STEP)) {
-                for sample in samples {
-                    let weighted = high_pass.run(shelf.run(f64::from(*sample)));
-                    *step += weighted * weighted;
-                    self.peak = self.peak.max(sample.abs());
-                }
-            }
-        }
-        let blocks = steps.get(1..).unwrap_or_default().windows(STEPS_IN_BLOCK);
-        self.blocks.extend(blocks.map(|steps| steps.iter().sum::<f64>() / (STEPS_IN_BLOCK * STEP) as f64));
-    }
-
-    /// Integrated loudness in LUFS; nothing where all is silent.
-    pub(super) fn loudness(&self) -> Option<f64> {
-        let loud = |power: f64| -0.691 + 10.0 * power.max(1e-12).log10();
-        let mean = |gate: f64| {
-            let heard: Vec<f64> = self.blocks.iter().copied().filter(|power| loud(*power) > gate).collect();
-            (!heard.is_empty()).then(|| loud(heard.iter().sum::<f64>() / heard.len() as f64))
+impl LoudnessMeter {
+    /// Adds a window. Its first 100 ms settle the filters and are not measured, except for the peak.
+    pub(super) fn add(&mut self, channels: &[Vec<f32>; 2]) -> Result<(), ebur128::Error> {
+        self.peak = channels.iter().flatten().fold(self.peak, |peak, sample| peak.max(sample.abs()));
+        let [left, right] = channels;
+        let length = left.len().min(right.len());
+        let settling = length.min(SETTLING_SAMPLES);
+        let (Some(settle_left), Some(settle_right), Some(left), Some(right)) =
+            (left.get(..settling), right.get(..settling), left.get(settling..length), right.get(settling..length))
+        else {
+            return Ok(());
         };
-        let ungated = mean(SILENCE)?;
-        mean(SILENCE.max(ungated - 10.0))
+        let mut meter = EbuR128::new(2, AUDIO_RATE, Mode::I)?;
+        meter.seed_frames_planar_f32(&[settle_left, settle_right])?;
+        meter.add_frames_planar_f32(&[left, right])?;
+        self.windows.push(meter);
+        Ok(())
     }
 
-    /// The highest sample, in dBFS.
+    /// Integrated loudness of all windows in LUFS; `None` if all is silence.
+    pub(super) fn loudness(&self) -> Option<f64> {
+        EbuR128::loudness_global_multiple(self.windows.iter()).ok().filter(|loudness| loudness.is_finite())
+    }
+
+    /// The highest absolute sample value, in dBFS; `None` if all is silence.
     pub(super) fn peak(&self) -> Option<f64> {
         (self.peak > 0.0).then(|| 20.0 * f64::from(self.peak).log10())
     }
 }
 
-/// Holds peaks below the ceiling: one gain for both channels that is there before the peak comes and goes gently.
-pub(super) fn limit(channels: &mut [Vec<f32>; 2]) {
-    let [left, right] = channels;
-    let needed = |(l, r): (&f32, &f32)| {
-        let peak = l.abs().max(r.abs());
-        if peak > CEILING { CEILING / peak } else { 1.0 }
-    };
-    let mut gain: Vec<f32> = left.iter().zip(right.iter()).map(needed).collect();
-    if gain.iter().all(|g| *g >= 1.0) {
-        return;
-    }
-    lowest_ahead(&mut gain);
-    let mut last = 1.0f32;
-    for g in &mut gain {
-        last = g.min(last + RELEASE);
-        *g = last;
-    }
-    // The mean of the gains of the last 5 ms, each of which already holds for this sample.
-    let mut sum = LOOK_AHEAD as f64;
-    let delayed: Vec<f32> = std::iter::repeat_n(1.0, LOOK_AHEAD).chain(gain.iter().copied()).collect();
-    for ((l, r), (new, old)) in left.iter_mut().zip(right.iter_mut()).zip(gain.iter().zip(&delayed)) {
-        sum += f64::from(*new) - f64::from(*old);
-        let smooth = ((sum / LOOK_AHEAD as f64) as f32).clamp(0.0, 1.0);
-        *l = (*l * smooth).clamp(-CEILING, CEILING);
-        *r = (*r * smooth).clamp(-CEILING, CEILING);
-    }
-}
-
-/// Each gain becomes the lowest of those within the look-ahead after it.
-fn lowest_ahead(gain: &mut [f32]) {
-    let mut lowest: std::collections::VecDeque<(usize, f32)> = std::collections::VecDeque::new();
-    for at in (0..gain.len()).rev() {
-        let Some(here) = gain.get_mut(at) else { continue };
-        while lowest.back().is_some_and(|(_, g)| *g >= *here) {
-            lowest.pop_back();
-        }
-        lowest.push_back((at, *here));
-        while lowest.front().is_some_and(|(index, _)| *index > at + LOOK_AHEAD) {
-            lowest.pop_front();
-        }
-        *here = lowest.front().map_or(1.0, |(_, g)| *g);
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
-    fn tone(hertz: f64, amplitude: f64, seconds: usize) -> [Vec<f32>; 2] {
-        let sample = |n: usize| (amplitude * (n as f64 * hertz * std::f64::consts::TAU / RATE as f64).sin()) as f32;
-        let channel: Vec<f32> = (0..seconds * RATE).map(sample).collect();
+    const RATE: usize = AUDIO_RATE as usize;
+
+    /// BS.1770-4 written down independently of the library, with the filter coefficients of its tables 1 and 2.
+    mod reference {
+        const STEP: usize = super::RATE / 10;
+
+        fn biquad(samples: &[f64], b: [f64; 3], a: [f64; 2]) -> Vec<f64> {
+            let mut z = [0.0; 2];
+            let step = |x: &f64| {
+                let y = b[0] * x + z[0];
+                z = [b[1] * x - a[0] * y + z[1], b[2] * x - a[1] * y];
+                y
+            };
+            samples.iter().map(step).collect()
+        }
+
+        /// The powers of the gating blocks of a window, without its first 100 ms.
+        fn blocks(channels: &[Vec<f32>; 2]) -> Vec<f64> {
+            let mut steps = vec![0.0; channels[0].len() / STEP];
+            for channel in channels {
+                let samples: Vec<f64> = channel.iter().map(|sample| f64::from(*sample)).collect();
+                let shelf =
+                    ([1.53512485958697, -2.69169618940638, 1.19839281085285], [-1.69065929318241, 0.73248077421585]);
+                let high_pass = ([1.0, -2.0, 1.0], [-1.99004745483398, 0.99007225036621]);
+                let weighted = biquad(&biquad(&samples, shelf.0, shelf.1), high_pass.0, high_pass.1);
+                for (step, samples) in steps.iter_mut().zip(weighted.chunks_exact(STEP)) {
+                    *step += samples.iter().map(|s| s * s).sum::<f64>();
+                }
+            }
+            steps[1..].windows(4).map(|steps| steps.iter().sum::<f64>() / (4 * STEP) as f64).collect()
+        }
+
+        pub(super) fn loudness(windows: &[[Vec<f32>; 2]]) -> Option<f64> {
+            let blocks: Vec<f64> = windows.iter().flat_map(blocks).collect();
+            let lufs = |power: f64| -0.691 + 10.0 * power.max(1e-12).log10();
+            let gated = |gate: f64| {
+                let kept: Vec<f64> = blocks.iter().copied().filter(|power| lufs(*power) > gate).collect();
+                (!kept.is_empty()).then(|| lufs(kept.iter().sum::<f64>() / kept.len() as f64))
+            };
+            gated((gated(-70.0)? - 10.0).max(-70.0))
+        }
+    }
+
+    fn measured(windows: &[[Vec<f32>; 2]]) -> Option<f64> {
+        let mut meter = LoudnessMeter::default();
+        windows.iter().for_each(|window| meter.add(window).unwrap());
+        meter.loudness()
+    }
+
+    fn sine(dbfs: f64, seconds: f64) -> Vec<f32> {
+        let amplitude = 10f64.powf(dbfs / 20.0);
+        let sample = |n: usize| (amplitude * (n as f64 * 1000.0 * std::f64::consts::TAU / RATE as f64).sin()) as f32;
+        (0..(seconds * RATE as f64) as usize).map(sample).collect()
+    }
+
+    /// Stereo sines of 1 kHz, one after the other: level in dBFS and seconds.
+    fn sines(parts: &[(f64, f64)]) -> [Vec<f32>; 2] {
+        let channel: Vec<f32> = parts.iter().flat_map(|(dbfs, seconds)| sine(*dbfs, *seconds)).collect();
         [channel.clone(), channel]
     }
 
+    /// EBU Tech 3341 (version 3), table 1, cases 1 to 5: sines of 1 kHz, their integrated loudness within 0.1 LU.
     #[test]
-    fn a_full_tone_is_as_loud_as_the_standard_says() {
-        // EBU Tech 3341, case 1: a stereo sine of 1 kHz at −23 dBFS reads −23 LUFS.
-        let mut meter = Meter::default();
-        meter.add(&tone(1000.0, 10f64.powf(-23.0 / 20.0), 5));
-        let loudness = meter.loudness().unwrap();
-        assert!((loudness + 23.0).abs() < 0.1, "{loudness}");
+    fn the_cases_of_ebu_tech_3341_read_as_required() {
+        let cases: [(&[(f64, f64)], f64); 5] = [
+            (&[(-23.0, 20.0)], -23.0),
+            (&[(-33.0, 20.0)], -33.0),
+            (&[(-36.0, 10.0), (-23.0, 60.0), (-36.0, 10.0)], -23.0),
+            (&[(-72.0, 10.0), (-36.0, 10.0), (-23.0, 60.0), (-36.0, 10.0), (-72.0, 10.0)], -23.0),
+            (&[(-26.0, 20.0), (-20.0, 20.1), (-26.0, 20.0)], -23.0),
+        ];
+        for (parts, expected) in cases {
+            let window = [sines(parts)];
+            let found = measured(&window).unwrap();
+            assert!((found - expected).abs() < 0.1, "{parts:?}: {found}");
+            assert!((found - reference::loudness(&window).unwrap()).abs() < 0.01, "{parts:?}: {found}");
+        }
+    }
+
+    #[test]
+    fn levels_in_separate_windows_are_gated_together() {
+        let windows = [-36.0, -23.0, -23.0, -23.0, -36.0].map(|dbfs| sines(&[(dbfs, 3.0)]));
+        let found = measured(&windows).unwrap();
+        assert!((found + 23.0).abs() < 0.1, "{found}");
+        assert!((found - reference::loudness(&windows).unwrap()).abs() < 0.01);
+    }
+
+    #[test]
+    fn silence_and_too_short_windows_have_no_loudness() {
+        assert_eq!(LoudnessMeter::default().loudness(), None);
+        let mut meter = LoudnessMeter::default();
+        meter.add(&[vec![0.0; 2 * RATE], vec![0.0; 2 * RATE]]).unwrap();
+        meter.add(&[Vec::new(), Vec::new()]).unwrap();
+        meter.add(&[vec![0.0; 10], vec![0.0; 10]]).unwrap();
+        assert_eq!((meter.loudness(), meter.peak()), (None, None));
+    }
+
+    #[test]
+    fn the_peak_is_that_of_the_highest_sample() {
+        let mut meter = LoudnessMeter::default();
+        meter.add(&sines(&[(-23.0, 1.0)])).unwrap();
         assert!((meter.peak().unwrap() + 23.0).abs() < 0.01);
     }
 
-    #[test]
-    fn quiet_passages_are_left_out() {
-        // EBU Tech 3341, case 3: −36, −23 and −36 dBFS read −23 LUFS.
-        let mut meter = Meter::default();
-        for (level, seconds) in [(-36.0, 10), (-23.0, 60), (-36.0, 10)] {
-            meter.add(&tone(1000.0, 10f64.powf(level / 20.0), seconds));
-        }
-        assert!((meter.loudness().unwrap() + 23.0).abs() < 0.1);
-        assert_eq!(Meter::default().loudness(), None);
-        let mut silent = Meter::default();
-        silent.add(&[vec![0.0; 96_000], vec![0.0; 96_000]]);
-        assert_eq!((silent.loudness(), silent.peak()), (None, None));
-    }
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(24))]
 
-    #[test]
-    fn the_limiter_holds_peaks_and_leaves_the_rest_alone() {
-        let mut loud = tone(440.0, 1.5, 1);
-        let before: Vec<f32> = tone(440.0, 0.3, 1)[0].clone();
-        loud[0].splice(0..0, before.iter().copied());
-        loud[1].splice(0..0, before.iter().copied());
-        limit(&mut loud);
-        assert!(loud[0].iter().all(|s| s.abs() <= CEILING));
-        assert_eq!(loud[0][..40_000], before[..40_000]);
-        // Limited smoothly, not cut: the tone's crest stays a sine's.
-        let part = &loud[0][60_000..80_000];
-        let effective = (part.iter().map(|s| s * s).sum::<f32>() / part.len() as f32).sqrt();
-        assert!((effective / CEILING - std::f32::consts::FRAC_1_SQRT_2).abs() < 0.03, "{effective}");
+        /// Noise of changing level and colour, different in the two channels, in windows of three seconds.
+        #[test]
+        fn any_sound_reads_as_by_the_standard(
+            seed in any::<u64>(),
+            levels in prop::collection::vec(-90.0..6.0f64, 6..30),
+            smooth in 0.0..0.99f64,
+        ) {
+            let mut state = seed | 1;
+            let mut noise = |last: &mut f64, dbfs: f64| {
+                state ^= state << 13;
+                state ^= state >> 7;
+                state ^= state << 17;
+                *last = *last * smooth + (state as f64 / u64::MAX as f64 - 0.5) * (1.0 - smooth);
+                (*last * 10f64.powf(dbfs / 20.0)) as f32
+            };
+            let windows: Vec<[Vec<f32>; 2]> = levels.chunks(6).map(|levels| {
+                let mut channel = |change: f64| -> Vec<f32> {
+                    let mut last = 0.0;
+                    levels.iter().flat_map(|dbfs| vec![*dbfs + change; RATE / 2])
+                        .map(|dbfs| noise(&mut last, dbfs)).collect()
+                };
+                [channel(0.0), channel(-3.0)]
+            }).collect();
+            match (measured(&windows), reference::loudness(&windows)) {
+                (Some(found), Some(expected)) => prop_assert!((found - expected).abs() < 0.01, "{found} {expected}"),
+                (found, expected) => prop_assert_eq!(found, expected),
+            }
+        }
     }
 }

@@ -10,6 +10,7 @@ mod entry;
 pub(crate) mod error;
 mod ffi;
 mod frame;
+mod limiter;
 mod loudness;
 mod normalize;
 mod output;

@@ -15,7 +15,7 @@ use super::audio::{Decode, Sound};
 use super::demux;
 use super::error::TaskError;
 use super::ffi::{self, StreamFacts};
-use super::loudness::Meter;
+use super::loudness::LoudnessMeter;
 use super::source::Source;
 use super::stream_spans::{Span, Spans, measure_index, span, timeline as set_timeline};
 use super::timeline::{self, Lost};
@@ -93,13 +93,13 @@ pub(super) fn probe(source: &Source, limits: &Limits) -> Result<MediaInfo, TaskE
         let detail = format!("The recording is longer than {}, the longest that is taken.", limits.duration);
         return Err(Refusal::new(RefusalCode::LimitExceeded, detail).into());
     }
-    measure_loudness(&mut info, source, limits);
+    measure_loudness(&mut info, source, limits)?;
     Ok(info)
 }
 
 /// Estimates each track's loudness from windows spread over it. A track that can't be decoded there is left
 /// unmeasured: its own task will say what is wrong.
-fn measure_loudness(info: &mut MediaInfo, source: &Source, limits: &Limits) {
+fn measure_loudness(info: &mut MediaInfo, source: &Source, limits: &Limits) -> Result<(), TaskError> {
     let second = u64::from(AUDIO_RATE);
     let seconds = info.duration_us / 1_000_000;
     // Short recordings are heard as a whole.
@@ -112,18 +112,21 @@ fn measure_loudness(info: &mut MediaInfo, source: &Source, limits: &Limits) {
     for audio in info.audio.iter_mut().take(MEASURED_TRACKS) {
         track.stream = audio.stream;
         let Ok(mut decode) = Decode::open(&track, source, limits) else { continue };
-        let mut meter = Meter::default();
+        let mut meter = LoudnessMeter::default();
         for window in 0..windows {
             let from = window * spacing + (spacing - WINDOW_S * second) / 2;
             let mut sound = Sound::new(from, from + WINDOW_S * second);
             if decode.fill(&mut sound).is_ok() {
-                meter.add(&sound.channels);
+                meter
+                    .add(&sound.channels)
+                    .map_err(|cause| TaskError::Machinery(format!("measuring loudness: {cause}")))?;
             }
         }
         let rounded = |value: f64| (value * 10.0).round() / 10.0;
         audio.loudness_lufs = meter.loudness().map(rounded);
         audio.true_peak_dbtp = meter.peak().map(rounded);
     }
+    Ok(())
 }
 
 /// The picture that a player would choose; covers of albums are none.

@@ -21,7 +21,7 @@ use lyceum_core::time::Clock;
 use lyceum_edge::{self as edge, Edge};
 use lyceum_http::freshness::Freshness;
 use lyceum_http::{cmcd, path::CleanPath, range};
-use lyceum_server::Front;
+use lyceum_server::Server;
 use lyceum_token::extract;
 use lyceum_token::{Claims, Facts, Issuer, KeySet, Signer, Trust, Verifier, VerifierConfig};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -127,11 +127,11 @@ async fn connected(folder: &tempfile::TempDir) -> TcpStream {
     );
     let config: edge::Config = lyceum_core::config::parse(&toml, Path::new("edge.toml"), &|_| None).unwrap();
     let (shutdown, registry) = (Shutdown::new(), prometheus::Registry::new());
-    let front = Front::bind(&config.listen, &config.limits, &registry).unwrap();
-    let address = front.urls().remove(0).replace("http://", "");
+    let server = Server::bind(&config.listen, &config.limits, &registry).unwrap();
+    let address = server.urls().remove(0).replace("http://", "");
     let parts = edge::Parts { clock: Clock::manual(NOW * 1000), registry, shutdown: shutdown.clone() };
     let edge = Edge::start(config, parts).await.unwrap();
-    tokio::spawn(front.serve(edge, shutdown));
+    tokio::spawn(server.serve(edge, shutdown));
     let stream = TcpStream::connect(address).await.unwrap();
     stream.set_nodelay(true).unwrap();
     stream

@@ -12,7 +12,7 @@ use lyceum_core::shutdown::Shutdown;
 use lyceum_core::time::{Instant, monotonic};
 use lyceum_core::units::Span;
 use lyceum_http::problem;
-use lyceum_server::{Answer, Front, Handler, Limits, Listen, Peer, Refused, RequestBody, TlsFiles};
+use lyceum_server::{Handler, Limits, Listen, Peer, Refused, RequestBody, ResponseFuture, Server, TlsFiles};
 use tokio::sync::Notify;
 
 #[path = "front/flood.rs"]
@@ -39,17 +39,17 @@ struct Echo {
 impl Handler for Echo {
     type Body = Full<Bytes>;
 
-    fn call(&self, peer: Peer, request: Request<RequestBody>, _began: Instant) -> Answer<Full<Bytes>> {
+    fn call(&self, peer: Peer, request: Request<RequestBody>, _began: Instant) -> ResponseFuture<Full<Bytes>> {
         if request.uri().path() == "/big" {
-            return Answer::Now(Response::new(Full::new(Bytes::from(vec![b'x'; BIG]))));
+            return ResponseFuture::Ready(Response::new(Full::new(Bytes::from(vec![b'x'; BIG]))));
         }
         let text = format!("{:?} tls={} {} {}\n", request.version(), peer.tls, peer.address.ip(), request.uri().path());
         let answer = Response::new(Full::new(Bytes::from(text)));
         if request.uri().path() != "/slow" {
-            return Answer::Now(answer);
+            return ResponseFuture::Ready(answer);
         }
         let echo = self.clone();
-        Answer::later(async move {
+        ResponseFuture::boxed(async move {
             echo.asked.notify_one();
             echo.go.notified().await;
             answer
@@ -117,11 +117,11 @@ fn serve_as(listen: serde_json::Value, limits: Limits) -> Served {
 
 fn bind(listen: Listen, limits: Limits) -> Served {
     let registry = prometheus::Registry::new();
-    let front = Front::bind(&[listen], &limits, &registry).expect("a free port");
-    let url = front.urls().remove(0);
+    let server = Server::bind(&[listen], &limits, &registry).expect("a free port");
+    let url = server.urls().remove(0);
     let address = url.rsplit('/').next().expect("an address").parse().expect("an address");
     let (shutdown, echo) = (Shutdown::new(), Echo::default());
-    let done = tokio::spawn(front.serve(echo.clone(), shutdown.clone()));
+    let done = tokio::spawn(server.serve(echo.clone(), shutdown.clone()));
     Served { address, url, shutdown, done, echo, registry }
 }
 
@@ -167,11 +167,11 @@ async fn plain_listeners_speak_http_1_and_2() {
 async fn encrypted_listeners_choose_by_alpn_and_take_new_certificates() {
     let folder = tempfile::tempdir().expect("a temporary directory");
     let files = certificate(folder.path());
-    let front = Front::bind(&[listen(Some(files.clone()))], &Limits::default(), &prometheus::Registry::new())
+    let server = Server::bind(&[listen(Some(files.clone()))], &Limits::default(), &prometheus::Registry::new())
         .expect("a free port");
-    let url = front.urls().remove(0).replace("127.0.0.1", "localhost");
-    let reload = front.tls();
-    tokio::spawn(front.serve(Echo::default(), Shutdown::new()));
+    let url = server.urls().remove(0).replace("127.0.0.1", "localhost");
+    let reload = server.tls();
+    tokio::spawn(server.serve(Echo::default(), Shutdown::new()));
     let trusted = |cert: &std::path::Path| cert.display().to_string();
     assert_eq!(curl(&["--http2", "--cacert", &trusted(&files.cert), &url]).await, "HTTP/2.0 tls=true 127.0.0.1 /\n");
     assert_eq!(curl(&["--http1.1", "--cacert", &trusted(&files.cert), &url]).await, "HTTP/1.1 tls=true 127.0.0.1 /\n");

@@ -14,7 +14,7 @@ use hyper_util::rt::TokioExecutor;
 use lyceum_core::shutdown::Shutdown;
 use lyceum_core::time::{Clock, monotonic};
 use lyceum_edge::{Config, Edge, Parts};
-use lyceum_server::Front;
+use lyceum_server::Server;
 use lyceum_token::{Claims, Signer};
 
 /// What stops a run.
@@ -91,12 +91,12 @@ impl World {
         let config: Config =
             lyceum_core::config::parse(&toml, Path::new("edge.toml"), &|_| None).map_err(WorldError::new)?;
         let (shutdown, registry, clock) = (Shutdown::new(), prometheus::Registry::new(), Clock::system());
-        let front = Front::bind(&config.listen, &config.limits, &registry).map_err(WorldError::new)?;
-        let url = front.urls().into_iter().next().ok_or_else(|| WorldError::new("the edge has no listener"))?;
+        let server = Server::bind(&config.listen, &config.limits, &registry).map_err(WorldError::new)?;
+        let url = server.urls().into_iter().next().ok_or_else(|| WorldError::new("the edge has no listener"))?;
         let now = clock.unix_seconds();
         let parts = Parts { clock, registry: registry.clone(), shutdown: shutdown.clone() };
         let edge = Edge::start(config, parts).await.map_err(WorldError::new)?;
-        tokio::spawn(front.serve(edge, shutdown.clone()));
+        tokio::spawn(server.serve(edge, shutdown.clone()));
         let claims = Claims {
             sub: "load".into(),
             exp: now + 86_400,

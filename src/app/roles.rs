@@ -19,7 +19,7 @@ use lyceum_core::shutdown::Shutdown;
 use lyceum_core::time::Clock;
 use lyceum_edge as edge;
 use lyceum_origin as origin;
-use lyceum_server::{Crew, Front, Handler, Limits, Listen, TlsReload};
+use lyceum_server::{Handler, Limits, Listen, Server, TlsReload, WorkerThreads};
 
 /// How long a role whose supervisor is gone may take to end.
 const ORPHAN: Duration = Duration::from_millis(500);
@@ -40,8 +40,8 @@ pub(super) async fn edge(path: &Path, exit_with_stdin: bool) -> Result<(), Failu
         let edge = edge.clone();
         file.reloading(edge::FIXED.as_slice(), edge::Config::check, move |config, changed| edge.reload(config, changed))
     };
-    let crew = Crew::start(&base.shutdown).map_err(Failure::other)?;
-    base.serve(crew, edge, Some(routes), Arc::new(ready), reload).await
+    let workers = WorkerThreads::start(&base.shutdown).map_err(Failure::other)?;
+    base.serve(workers, edge, Some(routes), Arc::new(ready), reload).await
 }
 
 pub(super) async fn origin(path: &Path, exit_with_stdin: bool) -> Result<(), Failure> {
@@ -62,7 +62,7 @@ pub(super) async fn origin(path: &Path, exit_with_stdin: bool) -> Result<(), Fai
             Ok::<_, std::convert::Infallible>(())
         })
     };
-    base.serve(Crew::here(), origin, None, Arc::new(ready), reload).await
+    base.serve(WorkerThreads::none(), origin, None, Arc::new(ready), reload).await
 }
 
 /// A role's configuration file, and what of it is in force.
@@ -117,7 +117,7 @@ type Reload = Box<dyn FnMut() + Send>;
 
 /// What every role has: listeners, metrics, an end.
 struct Base {
-    front: Front,
+    server: Server,
     admin: Option<Admin>,
     limits: Limits,
     registry: Registry,
@@ -149,32 +149,32 @@ impl Base {
         if listens.is_empty() {
             return Err(Failure::usage("the configuration has no [[listen]]: add one with an address"));
         }
-        let front = Front::bind(listens, limits, &registry).map_err(Failure::other)?;
+        let server = Server::bind(listens, limits, &registry).map_err(Failure::other)?;
         let admin = match admin {
             Some(config) => Some(Admin::bind(config).await.map_err(Failure::other)?),
             None => None,
         };
-        Ok(Self { front, admin, limits: limits.clone(), registry, shutdown })
+        Ok(Self { server, admin, limits: limits.clone(), registry, shutdown })
     }
 
     async fn serve<H: Handler>(
         self,
-        crew: Crew,
+        workers: WorkerThreads,
         handler: H,
         routes: Option<Routes>,
         ready: Arc<dyn Fn() -> Result<(), String> + Send + Sync>,
         reload: Reload,
     ) -> Result<(), Failure> {
         let admin_url = self.admin.as_ref().map(Admin::url);
-        announce(&self.front.urls(), admin_url.as_deref());
+        announce(&self.server.urls(), admin_url.as_deref());
         if let Some(admin) = self.admin {
             let role = admin::Role { registry: self.registry.clone(), ready, shutdown: self.shutdown.clone(), routes };
             tokio::spawn(admin.serve(role));
         }
         let drain = self.limits.drain_timeout.get();
         let signals = Signals::listen().map_err(Failure::other)?;
-        tokio::spawn(signals.follow(self.shutdown.clone(), self.front.tls(), reload));
-        tokio::spawn(self.front.serve_with(crew, handler, self.shutdown.clone()));
+        tokio::spawn(signals.follow(self.shutdown.clone(), self.server.tls(), reload));
+        tokio::spawn(self.server.serve_with(workers, handler, self.shutdown.clone()));
         if !self.shutdown.drained(drain).await {
             tracing::warn!(drain_timeout = %lyceum_core::units::Span(drain), "what was still under way is cut off");
         }

@@ -9,7 +9,7 @@ use super::watch::Watch;
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 use lyceum_cache::{ReadError, Reader};
-use lyceum_server::Pass;
+use lyceum_server::RevocationCheck;
 use lyceum_token::Denied;
 use lyceum_upstream::FetchError;
 
@@ -96,13 +96,13 @@ impl Body {
 
     /// What the connection looks at while a client that takes nothing keeps the body from looking itself: for bodies
     /// that are not handed over at once.
-    pub(super) fn pass(&self) -> Option<Pass> {
+    pub(super) fn pass(&self) -> Option<RevocationCheck> {
         let goes_on = match &self.kind {
             Kind::Empty => false,
             Kind::Whole(bytes) => bytes.len() > PIECE,
             Kind::Parts(_) | Kind::Live(_) | Kind::Sliced(_) => true,
         };
-        self.watch.as_ref().filter(|watch| goes_on && watch.is_granted()).cloned().map(Pass::new)
+        self.watch.as_ref().filter(|watch| goes_on && watch.is_granted()).cloned().map(RevocationCheck::new)
     }
 }
 

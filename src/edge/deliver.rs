@@ -18,7 +18,7 @@ use lyceum_cache::{ReadError, Reader, Stored};
 use lyceum_http::conditional::{self, Validators};
 use lyceum_http::{fields, range};
 use lyceum_packaging::filter::{self, Playlist};
-use lyceum_server::BEGINNING;
+use lyceum_server::STATUS_LINE_200;
 use lyceum_upstream::FetchError;
 
 /// Who asks, and under which terms.
@@ -104,7 +104,7 @@ pub(super) fn deliver_lined(terms: &Terms<'_>, stored: &Arc<Stored>) -> Option<(
         return None;
     }
     let age = stored.freshness.age(terms.now_ms);
-    let lines = terms.route.with_block(stored, |block| block.to_http1(BEGINNING, age))?;
+    let lines = terms.route.with_block(stored, |block| block.to_http1(STATUS_LINE_200, age))?;
     Some((Response::new(Body::from(stored.body_for_answer())), lines))
 }
 

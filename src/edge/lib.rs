@@ -40,7 +40,7 @@ use http_body::Body as _;
 use lyceum_cache::{Cache, DiskError};
 use lyceum_core::shutdown::Shutdown;
 use lyceum_core::time::{Clock, Instant, monotonic};
-use lyceum_server::{Answer, Handler, Peer, Refused, RequestBody};
+use lyceum_server::{Handler, Peer, Refused, RequestBody, ResponseFuture};
 use lyceum_token::{ClaimKey, Issuer, KeyError, Renewer, Verifier, VerifierConfig};
 use lyceum_upstream::{self as upstream, FetchError, Pool, UpstreamError};
 
@@ -354,20 +354,20 @@ async fn housekeeping(edge: Edge, shutdown: Shutdown) {
 impl Handler for Edge {
     type Body = Body;
 
-    fn call(&self, peer: Peer, request: Request<RequestBody>, began: Instant) -> Answer<Body> {
+    fn call(&self, peer: Peer, request: Request<RequestBody>, began: Instant) -> ResponseFuture<Body> {
         let inner = self.0.load();
         let (mut head, body) = request.into_parts();
         if body.is_end_stream()
             && let Some((mut response, lines)) = inner.at_once(peer, &head, began)
         {
-            let Some(lines) = lines else { return Answer::Now(response) };
+            let Some(lines) = lines else { return ResponseFuture::Ready(response) };
             // The map goes on to the next request.
             head.headers.clear();
             *response.headers_mut() = head.headers;
-            return Answer::Lined(response, lines);
+            return ResponseFuture::Prepared(response, lines);
         }
         let inner = Guarded::into_inner(inner);
-        Answer::later(async move { inner.serve(peer, head, body, began).await })
+        ResponseFuture::boxed(async move { inner.serve(peer, head, body, began).await })
     }
 
     fn refuse(&self, request: &http::request::Parts, refused: Refused) -> Response<Body> {

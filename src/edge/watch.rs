@@ -7,7 +7,7 @@ use tokio::sync::watch;
 use super::metrics::Metrics;
 use lyceum_core::telemetry::HotCounter;
 use lyceum_core::time::Clock;
-use lyceum_server::Permit;
+use lyceum_server::Revocable;
 use lyceum_token::{Denied, Grant, Verifier};
 
 /// Where the bodies of one route are watched from.
@@ -84,7 +84,7 @@ impl Post {
     }
 }
 
-impl Permit for Watch {
+impl Revocable for Watch {
     fn changes(&self) -> watch::Receiver<u64> {
         match &self.post.verifier {
             Some(verifier) => verifier.revocations().watch(),
@@ -93,7 +93,7 @@ impl Permit for Watch {
         }
     }
 
-    fn holds(&self) -> bool {
+    fn is_valid(&self) -> bool {
         match (&self.grant, &self.post.verifier) {
             (Some(grant), Some(verifier)) => self.post.judge(verifier, grant).is_ok(),
             _ => true,

@@ -12,7 +12,7 @@ use tokio::sync::{Notify, Semaphore};
 use lyceum_core::shutdown::Shutdown;
 use lyceum_core::time::{Clock, Instant};
 use lyceum_http::problem;
-use lyceum_server::{Answer, Handler, Peer, Refused, RequestBody, Unread};
+use lyceum_server::{DrainOnDrop, Handler, Peer, Refused, RequestBody, ResponseFuture};
 use lyceum_storage::db::Db;
 use lyceum_storage::store::Store;
 use lyceum_storage::upload::Uploads;
@@ -118,7 +118,7 @@ impl Origin {
 
     async fn answer(&self, peer: Peer, request: Request<RequestBody>, began: Instant) -> Response<Body> {
         let (parts, body) = request.into_parts();
-        let mut request = Request::from_parts(parts, Body::new(Unread::new(body)));
+        let mut request = Request::from_parts(parts, Body::new(DrainOnDrop::new(body)));
         request.extensions_mut().insert(peer);
         let mut response = match api::cors::preflight(&self.app.config().cors, &request) {
             Some(response) => response,
@@ -143,9 +143,9 @@ impl Handler for Origin {
     /// Uploads: with 32 KiB they took a third longer; with more than this, many at once take memory for nothing.
     const BODY_READ: usize = 128 * 1024;
 
-    fn call(&self, peer: Peer, request: Request<RequestBody>, began: Instant) -> Answer<Body> {
+    fn call(&self, peer: Peer, request: Request<RequestBody>, began: Instant) -> ResponseFuture<Body> {
         let origin = self.clone();
-        Answer::later(async move { origin.answer(peer, request, began).await })
+        ResponseFuture::boxed(async move { origin.answer(peer, request, began).await })
     }
 
     fn refuse(&self, request: &http::request::Parts, refused: Refused) -> Response<Body> {

@@ -1,4 +1,4 @@
-//! Bodies as they come in and go out, whichever protocol carries them.
+//! Bodies of requests and responses, for every protocol.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -7,29 +7,29 @@ use bytes::{Buf, Bytes};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
-use super::BoxError;
-use super::http3::QuicBody;
-use super::pulse::Busy;
+use crate::activity::InFlightRequest;
+use crate::error::BoxError;
+use crate::http3::body::QuicBody;
 
 /// The body of a request.
 #[derive(Debug)]
-pub struct RequestBody(Kind);
+pub struct RequestBody(Transport);
 
 #[derive(Debug)]
-enum Kind {
+enum Transport {
     Tcp(Incoming),
     Quic(Box<QuicBody>),
 }
 
 impl From<Incoming> for RequestBody {
     fn from(body: Incoming) -> Self {
-        Self(Kind::Tcp(body))
+        Self(Transport::Tcp(body))
     }
 }
 
 impl From<QuicBody> for RequestBody {
     fn from(body: QuicBody) -> Self {
-        Self(Kind::Quic(Box::new(body)))
+        Self(Transport::Quic(Box::new(body)))
     }
 }
 
@@ -39,40 +39,39 @@ impl Body for RequestBody {
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         match &mut self.0 {
-            Kind::Tcp(body) => Pin::new(body).poll_frame(cx).map_err(Into::into),
-            Kind::Quic(body) => Pin::new(body.as_mut()).poll_frame(cx),
+            Transport::Tcp(body) => Pin::new(body).poll_frame(cx).map_err(Into::into),
+            Transport::Quic(body) => Pin::new(body.as_mut()).poll_frame(cx),
         }
     }
 
     fn is_end_stream(&self) -> bool {
         match &self.0 {
-            Kind::Tcp(body) => body.is_end_stream(),
-            Kind::Quic(body) => body.is_end_stream(),
+            Transport::Tcp(body) => body.is_end_stream(),
+            Transport::Quic(body) => body.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.0 {
-            Kind::Tcp(body) => body.size_hint(),
-            Kind::Quic(body) => body.size_hint(),
+            Transport::Tcp(body) => body.size_hint(),
+            Transport::Quic(body) => body.size_hint(),
         }
     }
 }
 
-/// A response body that keeps its connection busy until it has been sent or dropped, and says when the client has to
-/// take what it was handed before there is more.
-pub(super) struct Held<B> {
+/// A response body that records what is queued and taken, and keeps its request in flight until it is sent or dropped.
+pub(crate) struct TrackedBody<B> {
     body: B,
-    busy: Option<Busy>,
+    in_flight: Option<InFlightRequest>,
 }
 
-impl<B> Held<B> {
-    pub(super) fn new(body: B, busy: Option<Busy>) -> Self {
-        Self { body, busy }
+impl<B> TrackedBody<B> {
+    pub(crate) fn new(body: B, in_flight: Option<InFlightRequest>) -> Self {
+        Self { body, in_flight }
     }
 }
 
-impl<B: Body + Unpin> Body for Held<B> {
+impl<B: Body + Unpin> Body for TrackedBody<B> {
     type Data = B::Data;
     type Error = B::Error;
 
@@ -80,12 +79,12 @@ impl<B: Body + Unpin> Body for Held<B> {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
-        if let Some(busy) = &mut self.busy {
-            busy.taken();
+        if let Some(in_flight) = &mut self.in_flight {
+            in_flight.record_taken();
         }
         let polled = Pin::new(&mut self.body).poll_frame(cx);
-        if let (Poll::Ready(Some(Ok(frame))), Some(busy)) = (&polled, &mut self.busy) {
-            busy.handed(frame.data_ref().map_or(0, Buf::remaining));
+        if let (Poll::Ready(Some(Ok(frame))), Some(in_flight)) = (&polled, &mut self.in_flight) {
+            in_flight.record_queued(frame.data_ref().map_or(0, Buf::remaining));
         }
         polled
     }

@@ -1,47 +1,50 @@
 //! Sockets, TLS, HTTP/1.1, 2 and 3, limits and drain, the same for every role.
 //!
-//! A role is a [`Handler`]; it never sees a socket. What a peer may cost (connections, header bytes, silence,
-//! streams) is bounded here by [`Limits`], before a handler is asked. HTTP semantics are the roles' business.
+//! A role implements [`Handler`] and never sees a socket. [`Limits`] bound what a peer may use (connections, header
+//! bytes, silence, streams) before the handler is called. HTTP semantics belong to the roles.
+//!
+//! The life of a TCP connection: `listener` accepts it, `connection` reads its PROXY header and checks its client's
+//! limits, `handshake` finds out its protocol, and `http1` or `http2` serves it; `http3` does all of this over UDP.
+//! `session` hands each request to the handler, and `watchdog` ends a connection that exceeds a limit.
 //!
 //! Standards: RFC 9112 (HTTP/1.1), RFC 9113 (HTTP/2), RFC 9114 (HTTP/3), RFC 7301 (ALPN), RFC 8446 (TLS 1.3).
 #![forbid(unsafe_code)]
 
-mod awaited;
-mod beside;
+mod activity;
 mod body;
-mod clients;
+mod client_limits;
 mod connection;
-mod cork;
-mod crew;
-mod gathered;
+mod context;
+mod drain_body;
+mod error;
+#[doc(hidden)]
+pub mod fuzzing;
 mod handler;
+mod handshake;
+mod http1;
+mod http2;
 mod http3;
-mod inline;
-mod ledger;
+mod interrupts;
+mod io;
 mod limits;
-mod lines;
-mod listen;
+mod listener;
 mod metrics;
-mod pass;
 mod peer;
-mod plain;
-mod pulse;
-mod socket;
+mod revocable;
+mod session;
 mod tls;
-mod unread;
-mod watched;
+mod watchdog;
+mod worker_threads;
 
 pub use body::RequestBody;
-pub use crew::Crew;
-pub use handler::{Answer, Handler, Refused};
-pub use http3::Http3;
+pub use drain_body::DrainOnDrop;
+pub use error::BoxError;
+pub use handler::{Handler, Refused, ResponseFuture};
+pub use http1::prepared_head::STATUS_LINE_200;
+pub use http3::config::Http3;
 pub use limits::Limits;
-pub use lines::BEGINNING;
-pub use listen::{BindError, Front, Listen, TlsReload};
-pub use pass::{Pass, Permit};
+pub use listener::{BindError, Listen, Server, TlsReload};
 pub use peer::{Forwarded, ForwardedField, Peer, ProxyProtocol};
+pub use revocable::{Revocable, RevocationCheck};
 pub use tls::{Certificates, TlsError, TlsFiles};
-pub use unread::Unread;
-
-/// Any error, boxed.
-pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+pub use worker_threads::WorkerThreads;

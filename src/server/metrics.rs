@@ -1,4 +1,4 @@
-//! What the front counts.
+//! The server's metrics.
 
 use prometheus::{IntCounter, IntGauge, Registry};
 
@@ -6,12 +6,12 @@ use lyceum_core::telemetry;
 
 /// Why a connection or a request was ended or refused: the limit's name in `[limits]` where there is one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Reason {
-    /// As many connections are open as may be. Over TCP they wait in the kernel's queue instead.
+pub(crate) enum EndReason {
+    /// Too many connections are open; only over QUIC, as TCP connections wait in the kernel's queue.
     Connections,
-    /// A client has as many connections as it may.
+    /// The client has too many connections.
     ConnectionsPerClient,
-    /// A client asks more often than it may.
+    /// The client sends too many requests.
     RequestsPerClient,
     /// The TLS handshake took too long.
     Handshake,
@@ -19,21 +19,21 @@ pub(crate) enum Reason {
     Tls,
     /// The first byte or the rest of a header did not come in time.
     Header,
-    /// No request for long.
+    /// No request for too long.
     Idle,
-    /// A request under way and nothing moves.
+    /// A request is in flight, and no byte was read or written for too long.
     Stall,
-    /// The client takes too little.
+    /// The client reads too slowly.
     Throughput,
-    /// A stream's window stays shut.
+    /// A stream's flow-control window stayed shut.
     Window,
-    /// What a response was given for no longer holds, and its client does not take it.
+    /// A response was revoked, and its client took nothing by which it could have ended by itself.
     Revoked,
-    /// No PROXY header where one has to be.
+    /// A connection from a load balancer began without a PROXY header.
     ProxyProtocol,
 }
 
-impl Reason {
+impl EndReason {
     const ALL: [Self; 12] = [
         Self::Connections,
         Self::ConnectionsPerClient,
@@ -49,7 +49,7 @@ impl Reason {
         Self::ProxyProtocol,
     ];
 
-    pub(super) fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Connections => "connections",
             Self::ConnectionsPerClient => "connections_per_client",
@@ -67,17 +67,20 @@ impl Reason {
     }
 }
 
-/// The handles.
+/// Handles of the metrics.
 #[derive(Debug)]
-pub(super) struct Metrics {
-    pub(super) open: IntGauge,
-    pub(super) resting: IntGauge,
-    pub(super) retries: IntCounter,
+pub(crate) struct Metrics {
+    /// Open connections.
+    pub(crate) open: IntGauge,
+    /// Connections whose hyper connection was dropped while they are idle.
+    pub(crate) resting: IntGauge,
+    /// Retry packets of QUIC.
+    pub(crate) retries: IntCounter,
     ended: Vec<IntCounter>,
 }
 
 impl Metrics {
-    pub(super) fn new(registry: &Registry) -> Self {
+    pub(crate) fn new(registry: &Registry) -> Self {
         let ended = telemetry::counters(
             registry,
             "lyceum_front_ended_total",
@@ -89,36 +92,36 @@ impl Metrics {
             resting: telemetry::gauge(
                 registry,
                 "lyceum_front_connections_resting",
-                "Connections of HTTP/1.1 and 2 on which nothing is under way and that hold no buffers.",
+                "Idle connections of HTTP/1.1 and 2 that hold no buffers.",
             ),
             retries: telemetry::counter(
                 registry,
                 "lyceum_front_quic_retries_total",
-                "QUIC clients that were asked to show that their address can be reached before anything was kept of them.",
+                "QUIC clients that were sent a Retry to validate their address.",
             ),
-            ended: Reason::ALL.map(|reason| ended.with_label_values(&[reason.name()])).into(),
+            ended: EndReason::ALL.map(|reason| ended.with_label_values(&[reason.name()])).into(),
         }
     }
 
-    pub(super) fn ended(&self, reason: Reason) {
-        if let Some(counter) = Reason::ALL.iter().position(|r| *r == reason).and_then(|at| self.ended.get(at)) {
+    pub(crate) fn record_end(&self, reason: EndReason) {
+        if let Some(counter) = EndReason::ALL.iter().position(|r| *r == reason).and_then(|at| self.ended.get(at)) {
             counter.inc();
         }
     }
 }
 
-/// Counts a connection while it lives.
+/// Increments a gauge while it lives.
 #[derive(Debug)]
-pub(super) struct Open(IntGauge);
+pub(crate) struct GaugeGuard(IntGauge);
 
-impl Open {
-    pub(super) fn new(gauge: &IntGauge) -> Self {
+impl GaugeGuard {
+    pub(crate) fn new(gauge: &IntGauge) -> Self {
         gauge.inc();
         Self(gauge.clone())
     }
 }
 
-impl Drop for Open {
+impl Drop for GaugeGuard {
     fn drop(&mut self) {
         self.0.dec();
     }

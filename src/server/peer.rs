@@ -1,4 +1,4 @@
-//! Who asks: the socket's other end, or whom a trusted proxy says that it speaks for.
+//! A request's client: the socket's remote address, or the one that a trusted proxy names.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -11,11 +11,11 @@ use lyceum_http::forwarded;
 use lyceum_http::ip_network::Network;
 use lyceum_http::proxy_protocol::{self, NotProxy, Parsed};
 
-/// Who asks.
+/// The client of a request.
 #[derive(Clone, Copy, Debug)]
 pub struct Peer {
-    /// The client's address, as far as it can be trusted: the socket's other end, or what a proxy that the listener
-    /// trusts says. The port is 0 where a proxy names none.
+    /// The client's address: the socket's remote address, or the one named by a proxy that the listener trusts. The port is
+    /// 0 where a proxy names none.
     pub address: SocketAddr,
     /// Whether the client's connection is encrypted.
     pub tls: bool,
@@ -25,7 +25,7 @@ pub struct Peer {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ProxyProtocol {
-    /// Load balancers: their connections begin with a PROXY header, version 1 or 2. Others' must not.
+    /// Load balancers. Their connections must begin with a PROXY header of version 1 or 2, others' must not.
     pub from: Vec<Network>,
 }
 
@@ -33,9 +33,9 @@ pub struct ProxyProtocol {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Forwarded {
-    /// Proxies whose word counts.
+    /// Trusted proxies.
     pub from: Vec<Network>,
-    /// The field they speak in.
+    /// The field in which they name the client.
     #[serde(default)]
     pub field: ForwardedField,
 }
@@ -52,26 +52,26 @@ pub enum ForwardedField {
 }
 
 impl ProxyProtocol {
-    pub(super) fn speaks(&self, address: SocketAddr) -> bool {
+    pub(crate) fn is_expected_from(&self, address: SocketAddr) -> bool {
         self.from.iter().any(|network| network.contains(address.ip()))
     }
 }
 
-/// Why no PROXY header came.
+/// Why no PROXY header could be read.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum NoProxyHeader {
+pub(crate) enum NoProxyHeader {
     #[error(transparent)]
     Wrong(#[from] NotProxy),
-    #[error("the PROXY header did not come: {0}")]
+    #[error("the PROXY header could not be read: {0}")]
     Read(#[from] std::io::Error),
     #[error("the PROXY header did not come in time")]
     Late(#[from] tokio::time::error::Elapsed),
 }
 
-/// Reads a PROXY header and not one byte more; gives whom it names.
-pub(super) async fn proxied<S: AsyncRead + Unpin>(
+/// Reads a PROXY header and no byte beyond it; gives the client that it names, if any.
+pub(crate) async fn read_proxy_header<S: AsyncRead + Unpin>(
     stream: &mut S,
-    patience: Duration,
+    time: Duration,
 ) -> Result<Option<SocketAddr>, NoProxyHeader> {
     let read = async {
         let mut bytes = Vec::with_capacity(128);
@@ -86,16 +86,16 @@ pub(super) async fn proxied<S: AsyncRead + Unpin>(
             }
         }
     };
-    tokio::time::timeout(patience, read).await?
+    tokio::time::timeout(time, read).await?
 }
 
 impl Forwarded {
-    pub(super) fn trusts(&self, peer: Peer) -> bool {
+    pub(crate) fn trusts(&self, peer: Peer) -> bool {
         self.from.iter().any(|network| network.contains(peer.address.ip()))
     }
 
     /// The client that `peer` names in a request.
-    pub(super) fn client(&self, peer: Peer, headers: &HeaderMap) -> Peer {
+    pub(crate) fn client(&self, peer: Peer, headers: &HeaderMap) -> Peer {
         let hops = match self.field {
             ForwardedField::Forwarded => forwarded::forwarded(headers),
             ForwardedField::XForwardedFor => forwarded::x_forwarded_for(headers),

@@ -1,8 +1,8 @@
-//! Certificates and the TLS configuration, read anew on reload with no connection lost.
+//! Certificates and the TLS configuration, which can be reloaded without losing a connection.
 //!
-//! A listener has one certificate or several, of which the name that a client asks for (SNI, RFC 6066) chooses; a name
-//! that none is for, and a client that names none, get the first. Sessions are resumed by tickets and by identifiers
-//! (RFC 8446, section 2.2; RFC 5077), whose keys outlive a reload.
+//! A listener has one certificate or several, of which the client's server name (SNI, RFC 6066) chooses one; a name that
+//! matches none, and a client without SNI, get the first. Sessions are resumed by tickets and by identifiers (RFC 8446,
+//! section 2.2; RFC 5077); their keys outlive a reload.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -23,21 +23,21 @@ use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
 use serde::de::{Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use tokio::sync::watch;
 
-/// Sessions that can be resumed by an identifier.
-const SESSIONS: usize = 10_000;
+/// Sessions that are kept for resumption by identifier.
+const MAX_STORED_SESSIONS: usize = 10_000;
 
 /// The files of one certificate.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TlsFiles {
-    /// PEM: the certificate, then its issuers.
+    /// PEM: the certificate, then its issuers' certificates.
     pub cert: PathBuf,
     /// PEM: the private key.
     pub key: PathBuf,
 }
 
-/// The certificates of a listener: `{ cert, key }`, or a list of such, of which the client's SNI chooses and the first
-/// is for all other names.
+/// The certificates of a listener: `{ cert, key }`, or a list of them, from which the client's SNI chooses; the first is the
+/// default.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Certificates(pub Vec<TlsFiles>);
 
@@ -85,7 +85,7 @@ impl TlsError {
     }
 }
 
-/// A listener's TLS; what it holds may be exchanged while connections are open.
+/// A listener's TLS configuration, which can be replaced while connections are open.
 #[derive(Clone, Debug)]
 pub(crate) struct Tls {
     files: Certificates,
@@ -97,11 +97,11 @@ pub(crate) struct Tls {
 
 impl Tls {
     pub(crate) fn load(files: &Certificates) -> Result<Self, TlsError> {
-        let sessions: Arc<dyn StoresServerSessions> = ServerSessionMemoryCache::new(SESSIONS);
+        let sessions: Arc<dyn StoresServerSessions> = ServerSessionMemoryCache::new(MAX_STORED_SESSIONS);
         let tickets = match rustls::crypto::aws_lc_rs::Ticketer::new() {
             Ok(tickets) => Some(tickets),
             Err(error) => {
-                tracing::warn!(%error, "no tickets: sessions are resumed by identifier alone");
+                tracing::warn!(%error, "no session tickets: sessions are resumed by identifier only");
                 None
             }
         };
@@ -109,14 +109,14 @@ impl Tls {
         Ok(Self { files: files.clone(), sessions, tickets, config, changed: Arc::new(watch::channel(()).0) })
     }
 
-    /// Reads the files again; on an error what was in force stays in force.
+    /// Reads the files again; on an error the present configuration stays in force.
     pub(crate) fn reload(&self) -> Result<(), TlsError> {
         self.config.store(read(&self.files, &self.sessions, self.tickets.clone())?);
         self.changed.send_replace(());
         Ok(())
     }
 
-    /// Tells of each reload.
+    /// A channel that changes with each reload.
     pub(crate) fn changes(&self) -> watch::Receiver<()> {
         self.changed.subscribe()
     }
@@ -125,7 +125,7 @@ impl Tls {
         tokio_rustls::TlsAcceptor::from(self.config.load_full())
     }
 
-    /// The configuration in force.
+    /// The present configuration.
     pub(crate) fn config(&self) -> Arc<ServerConfig> {
         self.config.load_full()
     }
@@ -138,13 +138,13 @@ fn read(
 ) -> Result<Arc<ServerConfig>, TlsError> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let keys = files.0.iter().map(|files| certified(files, &provider)).collect::<Result<Vec<_>, _>>()?;
-    let nameless = || TlsError::new(Path::new("tls"), "at least one certificate is needed");
-    let first = files.0.first().ok_or_else(nameless)?;
+    let missing = || TlsError::new(Path::new("tls"), "at least one certificate is needed");
+    let first = files.0.first().ok_or_else(missing)?;
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(|e| TlsError::new(&first.cert, e))?
         .with_no_client_auth()
-        .with_cert_resolver(Arc::new(ByName(keys)));
+        .with_cert_resolver(Arc::new(SniResolver(keys)));
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     config.session_storage = Arc::clone(sessions);
     if let Some(tickets) = tickets {
@@ -162,15 +162,16 @@ fn certified(files: &TlsFiles, provider: &CryptoProvider) -> Result<Arc<Certifie
     }
     let key = PrivateKeyDer::from_pem_file(&files.key)
         .map_err(|e| TlsError::new(&files.key, format!("no PEM private key can be read: {e}")))?;
-    let unfit = |e: rustls::Error| TlsError::new(&files.key, format!("does not go with {}: {e}", files.cert.display()));
-    CertifiedKey::from_der(chain, key, provider).map(Arc::new).map_err(unfit)
+    let mismatch =
+        |e: rustls::Error| TlsError::new(&files.key, format!("does not match {}: {e}", files.cert.display()));
+    CertifiedKey::from_der(chain, key, provider).map(Arc::new).map_err(mismatch)
 }
 
-/// Chooses by the names that the certificates are for.
+/// Chooses the certificate whose names include the client's server name.
 #[derive(Debug)]
-struct ByName(Vec<Arc<CertifiedKey>>);
+struct SniResolver(Vec<Arc<CertifiedKey>>);
 
-impl ResolvesServerCert for ByName {
+impl ResolvesServerCert for SniResolver {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         let asked = hello.server_name().and_then(|name| ServerName::try_from(name).ok());
         let is_for = |key: &&Arc<CertifiedKey>| {

@@ -14,7 +14,7 @@ use hyper_util::rt::TokioExecutor;
 use lyceum_core::shutdown::Shutdown;
 use lyceum_core::time::Clock;
 use lyceum_edge::{Config, Edge, Parts};
-use lyceum_server::Front;
+use lyceum_server::Server;
 use lyceum_token::{Claims, Signer};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -216,11 +216,11 @@ impl TestEdge {
         let toml = format!("listen = [{{ {listener} }}]\n{toml}").replace("{dir}", dir.path().to_str().unwrap());
         let config: Config = lyceum_core::config::parse(&toml, Path::new("edge.toml"), &|_| None).unwrap();
         let (shutdown, registry, clock) = (Shutdown::new(), prometheus::Registry::new(), Clock::manual(NOW * 1000));
-        let front = Front::bind(&config.listen, &config.limits, &registry).unwrap();
-        let url = front.urls().remove(0);
+        let server = Server::bind(&config.listen, &config.limits, &registry).unwrap();
+        let url = server.urls().remove(0);
         let parts = Parts { clock: clock.clone(), registry: registry.clone(), shutdown: shutdown.clone() };
         let edge = Edge::start(config, parts).await.unwrap();
-        tokio::spawn(front.serve(edge.clone(), shutdown.clone()));
+        tokio::spawn(server.serve(edge.clone(), shutdown.clone()));
         Self { url, edge, registry, clock, dir, shutdown }
     }
 

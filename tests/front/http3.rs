@@ -4,7 +4,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use lyceum_core::shutdown::Shutdown;
-use lyceum_server::{Front, Http3, Limits, Listen};
+use lyceum_server::{Http3, Limits, Listen, Server};
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt as _;
 
@@ -64,7 +64,7 @@ async fn one_port_speaks_all_versions_and_says_so() {
     assert!(!told.contains("alt-svc"), "off unless it is asked for");
     let plain: Listen = serde_json::from_value(json!({ "address": "127.0.0.1:0", "http3": true })).expect("a listener");
     assert_eq!(plain.http3, Http3::On { advertise_port: None });
-    let error = Front::bind(&[plain], &Limits::default(), &prometheus::Registry::new()).err().expect("no certificate");
+    let error = Server::bind(&[plain], &Limits::default(), &prometheus::Registry::new()).err().expect("no certificate");
     assert!(error.to_string().contains("http3 needs tls"), "{error}");
 }
 
@@ -131,12 +131,12 @@ async fn idle_connections_end_and_new_certificates_are_taken() {
     let folder = tempfile::tempdir().expect("a temporary directory");
     let files = certificate(folder.path());
     let listen: Listen = serde_json::from_value(listen(&files, json!(true))).expect("a listener");
-    let front = Front::bind(&[listen], &Limits::default(), &prometheus::Registry::new()).expect("a free port");
-    let port: u16 = front.urls()[0].rsplit(':').next().expect("a port").parse().expect("a port");
-    let reload = front.tls();
+    let server = Server::bind(&[listen], &Limits::default(), &prometheus::Registry::new()).expect("a free port");
+    let port: u16 = server.urls()[0].rsplit(':').next().expect("a port").parse().expect("a port");
+    let reload = server.tls();
     let shutdown = Shutdown::new();
     let echo = super::Echo::default();
-    let done = tokio::spawn(front.serve(echo.clone(), shutdown.clone()));
+    let done = tokio::spawn(server.serve(echo.clone(), shutdown.clone()));
     let former = folder.path().join("former.pem");
     std::fs::copy(&files.cert, &former).expect("a copy");
     assert_eq!(ask(port, &former, json!([{ "path": "/" }])).await[0]["status"], 200);

@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 
 use lyceum_core::shutdown::Shutdown;
-use lyceum_server::{Front, Limits, Listen};
+use lyceum_server::{Limits, Listen, Server};
 use serde_json::{Value, json};
 
 use super::{Echo, curl, named_certificate, serve_as};
@@ -50,10 +50,10 @@ async fn a_session_is_resumed_also_after_new_certificates() {
     let listen: Listen =
         serde_json::from_value(json!({ "address": "127.0.0.1:0", "tls": { "cert": files.cert, "key": files.key } }))
             .expect("a listener");
-    let front = Front::bind(&[listen], &Limits::default(), &prometheus::Registry::new()).expect("a free port");
-    let address = front.urls().remove(0).replace("https://", "");
-    let reload = front.tls();
-    tokio::spawn(front.serve(Echo::default(), Shutdown::new()));
+    let server = Server::bind(&[listen], &Limits::default(), &prometheus::Registry::new()).expect("a free port");
+    let address = server.urls().remove(0).replace("https://", "");
+    let reload = server.tls();
+    tokio::spawn(server.serve(Echo::default(), Shutdown::new()));
     for version in ["-tls1_2", "-tls1_3"] {
         let session = folder.path().join(version);
         let talk = async |how: &'static str| {

@@ -1,7 +1,8 @@
-//! A TCP socket that is read and written without the C library.
+//! A TCP socket that is read and written by system calls, without the C library.
 //!
-//! There reads and writes are cancellation points: in a program with threads each call takes two locked operations
-//! beside the system call. Without them a small hit, which is one read and one write, takes 0.05 µs of 5.5 less.
+//! In the C library reads and writes are cancellation points: in a program with threads each call takes two locked
+//! operations beside the system call. Without them a small cache hit, which is one read and one write, takes 0.05 µs of
+//! 5.5 less.
 
 use std::io::{self, ErrorKind, IoSlice};
 use std::mem::MaybeUninit;
@@ -12,33 +13,33 @@ use rustix::net::{RecvFlags, SendFlags};
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 
-use super::awaited::Awaited;
+use crate::io::poll_readable::PollReadable;
 
-/// As much is read into memory that nobody has set, from where it is copied: what hyper reads a head with.
-const FEW: usize = 8 * 1024;
+/// Up to this many bytes are read into an uninitialised array and copied from there; hyper reads a head with as many.
+const MAX_COPIED_READ_BYTES: usize = 8 * 1024;
 
-/// See the module.
+/// A `TcpStream` that makes its system calls itself.
 #[derive(Debug)]
-pub(super) struct Socket(TcpStream);
+pub(crate) struct DirectTcpStream(TcpStream);
 
-impl From<TcpStream> for Socket {
+impl From<TcpStream> for DirectTcpStream {
     fn from(stream: TcpStream) -> Self {
         Self(stream)
     }
 }
 
-impl Socket {
-    /// Tries what moves bytes, `most` at most; nothing where the socket is not ready. Less than that says that it is not
-    /// ready for more: what would tell so is a system call.
+impl DirectTcpStream {
+    /// Tries a system call that moves up to `most` bytes; `None` where the socket is not ready. When it moves fewer, the
+    /// socket counts as not ready for more, which saves the system call that would say so.
     fn attempt(
         &self,
         interest: Interest,
         most: usize,
-        step: impl FnOnce() -> rustix::io::Result<usize>,
+        syscall: impl FnOnce() -> rustix::io::Result<usize>,
     ) -> io::Result<Option<usize>> {
         let mut moved = None;
         let tried = self.0.try_io(interest, || {
-            let bytes = step()?;
+            let bytes = syscall()?;
             moved = Some(bytes);
             if (1..most).contains(&bytes) { Err(ErrorKind::WouldBlock.into()) } else { Ok(()) }
         });
@@ -52,41 +53,41 @@ impl Socket {
         &self,
         cx: &mut Context<'_>,
         most: usize,
-        mut step: impl FnMut() -> rustix::io::Result<usize>,
+        mut syscall: impl FnMut() -> rustix::io::Result<usize>,
     ) -> Poll<io::Result<usize>> {
         loop {
             ready!(self.0.poll_write_ready(cx))?;
-            if let Some(bytes) = self.attempt(Interest::WRITABLE, most, &mut step)? {
+            if let Some(bytes) = self.attempt(Interest::WRITABLE, most, &mut syscall)? {
                 return Poll::Ready(Ok(bytes));
             }
         }
     }
 }
 
-impl Awaited for Socket {
+impl PollReadable for DirectTcpStream {
     fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.0.poll_read_ready(cx)
     }
 }
 
-impl AsyncRead for Socket {
+impl AsyncRead for DirectTcpStream {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let is_set = buf.initialized().len() == buf.capacity();
-        if !is_set && buf.remaining() > FEW {
+        let is_initialized = buf.initialized().len() == buf.capacity();
+        if !is_initialized && buf.remaining() > MAX_COPIED_READ_BYTES {
             return Pin::new(&mut self.0).poll_read(cx, buf);
         }
         let most = buf.remaining();
         loop {
             ready!(self.0.poll_read_ready(cx))?;
             let read = self.attempt(Interest::READABLE, most, || {
-                if is_set {
+                if is_initialized {
                     let (_, bytes) = rustix::net::recv(&self.0, buf.initialize_unfilled(), RecvFlags::empty())?;
                     buf.advance(bytes);
                     return Ok(bytes);
                 }
-                let mut room = [MaybeUninit::uninit(); FEW];
-                let room = room.get_mut(..most).unwrap_or_default();
-                let ((bytes, _), _) = rustix::net::recv(&self.0, room, RecvFlags::empty())?;
+                let mut space = [MaybeUninit::uninit(); MAX_COPIED_READ_BYTES];
+                let space = space.get_mut(..most).unwrap_or_default();
+                let ((bytes, _), _) = rustix::net::recv(&self.0, space, RecvFlags::empty())?;
                 buf.put_slice(bytes);
                 Ok(bytes.len())
             })?;
@@ -97,7 +98,7 @@ impl AsyncRead for Socket {
     }
 }
 
-impl AsyncWrite for Socket {
+impl AsyncWrite for DirectTcpStream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         self.poll_attempt(cx, buf.len(), || rustix::net::send(&self.0, buf, SendFlags::NOSIGNAL))
     }
@@ -131,17 +132,17 @@ mod tests {
 
     use super::*;
 
-    async fn pair() -> (Socket, Socket) {
+    async fn pair() -> (DirectTcpStream, DirectTcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let (client, server) = tokio::join!(TcpStream::connect(listener.local_addr().unwrap()), listener.accept());
         (client.unwrap().into(), server.unwrap().0.into())
     }
 
     #[tokio::test]
-    async fn more_than_the_kernel_takes_arrives_whole_into_every_kind_of_buffer() {
+    async fn more_than_the_kernel_buffers_arrives_whole_in_every_kind_of_buffer() {
         let sent: Vec<u8> = (0..4_000_000_u32).map(|n| (n % 251) as u8).collect();
-        for capacity in [100, FEW, FEW * 4] {
-            for is_set in [true, false] {
+        for capacity in [100, MAX_COPIED_READ_BYTES, MAX_COPIED_READ_BYTES * 4] {
+            for is_initialized in [true, false] {
                 let (mut client, mut server) = pair().await;
                 let bytes = sent.clone();
                 let writes = tokio::spawn(async move {
@@ -157,7 +158,7 @@ mod tests {
                 let mut got = Vec::new();
                 loop {
                     let mut piece = Vec::with_capacity(capacity);
-                    if is_set {
+                    if is_initialized {
                         piece.resize(capacity, 0);
                         let n = server.read(&mut piece).await.unwrap();
                         piece.truncate(n);
@@ -170,22 +171,22 @@ mod tests {
                     got.append(&mut piece);
                 }
                 writes.await.unwrap();
-                assert!(got == sent, "{capacity} {is_set}: {} of {} bytes", got.len(), sent.len());
+                assert!(got == sent, "{capacity} {is_initialized}: {} of {} bytes", got.len(), sent.len());
             }
         }
     }
 
     #[tokio::test]
-    async fn who_waits_is_woken_by_each_byte_and_told_of_errors() {
+    async fn a_waiting_reader_is_woken_by_each_byte_and_gets_errors() {
         let (mut client, mut server) = pair().await;
-        let mut room = [0; 10];
+        let mut space = [0; 10];
         for n in 0..20 {
-            let (read, written) = tokio::join!(server.read(&mut room), client.write_all(std::slice::from_ref(&n)));
-            assert_eq!((read.unwrap(), room[0]), (1, n));
+            let (read, written) = tokio::join!(server.read(&mut space), client.write_all(std::slice::from_ref(&n)));
+            assert_eq!((read.unwrap(), space[0]), (1, n));
             written.unwrap();
         }
         client.0.set_zero_linger().unwrap();
         drop(client);
-        assert_eq!(server.read(&mut room).await.unwrap_err().kind(), ErrorKind::ConnectionReset);
+        assert_eq!(server.read(&mut space).await.unwrap_err().kind(), ErrorKind::ConnectionReset);
     }
 }

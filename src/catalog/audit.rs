@@ -1,28 +1,29 @@
-//! Who did what: one row a change, never changed.
+//! The audit log: who changed what. One row for each change; rows are never changed.
 
-use super::Page;
 use lyceum_storage::db::{DbError, Tx, next_number};
 use lyceum_storage::db_args;
 
-/// A change.
+use crate::page::Page;
+
+/// A row of the audit log.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Deed {
-    /// Rises by one with each.
+pub struct AuditEntry {
+    /// Rises by one with each row.
     pub position: i64,
-    /// When.
+    /// When, in milliseconds since the Unix epoch.
     pub at: i64,
-    /// Whose API key.
+    /// The id of the API key that did it.
     pub actor: String,
     /// What was done, such as `course.create`.
     pub action: String,
-    /// To what.
+    /// The id of what was changed.
     pub subject: String,
-    /// What else there is to say.
+    /// More about it, such as a title.
     pub detail: String,
 }
 
-/// Notes a change, in the transaction that makes it.
-pub async fn note(
+/// Adds a row, in the transaction that makes the change.
+pub async fn add_audit_entry(
     tx: &mut Tx,
     at: i64,
     actor: &str,
@@ -39,8 +40,8 @@ pub async fn note(
     .map(drop)
 }
 
-/// Changes behind the one whose position the page names, the newest first.
-pub async fn deeds(tx: &mut Tx, page: &Page) -> Result<Vec<Deed>, DbError> {
+/// Rows older than the position that the page names, the newest first.
+pub async fn audit_entries(tx: &mut Tx, page: &Page) -> Result<Vec<AuditEntry>, DbError> {
     let rows = tx
         .all(
             "SELECT position, at, actor, action, subject, detail FROM audit WHERE position < $1
@@ -48,8 +49,8 @@ pub async fn deeds(tx: &mut Tx, page: &Page) -> Result<Vec<Deed>, DbError> {
             db_args![if page.after.0 > 0 { page.after.0 } else { i64::MAX }, page.limit],
         )
         .await?;
-    let deed = |row: &lyceum_storage::db::Row| {
-        Ok(Deed {
+    let entry = |row: &lyceum_storage::db::Row| {
+        Ok(AuditEntry {
             position: row.get("position")?,
             at: row.get("at")?,
             actor: row.get("actor")?,
@@ -58,5 +59,5 @@ pub async fn deeds(tx: &mut Tx, page: &Page) -> Result<Vec<Deed>, DbError> {
             detail: row.get("detail")?,
         })
     };
-    rows.iter().map(deed).collect()
+    rows.iter().map(entry).collect()
 }

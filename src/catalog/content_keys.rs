@@ -1,17 +1,18 @@
-//! The keys of encrypted lessons, one a version, as they are kept: sealed. What opens them is not here.
+//! The content keys of encrypted lessons, one for each version, sealed as they are stored. The keys that seal them are
+//! not in the database.
 
 use lyceum_core::ids::Id;
 use lyceum_storage::db::{DbError, Row, Tx};
 use lyceum_storage::db_args;
 
-/// A sealed key.
+/// A sealed content key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SealedKey {
     /// Its id, part of its URL.
     pub id: Id,
     /// Its lesson.
     pub lesson: Id,
-    /// The version that it opens.
+    /// The version that it decrypts.
     pub version: Id,
     /// Its bytes, encrypted and authenticated.
     pub sealed: Vec<u8>,
@@ -29,7 +30,7 @@ fn from_row(row: &Row) -> Result<SealedKey, DbError> {
     })
 }
 
-/// Keeps the key of a version.
+/// Adds the content key of a version.
 pub async fn add_content_key(tx: &mut Tx, key: &SealedKey, now: i64) -> Result<(), DbError> {
     tx.execute(
         "INSERT INTO content_keys (id, lesson, version, sealed, sealed_by, created) VALUES ($1, $2, $3, $4, $5, $6)",
@@ -39,7 +40,7 @@ pub async fn add_content_key(tx: &mut Tx, key: &SealedKey, now: i64) -> Result<(
     .map(drop)
 }
 
-/// The key of that id, while its lesson was not deleted.
+/// One content key, unless its lesson was deleted.
 pub async fn content_key(tx: &mut Tx, id: &Id) -> Result<Option<SealedKey>, DbError> {
     let row = tx
         .one(
@@ -51,15 +52,15 @@ pub async fn content_key(tx: &mut Tx, id: &Id) -> Result<Option<SealedKey>, DbEr
     row.as_ref().map(from_row).transpose()
 }
 
-/// The key of a version.
+/// The content key of a version.
 pub async fn content_key_of(tx: &mut Tx, version: &Id) -> Result<Option<SealedKey>, DbError> {
     let sql = "SELECT id, lesson, version, sealed, sealed_by FROM content_keys WHERE version = $1";
     let row = tx.one(sql, db_args![version]).await?;
     row.as_ref().map(from_row).transpose()
 }
 
-/// Keys that another than `sealer` has sealed.
-pub async fn keys_sealed_otherwise(tx: &mut Tx, sealer: &str, limit: i64) -> Result<Vec<SealedKey>, DbError> {
+/// Content keys that are not sealed by `sealer`.
+pub async fn keys_not_sealed_by(tx: &mut Tx, sealer: &str, limit: i64) -> Result<Vec<SealedKey>, DbError> {
     let rows = tx
         .all(
             "SELECT id, lesson, version, sealed, sealed_by FROM content_keys WHERE sealed_by <> $1 ORDER BY id LIMIT $2",
@@ -69,7 +70,7 @@ pub async fn keys_sealed_otherwise(tx: &mut Tx, sealer: &str, limit: i64) -> Res
     rows.iter().map(from_row).collect()
 }
 
-/// Keeps a key under another seal, unless somebody else did so meanwhile.
+/// Replaces a key that `before` sealed by the same key sealed anew, unless it was replaced meanwhile.
 pub async fn reseal(tx: &mut Tx, key: &SealedKey, before: &str) -> Result<(), DbError> {
     tx.execute(
         "UPDATE content_keys SET sealed = $2, sealed_by = $3 WHERE id = $1 AND sealed_by = $4",

@@ -1,8 +1,10 @@
-//! Courses and lessons. A lesson's revision rises with everything about it that its readers see.
+//! Courses and lessons. A lesson's revision rises with every change that its readers see.
 
 use lyceum_core::ids::Id;
 use lyceum_storage::db::{DbError, Row, Tx};
 use lyceum_storage::db_args;
+
+use crate::page::Page;
 
 /// A course.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,9 +15,9 @@ pub struct Course {
     pub title: String,
     /// The API key that made it.
     pub owner: String,
-    /// When it was made.
+    /// When it was made, in milliseconds since the Unix epoch.
     pub created: i64,
-    /// Whether its new lessons are encrypted; without a word, as the configuration says.
+    /// Whether its new lessons are encrypted; without a value, as the configuration says.
     pub encrypt: Option<bool>,
 }
 
@@ -30,17 +32,17 @@ pub struct Lesson {
     pub title: String,
     /// The API key that made it.
     pub owner: String,
-    /// When it was made.
+    /// When it was made, in milliseconds since the Unix epoch.
     pub created: i64,
     /// Rises with each change.
     pub revision: i64,
-    /// The version of the last upload.
+    /// The version of the newest upload.
     pub newest: Option<Id>,
     /// The version that players get.
     pub serving: Option<Id>,
     /// The upload that is under way.
     pub uploading: Option<Id>,
-    /// Whether what is uploaded from now on is encrypted.
+    /// Whether versions of later uploads are encrypted.
     pub encrypt: bool,
 }
 
@@ -57,15 +59,6 @@ pub struct NewLesson {
     pub owner: String,
     /// Whether it is encrypted.
     pub encrypt: bool,
-}
-
-/// Which rows of a list: those behind `after` (time and id of the last one seen), `limit` at most.
-#[derive(Clone, Debug)]
-pub struct Page {
-    /// When the last one seen was made, and its id; start with 0 and "".
-    pub after: (i64, String),
-    /// How many at most.
-    pub limit: i64,
 }
 
 const LESSON: &str =
@@ -97,7 +90,7 @@ fn lesson_from(row: &Row) -> Result<Lesson, DbError> {
     })
 }
 
-/// Keeps a course.
+/// Adds a course.
 pub async fn add_course(tx: &mut Tx, course: &Course) -> Result<(), DbError> {
     tx.execute(
         "INSERT INTO courses (id, title, owner, created, encrypt) VALUES ($1, $2, $3, $4, $5)",
@@ -128,7 +121,7 @@ pub async fn courses(tx: &mut Tx, owner: Option<&str>, page: &Page) -> Result<Ve
     rows.iter().map(course_from).collect()
 }
 
-/// Gives a course another title and another word on encryption.
+/// Changes a course's title and whether its new lessons are encrypted.
 pub async fn change_course(tx: &mut Tx, course: &Course) -> Result<(), DbError> {
     let sql = "UPDATE courses SET title = $2, encrypt = $3 WHERE id = $1";
     tx.execute(sql, db_args![&course.id, &course.title, course.encrypt]).await.map(drop)
@@ -147,12 +140,12 @@ pub async fn courses_to_remove(tx: &mut Tx, limit: i64) -> Result<Vec<Id>, DbErr
     rows.iter().map(|row| row.parse("id")).collect()
 }
 
-/// Forgets a deleted course; its lessons are the caller's to remove first.
+/// Forgets a deleted course. The caller removes its lessons first.
 pub async fn forget_course(tx: &mut Tx, id: &Id) -> Result<(), DbError> {
     tx.execute("DELETE FROM courses WHERE id = $1 AND deleted IS NOT NULL", db_args![id]).await.map(drop)
 }
 
-/// Keeps a lesson.
+/// Adds a lesson.
 pub async fn add_lesson(tx: &mut Tx, lesson: &NewLesson, now: i64) -> Result<(), DbError> {
     tx.execute(
         "INSERT INTO lessons (id, course, title, owner, created, revision, encrypt) VALUES ($1, $2, $3, $4, $5, 1, $6)",
@@ -181,13 +174,13 @@ pub async fn lessons(tx: &mut Tx, course: &Id, page: &Page) -> Result<Vec<Lesson
     rows.iter().map(lesson_from).collect()
 }
 
-/// The revision, for those who wait for a change; `None` once the lesson is gone.
-pub async fn lesson_state(tx: &mut Tx, id: &Id) -> Result<Option<i64>, DbError> {
+/// A lesson's revision; `None` once it is deleted.
+pub async fn lesson_revision(tx: &mut Tx, id: &Id) -> Result<Option<i64>, DbError> {
     let row = tx.one("SELECT revision FROM lessons WHERE id = $1 AND deleted IS NULL", db_args![id]).await?;
     row.map(|row| row.get("revision")).transpose()
 }
 
-/// Gives a lesson another title, and says whether what is uploaded from now on is encrypted.
+/// Changes a lesson's title and whether versions of later uploads are encrypted.
 pub async fn change_lesson(tx: &mut Tx, lesson: &Lesson) -> Result<(), DbError> {
     tx.execute(
         "UPDATE lessons SET title = $2, encrypt = $3, revision = revision + 1 WHERE id = $1 AND deleted IS NULL",
@@ -197,33 +190,25 @@ pub async fn change_lesson(tx: &mut Tx, lesson: &Lesson) -> Result<(), DbError> 
     .map(drop)
 }
 
-/// Tells readers of a lesson that something changed.
-pub async fn note_change(tx: &mut Tx, id: &Id) -> Result<(), DbError> {
+/// Raises a lesson's revision: something that its readers see has changed.
+pub async fn bump_lesson_revision(tx: &mut Tx, id: &Id) -> Result<(), DbError> {
     tx.execute("UPDATE lessons SET revision = revision + 1 WHERE id = $1", db_args![id]).await.map(drop)
 }
 
-/// Notes the upload that is under way. Without one, only `over` is taken back, not a newer upload.
-pub async fn set_uploading(tx: &mut Tx, id: &Id, upload: Option<&Id>, over: Option<&Id>) -> Result<(), DbError> {
-    match (upload, over) {
-        (None, Some(over)) => tx
-            .execute(
-                "UPDATE lessons SET uploading = NULL, revision = revision + 1 WHERE id = $1 AND uploading = $2",
-                db_args![id, over],
-            )
-            .await
-            .map(drop),
-        (upload, _) => tx
-            .execute(
-                "UPDATE lessons SET uploading = $2, revision = revision + 1 WHERE id = $1",
-                db_args![id, upload.map(|id| id.as_str().to_owned())],
-            )
-            .await
-            .map(drop),
-    }
+/// Notes the upload that is under way.
+pub async fn set_uploading(tx: &mut Tx, id: &Id, upload: &Id) -> Result<(), DbError> {
+    let sql = "UPDATE lessons SET uploading = $2, revision = revision + 1 WHERE id = $1";
+    tx.execute(sql, db_args![id, upload]).await.map(drop)
+}
+
+/// Notes that `upload` is no longer under way; a newer upload's note stays.
+pub async fn clear_uploading(tx: &mut Tx, id: &Id, upload: &Id) -> Result<(), DbError> {
+    let sql = "UPDATE lessons SET uploading = NULL, revision = revision + 1 WHERE id = $1 AND uploading = $2";
+    tx.execute(sql, db_args![id, upload]).await.map(drop)
 }
 
 /// Hides a lesson at once; its objects are removed in the background. Answers whether it was there.
-pub async fn mark_deleted(tx: &mut Tx, id: &Id, now: i64) -> Result<bool, DbError> {
+pub async fn mark_lesson_deleted(tx: &mut Tx, id: &Id, now: i64) -> Result<bool, DbError> {
     let changed = tx
         .execute(
             "UPDATE lessons SET deleted = $2, revision = revision + 1 WHERE id = $1 AND deleted IS NULL",

@@ -5,36 +5,41 @@
 //! here knows HTTP, the store or the queue; times are milliseconds since the Unix epoch, handed in.
 #![forbid(unsafe_code)]
 
-mod access;
-mod answers;
+mod api_keys;
 mod audit;
 mod content_keys;
 mod courses;
-mod keys;
+mod entitlements;
+mod idempotency;
+mod page;
+mod revocation_feed;
+mod sessions;
 mod versions;
 
-pub use access::{
-    Event, NewSession, Session, StreamLease, StreamOutcome, add_event, courses_of_viewer, drop_expired_sessions,
-    entitle, events_after, is_entitled, lease_stream, newest_event, renew_session, revoke_lesson_sessions,
-    revoke_session, revoke_viewer_sessions, session, start_session, withdraw,
+pub use api_keys::{
+    ApiKey, Role, add_api_key, add_login, api_key, api_keys, change_api_key, delete_api_key, delete_login,
+    drop_expired_logins, ensure_api_key, find_api_key, find_login, hash_secret, kept_bytes, new_secret,
 };
-pub use answers::{Remembered, forget_answer, forget_answers, keep_answer, remembered};
-pub use audit::{Deed, deeds, note};
-pub use content_keys::{SealedKey, add_content_key, content_key, content_key_of, keys_sealed_otherwise, reseal};
+pub use audit::{AuditEntry, add_audit_entry, audit_entries};
+pub use content_keys::{SealedKey, add_content_key, content_key, content_key_of, keys_not_sealed_by, reseal};
 pub use courses::{
-    Course, Lesson, NewLesson, Page, add_course, add_lesson, change_course, change_lesson, course, courses,
-    courses_to_remove, forget_course, forget_lesson, lesson, lesson_state, lessons, lessons_to_remove,
-    mark_course_deleted, mark_deleted, note_change, set_uploading,
+    Course, Lesson, NewLesson, add_course, add_lesson, bump_lesson_revision, change_course, change_lesson,
+    clear_uploading, course, courses, courses_to_remove, forget_course, forget_lesson, lesson, lesson_revision,
+    lessons, lessons_to_remove, mark_course_deleted, mark_lesson_deleted, set_uploading,
 };
-pub use keys::{
-    ApiKey, Role, add_key, add_login, change_key, delete_key, delete_login, drop_expired_logins, ensure_key, find_key,
-    find_login, hash_secret, kept_bytes, key, keys, new_secret,
+pub use entitlements::{Entitlement, courses_of_viewer, entitle, entitlement, withdraw_entitlement};
+pub use idempotency::{KnownAnswer, drop_expired_answers, forget_answer, keep_answer, known_answer};
+pub use page::Page;
+pub use revocation_feed::{Event, add_event, drop_expired_events, events_after, newest_event};
+pub use sessions::{
+    NewSession, Session, StreamLease, StreamOutcome, drop_expired_sessions, lease_stream, renew_session,
+    revoke_lesson_sessions, revoke_session, revoke_viewer_sessions, session, start_session,
 };
 pub use versions::{
-    NewVersion, Stored, Version, VersionState, add_objects, add_version, fail_version, finish_version, forget_version,
-    has_object, lessons_by_state, media_of, objects_after, plan_of, playing_version, record_plan, replan,
-    retry_version, revisions, set_progress, start_serving, unfinished_versions, version, versions_of,
-    versions_to_retire,
+    NewVersion, StoredObject, Version, VersionState, add_objects, add_version, fail_version, finish_version,
+    forget_version, has_object, lessons_by_state, media_of, objects_after, plan_of, playing_version, record_plan,
+    replan, retry_version, revisions, set_progress, start_serving, unfinished_versions, version, versions_of,
+    versions_to_remove,
 };
 
 #[cfg(test)]

@@ -18,13 +18,13 @@ async fn a_key_is_found_by_its_secret_alone_and_takes_its_logins_along() {
     let mut tx = db.begin().await.unwrap();
     let key = ApiKey { id: id("k1"), role: Role::Creator, name: "Ada".to_owned(), created: 1, quota: Some(9) };
     let secret = new_secret("lyc");
-    add_key(&mut tx, &key, hash_secret(&secret)).await.unwrap();
-    assert_eq!(find_key(&mut tx, hash_secret(&secret)).await.unwrap().as_ref(), Some(&key));
-    assert_eq!(find_key(&mut tx, hash_secret("lyc_x")).await.unwrap(), None);
+    add_api_key(&mut tx, &key, hash_secret(&secret)).await.unwrap();
+    assert_eq!(find_api_key(&mut tx, hash_secret(&secret)).await.unwrap().as_ref(), Some(&key));
+    assert_eq!(find_api_key(&mut tx, hash_secret("lyc_x")).await.unwrap(), None);
     add_login(&mut tx, hash_secret("page"), &key.id, 100).await.unwrap();
     assert_eq!(find_login(&mut tx, hash_secret("page"), 99).await.unwrap().as_ref(), Some(&key));
     assert_eq!(find_login(&mut tx, hash_secret("page"), 100).await.unwrap(), None);
-    assert!(delete_key(&mut tx, &key.id).await.unwrap());
+    assert!(delete_api_key(&mut tx, &key.id).await.unwrap());
     assert_eq!(find_login(&mut tx, hash_secret("page"), 99).await.unwrap(), None);
 }
 
@@ -33,10 +33,10 @@ async fn the_configured_admin_key_replaces_the_one_before() {
     let (_dir, db) = database().await;
     let mut tx = db.begin().await.unwrap();
     let key = ApiKey { id: id("admin"), role: Role::Admin, name: "admin".to_owned(), created: 1, quota: None };
-    ensure_key(&mut tx, &key, hash_secret("old")).await.unwrap();
-    ensure_key(&mut tx, &key, hash_secret("new")).await.unwrap();
-    assert_eq!(find_key(&mut tx, hash_secret("old")).await.unwrap(), None);
-    assert!(find_key(&mut tx, hash_secret("new")).await.unwrap().is_some());
+    ensure_api_key(&mut tx, &key, hash_secret("old")).await.unwrap();
+    ensure_api_key(&mut tx, &key, hash_secret("new")).await.unwrap();
+    assert_eq!(find_api_key(&mut tx, hash_secret("old")).await.unwrap(), None);
+    assert!(find_api_key(&mut tx, hash_secret("new")).await.unwrap().is_some());
 }
 
 #[tokio::test]
@@ -45,10 +45,10 @@ async fn entitlements_end_and_their_sessions_are_revoked_once_in_order() {
     let mut tx = db.begin().await.unwrap();
     let (course, lesson) = (id("c"), id("l"));
     entitle(&mut tx, "eve", &course, Some(50)).await.unwrap();
-    assert_eq!(is_entitled(&mut tx, "eve", &course, 49).await.unwrap(), Some(Some(50)));
-    assert_eq!(is_entitled(&mut tx, "eve", &course, 50).await.unwrap(), None);
+    assert_eq!(entitlement(&mut tx, "eve", &course, 49).await.unwrap(), Some(Entitlement { expires: Some(50) }));
+    assert_eq!(entitlement(&mut tx, "eve", &course, 50).await.unwrap(), None);
     entitle(&mut tx, "eve", &course, None).await.unwrap();
-    assert_eq!(is_entitled(&mut tx, "eve", &course, 1 << 40).await.unwrap(), Some(None));
+    assert_eq!(entitlement(&mut tx, "eve", &course, 1 << 40).await.unwrap(), Some(Entitlement { expires: None }));
     for (name, viewer) in [("s1", "eve"), ("s2", "eve"), ("s3", "bob")] {
         let new = NewSession {
             id: id(name),
@@ -118,8 +118,8 @@ async fn a_version_serves_only_while_it_is_the_newest() {
     assert!(playing_version(&mut tx, &lesson_id).await.unwrap().is_none());
     start_serving(&mut tx, &lesson_id, &id("v2"), 3).await.unwrap();
     assert_eq!(playing_version(&mut tx, &lesson_id).await.unwrap().unwrap().id, id("v2"));
-    assert_eq!(versions_to_retire(&mut tx, 4, 9).await.unwrap(), [(lesson_id.clone(), id("v1"))]);
-    let object = |path: &str| Stored { path: path.to_owned(), bytes: 1, handover: format!("\"{path}\"") };
+    assert_eq!(versions_to_remove(&mut tx, 4, 9).await.unwrap(), [(lesson_id.clone(), id("v1"))]);
+    let object = |path: &str| StoredObject { path: path.to_owned(), bytes: 1, handover: format!("\"{path}\"") };
     add_objects(&mut tx, &id("v2"), &[object("a"), object("b")]).await.unwrap();
     let seen = add_objects(&mut tx, &id("v2"), &[object("b"), object("c")]).await.unwrap();
     let objects = objects_after(&mut tx, &id("v2"), seen - 1).await.unwrap();
@@ -127,7 +127,7 @@ async fn a_version_serves_only_while_it_is_the_newest() {
     assert!(finish_version(&mut tx, &id("v2"), "[]", 5).await.unwrap());
     assert!(!fail_version(&mut tx, &id("v2"), "x", "y", 6).await.unwrap());
     assert_eq!(lessons_by_state(&mut tx).await.unwrap(), [("ready".to_owned(), 1)]);
-    assert!(mark_deleted(&mut tx, &lesson_id, 7).await.unwrap());
+    assert!(mark_lesson_deleted(&mut tx, &lesson_id, 7).await.unwrap());
     assert_eq!(lessons_by_state(&mut tx).await.unwrap(), []);
     assert!(lesson(&mut tx, &lesson_id).await.unwrap().is_none());
     assert!(playing_version(&mut tx, &lesson_id).await.unwrap().is_none());

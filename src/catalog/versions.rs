@@ -1,20 +1,20 @@
-//! Versions of a lesson: each upload makes one. `queued → transcoding → ready | failed`, and the objects that workers
-//! handed over, in the order in which they were committed.
+//! Versions of lessons: each upload makes one, which goes `queued → transcoding → ready | failed`. And their objects, as
+//! workers handed them over, in the order in which they were committed.
 
 use lyceum_core::ids::Id;
 use lyceum_storage::db::{DbError, Row, Tx};
 use lyceum_storage::db_args;
 
-/// Where a version stands.
+/// The state of a version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum VersionState {
     /// Waits for its probe.
     Queued,
     /// Planned; tasks are under way.
     Transcoding,
-    /// All of it is there.
+    /// All of its objects are there.
     Ready,
-    /// It will never be.
+    /// It will never be ready, unless it is retried.
     Failed,
 }
 
@@ -36,7 +36,7 @@ impl std::str::FromStr for VersionState {
         [Self::Queued, Self::Transcoding, Self::Ready, Self::Failed]
             .into_iter()
             .find(|state| state.as_str() == text)
-            .ok_or_else(|| format!("no state of a version: {text}"))
+            .ok_or_else(|| format!("not a state of a version: {text}"))
     }
 }
 
@@ -47,7 +47,7 @@ pub struct Version {
     pub id: Id,
     /// Its lesson.
     pub lesson: Id,
-    /// Where it stands.
+    /// Its state.
     pub state: VersionState,
     /// The key of the recording in the store.
     pub source: String,
@@ -59,13 +59,13 @@ pub struct Version {
     pub started: Option<i64>,
     /// Rises with each change of its objects; the position of the newest.
     pub revision: i64,
-    /// Whether a player that starts now gets to the end.
+    /// Whether a player that starts now reaches the end without waiting.
     pub playable: bool,
-    /// How much of it is there, 0 to 1.
+    /// How much of it is made, 0 to 1.
     pub progress: f64,
-    /// In milliseconds, once probed.
+    /// Its duration in milliseconds, once probed.
     pub duration: Option<u64>,
-    /// The renditions as the API tells them, JSON.
+    /// The renditions as the API shows them, JSON.
     pub renditions: String,
     /// Why it failed: code and sentence.
     pub error: Option<(String, String)>,
@@ -88,7 +88,7 @@ pub struct NewVersion {
 
 /// An object of a version.
 #[derive(Clone, Debug)]
-pub struct Stored {
+pub struct StoredObject {
     /// Relative to the version.
     pub path: String,
     /// Its size.
@@ -123,7 +123,7 @@ fn from_row(row: &Row) -> Result<Version, DbError> {
     })
 }
 
-/// Keeps a version and makes it its lesson's newest.
+/// Adds a version and makes it its lesson's newest.
 pub async fn add_version(tx: &mut Tx, new: &NewVersion, now: i64) -> Result<(), DbError> {
     tx.execute(
         "INSERT INTO versions (id, lesson, state, source, source_bytes, filename, created, revision, playable, progress,
@@ -185,7 +185,7 @@ pub async fn has_object(tx: &mut Tx, id: &Id, path: &str) -> Result<bool, DbErro
     Ok(tx.one("SELECT path FROM objects WHERE version = $1 AND path = $2", db_args![id, path]).await?.is_some())
 }
 
-/// Forgets a version that was retired, with its objects.
+/// Forgets a version that was replaced, with its objects.
 pub async fn forget_version(tx: &mut Tx, id: &Id) -> Result<(), DbError> {
     tx.execute("DELETE FROM objects WHERE version = $1", db_args![id]).await?;
     tx.execute("DELETE FROM content_keys WHERE version = $1", db_args![id]).await?;
@@ -209,7 +209,7 @@ pub async fn unfinished_versions(tx: &mut Tx, limit: i64) -> Result<Vec<Id>, DbE
     rows.iter().map(|row| row.parse("id")).collect()
 }
 
-/// Keeps what the probe found and the plan made of it; transcoding begins. Answers false when it had been planned.
+/// Records what the probe found and the plan made of it; transcoding begins. Answers false when it was planned before.
 pub async fn record_plan(
     tx: &mut Tx,
     id: &Id,
@@ -229,8 +229,8 @@ pub async fn record_plan(
     Ok(changed > 0)
 }
 
-/// Commits objects that were handed over; answers the version's revision. One that is there is left as it was.
-pub async fn add_objects(tx: &mut Tx, id: &Id, objects: &[Stored]) -> Result<i64, DbError> {
+/// Adds objects that were handed over; answers the version's revision. One that exists is left as it was.
+pub async fn add_objects(tx: &mut Tx, id: &Id, objects: &[StoredObject]) -> Result<i64, DbError> {
     let row =
         tx.one("UPDATE versions SET revision = revision + 1 WHERE id = $1 RETURNING revision", db_args![id]).await?;
     let revision = row.ok_or_else(|| DbError::Corrupt(format!("the version {id} is gone")))?.get("revision")?;
@@ -245,7 +245,7 @@ pub async fn add_objects(tx: &mut Tx, id: &Id, objects: &[Stored]) -> Result<i64
     Ok(revision)
 }
 
-/// The handovers committed behind `position`, in that order.
+/// The handovers committed after `position`, in order.
 pub async fn objects_after(tx: &mut Tx, id: &Id, position: i64) -> Result<Vec<(i64, String)>, DbError> {
     let rows = tx
         .all(
@@ -256,7 +256,7 @@ pub async fn objects_after(tx: &mut Tx, id: &Id, position: i64) -> Result<Vec<(i
     rows.iter().map(|row| Ok((row.get("position")?, row.get("handover")?))).collect()
 }
 
-/// Notes how far a version is.
+/// Sets how much of a version is made, and whether it is playable.
 pub async fn set_progress(tx: &mut Tx, id: &Id, progress: f64, playable: bool) -> Result<(), DbError> {
     tx.execute(
         "UPDATE versions SET progress = $2, playable = $3 WHERE id = $1 AND state = 'transcoding'",
@@ -266,7 +266,7 @@ pub async fn set_progress(tx: &mut Tx, id: &Id, progress: f64, playable: bool) -
     .map(drop)
 }
 
-/// Gives players of a lesson this version, and retires the one before.
+/// Makes this the version that players of a lesson get, and marks the one before as replaced.
 pub async fn start_serving(tx: &mut Tx, lesson: &Id, id: &Id, now: i64) -> Result<(), DbError> {
     let changed = tx
         .execute(
@@ -285,7 +285,7 @@ pub async fn start_serving(tx: &mut Tx, lesson: &Id, id: &Id, now: i64) -> Resul
     Ok(())
 }
 
-/// All of it is there. Answers false when it was not under way.
+/// Makes a version ready. Answers false when it was not being transcoded.
 pub async fn finish_version(tx: &mut Tx, id: &Id, renditions: &str, now: i64) -> Result<bool, DbError> {
     let changed = tx
         .execute(
@@ -297,7 +297,7 @@ pub async fn finish_version(tx: &mut Tx, id: &Id, renditions: &str, now: i64) ->
     Ok(changed > 0)
 }
 
-/// It will never be. Answers false when it had come to an end before.
+/// Makes a version failed. Answers false when it was ready or failed before.
 pub async fn fail_version(tx: &mut Tx, id: &Id, code: &str, detail: &str, now: i64) -> Result<bool, DbError> {
     let changed = tx
         .execute(
@@ -309,7 +309,7 @@ pub async fn fail_version(tx: &mut Tx, id: &Id, code: &str, detail: &str, now: i
     Ok(changed > 0)
 }
 
-/// Takes a version that failed up again where it stood. Answers false when it had not failed.
+/// Puts a failed version back into the state before. Answers false when it had not failed.
 pub async fn retry_version(tx: &mut Tx, id: &Id) -> Result<bool, DbError> {
     let changed = tx
         .execute(
@@ -321,8 +321,7 @@ pub async fn retry_version(tx: &mut Tx, id: &Id) -> Result<bool, DbError> {
     Ok(changed > 0)
 }
 
-/// How many lessons are in each state, as the API tells them, but for those under way: an upload that has begun is no
-/// version yet.
+/// How many lessons are in each state that the API shows, but `uploading`: an upload that has begun is no version yet.
 pub async fn lessons_by_state(tx: &mut Tx) -> Result<Vec<(String, u64)>, DbError> {
     let rows = tx
         .all(
@@ -335,8 +334,8 @@ pub async fn lessons_by_state(tx: &mut Tx) -> Result<Vec<(String, u64)>, DbError
     rows.iter().map(|row| Ok((row.get("state")?, row.unsigned("lessons")?))).collect()
 }
 
-/// Versions that were replaced before `before`, and that no token can ask for any more: lesson and version.
-pub async fn versions_to_retire(tx: &mut Tx, before: i64, limit: i64) -> Result<Vec<(Id, Id)>, DbError> {
+/// Versions that were replaced before the instant `before`: lesson and version.
+pub async fn versions_to_remove(tx: &mut Tx, before: i64, limit: i64) -> Result<Vec<(Id, Id)>, DbError> {
     let rows = tx
         .all("SELECT lesson, id FROM versions WHERE retired < $1 ORDER BY retired LIMIT $2", db_args![before, limit])
         .await?;

@@ -180,7 +180,7 @@ async fn remove_course(app: &App, course: &Id) -> Result<(), IngestError> {
 
 /// Seals with the newest sealing key what an older one has sealed, so that the older file may be removed.
 async fn reseal(app: &App) -> Result<(), IngestError> {
-    let found = catalog::keys_sealed_otherwise(&mut app.db.read().await?, &app.sealer.name(), ROWS_PER_STEP).await?;
+    let found = catalog::keys_not_sealed_by(&mut app.db.read().await?, &app.sealer.name(), ROWS_PER_STEP).await?;
     for old in found {
         let key = app.sealer.unseal(&old)?;
         let new = app.sealer.seal(&old.id, &old.lesson, &old.version, &key)?;
@@ -217,11 +217,12 @@ async fn remove_expired(app: &App) -> Result<(), IngestError> {
     let mut tx = app.db.begin().await?;
     catalog::drop_expired_logins(&mut tx, now).await?;
     catalog::drop_expired_sessions(&mut tx, now).await?;
-    catalog::forget_answers(&mut tx, now).await?;
+    catalog::drop_expired_events(&mut tx, now).await?;
+    catalog::drop_expired_answers(&mut tx, now).await?;
     tx.commit().await?;
     let life = i64::try_from(app.config().tokens.ttl.get().as_millis()).unwrap_or(i64::MAX).max(MIN_REPLACED_LIFE_MS);
     let retired =
-        catalog::versions_to_retire(&mut app.db.read().await?, now.saturating_sub(life), ROWS_PER_STEP).await?;
+        catalog::versions_to_remove(&mut app.db.read().await?, now.saturating_sub(life), ROWS_PER_STEP).await?;
     for (lesson, version) in retired {
         cleanup::remove_version(&app.ingest, &lesson, &version).await?;
     }

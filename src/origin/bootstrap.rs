@@ -18,8 +18,8 @@ pub(super) async fn admin_key(db: &Db, configured: Option<&Secret>, clock: &Cloc
         Some(secret) => {
             let hash = catalog::hash_secret(secret.expose());
             // Several origins start over one database: only a change is written.
-            if catalog::find_key(&mut tx, hash).await?.is_none_or(|known| known.role != Role::Admin) {
-                catalog::ensure_key(&mut tx, &key("admin")?, hash).await?;
+            if catalog::find_api_key(&mut tx, hash).await?.is_none_or(|known| known.role != Role::Admin) {
+                catalog::ensure_api_key(&mut tx, &key("admin")?, hash).await?;
             }
             tx.commit().await
         }
@@ -28,7 +28,7 @@ pub(super) async fn admin_key(db: &Db, configured: Option<&Secret>, clock: &Cloc
                 return Ok(());
             }
             let secret = catalog::new_secret("lyk");
-            catalog::add_key(&mut tx, &key("firstadmin")?, catalog::hash_secret(&secret)).await?;
+            catalog::add_api_key(&mut tx, &key("firstadmin")?, catalog::hash_secret(&secret)).await?;
             tx.commit().await?;
             // Once, and not through the log, which is kept.
             eprintln!("The admin's API key, shown this once: {secret}");

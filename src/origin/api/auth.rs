@@ -89,7 +89,7 @@ impl FromRequestParts<Arc<App>> for Caller {
                 return Self::own_worker();
             }
             let mut tx = app.db.read().await?;
-            let key = catalog::find_key(&mut tx, hash).await?;
+            let key = catalog::find_api_key(&mut tx, hash).await?;
             return key.map(|key| Self { key }).ok_or(Refusal::Unauthenticated);
         }
         let login = login_cookie(headers).ok_or(Refusal::Unauthenticated)?;

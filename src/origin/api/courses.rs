@@ -67,7 +67,15 @@ pub(super) async fn create(
         return Ok(answer);
     }
     catalog::add_course(&mut tx, &course).await?;
-    catalog::note(&mut tx, course.created, &course.owner, "course.create", course.id.as_str(), &course.title).await?;
+    catalog::add_audit_entry(
+        &mut tx,
+        course.created,
+        &course.owner,
+        "course.create",
+        course.id.as_str(),
+        &course.title,
+    )
+    .await?;
     let body = serde_json::json!(shown(&app, &course));
     repeat.keep(&mut tx, &caller, StatusCode::CREATED, &body, course.created).await?;
     tx.commit().await?;
@@ -118,7 +126,7 @@ pub(super) async fn change(
     };
     catalog::change_course(&mut tx, &changed).await?;
     let (now, actor) = (app.clock.unix_millis(), caller.key.id.as_str());
-    catalog::note(&mut tx, now, actor, "course.change", changed.id.as_str(), &changed.title).await?;
+    catalog::add_audit_entry(&mut tx, now, actor, "course.change", changed.id.as_str(), &changed.title).await?;
     tx.commit().await?;
     answer::tagged(StatusCode::OK, &HeaderMap::new(), &shown(&app, &changed))
 }
@@ -136,7 +144,7 @@ pub(super) async fn remove(
     answer::unchanged(&headers, &shown(&app, &course))?;
     let (now, actor) = (app.clock.unix_millis(), caller.key.id.as_str());
     catalog::mark_course_deleted(&mut tx, &course.id, now).await?;
-    catalog::note(&mut tx, now, actor, "course.delete", course.id.as_str(), &course.title).await?;
+    catalog::add_audit_entry(&mut tx, now, actor, "course.delete", course.id.as_str(), &course.title).await?;
     // A course of any usual size is gone with this commit; of a larger one, the rest follows in the background.
     cleanup::delete_lessons_of(&app.ingest, &mut tx, actor, &course.id).await?;
     tx.commit().await?;
@@ -181,7 +189,8 @@ pub(super) async fn add_lesson(
     let encrypt = new.encrypt.or(course.encrypt).unwrap_or(app.config().encryption.default);
     let new = NewLesson { id: Id::random(), course: course.id, title, owner: course.owner, encrypt };
     catalog::add_lesson(&mut tx, &new, now).await?;
-    catalog::note(&mut tx, now, caller.key.id.as_str(), "lesson.create", new.id.as_str(), &new.title).await?;
+    catalog::add_audit_entry(&mut tx, now, caller.key.id.as_str(), "lesson.create", new.id.as_str(), &new.title)
+        .await?;
     let lesson = catalog::lesson(&mut tx, &new.id).await?.ok_or(Refusal::NotFound)?;
     let json = lessons::tell(&mut tx, &lesson).await?;
     repeat.keep(&mut tx, &caller, StatusCode::CREATED, &json, now).await?;

@@ -58,7 +58,7 @@ pub(super) async fn entitle(State(app): State<Arc<App>>, caller: Caller, Json(ne
     caller.sees(&course.owner)?;
     catalog::entitle(&mut tx, &user, &course.id, expires).await?;
     let (now, actor) = (app.clock.unix_millis(), caller.key.id.as_str());
-    catalog::note(&mut tx, now, actor, "entitlement.grant", course.id.as_str(), &user).await?;
+    catalog::add_audit_entry(&mut tx, now, actor, "entitlement.grant", course.id.as_str(), &user).await?;
     tx.commit().await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
@@ -88,10 +88,10 @@ pub(super) async fn withdraw(
     if let Some(course) = catalog::course(&mut tx, &course).await? {
         caller.sees(&course.owner)?;
     }
-    catalog::withdraw(&mut tx, &user, &course).await?;
+    catalog::withdraw_entitlement(&mut tx, &user, &course).await?;
     let (now, actor) = (app.clock.unix_millis(), caller.key.id.as_str());
     let revoked = catalog::revoke_viewer_sessions(&mut tx, &user, &course, now).await?;
-    catalog::note(&mut tx, now, actor, "entitlement.withdraw", course.as_str(), &user).await?;
+    catalog::add_audit_entry(&mut tx, now, actor, "entitlement.withdraw", course.as_str(), &user).await?;
     tx.commit().await?;
     if revoked > 0 {
         app.revoked.notify_waiters();
@@ -105,7 +105,7 @@ pub(super) async fn end_session(State(app): State<Arc<App>>, caller: Caller, Pat
     if !catalog::revoke_session(&mut tx, &extract::id(&id)?, app.clock.unix_millis()).await? {
         return Err(Refusal::NotFound);
     }
-    catalog::note(&mut tx, app.clock.unix_millis(), caller.key.id.as_str(), "session.end", &id, "").await?;
+    catalog::add_audit_entry(&mut tx, app.clock.unix_millis(), caller.key.id.as_str(), "session.end", &id, "").await?;
     tx.commit().await?;
     app.revoked.notify_waiters();
     Ok(StatusCode::NO_CONTENT.into_response())
@@ -121,8 +121,8 @@ pub(super) async fn audit(
     caller.is(&[])?;
     let most = app.config().api.page;
     let page = paging.page(most)?;
-    let deeds = catalog::deeds(&mut app.db.read().await?, &page).await?;
-    let show = |deed: catalog::Deed| {
+    let deeds = catalog::audit_entries(&mut app.db.read().await?, &page).await?;
+    let show = |deed: catalog::AuditEntry| {
         serde_json::json!({ "at": rfc3339::format(deed.at), "actor": deed.actor, "action": deed.action,
             "subject": deed.subject, "detail": deed.detail })
     };
@@ -187,21 +187,21 @@ struct Told {
 
 pub(super) async fn lease_stream(State(app): State<Arc<App>>, _: Edge, Path(id): Path<String>) -> ApiResult {
     let streams = app.config().streams;
-    let span = i64::try_from(streams.lease.get().as_millis()).unwrap_or(i64::MAX);
+    let duration_ms = i64::try_from(streams.lease.get().as_millis()).unwrap_or(i64::MAX);
     let mut tx = app.db.begin().await?;
     let end_oldest = streams.when_full == WhenFull::EndOldest;
-    let lease = StreamLease { span, limit: streams.limit, end_oldest };
+    let lease = StreamLease { duration_ms, limit: streams.limit, end_oldest };
     let outcome = catalog::lease_stream(&mut tx, &extract::id(&id)?, &lease, app.clock.unix_millis()).await?;
     match outcome {
-        catalog::StreamOutcome::Held { ended } => {
+        catalog::StreamOutcome::Held { ended_oldest } => {
             tx.commit().await?;
-            if ended {
+            if ended_oldest {
                 app.revoked.notify_waiters();
             }
             Ok(StatusCode::NO_CONTENT.into_response())
         }
-        catalog::StreamOutcome::Full => Err(Refusal::TooManyStreams),
-        catalog::StreamOutcome::Over => Err(Refusal::SessionRevoked),
-        catalog::StreamOutcome::Unknown => Err(Refusal::NotFound),
+        catalog::StreamOutcome::LimitReached => Err(Refusal::TooManyStreams),
+        catalog::StreamOutcome::SessionOver => Err(Refusal::SessionRevoked),
+        catalog::StreamOutcome::UnknownSession => Err(Refusal::NotFound),
     }
 }

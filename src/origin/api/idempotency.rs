@@ -13,7 +13,7 @@ use super::auth::Caller;
 use super::extract::{is_json, read_body};
 use super::refusal::Refusal;
 use crate::state::App;
-use lyceum_catalog::{self as catalog, Remembered};
+use lyceum_catalog::{self as catalog, KnownAnswer};
 use lyceum_storage::db::Tx;
 
 /// A JSON body, and whether the request may have come before (`Idempotency-Key`).
@@ -71,10 +71,10 @@ impl Repeat {
     /// The body of the answer of the first time, if this is not it.
     pub(super) async fn known(&self, tx: &mut Tx, caller: &Caller) -> Result<Option<serde_json::Value>, Refusal> {
         let Some(key) = &self.key else { return Ok(None) };
-        match catalog::remembered(tx, caller.key.id.as_str(), key, self.fingerprint).await? {
-            Remembered::New => Ok(None),
-            Remembered::Other => Err(Refusal::KeyReused),
-            Remembered::Answer(_, body) => {
+        match catalog::known_answer(tx, caller.key.id.as_str(), key, self.fingerprint).await? {
+            KnownAnswer::None => Ok(None),
+            KnownAnswer::OtherRequest => Err(Refusal::KeyReused),
+            KnownAnswer::Same(_, body) => {
                 serde_json::from_str(&body).map(Some).map_err(|error| Refusal::Internal(error.to_string()))
             }
         }
@@ -89,10 +89,10 @@ impl Repeat {
     /// The answer of the first time, if this is not it.
     pub(super) async fn answered(&self, tx: &mut Tx, caller: &Caller) -> Result<Option<Response>, Refusal> {
         let Some(key) = &self.key else { return Ok(None) };
-        match catalog::remembered(tx, caller.key.id.as_str(), key, self.fingerprint).await? {
-            Remembered::New => Ok(None),
-            Remembered::Other => Err(Refusal::KeyReused),
-            Remembered::Answer(status, body) => {
+        match catalog::known_answer(tx, caller.key.id.as_str(), key, self.fingerprint).await? {
+            KnownAnswer::None => Ok(None),
+            KnownAnswer::OtherRequest => Err(Refusal::KeyReused),
+            KnownAnswer::Same(status, body) => {
                 let status = StatusCode::from_u16(status).unwrap_or(StatusCode::OK);
                 let mut response = (status, [(header::CONTENT_TYPE, "application/json")], body).into_response();
                 response.headers_mut().insert("idempotency-replayed", HeaderValue::from_static("true"));

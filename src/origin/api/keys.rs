@@ -81,8 +81,16 @@ pub(super) async fn create(
     if let Some(answer) = repeat.answered(&mut tx, &caller).await? {
         return Ok(answer);
     }
-    catalog::add_key(&mut tx, &key, catalog::hash_secret(&secret)).await?;
-    catalog::note(&mut tx, key.created, caller.key.id.as_str(), "key.create", key.id.as_str(), role.as_str()).await?;
+    catalog::add_api_key(&mut tx, &key, catalog::hash_secret(&secret)).await?;
+    catalog::add_audit_entry(
+        &mut tx,
+        key.created,
+        caller.key.id.as_str(),
+        "key.create",
+        key.id.as_str(),
+        role.as_str(),
+    )
+    .await?;
     let mut body = serde_json::json!(shown(&key));
     let mut show = |secret: serde_json::Value| body.as_object_mut().map(|body| body.insert("key".to_owned(), secret));
     // The secret is kept nowhere, so that a second answer can't show it.
@@ -104,7 +112,7 @@ pub(super) async fn list(
 ) -> ApiResult {
     caller.is(&[])?;
     let most = app.config().api.page;
-    let keys = catalog::keys(&mut app.db.read().await?, &paging.page(most)?).await?;
+    let keys = catalog::api_keys(&mut app.db.read().await?, &paging.page(most)?).await?;
     paging.show(&headers, most, keys, |key| (key.created, key.id.as_str()), |key| shown(&key))
 }
 
@@ -115,7 +123,7 @@ pub(super) async fn show(
     headers: HeaderMap,
 ) -> ApiResult {
     caller.is(&[])?;
-    let key = catalog::key(&mut app.db.read().await?, &extract::id(&id)?).await?.ok_or(Refusal::NotFound)?;
+    let key = catalog::api_key(&mut app.db.read().await?, &extract::id(&id)?).await?.ok_or(Refusal::NotFound)?;
     answer::tagged(StatusCode::OK, &headers, &shown(&key))
 }
 
@@ -130,12 +138,13 @@ pub(super) async fn change(
     let name = new.name.as_deref().map(extract::title).transpose()?;
     let mut tx = app.db.begin().await?;
     tx.lock("key", &id).await?;
-    let key = catalog::key(&mut tx, &extract::id(&id)?).await?.ok_or(Refusal::NotFound)?;
+    let key = catalog::api_key(&mut tx, &extract::id(&id)?).await?.ok_or(Refusal::NotFound)?;
     answer::unchanged(&headers, &shown(&key))?;
     let key = ApiKey { name: name.unwrap_or(key.name), quota: new.quota.map_or(Ok(key.quota), quota)?, ..key };
-    catalog::change_key(&mut tx, &key).await?;
+    catalog::change_api_key(&mut tx, &key).await?;
     let detail = key.quota.map_or_else(|| "no quota".to_owned(), |bytes| format!("quota {bytes}"));
-    catalog::note(&mut tx, app.clock.unix_millis(), caller.key.id.as_str(), "key.change", &id, &detail).await?;
+    catalog::add_audit_entry(&mut tx, app.clock.unix_millis(), caller.key.id.as_str(), "key.change", &id, &detail)
+        .await?;
     tx.commit().await?;
     answer::tagged(StatusCode::OK, &HeaderMap::new(), &shown(&key))
 }
@@ -149,10 +158,10 @@ pub(super) async fn remove(
     caller.is(&[])?;
     let mut tx = app.db.begin().await?;
     tx.lock("key", &id).await?;
-    let key = catalog::key(&mut tx, &extract::id(&id)?).await?.ok_or(Refusal::NotFound)?;
+    let key = catalog::api_key(&mut tx, &extract::id(&id)?).await?.ok_or(Refusal::NotFound)?;
     answer::unchanged(&headers, &shown(&key))?;
-    catalog::delete_key(&mut tx, &key.id).await?;
-    catalog::note(&mut tx, app.clock.unix_millis(), caller.key.id.as_str(), "key.delete", &id, "").await?;
+    catalog::delete_api_key(&mut tx, &key.id).await?;
+    catalog::add_audit_entry(&mut tx, app.clock.unix_millis(), caller.key.id.as_str(), "key.delete", &id, "").await?;
     tx.commit().await?;
     tracing::info!(key = id, by = %caller.key.id, "API key removed");
     Ok(StatusCode::NO_CONTENT.into_response())

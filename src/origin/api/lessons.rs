@@ -141,7 +141,7 @@ pub(super) async fn change(
     };
     catalog::change_lesson(&mut tx, &changed).await?;
     let (now, actor) = (app.clock.unix_millis(), caller.key.id.as_str());
-    catalog::note(&mut tx, now, actor, "lesson.change", changed.id.as_str(), &changed.title).await?;
+    catalog::add_audit_entry(&mut tx, now, actor, "lesson.change", changed.id.as_str(), &changed.title).await?;
     let json = tell(&mut tx, &changed).await?;
     tx.commit().await?;
     app.ingest.changed.notify_waiters();
@@ -259,7 +259,7 @@ impl Follow {
     async fn look(&mut self) -> Result<Option<Bytes>, Refusal> {
         let mut tx = self.app.db.read().await?;
         // An upload's progress does not raise the revision, so while one runs the lesson is told anew each time.
-        let Some(revision) = catalog::lesson_state(&mut tx, &self.lesson).await? else {
+        let Some(revision) = catalog::lesson_revision(&mut tx, &self.lesson).await? else {
             self.done = true;
             return Ok(None);
         };

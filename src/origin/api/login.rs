@@ -48,12 +48,13 @@ pub(super) async fn login(
         return Err(Refusal::CrossSite);
     }
     let mut tx = app.db.begin().await?;
-    let key = catalog::find_key(&mut tx, catalog::hash_secret(&given.key)).await?.ok_or(Refusal::Unauthenticated)?;
+    let key =
+        catalog::find_api_key(&mut tx, catalog::hash_secret(&given.key)).await?.ok_or(Refusal::Unauthenticated)?;
     let secret = catalog::new_secret("lyp");
     let lifetime = app.config().api.login.get();
     let expires = app.clock.unix_millis().saturating_add(i64::try_from(lifetime.as_millis()).unwrap_or(i64::MAX));
     catalog::add_login(&mut tx, catalog::hash_secret(&secret), &key.id, expires).await?;
-    catalog::note(&mut tx, app.clock.unix_millis(), key.id.as_str(), "login", key.id.as_str(), "").await?;
+    catalog::add_audit_entry(&mut tx, app.clock.unix_millis(), key.id.as_str(), "login", key.id.as_str(), "").await?;
     tx.commit().await?;
     let body = axum::Json(serde_json::json!({ "id": key.id, "role": key.role.as_str(), "name": key.name }));
     with_cookie(&app, &secret, lifetime, body.into_response())

@@ -164,7 +164,7 @@ async fn entitled(
         return Ok(format!("key-{}", caller.key.id));
     };
     let user = extract::viewer(user)?;
-    match catalog::is_entitled(tx, &user, &lesson.course, now).await? {
+    match catalog::entitlement(tx, &user, &lesson.course, now).await? {
         Some(_) => Ok(user),
         None => Err(Refusal::NotEntitled),
     }

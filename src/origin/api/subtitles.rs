@@ -20,7 +20,7 @@ use super::refusal::Refusal;
 use super::{extract, lessons};
 use crate::ingest::object_keys::object_key;
 use crate::state::App;
-use lyceum_catalog::{self as catalog, Lesson, Stored, Version, VersionState};
+use lyceum_catalog::{self as catalog, Lesson, StoredObject, Version, VersionState};
 use lyceum_packaging::subtitles::{self, MAX_FILE_BYTES};
 use lyceum_packaging::track::{TrackPlan, whole_path};
 use lyceum_packaging::webvtt::Cue;
@@ -188,7 +188,7 @@ async fn add(
         let key = object_key(&lesson.id, &version.id, &handover.path)?;
         app.store.put_bytes(&key, handover::content_type(&handover.path), bytes.into()).await?;
         let json = serde_json::to_string(&handover).map_err(|error| Refusal::Internal(error.to_string()))?;
-        kept.push(Stored { path: handover.path.clone(), bytes: handover.bytes, handover: json });
+        kept.push(StoredObject { path: handover.path.clone(), bytes: handover.bytes, handover: json });
         handovers.push(handover);
     }
     // Where the lesson is under way, its end stores this with the others.
@@ -204,9 +204,9 @@ async fn add(
         return Ok(None);
     }
     catalog::add_objects(&mut tx, &version.id, &kept).await?;
-    catalog::note_change(&mut tx, &lesson.id).await?;
+    catalog::bump_lesson_revision(&mut tx, &lesson.id).await?;
     let (now, actor) = (app.clock.unix_millis(), caller.key.id.as_str());
-    catalog::note(&mut tx, now, actor, "subtitles.put", lesson.id.as_str(), language).await?;
+    catalog::add_audit_entry(&mut tx, now, actor, "subtitles.put", lesson.id.as_str(), language).await?;
     tx.commit().await?;
     Ok(Some(plan))
 }
@@ -229,9 +229,9 @@ pub(super) async fn remove(
     if !catalog::replan(&mut tx, &version.id, &text, replanned).await? {
         return Err(Refusal::Busy);
     }
-    catalog::note_change(&mut tx, &lesson.id).await?;
+    catalog::bump_lesson_revision(&mut tx, &lesson.id).await?;
     let (now, actor) = (app.clock.unix_millis(), caller.key.id.as_str());
-    catalog::note(&mut tx, now, actor, "subtitles.delete", lesson.id.as_str(), language).await?;
+    catalog::add_audit_entry(&mut tx, now, actor, "subtitles.delete", lesson.id.as_str(), language).await?;
     tx.commit().await?;
     app.ingest.changed.notify_waiters();
     Ok(StatusCode::NO_CONTENT.into_response())

@@ -260,9 +260,9 @@ async fn begin(app: &App, caller: &Caller, new: &NewUpload, repeat: &Repeat) -> 
     let upload = app.uploads.create(&mut tx, new, &growth).await?;
     if let Some(lesson) = &new.lesson {
         target(&mut tx, caller, lesson).await?;
-        catalog::set_uploading(&mut tx, lesson, Some(&new.id), None).await?;
+        catalog::set_uploading(&mut tx, lesson, &new.id).await?;
         let now = app.clock.unix_millis();
-        catalog::note(&mut tx, now, &new.owner, "upload.begin", lesson.as_str(), new.id.as_str()).await?;
+        catalog::add_audit_entry(&mut tx, now, &new.owner, "upload.begin", lesson.as_str(), new.id.as_str()).await?;
     }
     tx.commit().await?;
     app.ingest.changed.notify_waiters();

@@ -48,11 +48,11 @@ pub(crate) async fn delete_lesson(ingest: &Ingest, tx: &mut Tx, actor: &str, les
         // Before any row is held: a worker's report holds this, and then waits for the lesson's row.
         tx.lock("version", version.as_str()).await?;
     }
-    if !catalog::mark_deleted(tx, lesson, now).await? {
+    if !catalog::mark_lesson_deleted(tx, lesson, now).await? {
         return Ok(());
     }
     ingest.uploads.end_all_of(tx, lesson).await?;
-    catalog::note(tx, now, actor, "lesson.delete", lesson.as_str(), "").await?;
+    catalog::add_audit_entry(tx, now, actor, "lesson.delete", lesson.as_str(), "").await?;
     for (version, _) in &versions {
         queue::cancel(tx, version, now).await?;
     }
@@ -72,8 +72,16 @@ pub(crate) async fn end_upload(ingest: &Ingest, id: &Id, actor: &str) -> Result<
     }
     let upload: Upload = ingest.uploads.terminate(&mut tx, id).await?;
     if let Some(lesson) = &upload.lesson {
-        catalog::set_uploading(&mut tx, lesson, None, Some(id)).await?;
-        catalog::note(&mut tx, ingest.clock.unix_millis(), actor, "upload.end", lesson.as_str(), id.as_str()).await?;
+        catalog::clear_uploading(&mut tx, lesson, id).await?;
+        catalog::add_audit_entry(
+            &mut tx,
+            ingest.clock.unix_millis(),
+            actor,
+            "upload.end",
+            lesson.as_str(),
+            id.as_str(),
+        )
+        .await?;
     }
     tx.commit().await?;
     ingest.changed.notify_waiters();

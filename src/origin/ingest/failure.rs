@@ -30,7 +30,7 @@ pub(super) async fn fail_version(
     if catalog::fail_version(tx, version, code, detail, now).await? {
         queue::cancel(tx, version, now).await?;
         if let Some(version) = catalog::version(tx, version).await? {
-            catalog::note_change(tx, &version.lesson).await?;
+            catalog::bump_lesson_revision(tx, &version.lesson).await?;
         }
         tracing::warn!(%version, code, detail, "a version failed");
     }
@@ -53,7 +53,7 @@ pub(crate) async fn retry(
     if queue::revive(tx, version, now).await? == 0 {
         return Err(IngestError::NothingToRetry);
     }
-    catalog::note_change(tx, &lesson.id).await?;
-    catalog::note(tx, now, actor, "lesson.retry", lesson.id.as_str(), version.as_str()).await?;
+    catalog::bump_lesson_revision(tx, &lesson.id).await?;
+    catalog::add_audit_entry(tx, now, actor, "lesson.retry", lesson.id.as_str(), version.as_str()).await?;
     Ok(())
 }

@@ -24,7 +24,7 @@ pub(crate) async fn take_upload(ingest: &Ingest, upload: &Upload) -> Result<(), 
     if !ingest.uploads.mark_complete(&mut tx, &upload.id).await? {
         return Ok(());
     }
-    catalog::set_uploading(&mut tx, lesson_id, None, Some(&upload.id)).await?;
+    catalog::clear_uploading(&mut tx, lesson_id, &upload.id).await?;
     let lesson = catalog::lesson(&mut tx, lesson_id).await?;
     let wanted = lesson.is_some();
     if let Some(lesson) = lesson {
@@ -44,7 +44,8 @@ pub(crate) async fn take_upload(ingest: &Ingest, upload: &Upload) -> Result<(), 
             let probe = planning::new_task(&version.id, &lesson.owner, &TaskSpec::Probe, 0, 0)?;
             queue::add(&mut tx, &probe, now).await?;
         }
-        catalog::note(&mut tx, now, &upload.owner, "upload.taken", lesson_id.as_str(), upload.id.as_str()).await?;
+        catalog::add_audit_entry(&mut tx, now, &upload.owner, "upload.taken", lesson_id.as_str(), upload.id.as_str())
+            .await?;
         tracing::info!(lesson = %lesson_id, version = %version.id, bytes = upload.received, "upload taken");
     }
     tx.commit().await?;

@@ -58,13 +58,13 @@ async fn record_plan(
     let owner = lesson.map(|lesson| lesson.owner).unwrap_or_default();
     if let Some(key) = key {
         catalog::add_content_key(tx, &key, now).await?;
-        catalog::note(tx, now, &owner, "content_key.create", key.id.as_str(), row.lesson.as_str()).await?;
+        catalog::add_audit_entry(tx, now, &owner, "content_key.create", key.id.as_str(), row.lesson.as_str()).await?;
     }
     for planned in &plan.tasks {
         let priority = if planned.first_ms < URGENT_MS { 1 } else { 2 };
         queue::add(tx, &new_task(version, &owner, &planned.spec, priority, i64::from(planned.priority))?, now).await?;
     }
-    catalog::note_change(tx, &row.lesson).await?;
+    catalog::bump_lesson_revision(tx, &row.lesson).await?;
     tracing::info!(lesson = %row.lesson, %version, duration_ms = plan.duration_ms, tasks = plan.tasks.len(), "planned");
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! What players get of a version: objects are committed as they come, and once all are there the finished playlists
 //! are stored and the version is ready.
 
-use lyceum_catalog::{self as catalog, Stored, VersionState};
+use lyceum_catalog::{self as catalog, StoredObject, VersionState};
 use lyceum_core::ids::Id;
 use lyceum_packaging::{self as packaging, Index, TrackKind, handover, render};
 use lyceum_storage::db::Tx;
@@ -18,7 +18,7 @@ pub(super) async fn commit_objects(
     ingest: &Ingest,
     tx: &mut Tx,
     version: &Id,
-    objects: &[Stored],
+    objects: &[StoredObject],
 ) -> Result<Option<f64>, IngestError> {
     catalog::add_objects(tx, version, objects).await?;
     let Some(row) = catalog::version(tx, version).await? else { return Ok(None) };
@@ -40,7 +40,7 @@ pub(super) async fn commit_objects(
     if index.begun() && (playable || serving.is_none()) {
         catalog::start_serving(tx, &row.lesson, version, now).await?;
     }
-    catalog::note_change(tx, &row.lesson).await?;
+    catalog::bump_lesson_revision(tx, &row.lesson).await?;
     let waited = now.saturating_sub(row.created).max(0) as f64 / 1000.0;
     Ok((playable && !row.playable).then_some(waited))
 }
@@ -70,7 +70,7 @@ pub(crate) async fn finish(ingest: &Ingest, version: &Id) -> Result<(), IngestEr
     tx.lock("version", version.as_str()).await?;
     if catalog::finish_version(&mut tx, version, &renditions, now).await? {
         catalog::start_serving(&mut tx, &row.lesson, version, now).await?;
-        catalog::note_change(&mut tx, &row.lesson).await?;
+        catalog::bump_lesson_revision(&mut tx, &row.lesson).await?;
         tracing::info!(lesson = %row.lesson, %version, "ready");
     }
     tx.commit().await?;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use futures_util::{StreamExt, TryStreamExt};
 
-use lyceum_catalog::{self as catalog, Stored};
+use lyceum_catalog::{self as catalog, StoredObject};
 use lyceum_core::ids::Id;
 use lyceum_packaging::{ContentKey, Handover, MediaInfo, TaskSpec};
 use lyceum_storage::queue::{self, Fate, Retry};
@@ -53,7 +53,7 @@ async fn leased(ingest: &Ingest, task: &Id, lease: &str) -> Result<queue::Task, 
 }
 
 /// Looks that what was handed over is of the plan and lies in the store with the size that is said.
-async fn check_handed(ingest: &Ingest, version: &Id, handed: &[Handover]) -> Result<Vec<Stored>, IngestError> {
+async fn check_handed(ingest: &Ingest, version: &Id, handed: &[Handover]) -> Result<Vec<StoredObject>, IngestError> {
     if handed.is_empty() {
         return Ok(Vec::new());
     }
@@ -78,7 +78,7 @@ async fn check_handed(ingest: &Ingest, version: &Id, handed: &[Handover]) -> Res
                 )));
             }
             let json = json::encode(&handover)?;
-            Ok(Stored { path: handover.path.clone(), bytes: handover.bytes, handover: json })
+            Ok(StoredObject { path: handover.path.clone(), bytes: handover.bytes, handover: json })
         })
         .buffered(CONCURRENT_LOOKUPS)
         .try_collect()

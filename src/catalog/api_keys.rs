@@ -1,14 +1,15 @@
-//! API keys and the logins of pages. A secret has 256 random bits, so its SHA-256 is enough to keep: there is nothing
-//! to guess, and a look-up by hash tells nothing by its time.
+//! API keys and the logins of pages. A secret has 256 random bits, so storing its SHA-256 is enough: it can't be guessed,
+//! and the time of a look-up by hash reveals nothing.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sha2::{Digest, Sha256};
 
-use super::Page;
 use lyceum_core::ids::{Id, random_bytes};
 use lyceum_storage::db::{DbError, Row, Tx};
 use lyceum_storage::db_args;
+
+use crate::page::Page;
 
 /// What a key may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -51,7 +52,7 @@ impl std::str::FromStr for Role {
 /// An API key without its secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ApiKey {
-    /// Its name in the API.
+    /// Its id in the API.
     pub id: Id,
     /// What it may do.
     pub role: Role,
@@ -59,16 +60,16 @@ pub struct ApiKey {
     pub name: String,
     /// When it was made.
     pub created: i64,
-    /// How many bytes of recordings it may keep; without one, as many as the configuration allows.
+    /// How many bytes of recordings its owner may keep; without one, as the configuration says.
     pub quota: Option<u64>,
 }
 
-/// A new secret to be shown once.
+/// A new secret, to be shown once: `prefix`, `_` and 43 characters of base64url.
 pub fn new_secret(prefix: &str) -> String {
     format!("{prefix}_{}", URL_SAFE_NO_PAD.encode(random_bytes::<32>()))
 }
 
-/// What is kept of a secret.
+/// What is stored of a secret: its SHA-256.
 pub fn hash_secret(secret: &str) -> [u8; 32] {
     Sha256::digest(secret.as_bytes()).into()
 }
@@ -83,8 +84,8 @@ fn from_row(row: &Row) -> Result<ApiKey, DbError> {
     })
 }
 
-/// Keeps a key.
-pub async fn add_key(tx: &mut Tx, key: &ApiKey, hash: [u8; 32]) -> Result<(), DbError> {
+/// Adds a key.
+pub async fn add_api_key(tx: &mut Tx, key: &ApiKey, hash: [u8; 32]) -> Result<(), DbError> {
     tx.execute(
         "INSERT INTO api_keys (id, hash, role, name, created, quota) VALUES ($1, $2, $3, $4, $5, $6)",
         db_args![&key.id, hash, key.role.as_str(), &key.name, key.created, key.quota],
@@ -93,8 +94,8 @@ pub async fn add_key(tx: &mut Tx, key: &ApiKey, hash: [u8; 32]) -> Result<(), Db
     .map(drop)
 }
 
-/// Makes `key`, known by its fixed id, open with exactly this hash.
-pub async fn ensure_key(tx: &mut Tx, key: &ApiKey, hash: [u8; 32]) -> Result<(), DbError> {
+/// Adds `key`, or gives the key of its id this hash and role; another key of this hash is removed.
+pub async fn ensure_api_key(tx: &mut Tx, key: &ApiKey, hash: [u8; 32]) -> Result<(), DbError> {
     tx.execute("DELETE FROM api_keys WHERE hash = $1 AND id <> $2", db_args![hash, &key.id]).await?;
     tx.execute(
         "INSERT INTO api_keys (id, hash, role, name, created) VALUES ($1, $2, $3, $4, $5)
@@ -105,14 +106,14 @@ pub async fn ensure_key(tx: &mut Tx, key: &ApiKey, hash: [u8; 32]) -> Result<(),
     .map(drop)
 }
 
-/// The key of that secret's hash.
-pub async fn find_key(tx: &mut Tx, hash: [u8; 32]) -> Result<Option<ApiKey>, DbError> {
+/// The key whose secret has this hash.
+pub async fn find_api_key(tx: &mut Tx, hash: [u8; 32]) -> Result<Option<ApiKey>, DbError> {
     let row = tx.one("SELECT id, role, name, created, quota FROM api_keys WHERE hash = $1", db_args![hash]).await?;
     row.as_ref().map(from_row).transpose()
 }
 
-/// A page of keys by id, behind `after`.
-pub async fn keys(tx: &mut Tx, page: &Page) -> Result<Vec<ApiKey>, DbError> {
+/// A page of keys, the oldest first.
+pub async fn api_keys(tx: &mut Tx, page: &Page) -> Result<Vec<ApiKey>, DbError> {
     let rows = tx
         .all(
             "SELECT id, role, name, created, quota FROM api_keys WHERE created > $1 OR (created = $1 AND id > $2)
@@ -124,19 +125,19 @@ pub async fn keys(tx: &mut Tx, page: &Page) -> Result<Vec<ApiKey>, DbError> {
 }
 
 /// One key.
-pub async fn key(tx: &mut Tx, id: &Id) -> Result<Option<ApiKey>, DbError> {
+pub async fn api_key(tx: &mut Tx, id: &Id) -> Result<Option<ApiKey>, DbError> {
     let row = tx.one("SELECT id, role, name, created, quota FROM api_keys WHERE id = $1", db_args![id]).await?;
     row.as_ref().map(from_row).transpose()
 }
 
-/// Gives a key another name and quota; answers whether it was there.
-pub async fn change_key(tx: &mut Tx, key: &ApiKey) -> Result<bool, DbError> {
+/// Changes a key's name and quota; answers whether it was there.
+pub async fn change_api_key(tx: &mut Tx, key: &ApiKey) -> Result<bool, DbError> {
     let sql = "UPDATE api_keys SET name = $2, quota = $3 WHERE id = $1";
     Ok(tx.execute(sql, db_args![&key.id, &key.name, key.quota]).await? > 0)
 }
 
-/// How many bytes of recordings are kept for an owner: those of lessons that were not deleted. Counted each time, from
-/// what is there, so that nothing can drift.
+/// How many bytes of recordings an owner keeps, without those of deleted lessons. Counted anew each time, so that the
+/// number can't drift.
 pub async fn kept_bytes(tx: &mut Tx, owner: &str) -> Result<u64, DbError> {
     let row = tx
         .one(
@@ -149,12 +150,12 @@ pub async fn kept_bytes(tx: &mut Tx, owner: &str) -> Result<u64, DbError> {
 }
 
 /// Removes a key and its logins; answers whether it was there.
-pub async fn delete_key(tx: &mut Tx, id: &Id) -> Result<bool, DbError> {
+pub async fn delete_api_key(tx: &mut Tx, id: &Id) -> Result<bool, DbError> {
     tx.execute("DELETE FROM logins WHERE api_key = $1", db_args![id]).await?;
     Ok(tx.execute("DELETE FROM api_keys WHERE id = $1", db_args![id]).await? > 0)
 }
 
-/// Keeps a page's login.
+/// Adds a page's login.
 pub async fn add_login(tx: &mut Tx, hash: [u8; 32], key: &Id, expires: i64) -> Result<(), DbError> {
     tx.execute("INSERT INTO logins (hash, api_key, expires) VALUES ($1, $2, $3)", db_args![hash, key, expires])
         .await

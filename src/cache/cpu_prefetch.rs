@@ -1,16 +1,17 @@
-//! Asks memory for what is about to be read, without waiting for it.
+//! Prefetch instructions: have the processor fetch memory that is read soon, without waiting for it.
 //!
-//! Among a million objects a hit waits three times for memory, each for a place that the one before names: the slot, the
-//! response, its body. A plain read ahead of time does not help, as the next locked operation waits for all reads before
-//! it; a prefetch is not waited for. It has no safe form in the stable library. With it a hit among a million objects
-//! takes 6 % less (`load-tests/results/profile.md`).
+//! Among a million objects a hit misses the processor's caches three times, each time at an address that the read before
+//! gave: the slot, the response, its body. An ordinary read ahead of time does not help, as the next locked operation
+//! waits for all reads before it; nothing waits for a prefetch. The stable library has no safe form of it. With it a hit
+//! among a million objects takes 6 % less time (`load-tests/results/profile.md`).
 #![allow(unsafe_code)]
 
-/// Of longer values the processor notices itself that they are read one line after the other.
+/// The most that is prefetched of one value. Of longer ones the processor's own prefetcher notices that they are read
+/// line by line.
 const MAX_PREFETCH_BYTES: usize = 512;
 const CACHE_LINE_BYTES: usize = 64;
 
-/// Asks for the lines of memory in which `value` lies.
+/// Prefetches the cache lines in which `value` lies.
 #[inline(always)]
 pub(super) fn prefetch<T: ?Sized>(value: &T) {
     #[cfg(target_arch = "x86_64")]

@@ -1,11 +1,11 @@
-//! Keys of the table in memory.
+//! Keys of the entries in memory.
 
 use std::borrow::Borrow;
 use std::hash::{Hash, Hasher};
 
-use super::inline_bytes::InlineBytes;
+use crate::inline_bytes::InlineBytes;
 
-/// As many bytes as lie in the key itself: a segment's path.
+/// The longest key that lies in the `Key` itself: a segment's path fits.
 const INLINE_KEY_BYTES: usize = 62;
 
 /// The key of a stored response. Hashes and compares as its text.
@@ -14,10 +14,11 @@ pub(super) struct Key(InlineBytes<INLINE_KEY_BYTES>);
 
 impl Key {
     pub(super) fn as_str(&self) -> &str {
-        // It was text when it was put there.
+        // It was made of text.
         std::str::from_utf8(self.bytes()).unwrap_or("")
     }
 
+    #[inline]
     pub(super) fn bytes(&self) -> &[u8] {
         self.0.bytes()
     }
@@ -30,6 +31,7 @@ impl From<&str> for Key {
 }
 
 impl PartialEq for Key {
+    #[inline]
     fn eq(&self, other: &Self) -> bool {
         self.bytes() == other.bytes()
     }
@@ -38,13 +40,15 @@ impl PartialEq for Key {
 impl Eq for Key {}
 
 impl Hash for Key {
+    #[inline]
     fn hash<H: Hasher>(&self, state: &mut H) {
         self.bytes().hash(state);
     }
 }
 
-/// What is looked up: bytes, so that no text is checked again.
+/// Look-ups are by bytes, so that no key is checked for UTF-8 again.
 impl Borrow<[u8]> for Key {
+    #[inline]
     fn borrow(&self) -> &[u8] {
         self.bytes()
     }

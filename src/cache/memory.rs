@@ -1,32 +1,32 @@
-//! What lies in memory, and what of it stays there.
+//! The memory tier: a table for look-ups, and an eviction policy beside it.
 //!
-//! moka decides: it weighs entries, notes how often each is asked for, and says what goes when room runs out. Hits are
-//! answered from a table of our own beside it. A look-up there touches three places in memory where moka's takes a dozen
-//! with its notes, and among many objects, which no cache of the processor holds, waiting for those places is what a
-//! hit costs most.
+//! The policy is moka's (TinyLFU): it weighs entries, counts how often each is used, and evicts when room runs out. Hits
+//! are read from a table of our own. A look-up there touches three places in memory where moka's touches a dozen with its
+//! statistics, and among many objects, which the processor's caches do not hold, these misses are most of a hit's cost.
 //!
-//! An entry is put into the table first and then told to moka; one that goes is taken from moka first. So whatever the
-//! table holds, moka holds too or is about to say that it goes, and nothing stays that is not weighed. Where several
-//! write one key at once the table may lose it sooner: then it is fetched again.
+//! An insertion goes to the table first and then to moka; a removal goes to moka first. So moka holds whatever the table
+//! holds, or is about to evict it, and no entry stays unweighed. Where several tasks write one key at once the table may
+//! lose it sooner: then it is fetched again.
 
 use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::Stored;
-use super::key::Key;
-use super::table::{self, Hasher, Table};
+use crate::key::Key;
+use crate::stored_response::Stored;
+use crate::table::{CacheSlot, Hasher, Table};
 
-/// While no more than half of the memory is taken, moka hears of one hit in so many: who goes first is not yet a
-/// question, and an answer that lags a little does when it becomes one.
+/// While no more than half of the memory is taken, moka is told of one hit in so many: nothing is evicted yet, and
+/// statistics that lag a little are good enough when eviction begins.
 const HITS_PER_POLICY_UPDATE: u8 = 16;
 
 thread_local! {
     static HITS: Cell<u8> = const { Cell::new(0) };
 }
 
-/// Whether this hit is one of the few that are told.
-fn is_turn() -> bool {
+/// Whether this hit is one that the policy is told of.
+#[inline]
+fn is_policy_update() -> bool {
     HITS.with(|hits| {
         let next = hits.get().wrapping_add(1);
         hits.set(next);
@@ -40,19 +40,19 @@ pub(super) struct Memory {
     table: Arc<Table>,
     /// Keys with their weights, in bytes.
     policy: moka::sync::Cache<Key, u32, Hasher>,
-    capacity: u64,
+    capacity_bytes: u64,
     /// Whether more than half of the memory is taken.
-    pressed: AtomicBool,
+    half_full: AtomicBool,
 }
 
 impl Memory {
-    /// Of at most about `capacity` bytes.
-    pub(super) fn new(capacity: u64) -> Self {
+    /// Memory for about `capacity_bytes`.
+    pub(super) fn new(capacity_bytes: u64) -> Self {
         let hasher = Hasher::default();
         let table = Arc::new(Table::new(hasher.clone()));
         let evicted = Arc::clone(&table);
         let policy = moka::sync::Cache::builder()
-            .max_capacity(capacity)
+            .max_capacity(capacity_bytes)
             .weigher(|_: &Key, weight: &u32| *weight)
             .eviction_listener(move |key: Arc<Key>, _, cause| {
                 if cause.was_evicted() {
@@ -60,27 +60,29 @@ impl Memory {
                 }
             })
             .build_with_hasher(hasher);
-        Self { table, policy, capacity, pressed: AtomicBool::new(false) }
+        Self { table, policy, capacity_bytes, half_full: AtomicBool::new(false) }
     }
 
-    /// What is stored under `key`; counts as use, and as a wish where there is nothing.
+    /// What is stored under `key`. The policy counts a use; a miss counts too, in favour of its later insertion.
     pub(super) fn get(&self, key: &[u8]) -> Option<Arc<Stored>> {
         self.get_in(self.slot(key), key)
     }
 
-    pub(super) fn slot(&self, key: &[u8]) -> Option<table::CacheSlot<'_>> {
+    #[inline]
+    pub(super) fn slot(&self, key: &[u8]) -> CacheSlot<'_> {
         self.table.slot(key)
     }
 
-    pub(super) fn get_in(&self, near: Option<table::CacheSlot<'_>>, key: &[u8]) -> Option<Arc<Stored>> {
-        let found = near.and_then(|near| near.find(key));
-        if found.is_none() || self.pressed.load(Ordering::Relaxed) || is_turn() {
+    #[inline]
+    pub(super) fn get_in(&self, slot: CacheSlot<'_>, key: &[u8]) -> Option<Arc<Stored>> {
+        let found = slot.find(key);
+        if found.is_none() || self.half_full.load(Ordering::Relaxed) || is_policy_update() {
             let _ = self.policy.get(key);
         }
         found
     }
 
-    /// What is stored under `key`; counts as nothing.
+    /// What is stored under `key`; the policy does not count it.
     pub(super) fn peek(&self, key: &[u8]) -> Option<Arc<Stored>> {
         self.table.find(key)
     }
@@ -93,7 +95,7 @@ impl Memory {
         drop(self.table.put(stored));
         self.policy.insert(key.into(), weight);
         if self.is_half_full() {
-            self.pressed.store(true, Ordering::Relaxed);
+            self.half_full.store(true, Ordering::Relaxed);
         }
     }
 
@@ -102,7 +104,7 @@ impl Memory {
         self.table.take(key)
     }
 
-    /// The keys of all for which `wanted` holds. Holds up writers, one part of the table after the other.
+    /// The keys of all entries for which `wanted` holds. Locks the table shard by shard.
     pub(super) fn keys(&self, mut wanted: impl FnMut(&str, &Stored) -> bool) -> Vec<Key> {
         let mut keys = Vec::new();
         self.table.each(|stored| {
@@ -113,15 +115,15 @@ impl Memory {
         keys
     }
 
-    /// Bytes and entries. Brings moka's books up to date first, by which what was taken away is given back.
+    /// Bytes and entries. Has moka process its pending updates first, which frees what was removed.
     pub(super) fn size(&self) -> (u64, u64) {
         self.policy.run_pending_tasks();
-        self.pressed.store(self.is_half_full(), Ordering::Relaxed);
+        self.half_full.store(self.is_half_full(), Ordering::Relaxed);
         (self.policy.weighted_size(), self.policy.entry_count())
     }
 
     fn is_half_full(&self) -> bool {
-        self.policy.weighted_size() > self.capacity / 2
+        self.policy.weighted_size() > self.capacity_bytes / 2
     }
 }
 
@@ -139,7 +141,7 @@ mod tests {
         Arc::new(Stored::whole(StatusCode::OK, HeaderMap::new(), body, Freshness::lasting(60, 0)))
     }
 
-    /// The table's entries are those that moka weighs.
+    /// Whether the table's entries are those that moka weighs.
     fn agree(objects: &Memory) -> bool {
         let (_, entries) = objects.size();
         let held = objects.keys(|_, _| true);
@@ -147,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn what_moka_lets_go_leaves_the_table() {
+    fn what_moka_evicts_leaves_the_table() {
         let objects = Memory::new(1 << 20);
         for n in 0..1_000 {
             objects.insert(&format!("/{n}"), stored(16 << 10));
@@ -158,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_asked_for_again_and_again_stays_though_more_comes_than_fits() {
+    fn frequently_used_entries_stay_when_more_comes_than_fits() {
         let objects = Memory::new(4 << 20);
         let ask = |key: &str| {
             if objects.get(key.as_bytes()).is_none() {
@@ -178,21 +180,21 @@ mod tests {
     }
 
     #[test]
-    fn while_there_is_room_for_as_much_again_one_hit_in_sixteen_is_told() {
+    fn while_half_of_the_memory_is_free_one_hit_in_sixteen_updates_the_policy() {
         let objects = Memory::new(1 << 20);
         objects.insert("/k", stored(16));
-        let told = (0..160).filter(|_| is_turn()).count();
-        assert_eq!(told, 10);
+        let updates = (0..160).filter(|_| is_policy_update()).count();
+        assert_eq!(updates, 10);
         objects.insert("/large", stored(600 << 10));
         let _ = objects.size();
-        assert!(objects.pressed.load(Ordering::Relaxed));
+        assert!(objects.half_full.load(Ordering::Relaxed));
         objects.remove(b"/large");
         let _ = objects.size();
-        assert!(!objects.pressed.load(Ordering::Relaxed));
+        assert!(!objects.half_full.load(Ordering::Relaxed));
     }
 
     #[test]
-    fn many_writers_of_few_keys_leave_nothing_that_is_not_weighed() {
+    fn many_writers_of_few_keys_leave_no_entry_unweighed() {
         let objects = Memory::new(256 << 10);
         std::thread::scope(|scope| {
             for writer in 0..4_usize {
@@ -216,12 +218,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn it_is_a_map_as_long_as_everything_fits(
+        fn memory_is_a_map_as_long_as_everything_fits(
             steps in prop::collection::vec((0_u8..3, 0_usize..40), 1..200),
         ) {
             let (objects, mut model) = (Memory::new(1 << 30), std::collections::HashMap::new());
             for (what, n) in steps {
-                // Some keys lie apart.
+                // Some keys are too long to lie inline.
                 let key = format!("/{}", "k".repeat(n * 3));
                 match what {
                     0 => {

@@ -1,21 +1,22 @@
-//! What is fetched before anyone asks for it: whether it was of use, and how much of it waits for that.
+//! Responses that are fetched before any request for them: which of them were of use, and how many bytes of them still
+//! wait for their first request.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use prometheus::{IntCounter, IntGauge};
 
-/// Counts what was fetched ahead. Clones count together.
+/// Counts prefetched responses. Clones share their counts.
 #[derive(Clone, Debug)]
 pub struct PrefetchTally {
-    /// Responses that were asked for after all.
+    /// Responses that were requested in the end.
     pub useful: IntCounter,
-    /// Responses that went without ever being asked for.
+    /// Responses that were removed without a request.
     pub wasted: IntCounter,
-    /// Bytes of those that no one has asked for yet.
+    /// Bytes of those that were not requested yet.
     pub unused: IntGauge,
 }
 
-/// Goes along with one response that is fetched ahead, from the beginning of its fill to its end in the cache.
+/// Accompanies one prefetched response, from the start of its fill to its removal from the cache.
 #[derive(Debug)]
 pub struct PrefetchTicket {
     tally: PrefetchTally,
@@ -25,26 +26,27 @@ pub struct PrefetchTicket {
 
 impl PrefetchTicket {
     /// For a response of about so many bytes.
-    pub fn new(tally: PrefetchTally, estimate: u64) -> Self {
-        tally.unused.add(signed(estimate));
-        Self { tally, bytes: AtomicU64::new(estimate), used: AtomicBool::new(false) }
+    pub fn new(tally: PrefetchTally, estimated_bytes: u64) -> Self {
+        tally.unused.add(signed(estimated_bytes));
+        Self { tally, bytes: AtomicU64::new(estimated_bytes), used: AtomicBool::new(false) }
     }
 
-    /// Now the length is known.
-    pub(super) fn weigh(&self, bytes: u64) {
+    /// Replaces the estimate by the response's length.
+    pub(super) fn set_bytes(&self, bytes: u64) {
         let before = self.bytes.swap(bytes, Ordering::Relaxed);
         if !self.used.load(Ordering::Acquire) {
             self.tally.unused.add(signed(bytes) - signed(before));
         }
     }
 
+    #[inline]
     pub(super) fn is_unused(&self) -> bool {
         !self.used.load(Ordering::Relaxed)
     }
 
-    /// Someone asks for it. Whether this is the first time.
-    pub(super) fn take(&self) -> bool {
-        // Most looks come after the first: they write nothing.
+    /// Counts a request for the response. Whether it is the first.
+    pub(super) fn redeem(&self) -> bool {
+        // Most requests come after the first: they write nothing.
         if self.used.load(Ordering::Relaxed) || self.used.swap(true, Ordering::AcqRel) {
             return false;
         }

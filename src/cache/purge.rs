@@ -1,25 +1,26 @@
-//! What is taken away before its time, and the memory of it that keeps fills under way from bringing it back.
+//! Purges, and the log of them that keeps fills in progress from storing what was purged meanwhile.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
 
-/// The most purges that are remembered for fills under way.
+/// The most purges that are remembered for fills in progress.
 const MAX_REMEMBERED_PURGES: usize = 1024;
 
-/// What to take away.
+/// Which responses to purge.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PurgeTarget {
     /// One key, with the variants and slices that lie under it.
     Key(Box<str>),
-    /// A path with any query and host: every key that is this text, or goes on with `?` or a space.
+    /// A path with any query and host: every key that is this text, or continues it with `?` or a space.
     Path(Box<str>),
-    /// Every key that begins so.
+    /// Every key with this prefix.
     Prefix(Box<str>),
     /// Every response with this tag.
     Tag(Box<str>),
 }
 
 impl PurgeTarget {
+    /// Whether it names the response with this key and these tags.
     pub(super) fn holds(&self, key: &str, tags: &[Box<str>]) -> bool {
         match self {
             Self::Key(exact) => {
@@ -36,15 +37,17 @@ impl PurgeTarget {
     }
 }
 
-/// A purge.
+/// An order to remove stored responses, or to make them stale.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Purge {
-    /// What.
+    /// Which.
     pub target: PurgeTarget,
-    /// Whether it is only made stale, to be validated at the next use, or beside it where the origin allows that.
+    /// Whether they are only made stale: revalidated at their next use, or in the background where the origin allows
+    /// that (`stale-while-revalidate`).
     pub soft: bool,
 }
 
+/// The latest purges, numbered.
 #[derive(Debug, Default)]
 pub(super) struct PurgeLog(Mutex<Log>);
 
@@ -71,7 +74,8 @@ impl PurgeLog {
         log.first + log.recent.len() as u64
     }
 
-    /// Whether a purge since `epoch` holds this response. When too many came to be remembered, yes.
+    /// Whether a purge with the number `epoch` or a later one names this response; yes, where some of them are no longer
+    /// remembered.
     pub(super) fn touched(&self, epoch: u64, key: &str, tags: &[Box<str>]) -> bool {
         let log = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(skip) = epoch.checked_sub(log.first) else { return true };

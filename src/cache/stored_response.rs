@@ -3,104 +3,71 @@
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, StatusCode};
+use http::{HeaderMap, StatusCode};
 use serde::{Deserialize, Serialize};
 
-use super::PrefetchTicket;
-use super::cpu_prefetch::prefetch;
-use super::header_block::{HeaderBlock, together};
-use super::key::Key;
-use lyceum_http::fields;
+use crate::cpu_prefetch::prefetch;
+use crate::header_block::{HeaderBlock, together};
+use crate::key::Key;
+use crate::prefetch_budget::PrefetchTicket;
+use crate::slice_layout::SliceLayout;
+use crate::vary::Vary;
 use lyceum_http::freshness::Freshness;
-use lyceum_http::range::Span;
 
-/// What an entry takes beside its parts: itself, its place in the table, allocations' own.
+/// What an entry takes beside its parts: itself, its slot in the table, the allocator's overhead.
 const ENTRY_OVERHEAD_BYTES: usize = 900;
-/// What a field takes beside its text, where it is not the same for many.
+/// What a header field takes beside its text.
 const FIELD_OVERHEAD_BYTES: usize = 48;
 
-/// What a header map made for `fields` takes: slots in powers of two, three quarters of them used.
+/// What a header map made for so many fields takes: slots in powers of two, three quarters of them used.
 fn header_map_bytes(fields: usize) -> usize {
     let slots = (fields + fields / 3).next_power_of_two().max(8);
     slots / 4 * 3 * 104 + slots * 4
 }
 
-/// A copy that shares no memory with anything: what comes from a connection is a small piece of a large buffer, which it
-/// would keep for as long as it is stored.
+/// A copy that shares no memory: what comes from a connection is a small piece of a large buffer, which it would keep
+/// alive for as long as it is stored.
 pub(super) fn own(headers: &HeaderMap) -> HeaderMap {
     together(headers)
 }
 
-/// What an entry is.
+/// What an entry is. Files on disk have the variants' serialised names.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum EntryKind {
     /// A response with its body.
     Whole,
-    /// With `vary`: the responses that the request fields choose from lie under keys of their own, made with this number.
-    Signpost(u64),
-    /// A response whose body lies beside it in slices.
+    /// No response: its `vary` names the request fields that select one. The responses lie under keys made with this
+    /// number; see [`Vary::key`].
+    #[serde(rename = "Signpost")]
+    VaryMarker(u64),
+    /// A response whose body lies in slices, each an entry of its own.
     Sliced(SliceLayout),
 }
 
-/// How a body lies in slices: a representation of known length with a strong entity tag.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SliceLayout {
-    /// The length of the whole body.
-    pub length: u64,
-    /// The length of each slice but the last.
-    pub size: u64,
-    /// Part of the slices' keys, so that those of another representation are never found.
-    pub(super) id: u64,
-}
-
-impl SliceLayout {
-    /// Slices of `size` bytes for a body of `length` bytes, under a number of their own.
-    pub fn new(length: u64, size: u64) -> Self {
-        Self { length, size: size.max(1), id: super::number() }
-    }
-
-    /// The slice that holds a byte.
-    pub fn holding(&self, byte: u64) -> u64 {
-        byte / self.size.max(1)
-    }
-
-    /// The bytes of a slice; none beyond the end.
-    pub fn span(&self, slice: u64) -> Option<Span> {
-        let first = slice.checked_mul(self.size).filter(|first| *first < self.length)?;
-        Some(Span { first, last: first.saturating_add(self.size).min(self.length).saturating_sub(1) })
-    }
-
-    /// The key of a slice. A line feed stands in no key of a response.
-    pub fn key(&self, primary: &str, slice: u64) -> String {
-        format!("{primary}\n={:016x}/{slice}", self.id)
-    }
-}
-
-/// A response with its whole body, or with what leads to it.
+/// A stored response: with its whole body, with the layout of its slices, or a marker that leads to variants.
 ///
-/// What a hit reads comes first, so that it lies in neighbouring lines of memory.
+/// The fields that a hit reads come first, so that they lie in neighbouring cache lines.
 #[derive(Debug)]
 #[repr(C)]
 pub struct Stored {
-    /// What it is stored under, once it is.
+    /// The key that it is stored under, once it is.
     pub(super) key: OnceLock<Key>,
-    /// The header block as delivered, made by whoever delivers it first.
+    /// The header block as delivered, made at the first delivery.
     pub prepared: OnceLock<HeaderBlock>,
     /// The body in one piece; clones share it.
     pub body: Bytes,
     /// How long it may be used.
     pub freshness: Freshness,
-    /// What this entry is.
     pub(super) kind: EntryKind,
-    /// Where it was fetched before anyone asked.
-    pub(super) ahead: Option<PrefetchTicket>,
+    /// Where it was fetched before any request for it.
+    pub(super) prefetch: Option<PrefetchTicket>,
     /// The status.
     pub status: StatusCode,
     /// The end-to-end fields, as the origin sent them.
     pub headers: HeaderMap,
-    /// The request fields that chose it.
+    /// The request fields that selected it.
     pub vary: Vary,
-    /// What purges by tag go by.
+    /// The tags that purges by tag match.
     pub tags: Vec<Box<str>>,
 }
 
@@ -113,7 +80,7 @@ impl Stored {
             body,
             freshness,
             kind: EntryKind::Whole,
-            ahead: None,
+            prefetch: None,
             status,
             headers,
             vary: Vary::default(),
@@ -121,13 +88,15 @@ impl Stored {
         }
     }
 
-    /// What it is stored under.
+    /// The key that it is stored under; empty before it is.
+    #[inline]
     pub(super) fn key(&self) -> &[u8] {
         self.key.get().map_or(b"", Key::bytes)
     }
 
-    /// The body for one answer: it holds the response, whose count of references is at hand, where a copy would count its own
-    /// somewhere else.
+    /// The body for one response to a client. It holds a reference to this entry, whose count a hit has touched already: a
+    /// clone of the body would touch a count in other memory.
+    #[inline]
     pub fn body_for_answer(self: &Arc<Self>) -> Bytes {
         struct Held(Arc<Stored>);
         impl AsRef<[u8]> for Held {
@@ -139,32 +108,37 @@ impl Stored {
     }
 
     /// The length of the representation, in bytes.
+    #[inline]
     pub fn length(&self) -> u64 {
         match &self.kind {
-            EntryKind::Sliced(sliced) => sliced.length,
-            EntryKind::Whole | EntryKind::Signpost(_) => self.body.len() as u64,
+            EntryKind::Sliced(slices) => slices.length,
+            EntryKind::Whole | EntryKind::VaryMarker(_) => self.body.len() as u64,
         }
     }
 
-    /// Whether it was fetched ahead and is now asked for the first time.
+    /// Whether it was prefetched and this is the first request for it.
+    #[inline]
     pub fn is_first_use(&self) -> bool {
-        self.ahead.as_ref().is_some_and(PrefetchTicket::take)
+        self.prefetch.as_ref().is_some_and(PrefetchTicket::redeem)
     }
 
-    /// Whether it was fetched ahead and nobody has asked for it yet.
+    /// Whether it was prefetched and not requested yet.
+    #[inline]
     pub fn awaits_first_use(&self) -> bool {
-        self.ahead.as_ref().is_some_and(PrefetchTicket::is_unused)
+        self.prefetch.as_ref().is_some_and(PrefetchTicket::is_unused)
     }
 
-    /// How the body lies in slices, where it does; `body` is empty then.
+    /// How the body is divided into slices, where it is; `body` is empty then.
+    #[inline]
     pub fn sliced(&self) -> Option<&SliceLayout> {
         match &self.kind {
-            EntryKind::Sliced(sliced) => Some(sliced),
-            EntryKind::Whole | EntryKind::Signpost(_) => None,
+            EntryKind::Sliced(slices) => Some(slices),
+            EntryKind::Whole | EntryKind::VaryMarker(_) => None,
         }
     }
 
-    /// Asks memory for what an answer is made of, as far as it lies apart.
+    /// Has the processor fetch the parts of a response that lie in other memory than this entry.
+    #[inline]
     pub(super) fn prefetch(&self) {
         if let Some(block) = self.prepared.get() {
             block.prefetch();
@@ -172,17 +146,25 @@ impl Stored {
         prefetch(&*self.body);
     }
 
-    pub(super) fn signpost(&self) -> Option<u64> {
+    /// The number of a marker; none for a response.
+    #[inline]
+    pub(super) fn vary_marker(&self) -> Option<u64> {
         match self.kind {
-            EntryKind::Signpost(number) => Some(number),
+            EntryKind::VaryMarker(number) => Some(number),
             EntryKind::Whole | EntryKind::Sliced(_) => None,
         }
     }
 
-    /// Bytes that it takes: body, key, fields as they are stored and as they are delivered, and the table's own.
+    /// Where this is the marker under `key`: the key of the variant for a request with these fields.
+    #[inline]
+    pub(super) fn variant_key(&self, key: &str, request: &HeaderMap) -> Option<String> {
+        self.vary_marker().map(|marker| self.vary.for_request(request).key(key, marker))
+    }
+
+    /// Bytes that it takes: body, key, fields as they are stored and as they are delivered, and overhead.
     pub(super) fn weight(&self, key: &str) -> u32 {
         let text = self.headers.iter().map(|(name, value)| name.as_str().len() + value.len());
-        // As they are stored and as they are delivered.
+        // Twice: as they are stored and as they are delivered.
         let fields: usize = text.map(|text| text * 2 + FIELD_OVERHEAD_BYTES).sum();
         u32::try_from(
             self.body.len() + fields + header_map_bytes(self.headers.len()) + key.len() * 2 + ENTRY_OVERHEAD_BYTES,
@@ -190,7 +172,7 @@ impl Stored {
         .unwrap_or(u32::MAX)
     }
 
-    /// A copy whose life has ended at `at_ms`; the body is shared.
+    /// A copy that is stale from `at_ms` on; the body is shared.
     pub(super) fn ended_at(&self, at_ms: i64) -> Self {
         self.with(self.headers.clone(), self.freshness.ended_at(at_ms))
     }
@@ -208,58 +190,5 @@ impl Stored {
             tags: self.tags.clone(),
             ..Self::whole(self.status, own(&headers), self.body.clone(), freshness)
         }
-    }
-}
-
-/// The request fields that a response was chosen by (RFC 9110, section 12.5.5), with the values they had.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Vary(Vec<(HeaderName, Option<String>)>);
-
-impl Vary {
-    /// The fields that a response names, as `request` had them. What names too many is never stored.
-    pub fn of(names: impl Iterator<Item = HeaderName>, request: &HeaderMap) -> Self {
-        let mut names: Vec<HeaderName> = names.collect();
-        names.sort_unstable_by(|a, b| a.as_str().cmp(b.as_str()));
-        names.dedup();
-        Self(names.into_iter().map(|name| (name.clone(), fields::normalised(request, &name))).collect())
-    }
-
-    /// Whether nothing chose.
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    /// Whether a request with these fields would have been given the same (RFC 9111, section 4.1).
-    pub fn matches(&self, request: &HeaderMap) -> bool {
-        self.0.iter().all(|(name, value)| fields::normalised(request, name) == *value)
-    }
-
-    /// The same fields as another request has them.
-    pub(super) fn for_request(&self, request: &HeaderMap) -> Self {
-        Self(self.0.iter().map(|(name, _)| (name.clone(), fields::normalised(request, name))).collect())
-    }
-
-    /// Names and values, as a file holds them.
-    pub(super) fn fields(&self) -> Vec<(String, Option<String>)> {
-        self.0.iter().map(|(name, value)| (name.as_str().to_owned(), value.clone())).collect()
-    }
-
-    pub(super) fn from_fields(fields: Vec<(String, Option<String>)>) -> Option<Self> {
-        let named = |(name, value): (String, _)| Some((HeaderName::try_from(name).ok()?, value));
-        fields.into_iter().map(named).collect::<Option<_>>().map(Self)
-    }
-
-    pub(super) fn same_names(&self, other: &Self) -> bool {
-        self.0.iter().map(|(name, _)| name).eq(other.0.iter().map(|(name, _)| name))
-    }
-
-    /// The key of the response that was chosen so. A line feed stands in no key.
-    pub(super) fn key(&self, primary: &str, signpost: u64) -> String {
-        let mut key = format!("{primary}\n{signpost}");
-        for (_, value) in &self.0 {
-            key.push('\n');
-            key.push_str(value.as_deref().unwrap_or("\u{0}"));
-        }
-        key
     }
 }

@@ -1,39 +1,40 @@
-//! The table of stored responses: by key, in parts with a lock each.
+//! The hash table of stored responses, in shards with a lock each.
 //!
-//! Open addressing with linear probing. A slot holds the whole hash beside its response, so that one line of memory
-//! leads to the right one, and none is touched that is not it; what is taken away leaves no mark, as those behind it move
-//! up.
+//! Open addressing with linear probing. A slot holds the whole hash beside the pointer to its response, so that a look-up
+//! reads one cache line of slots and no response but the right one. A removal leaves no tombstone: the entries behind it
+//! move up.
 
 use std::hash::BuildHasher as _;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
-use super::Stored;
-use super::cpu_prefetch::prefetch;
+use crate::cpu_prefetch::prefetch;
+use crate::stored_response::Stored;
 
 /// Keys are hashed on each request: foldhash, seeded for each process, takes a tenth of the standard hasher's time.
 pub(super) type Hasher = foldhash::quality::RandomState;
 
-/// How many parts there are: many more than cores, so that a writer seldom meets a reader. A power of two.
+/// Many more than cores, so that a writer seldom meets a reader. A power of two.
 const SHARD_COUNT: usize = 256;
-/// The slots of a part that holds something, at first. A power of two.
+/// The slots of a shard with its first entry. A power of two.
 const INITIAL_SLOTS: usize = 16;
 
-/// See the module.
+/// Stored responses by key.
 #[derive(Debug)]
 pub(super) struct Table {
-    shards: Box<[AlignedShard]>,
+    shards: Box<[AlignedShard; SHARD_COUNT]>,
     hasher: Hasher,
 }
 
-/// On a cache line of its own: cores that read different parts do not share one.
+/// A shard on a cache line of its own: cores that read different shards do not share one.
 #[derive(Debug, Default)]
 #[repr(align(64))]
 struct AlignedShard(RwLock<Shard>);
 
 #[derive(Debug, Default)]
 struct Shard {
-    /// None, or a power of two, of which a quarter is free at least.
+    /// None, or a power of two, at least a quarter of them empty.
     slots: Vec<Slot>,
+    /// Slots that are not empty.
     held: usize,
 }
 
@@ -45,37 +46,41 @@ struct Slot {
 
 impl Table {
     pub(super) fn new(hasher: Hasher) -> Self {
-        Self { shards: (0..SHARD_COUNT).map(|_| AlignedShard::default()).collect(), hasher }
+        Self { shards: Box::new(std::array::from_fn(|_| AlignedShard::default())), hasher }
     }
 
+    #[inline]
     fn hash(&self, key: &[u8]) -> u64 {
         self.hasher.hash_one(key)
     }
 
-    fn shard(&self, hash: u64) -> Option<&RwLock<Shard>> {
+    #[inline]
+    fn shard(&self, hash: u64) -> &RwLock<Shard> {
+        let [first, ..] = &*self.shards;
         // Slots go by the lowest bits.
-        self.shards.get((hash >> 48) as usize % SHARD_COUNT).map(|place| &place.0)
+        &self.shards.get((hash >> 48) as usize % SHARD_COUNT).unwrap_or(first).0
     }
 
-    /// Goes to the slot of `key`, and asks memory for it.
-    pub(super) fn slot(&self, key: &[u8]) -> Option<CacheSlot<'_>> {
+    /// The slot where the search for `key` begins; it is being prefetched.
+    #[inline]
+    pub(super) fn slot(&self, key: &[u8]) -> CacheSlot<'_> {
         let hash = self.hash(key);
-        let shard = self.shard(hash)?.read().unwrap_or_else(PoisonError::into_inner);
+        let shard = self.shard(hash).read().unwrap_or_else(PoisonError::into_inner);
         if let Some(slot) = shard.slots.get(hash as usize & shard.mask()) {
             prefetch(slot);
         }
-        Some(CacheSlot { hash, shard })
+        CacheSlot { hash, shard }
     }
 
     /// What is stored under `key`.
     pub(super) fn find(&self, key: &[u8]) -> Option<Arc<Stored>> {
-        self.slot(key)?.find(key)
+        self.slot(key).find(key)
     }
 
-    /// Puts what knows its key in its place. Gives what was there before, to be dropped outside of the lock.
+    /// Inserts a response under the key that it knows. Gives the one that it replaces, to be dropped outside of the lock.
     pub(super) fn put(&self, stored: Arc<Stored>) -> Option<Arc<Stored>> {
         let hash = self.hash(stored.key());
-        let mut shard = self.shard(hash)?.write().unwrap_or_else(PoisonError::into_inner);
+        let mut shard = self.shard(hash).write().unwrap_or_else(PoisonError::into_inner);
         match shard.find(hash, stored.key()) {
             Some(at) => shard.slots.get_mut(at)?.stored.replace(stored),
             None => {
@@ -85,40 +90,42 @@ impl Table {
         }
     }
 
-    /// Takes what is stored under `key` away.
+    /// Removes what is stored under `key`.
     pub(super) fn take(&self, key: &[u8]) -> Option<Arc<Stored>> {
         let hash = self.hash(key);
-        let mut shard = self.shard(hash)?.write().unwrap_or_else(PoisonError::into_inner);
+        let mut shard = self.shard(hash).write().unwrap_or_else(PoisonError::into_inner);
         let at = shard.find(hash, key)?;
         shard.take(at)
     }
 
-    /// Shows all of it, one part after the other, whose writers wait meanwhile.
+    /// Calls `show` with every response, shard by shard, each under its read lock.
     pub(super) fn each(&self, mut show: impl FnMut(&Arc<Stored>)) {
-        for AlignedShard(shard) in &self.shards {
+        for AlignedShard(shard) in self.shards.iter() {
             let shard = shard.read().unwrap_or_else(PoisonError::into_inner);
             shard.slots.iter().filter_map(|slot| slot.stored.as_ref()).for_each(&mut show);
         }
     }
 }
 
-/// A place in the table. Writers wait while it is held.
+/// A slot of the table where a key is looked for. While it is held, writers of its shard wait.
 #[derive(Debug)]
-pub(super) struct CacheSlot<'a> {
+pub struct CacheSlot<'a> {
     hash: u64,
     shard: RwLockReadGuard<'a, Shard>,
 }
 
 impl CacheSlot<'_> {
-    /// Asks memory for what the slot leads to.
-    pub(super) fn prefetch(&self) {
+    /// Has the processor fetch the response in the slot.
+    #[inline]
+    pub fn prefetch(&self) {
         let slot = self.shard.slots.get(self.hash as usize & self.shard.mask());
         if let Some(stored) = slot.and_then(|slot| slot.stored.as_deref()) {
             prefetch(stored);
         }
     }
 
-    /// What is stored there under `key`, which led there.
+    /// What is stored under `key`, which the slot was made for.
+    #[inline]
     pub(super) fn find(self, key: &[u8]) -> Option<Arc<Stored>> {
         let stored = self.shard.slots.get(self.shard.find(self.hash, key)?)?.stored.as_ref()?;
         stored.prefetch();
@@ -127,11 +134,13 @@ impl CacheSlot<'_> {
 }
 
 impl Shard {
-    /// What a slot's number is to be taken with.
+    /// A hash and this mask give the number of a slot.
+    #[inline]
     fn mask(&self) -> usize {
         self.slots.len().wrapping_sub(1)
     }
 
+    #[inline]
     fn find(&self, hash: u64, key: &[u8]) -> Option<usize> {
         let mask = self.mask();
         let mut at = hash as usize & mask;
@@ -149,19 +158,19 @@ impl Shard {
         if (self.held + 1) * 4 > self.slots.len() * 3 {
             let more = (self.slots.len() * 2).max(INITIAL_SLOTS);
             let slots = std::mem::replace(&mut self.slots, (0..more).map(|_| Slot::default()).collect());
-            slots.into_iter().filter(|slot| slot.stored.is_some()).for_each(|slot| self.place(slot));
+            slots.into_iter().filter(|slot| slot.stored.is_some()).for_each(|slot| self.fill_empty(slot));
         }
         self.held += 1;
-        self.place(Slot { hash, stored: Some(stored) });
+        self.fill_empty(Slot { hash, stored: Some(stored) });
     }
 
-    /// Puts what is not there into the first free slot from its own on.
-    fn place(&mut self, slot: Slot) {
+    /// Puts a new entry into the first empty slot from its own on.
+    fn fill_empty(&mut self, slot: Slot) {
         let mask = self.mask();
         let mut at = slot.hash as usize & mask;
-        while let Some(place) = self.slots.get_mut(at) {
-            if place.stored.is_none() {
-                *place = slot;
+        while let Some(present) = self.slots.get_mut(at) {
+            if present.stored.is_none() {
+                *present = slot;
                 return;
             }
             at = (at + 1) & mask;
@@ -174,7 +183,7 @@ impl Shard {
         let mask = self.mask();
         let (mut free, mut next) = (at, (at + 1) & mask);
         while let Some(slot) = self.slots.get(next).filter(|slot| slot.stored.is_some()) {
-            // It moves up unless that would put it before its own slot.
+            // It moves up unless that would put it in front of its own slot.
             let own = slot.hash as usize & mask;
             if next.wrapping_sub(own) & mask >= next.wrapping_sub(free) & mask {
                 self.slots.swap(free, next);
@@ -192,8 +201,8 @@ mod tests {
     use http::{HeaderMap, StatusCode};
     use proptest::prelude::*;
 
-    use super::super::key::Key;
     use super::*;
+    use crate::key::Key;
     use lyceum_http::freshness::Freshness;
 
     fn stored(key: &str) -> Arc<Stored> {
@@ -204,14 +213,14 @@ mod tests {
     }
 
     proptest! {
-        /// Few hashes, so that all of them meet.
+        /// Few hashes, so that they collide.
         #[test]
-        fn a_part_finds_what_was_put_and_not_taken(
+        fn a_shard_finds_what_was_put_and_not_taken(
             steps in prop::collection::vec((any::<bool>(), 0_u64..6, 0_usize..12), 0..300),
         ) {
             let (mut shard, mut model) = (Shard::default(), std::collections::HashMap::new());
             for (put, hash, n) in steps {
-                // Slots' own numbers, some of them at the end.
+                // Slots' own numbers, some of them at the table's end.
                 let (hash, key) = (hash.wrapping_sub(3) << 1, format!("{hash}-{n}"));
                 match (put, shard.find(hash, key.as_bytes())) {
                     (true, None) => {

@@ -1,19 +1,19 @@
-//! The form of a file on disk.
+//! The format of a file on disk.
 //!
 //! ```text
 //! "lyceum2\n"            8 bytes
-//! state                  8 bytes: zeros, or when it was made stale: seconds since the epoch, little endian, and their complement;
-//!                        under no checksum, every other value is stale for no one knows how long
-//! place of the header    8 bytes, little endian
+//! state                  8 bytes: zeros, or when a purge made it stale: seconds since the Unix epoch and their
+//!                        complement, little endian; has no checksum, and any other value counts as stale since ever
+//! offset of the header   8 bytes, little endian
 //! length of the header   4 bytes, little endian
 //! SHA-256 of the header  32 bytes
 //! body
-//! header                 JSON: key, status, fields, freshness, what chose it, tags, length and SHA-256 of the body
+//! header                 JSON: key, status, fields, freshness, `Vary` fields, tags, length and SHA-256 of the body
 //! ```
 //!
-//! A validation changes the header alone: the new one is written behind the old, and then the 60 bytes in front, which
-//! lie in one sector, are made to name it. Whoever reads meanwhile finds the one or the other. After a crash between the
-//! two the old one is in force, and whatever else came of it fails a checksum.
+//! A revalidation changes the header alone: the new one is appended, and then the first 60 bytes, which lie in one sector,
+//! are overwritten to point to it. A concurrent reader finds the old header or the new one. After a crash between the two
+//! writes the old header is in force; any other damage fails a checksum.
 
 use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};
@@ -26,19 +26,22 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use serde::{Deserialize, Serialize};
 
-use super::private;
-use crate::stored_response::{EntryKind, SliceLayout, Stored, Vary};
+use super::private_files::private_file;
+use crate::slice_layout::SliceLayout;
+use crate::stored_response::{EntryKind, Stored};
+use crate::vary::Vary;
 use lyceum_http::freshness::Freshness;
 
 const MAGIC: &[u8; 8] = b"lyceum2\n";
-const STATE: u64 = 8;
-const FIXED: usize = 8 + 8 + 8 + 4 + 32;
-/// The largest header: far more than a response may have.
-const MAX_HEADER: usize = 1 << 20;
-/// How much of a file may be headers that are no longer in force, before it is written anew.
-const MAX_OLD: u64 = 256 << 10;
+const STATE_OFFSET: u64 = 8;
+/// What comes in front of the body.
+const PREFIX_BYTES: usize = 8 + 8 + 8 + 4 + 32;
+/// The largest header, in bytes: far more than a response may have.
+const MAX_HEADER_BYTES: usize = 1 << 20;
+/// The bytes of a file that superseded headers may take before it is written anew.
+const MAX_SUPERSEDED_BYTES: u64 = 256 << 10;
 
-/// Why there is nothing to be had.
+/// Why a file can't be used.
 #[derive(Debug)]
 pub(super) enum Unreadable {
     Io(io::Error),
@@ -56,7 +59,7 @@ impl From<io::Error> for Unreadable {
 struct Header {
     key: String,
     status: u16,
-    /// Values byte by byte as characters, since they need be no UTF-8.
+    /// Each byte of a value is one character, as values need not be UTF-8.
     fields: Vec<(String, String)>,
     freshness: Freshness,
     vary: Vec<(String, Option<String>)>,
@@ -66,9 +69,9 @@ struct Header {
     digest: String,
 }
 
-/// What a first look at a file shows.
+/// What the header of a file tells the index.
 #[derive(Debug)]
-pub(super) struct Left {
+pub(super) struct FoundEntry {
     pub(super) key: String,
     pub(super) size: u64,
     pub(super) tags: Vec<Box<str>>,
@@ -90,7 +93,7 @@ fn hex(bytes: &[u8]) -> String {
     })
 }
 
-/// An entry in the form that a file has.
+/// An entry in the format of a file.
 #[derive(Debug)]
 pub(super) struct Entry<'a> {
     header: Vec<u8>,
@@ -99,7 +102,7 @@ pub(super) struct Entry<'a> {
 }
 
 impl<'a> Entry<'a> {
-    /// None for what has no form on disk.
+    /// None for an entry that has no format on disk, as its header is too large.
     pub(super) fn of(key: &str, stored: &'a Stored) -> Option<Self> {
         let text = |value: &HeaderValue| value.as_bytes().iter().map(|byte| char::from(*byte)).collect();
         let sum = hex(digest(&SHA256, &stored.body).as_ref());
@@ -114,81 +117,81 @@ impl<'a> Entry<'a> {
             length: stored.body.len() as u64,
             digest: sum.clone(),
         };
-        let header = serde_json::to_vec(&header).ok().filter(|header| header.len() <= MAX_HEADER)?;
+        let header = serde_json::to_vec(&header).ok().filter(|header| header.len() <= MAX_HEADER_BYTES)?;
         Some(Self { header, digest: sum, body: &stored.body })
     }
 
     /// Bytes of its file.
     pub(super) fn size(&self) -> u64 {
-        (FIXED as u64).saturating_add(self.body.len() as u64).saturating_add(self.header.len() as u64)
+        (PREFIX_BYTES as u64).saturating_add(self.body.len() as u64).saturating_add(self.header.len() as u64)
     }
 
-    /// The first bytes of a file whose header lies at `place`.
-    fn fixed(&self, place: u64) -> Vec<u8> {
+    /// The first bytes of a file whose header lies at `offset`.
+    fn prefix(&self, offset: u64) -> Vec<u8> {
         let length = u32::try_from(self.header.len()).unwrap_or(u32::MAX);
-        let mut fixed = Vec::with_capacity(FIXED);
-        fixed.extend_from_slice(MAGIC);
-        fixed.extend_from_slice(&[0; 8]);
-        fixed.extend_from_slice(&place.to_le_bytes());
-        fixed.extend_from_slice(&length.to_le_bytes());
-        fixed.extend_from_slice(digest(&SHA256, &self.header).as_ref());
-        fixed
+        let mut prefix = Vec::with_capacity(PREFIX_BYTES);
+        prefix.extend_from_slice(MAGIC);
+        prefix.extend_from_slice(&[0; 8]);
+        prefix.extend_from_slice(&offset.to_le_bytes());
+        prefix.extend_from_slice(&length.to_le_bytes());
+        prefix.extend_from_slice(digest(&SHA256, &self.header).as_ref());
+        prefix
     }
 
-    /// Writes a file of its own.
+    /// Writes a new file.
     pub(super) fn write(&self, path: &Path) -> io::Result<()> {
-        let mut file = private().create(true).truncate(true).open(path)?;
-        file.write_all(&self.fixed((FIXED as u64).saturating_add(self.body.len() as u64)))?;
+        let mut file = private_file().create(true).truncate(true).open(path)?;
+        file.write_all(&self.prefix((PREFIX_BYTES as u64).saturating_add(self.body.len() as u64)))?;
         file.write_all(self.body)?;
         file.write_all(&self.header)
     }
 
-    /// Puts the header alone into a file that holds just this body under this key already; gives the size of the file
-    /// then. None: it has to be written whole.
-    pub(super) fn renew(&self, path: &Path, key: &str) -> io::Result<Option<u64>> {
+    /// Writes the header alone into a file that has the same key and body already; gives the file's new size in bytes.
+    /// None: it has to be written whole.
+    pub(super) fn update_header(&self, path: &Path, key: &str) -> io::Result<Option<u64>> {
         let Ok((_, old, _, size)) = open(path) else { return Ok(None) };
         let same = old.key == key && old.length == self.body.len() as u64 && old.digest == self.digest;
         let new = size.saturating_add(self.header.len() as u64);
-        if !same || new > self.size().saturating_add(MAX_OLD) {
+        if !same || new > self.size().saturating_add(MAX_SUPERSEDED_BYTES) {
             return Ok(None);
         }
         let file = fs::OpenOptions::new().write(true).open(path)?;
         file.write_all_at(&self.header, size)?;
-        file.write_all_at(&self.fixed(size), 0)?;
+        file.write_all_at(&self.prefix(size), 0)?;
         Ok(Some(new))
     }
 }
 
-/// Marks a file as stale from `at_ms` on; what was made stale before stays so from then.
-pub(super) fn end(path: &Path, at_ms: i64) -> io::Result<()> {
+/// Marks a file as stale from `at_ms` on; one that is stale already keeps its time.
+pub(super) fn mark_stale(path: &Path, at_ms: i64) -> io::Result<()> {
     let file = fs::OpenOptions::new().read(true).write(true).open(path)?;
     let mut state = [0; 8];
-    file.read_exact_at(&mut state, STATE)?;
+    file.read_exact_at(&mut state, STATE_OFFSET)?;
     if state != [0; 8] {
         return Ok(());
     }
     let at = u32::try_from(at_ms.div_euclid(1000)).unwrap_or(0);
     let state = u64::from(at) | u64::from(!at) << 32;
-    file.write_all_at(&state.to_le_bytes(), STATE)
+    file.write_all_at(&state.to_le_bytes(), STATE_OFFSET)
 }
 
-/// Whether an entry's life was ended before its time.
+/// Whether a purge made an entry stale.
 #[derive(Clone, Copy, Debug)]
-enum End {
+enum MadeStale {
     Not,
     AtMs(i64),
-    /// What says so is damaged.
-    Sometime,
+    /// The state is damaged.
+    Unknown,
 }
 
-impl End {
+impl MadeStale {
     fn of(state: &[u8]) -> Self {
-        let Some(state) = number(state).map(u64::from_le_bytes) else { return Self::Sometime };
+        let Some(state) = number(state).map(u64::from_le_bytes) else { return Self::Unknown };
         let (at, complement) = (state & u64::from(u32::MAX), state >> 32);
         match i64::try_from(at) {
             _ if state == 0 => Self::Not,
             Ok(seconds) if at ^ complement == u64::from(u32::MAX) => Self::AtMs(seconds.saturating_mul(1000)),
-            _ => Self::Sometime,
+            _ => Self::Unknown,
         }
     }
 }
@@ -197,47 +200,47 @@ fn number<const N: usize>(bytes: &[u8]) -> Option<[u8; N]> {
     bytes.try_into().ok()
 }
 
-/// Reads and verifies the header of a file; whether it was made stale, and the length of all.
-fn open(path: &Path) -> Result<(File, Header, End, u64), Unreadable> {
+/// Reads and verifies the header of a file; whether it was made stale, and the length of the file in bytes.
+fn open(path: &Path) -> Result<(File, Header, MadeStale, u64), Unreadable> {
     let mut file = File::open(path)?;
-    let mut fixed = [0_u8; FIXED];
-    file.read_exact(&mut fixed)?;
-    let (magic, rest) = fixed.split_at(8);
+    let mut prefix = [0_u8; PREFIX_BYTES];
+    file.read_exact(&mut prefix)?;
+    let (magic, rest) = prefix.split_at(8);
     let (state, rest) = rest.split_at(8);
-    let (place, rest) = rest.split_at(8);
+    let (offset, rest) = rest.split_at(8);
     let (length, sum) = rest.split_at(4);
     if magic != MAGIC {
         return Err(Unreadable::Corrupt("no cache entry"));
     }
-    let place = number(place).map_or(u64::MAX, u64::from_le_bytes);
+    let offset = number(offset).map_or(u64::MAX, u64::from_le_bytes);
     let length = number(length).and_then(|bytes| usize::try_from(u32::from_le_bytes(bytes)).ok());
-    let Some(length) = length.filter(|length| *length <= MAX_HEADER) else {
+    let Some(length) = length.filter(|length| *length <= MAX_HEADER_BYTES) else {
         return Err(Unreadable::Corrupt("the header is too long"));
     };
     let size = file.metadata()?.len();
-    if place.checked_add(length as u64).is_none_or(|end| end > size) {
+    if offset.checked_add(length as u64).is_none_or(|end| end > size) {
         return Err(Unreadable::Corrupt("cut short"));
     }
     let mut header = vec![0_u8; length];
-    file.read_exact_at(&mut header, place)?;
+    file.read_exact_at(&mut header, offset)?;
     if digest(&SHA256, &header).as_ref() != sum {
         return Err(Unreadable::Corrupt("the header's checksum"));
     }
     let header: Header = serde_json::from_slice(&header).map_err(|_| Unreadable::Corrupt("the header's form"))?;
-    if (FIXED as u64).checked_add(header.length).is_none_or(|end| end > place) {
+    if (PREFIX_BYTES as u64).checked_add(header.length).is_none_or(|end| end > offset) {
         return Err(Unreadable::Corrupt("the file's length"));
     }
-    Ok((file, header, End::of(state), size))
+    Ok((file, header, MadeStale::of(state), size))
 }
 
-/// A first look at a file of an earlier run.
-pub(super) fn glance(path: &Path) -> Result<Left, Unreadable> {
+/// Reads and verifies the header of a file of an earlier run.
+pub(super) fn read_header(path: &Path) -> Result<FoundEntry, Unreadable> {
     let (file, header, _, size) = open(path)?;
     let modified = file.metadata()?.modified()?;
-    Ok(Left { key: header.key, size, tags: header.tags, modified })
+    Ok(FoundEntry { key: header.key, size, tags: header.tags, modified })
 }
 
-/// Reads a whole file; nothing of it is given out before all is verified.
+/// Reads and verifies a whole file.
 pub(super) fn read(path: &Path, key: &str) -> Result<Stored, Unreadable> {
     let (mut file, header, end, _) = open(path)?;
     if header.key != key {
@@ -252,22 +255,22 @@ pub(super) fn read(path: &Path, key: &str) -> Result<Stored, Unreadable> {
     restore(header, end, body.into()).ok_or(Unreadable::Corrupt("the header's fields"))
 }
 
-fn restore(header: Header, end: End, body: Bytes) -> Option<Stored> {
+fn restore(header: Header, end: MadeStale, body: Bytes) -> Option<Stored> {
     let mut headers = HeaderMap::with_capacity(header.fields.len());
     for (name, value) in &header.fields {
         let bytes: Option<Vec<u8>> = value.chars().map(|c| u8::try_from(c).ok()).collect();
         headers.append(HeaderName::try_from(name.as_str()).ok()?, HeaderValue::from_bytes(&bytes?).ok()?);
     }
     let freshness = match end {
-        End::Not => header.freshness,
-        End::AtMs(at_ms) => header.freshness.ended_at(at_ms),
-        End::Sometime => header.freshness.ended_long_ago(),
+        MadeStale::Not => header.freshness,
+        MadeStale::AtMs(at_ms) => header.freshness.ended_at(at_ms),
+        MadeStale::Unknown => header.freshness.ended_long_ago(),
     };
     let whole = Stored::whole(StatusCode::from_u16(header.status).ok()?, headers, body, freshness);
     Some(Stored { vary: Vary::from_fields(header.vary)?, kind: header.kind, tags: header.tags, ..whole })
 }
 
-/// Keeps the compiler's eye on what a file holds: a new kind of entry has to be thought of here.
+/// Does not compile when a kind of entry is added: the format has to be considered then.
 const _: fn(EntryKind) -> bool = |kind| match kind {
-    EntryKind::Whole | EntryKind::Signpost(_) | EntryKind::Sliced(SliceLayout { .. }) => true,
+    EntryKind::Whole | EntryKind::VaryMarker(_) | EntryKind::Sliced(SliceLayout { .. }) => true,
 };

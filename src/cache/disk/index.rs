@@ -1,21 +1,22 @@
-//! What lies on disk, the least recently used first.
+//! The index of files on disk, the least recently used first.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use crate::purge::PurgeTarget;
 
-/// Files take whole blocks.
-const BLOCK: u64 = 4096;
+/// The file system's block: files take whole ones.
+const BLOCK_BYTES: u64 = 4096;
 
-/// The room that a file takes.
-pub(super) fn blocks(size: u64) -> u64 {
-    size.div_ceil(BLOCK).saturating_mul(BLOCK)
+/// The room that a file of `size` bytes takes, in bytes.
+pub(super) fn block_bytes(size: u64) -> u64 {
+    size.div_ceil(BLOCK_BYTES).saturating_mul(BLOCK_BYTES)
 }
 
 #[derive(Debug)]
 struct Entry {
     size: u64,
+    /// Its number in the order of use.
     used: u64,
     tags: Box<[Box<str>]>,
 }
@@ -45,14 +46,14 @@ impl Index {
 
     pub(super) fn insert(&mut self, key: &str, size: u64, tags: &[Box<str>]) {
         self.remove(key);
-        let (key, size): (Arc<str>, u64) = (key.into(), blocks(size));
+        let (key, size): (Arc<str>, u64) = (key.into(), block_bytes(size));
         self.uses += 1;
         self.order.insert(self.uses, Arc::clone(&key));
         self.bytes = self.bytes.saturating_add(size);
         self.entries.insert(key, Entry { size, used: self.uses, tags: tags.into() });
     }
 
-    /// Whether it was there.
+    /// Removes an entry; whether it was there.
     pub(super) fn remove(&mut self, key: &str) -> bool {
         let Some(entry) = self.entries.remove(key) else { return false };
         self.order.remove(&entry.used);
@@ -60,7 +61,7 @@ impl Index {
         true
     }
 
-    /// Counts a use; whether it is there.
+    /// Makes an entry the most recently used; whether it is there.
     pub(super) fn touch(&mut self, key: &str) -> bool {
         let Some(entry) = self.entries.get_mut(key) else { return false };
         self.uses += 1;

@@ -1,12 +1,25 @@
-//! The disk by itself: what it gives back, and what it never does.
+//! The disk tier by itself.
 
 use std::os::unix::fs::PermissionsExt as _;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 
-use super::*;
-use crate::purge::PurgeTarget;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use prometheus::Registry;
+
+use super::config::DiskConfig;
+use super::directory::TEMPORARY;
+use super::tier::{Disk, DiskError};
+use crate::purge::{Purge, PurgeLog, PurgeTarget};
+use crate::stored_response::Stored;
+use lyceum_core::time::Clock;
+use lyceum_core::units::{ByteSize, Span};
 use lyceum_http::freshness::Freshness;
 
 const NOW: i64 = 1_800_000_000_000;
@@ -27,7 +40,7 @@ impl World {
     }
 
     fn try_open(&self, size: u64) -> Result<Disk, DiskError> {
-        let config = Config {
+        let config = DiskConfig {
             path: self.root(),
             size: ByteSize(size),
             queue: ByteSize::mib(64),
@@ -45,13 +58,13 @@ impl World {
             Err(DiskError::Taken(_)) => None,
             Err(other) => panic!("{other}"),
         });
-        until("the scan", || disk.shared.scanned.load(Ordering::Acquire).then_some(()));
+        until("the scan", || disk.directory.scanned.load(Ordering::Acquire).then_some(()));
         disk
     }
 
     fn put(&self, disk: &Disk, key: &str, body: &[u8], tags: &[&str]) {
         self.offer(disk, key, body, tags);
-        until("the writer", || (disk.shared.queued.load(Ordering::Acquire) == 0).then_some(()));
+        until("the writer", || (disk.directory.queued_bytes.load(Ordering::Acquire) == 0).then_some(()));
     }
 
     fn offer(&self, disk: &Disk, key: &str, body: &[u8], tags: &[&str]) {
@@ -114,7 +127,7 @@ async fn an_entry_comes_back_as_it_was_over_a_restart() {
 }
 
 #[tokio::test]
-async fn one_changed_bit_anywhere_or_a_missing_end_and_it_is_gone() {
+async fn a_file_with_a_changed_bit_or_a_missing_end_is_removed() {
     let world = World::new();
     let disk = world.open(1 << 20);
     world.put(&disk, "k", b"some body", &[]);
@@ -143,32 +156,32 @@ async fn one_changed_bit_anywhere_or_a_missing_end_and_it_is_gone() {
     // What an earlier run left half-written or broken is not taken up.
     drop(disk);
     fs::write(&file, &sound[..40]).unwrap();
-    fs::write(world.root().join(HALF_WRITTEN).join("x"), b"half").unwrap();
+    fs::write(world.root().join(TEMPORARY).join("x"), b"half").unwrap();
     let disk = world.open(1 << 20);
     assert_eq!(disk.size(), (0, 0));
-    assert!(!file.exists() && !world.root().join(HALF_WRITTEN).join("x").exists());
+    assert!(!file.exists() && !world.root().join(TEMPORARY).join("x").exists());
 }
 
 #[tokio::test]
-async fn a_validation_writes_the_header_alone_and_a_crash_in_it_costs_nothing() {
+async fn a_revalidation_writes_the_header_alone_and_a_crash_in_it_costs_nothing() {
     let world = World::new();
     let disk = world.open(8 << 20);
     let body = vec![7; 100_000];
     world.put(&disk, "k", &body, &["a"]);
-    let count = |result: &str| disk.shared.metrics.writes.with_label_values(&[result]).get();
+    let count = |result: &str| disk.directory.metrics.writes.with_label_values(&[result]).get();
     let file = world.files().remove(0);
-    let (before, written) = (fs::read(&file).unwrap(), fs::metadata(&file).unwrap().created().unwrap());
+    let (before, created) = (fs::read(&file).unwrap(), fs::metadata(&file).unwrap().created().unwrap());
     let renew = |tag: &str, received_ms: i64| {
         let mut renewed = stored(&body, 90, &[tag]);
         renewed.headers.insert("x-new", HeaderValue::from_static("yes"));
         renewed.freshness.received_ms = received_ms;
         disk.offer("k", &Arc::new(renewed), world.purges.epoch());
-        until("the writer", || (disk.shared.queued.load(Ordering::Acquire) == 0).then_some(()));
+        until("the writer", || (disk.directory.queued_bytes.load(Ordering::Acquire) == 0).then_some(()));
     };
     renew("b", NOW + 5);
     assert_eq!((count("ok"), count("renewed")), (1, 1));
     let after = fs::read(&file).unwrap();
-    assert_eq!(fs::metadata(&file).unwrap().created().unwrap(), written, "the same file");
+    assert_eq!(fs::metadata(&file).unwrap().created().unwrap(), created, "the same file");
     assert!(
         after.len() < before.len() + 4096 && after[60..before.len()] == before[60..],
         "the body was not written again"
@@ -201,7 +214,7 @@ async fn a_validation_writes_the_header_alone_and_a_crash_in_it_costs_nothing() 
 }
 
 #[tokio::test]
-async fn its_size_is_kept_and_the_least_recently_used_goes() {
+async fn its_size_is_bounded_and_the_least_recently_used_entry_is_evicted() {
     let world = World::new();
     let disk = world.open(1 << 20);
     for n in 0..10 {
@@ -221,7 +234,7 @@ async fn its_size_is_kept_and_the_least_recently_used_goes() {
 }
 
 #[tokio::test]
-async fn purges_reach_it_also_what_waits_and_what_an_earlier_run_left() {
+async fn purges_reach_queued_entries_and_those_of_an_earlier_run() {
     let world = World::new();
     let disk = world.open(1 << 20);
     let purge = |disk: &Disk, target: PurgeTarget, soft: bool| {
@@ -248,7 +261,9 @@ async fn purges_reach_it_also_what_waits_and_what_an_earlier_run_left() {
     let epoch = world.purges.epoch();
     purge(&disk, PurgeTarget::Tag("late".into()), false);
     disk.offer("/v/d/1", &Arc::new(stored(b"x", 60, &["late"])), epoch);
-    until("the writer", || (world.files().len() == 1 && disk.shared.queued.load(Ordering::Acquire) == 0).then_some(()));
+    until("the writer", || {
+        (world.files().len() == 1 && disk.directory.queued_bytes.load(Ordering::Acquire) == 0).then_some(())
+    });
     assert!(disk.read("/v/d/1").await.is_none());
     drop(disk);
 
@@ -264,34 +279,34 @@ fn purge_before(world: &World, tag: &str) {
 }
 
 #[tokio::test]
-async fn a_disk_that_fails_is_left_alone_and_costs_nothing_else() {
+async fn a_disk_that_fails_is_not_used_for_a_while() {
     let world = World::new();
     let disk = world.open(1 << 20);
-    fs::remove_dir_all(world.root().join(HALF_WRITTEN)).unwrap();
-    fs::write(world.root().join(HALF_WRITTEN), b"a file in place of a directory").unwrap();
+    fs::remove_dir_all(world.root().join(TEMPORARY)).unwrap();
+    fs::write(world.root().join(TEMPORARY), b"a file in place of a directory").unwrap();
     world.put(&disk, "k", b"x", &[]);
-    let count = |result: &str| disk.shared.metrics.writes.with_label_values(&[result]).get();
+    let count = |result: &str| disk.directory.metrics.writes.with_label_values(&[result]).get();
     assert_eq!((count("failed"), disk.read("k").await.is_none()), (1, true));
-    assert!(disk.shared.is_resting());
+    assert!(disk.directory.is_resting());
     world.put(&disk, "k", b"x", &[]);
     assert_eq!((count("failed"), count("resting")), (1, 1));
-    fs::remove_file(world.root().join(HALF_WRITTEN)).unwrap();
-    fs::create_dir(world.root().join(HALF_WRITTEN)).unwrap();
-    *disk.shared.rests_until.lock().unwrap() = None;
+    fs::remove_file(world.root().join(TEMPORARY)).unwrap();
+    fs::create_dir(world.root().join(TEMPORARY)).unwrap();
+    *disk.directory.rests_until.lock().unwrap() = None;
     world.put(&disk, "k", b"x", &[]);
     assert_eq!(count("ok"), 1);
     assert!(disk.read("k").await.is_some(), "and used again when it is well");
 }
 
 #[tokio::test]
-async fn what_is_soon_stale_or_more_than_the_queue_takes_is_not_written() {
+async fn responses_soon_stale_or_too_many_for_the_queue_are_not_written() {
     let world = World::new();
     let disk = world.open(1 << 30);
     disk.offer("short", &Arc::new(stored(b"x", 12, &[])), 0);
-    assert_eq!(disk.shared.queued.load(Ordering::Acquire), 0);
+    assert_eq!(disk.directory.queued_bytes.load(Ordering::Acquire), 0);
     let large = Arc::new(stored(&vec![0; 40 << 20], 60, &[]));
     for n in 0..3 {
         disk.offer(&format!("large{n}"), &large, 0);
     }
-    assert!(disk.shared.metrics.writes.with_label_values(&["queue_full"]).get() >= 1);
+    assert!(disk.directory.metrics.writes.with_label_values(&["queue_full"]).get() >= 1);
 }

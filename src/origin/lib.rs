@@ -5,14 +5,17 @@
 //! crate never imports the edge; they meet over HTTP.
 #![forbid(unsafe_code)]
 
+mod access;
 mod api;
 mod background;
 mod bootstrap;
+mod change;
 mod config;
 mod ingest;
 mod keys;
 mod local_workers;
 mod metrics;
+mod playback;
 mod service;
 mod start_error;
 mod state;

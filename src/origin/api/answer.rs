@@ -12,21 +12,21 @@ use lyceum_http::conditional::{self, ETag, Outcome, Validators};
 /// What every handler that can refuse returns.
 pub(super) type ApiResult = Result<Response, Refusal>;
 
-/// A JSON answer with the entity tag of its text (RFC 9110, section 8.8.3): 304 where the request knows it already.
+/// A JSON response with the entity tag of its text (RFC 9110, section 8.8.3); 304 where the request already names it.
 pub(super) fn tagged(status: StatusCode, request: &HeaderMap, value: &impl Serialize) -> Result<Response, Refusal> {
     let text = serde_json::to_string(value).map_err(|error| Refusal::Internal(error.to_string()))?;
     let tag = entity_tag(&text);
-    if status == StatusCode::OK && judge(request, &tag)? == Outcome::NotModified {
-        return dressed(StatusCode::NOT_MODIFIED.into_response(), &tag);
+    if status == StatusCode::OK && evaluate(request, &tag)? == Outcome::NotModified {
+        return with_validators(StatusCode::NOT_MODIFIED.into_response(), &tag);
     }
     let response = (status, [(header::CONTENT_TYPE, "application/json")], text).into_response();
-    dressed(response, &tag)
+    with_validators(response, &tag)
 }
 
-fn dressed(mut response: Response, tag: &str) -> Result<Response, Refusal> {
+fn with_validators(mut response: Response, tag: &str) -> Result<Response, Refusal> {
     let tag = HeaderValue::try_from(tag).map_err(|error| Refusal::Internal(error.to_string()))?;
     response.headers_mut().insert(header::ETAG, tag);
-    // What one caller sees, another may not; and it may change at any moment.
+    // Differs by caller, and may change at any moment.
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("private, no-cache"));
     Ok(response)
 }
@@ -37,21 +37,21 @@ fn entity_tag(text: &str) -> String {
     format!("\"{tag}\"")
 }
 
-fn judge(request: &HeaderMap, tag: &str) -> Result<Outcome, Refusal> {
+fn evaluate(request: &HeaderMap, tag: &str) -> Result<Outcome, Refusal> {
     match conditional::judge(request, &Validators { etag: ETag::parse(tag), ..Validators::default() }) {
         Outcome::Failed => Err(Refusal::PreconditionFailed),
         outcome => Ok(outcome),
     }
 }
 
-/// Refuses a change whose `If-Match` names another state than `now`, inside the transaction that makes it
-/// (RFC 9110, section 13.1.1), or whose `If-None-Match` names this one.
+/// Refuses a change whose `If-Match` names another state than `now` (RFC 9110, section 13.1.1), or whose
+/// `If-None-Match` names this one. Call it inside the transaction that makes the change.
 pub(super) fn unchanged(request: &HeaderMap, now: &impl Serialize) -> Result<(), Refusal> {
     if !conditional::is_conditional(request) {
         return Ok(());
     }
     let text = serde_json::to_string(now).map_err(|error| Refusal::Internal(error.to_string()))?;
-    match judge(request, &entity_tag(&text))? {
+    match evaluate(request, &entity_tag(&text))? {
         Outcome::Go => Ok(()),
         _ => Err(Refusal::PreconditionFailed),
     }

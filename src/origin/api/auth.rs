@@ -1,4 +1,5 @@
-//! Who asks: an API key in `Authorization: Bearer`, a page's login cookie, or an edge's secret.
+//! Authentication: an API key in `Authorization: Bearer`, a page's login cookie, or the edges' shared secret. What a
+//! caller may do is decided in [`crate::access`].
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use axum::extract::FromRequestParts;
@@ -8,6 +9,7 @@ use http::{HeaderMap, Method, header};
 use std::sync::Arc;
 
 use super::refusal::Refusal;
+use crate::access::Caller;
 use crate::state::App;
 use lyceum_catalog::{self as catalog, ApiKey, Role};
 use lyceum_core::ids::Id;
@@ -15,49 +17,11 @@ use lyceum_core::ids::Id;
 /// The cookie of a page's login.
 pub(super) const LOGIN_COOKIE: &str = "lyceum_login";
 
-/// Whoever showed a valid key.
-#[derive(Clone, Debug)]
-pub(super) struct Caller {
-    pub(super) key: ApiKey,
-}
-
-impl Caller {
-    /// A process that this origin started.
-    fn own_worker() -> Result<Self, Refusal> {
-        let id = Id::parse("ownworker").map_err(|error| Refusal::Internal(error.to_string()))?;
-        Ok(Self { key: ApiKey { id, role: Role::Worker, name: "own worker".to_owned(), created: 0, quota: None } })
-    }
-
-    pub(super) fn is(&self, roles: &[Role]) -> Result<(), Refusal> {
-        if self.key.role == Role::Admin || roles.contains(&self.key.role) { Ok(()) } else { Err(Refusal::Forbidden) }
-    }
-
-    /// The owner that this caller's lists are narrowed to.
-    pub(super) fn narrowed(&self) -> Option<&str> {
-        (self.key.role == Role::Creator).then_some(self.key.id.as_str())
-    }
-
-    /// A creator sees only their own, and nothing that tells of others'.
-    pub(super) fn sees(&self, owner: &str) -> Result<(), Refusal> {
-        match self.key.role {
-            Role::Admin | Role::Shop => Ok(()),
-            Role::Creator if self.key.id.as_str() == owner => Ok(()),
-            _ => Err(Refusal::NotFound),
-        }
-    }
-
-    /// Who may change what belongs to `owner`.
-    pub(super) fn owns(&self, owner: &str) -> Result<(), Refusal> {
-        self.sees(owner)?;
-        self.is(&[Role::Creator])
-    }
-}
-
-/// The text behind `Bearer `, whatever the case of the scheme (RFC 9110, section 11.1).
+/// The credential behind `Bearer `; the scheme is case-insensitive (RFC 9110, section 11.1).
 pub(super) fn bearer(headers: &HeaderMap) -> Option<&str> {
     let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
-    let (scheme, text) = value.split_once(' ')?;
-    scheme.eq_ignore_ascii_case("bearer").then(|| text.trim())
+    let (scheme, credential) = value.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| credential.trim())
 }
 
 /// The secret in the login cookie (RFC 6265).
@@ -67,7 +31,8 @@ pub(super) fn login_cookie(headers: &HeaderMap) -> Option<String> {
     cookies.find(|cookie| cookie.name() == LOGIN_COOKIE).map(|cookie| cookie.value().to_owned())
 }
 
-/// Whether a page of this very origin asks. Browsers send `Origin` with whatever may change something.
+/// Whether a page of this web origin sent the request. Browsers send `Origin` with every request that may change
+/// something.
 pub(super) fn is_same_origin(app: &App, headers: &HeaderMap) -> bool {
     let Some(origin) = headers.get(header::ORIGIN).and_then(|value| value.to_str().ok()) else { return false };
     if origin == app.config().public_url {
@@ -78,6 +43,12 @@ pub(super) fn is_same_origin(app: &App, headers: &HeaderMap) -> bool {
     authority.is_some() && authority == host
 }
 
+/// A worker that this origin started; its key is in no database.
+fn local_worker() -> Result<Caller, Refusal> {
+    let id = Id::parse("ownworker").map_err(|error| Refusal::Internal(error.to_string()))?;
+    Ok(Caller { key: ApiKey { id, role: Role::Worker, name: "own worker".to_owned(), created: 0, quota: None } })
+}
+
 impl FromRequestParts<Arc<App>> for Caller {
     type Rejection = Refusal;
 
@@ -86,7 +57,7 @@ impl FromRequestParts<Arc<App>> for Caller {
         if let Some(secret) = bearer(headers) {
             let hash = catalog::hash_secret(secret);
             if app.worker_key.matches(&hash) {
-                return Self::own_worker();
+                return local_worker();
             }
             let mut tx = app.db.read().await?;
             let key = catalog::find_api_key(&mut tx, hash).await?;
@@ -103,16 +74,17 @@ impl FromRequestParts<Arc<App>> for Caller {
     }
 }
 
-/// An edge that showed `edge_bearer`.
+/// Proof that the request carried `edge_bearer`: an edge sent it.
 pub(super) struct Edge;
 
 impl FromRequestParts<Arc<App>> for Edge {
     type Rejection = Refusal;
 
     async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Refusal> {
-        let shown = bearer(&parts.headers).ok_or(Refusal::Unauthenticated)?;
-        // Hashed first: equal lengths, and nothing to learn from the time.
-        let (shown, wanted) = (catalog::hash_secret(shown), catalog::hash_secret(app.config().edge_bearer.expose()));
-        verify_slices_are_equal(&shown, &wanted).map(|()| Self).map_err(|_| Refusal::Unauthenticated)
+        let presented = bearer(&parts.headers).ok_or(Refusal::Unauthenticated)?;
+        // Hashed first, so that lengths are equal and the comparison takes constant time.
+        let (presented, expected) =
+            (catalog::hash_secret(presented), catalog::hash_secret(app.config().edge_bearer.expose()));
+        verify_slices_are_equal(&presented, &expected).map(|()| Self).map_err(|_| Refusal::Unauthenticated)
     }
 }

@@ -1,5 +1,5 @@
-//! Cross-origin requests (the Fetch standard). Pages of other sites use a key of their own; cookies are never allowed,
-//! so `Access-Control-Allow-Credentials` is never sent.
+//! Cross-origin requests (CORS, in the Fetch standard). Pages of other sites need an API key of their own: cookies are
+//! never allowed, so `Access-Control-Allow-Credentials` is never sent.
 
 use axum::body::Body;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
@@ -17,7 +17,7 @@ const EXPOSED: HeaderValue = HeaderValue::from_static(
      Tus-Version, Upload-Concat, Upload-Defer-Length, Upload-Expires, Upload-Length, Upload-Metadata, Upload-Offset",
 );
 
-fn allowed(cors: &Cors, origin: Option<&HeaderValue>) -> Option<HeaderValue> {
+fn allowed_origin(cors: &Cors, origin: Option<&HeaderValue>) -> Option<HeaderValue> {
     let origin = origin?;
     if cors.origins.iter().any(|known| known == "*") {
         return Some(HeaderValue::from_static("*"));
@@ -25,16 +25,16 @@ fn allowed(cors: &Cors, origin: Option<&HeaderValue>) -> Option<HeaderValue> {
     cors.origins.iter().any(|known| known.as_bytes() == origin.as_bytes()).then(|| origin.clone())
 }
 
-/// The answer to a preflight; `None` for any other request.
+/// The response to a preflight request; `None` for any other request.
 pub(crate) fn preflight(cors: &Cors, request: &Request<Body>) -> Option<Response<Body>> {
-    let asks = request.headers().contains_key(header::ACCESS_CONTROL_REQUEST_METHOD);
-    if request.method() != Method::OPTIONS || !asks {
+    let is_preflight = request.headers().contains_key(header::ACCESS_CONTROL_REQUEST_METHOD);
+    if request.method() != Method::OPTIONS || !is_preflight {
         return None;
     }
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::NO_CONTENT;
     let headers = response.headers_mut();
-    if let Some(origin) = allowed(cors, request.headers().get(header::ORIGIN)) {
+    if let Some(origin) = allowed_origin(cors, request.headers().get(header::ORIGIN)) {
         headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
         headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, METHODS);
         headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, HEADERS);
@@ -44,9 +44,9 @@ pub(crate) fn preflight(cors: &Cors, request: &Request<Body>) -> Option<Response
     Some(response)
 }
 
-/// Lets pages of allowed origins read an answer.
+/// Lets pages of allowed origins read a response.
 pub(crate) fn allow(cors: &Cors, origin: Option<&HeaderValue>, headers: &mut HeaderMap) {
-    if let Some(origin) = allowed(cors, origin) {
+    if let Some(origin) = allowed_origin(cors, origin) {
         headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
         headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, EXPOSED);
         headers.append(header::VARY, HeaderValue::from_static("Origin"));

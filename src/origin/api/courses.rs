@@ -8,53 +8,48 @@ use http::{HeaderMap, StatusCode};
 use serde::{Deserialize, Serialize};
 
 use super::answer::{self, ApiResult};
-use super::auth::Caller;
 use super::extract::{self, Json, Path, Query};
 use super::idempotency::Once;
-use super::lessons::{self, Change};
+use super::lessons::{self, Patch};
 use super::paging::Paging;
 use super::refusal::Refusal;
+use crate::access::{Caller, visible_course};
+use crate::change::{Change, Wake};
 use crate::ingest::cleanup;
 use crate::state::App;
 use lyceum_catalog::{self as catalog, Course, NewLesson, Role};
 use lyceum_core::ids::Id;
-use lyceum_storage::db::Tx;
 
 /// A new course or lesson.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Titled {
     title: String,
-    /// Whether it is encrypted; without a word, as what it belongs to.
+    /// Whether lessons are encrypted; the default is that of the course, then that of the configuration.
     #[serde(default)]
     encrypt: Option<bool>,
 }
 
+/// A course as the API describes it.
 #[derive(Serialize)]
-struct Shown {
+struct CourseBody {
     id: Id,
     title: String,
     encrypt: bool,
 }
 
-fn shown(app: &App, course: &Course) -> Shown {
+fn describe(app: &App, course: &Course) -> CourseBody {
     let encrypt = course.encrypt.unwrap_or(app.config().encryption.default);
-    Shown { id: course.id.clone(), title: course.title.clone(), encrypt }
+    CourseBody { id: course.id.clone(), title: course.title.clone(), encrypt }
 }
 
-/// A course that the caller may see.
-async fn visible(tx: &mut Tx, caller: &Caller, id: &str) -> Result<Course, Refusal> {
-    let course = catalog::course(tx, &extract::id(id)?).await?.ok_or(Refusal::NotFound)?;
-    caller.sees(&course.owner)?;
-    Ok(course)
-}
-
+/// `POST /v1/courses`.
 pub(super) async fn create(
     State(app): State<Arc<App>>,
     caller: Caller,
     Once { value: new, repeat }: Once<Titled>,
 ) -> ApiResult {
-    caller.is(&[Role::Creator])?;
+    caller.require_role(&[Role::Creator])?;
     let course = Course {
         id: Id::random(),
         title: extract::title(&new.title)?,
@@ -76,25 +71,33 @@ pub(super) async fn create(
         &course.title,
     )
     .await?;
-    let body = serde_json::json!(shown(&app, &course));
+    let body = serde_json::json!(describe(&app, &course));
     repeat.keep(&mut tx, &caller, StatusCode::CREATED, &body, course.created).await?;
     tx.commit().await?;
     Ok((StatusCode::CREATED, axum::Json(body)).into_response())
 }
 
+/// `GET /v1/courses`: creators get their own.
 pub(super) async fn list(
     State(app): State<Arc<App>>,
     caller: Caller,
     Query(paging): Query<Paging>,
     headers: HeaderMap,
 ) -> ApiResult {
-    caller.is(&[Role::Creator, Role::Shop])?;
-    let most = app.config().api.page;
+    caller.require_role(&[Role::Creator, Role::Shop])?;
+    let limit = app.config().api.page;
     let mut tx = app.db.read().await?;
-    let courses = catalog::courses(&mut tx, caller.narrowed(), &paging.page(most)?).await?;
-    paging.show(&headers, most, courses, |course| (course.created, course.id.as_str()), |course| shown(&app, &course))
+    let courses = catalog::courses(&mut tx, caller.list_filter(), &paging.page(limit)?).await?;
+    paging.show(
+        &headers,
+        limit,
+        courses,
+        |course| (course.created, course.id.as_str()),
+        |course| describe(&app, &course),
+    )
 }
 
+/// `GET /v1/courses/{id}`.
 pub(super) async fn show(
     State(app): State<Arc<App>>,
     caller: Caller,
@@ -102,57 +105,53 @@ pub(super) async fn show(
     headers: HeaderMap,
 ) -> ApiResult {
     let mut tx = app.db.read().await?;
-    let course = visible(&mut tx, &caller, &id).await?;
-    answer::tagged(StatusCode::OK, &headers, &shown(&app, &course))
+    let course = visible_course(&mut tx, &caller, &extract::id(&id)?).await?;
+    answer::tagged(StatusCode::OK, &headers, &describe(&app, &course))
 }
 
+/// `PATCH /v1/courses/{id}`.
 pub(super) async fn change(
     State(app): State<Arc<App>>,
     caller: Caller,
     Path(id): Path<String>,
     headers: HeaderMap,
-    Json(new): Json<Change>,
+    Json(new): Json<Patch>,
 ) -> ApiResult {
     let title = new.title.as_deref().map(extract::title).transpose()?;
-    let mut tx = app.db.begin().await?;
-    tx.lock("course", &id).await?;
-    let course = visible(&mut tx, &caller, &id).await?;
-    caller.owns(&course.owner)?;
-    answer::unchanged(&headers, &shown(&app, &course))?;
+    let mut change = Change::begin(&app, &caller).await?;
+    let course = change.lock_course(&extract::id(&id)?).await?;
+    answer::unchanged(&headers, &describe(&app, &course))?;
     let changed = Course {
         title: title.unwrap_or_else(|| course.title.clone()),
         encrypt: new.encrypt.or(course.encrypt),
         ..course
     };
-    catalog::change_course(&mut tx, &changed).await?;
-    let (now, actor) = (app.clock.unix_millis(), caller.key.id.as_str());
-    catalog::add_audit_entry(&mut tx, now, actor, "course.change", changed.id.as_str(), &changed.title).await?;
-    tx.commit().await?;
-    answer::tagged(StatusCode::OK, &HeaderMap::new(), &shown(&app, &changed))
+    catalog::change_course(&mut change.tx, &changed).await?;
+    change.note("course.change", changed.id.as_str(), &changed.title).await?;
+    change.commit(&[]).await?;
+    answer::tagged(StatusCode::OK, &HeaderMap::new(), &describe(&app, &changed))
 }
 
+/// `DELETE /v1/courses/{id}`: its lessons are deleted with it.
 pub(super) async fn remove(
     State(app): State<Arc<App>>,
     caller: Caller,
     Path(id): Path<String>,
     headers: HeaderMap,
 ) -> ApiResult {
-    let mut tx = app.db.begin().await?;
-    tx.lock("course", &id).await?;
-    let course = visible(&mut tx, &caller, &id).await?;
-    caller.owns(&course.owner)?;
-    answer::unchanged(&headers, &shown(&app, &course))?;
-    let (now, actor) = (app.clock.unix_millis(), caller.key.id.as_str());
-    catalog::mark_course_deleted(&mut tx, &course.id, now).await?;
-    catalog::add_audit_entry(&mut tx, now, actor, "course.delete", course.id.as_str(), &course.title).await?;
+    let mut change = Change::begin(&app, &caller).await?;
+    let course = change.lock_course(&extract::id(&id)?).await?;
+    answer::unchanged(&headers, &describe(&app, &course))?;
+    let now = change.now();
+    catalog::mark_course_deleted(&mut change.tx, &course.id, now).await?;
+    change.note("course.delete", course.id.as_str(), &course.title).await?;
     // A course of any usual size is gone with this commit; of a larger one, the rest follows in the background.
-    cleanup::delete_lessons_of(&app.ingest, &mut tx, actor, &course.id).await?;
-    tx.commit().await?;
-    app.revoked.notify_waiters();
-    app.ingest.changed.notify_waiters();
+    cleanup::delete_lessons_of(&app.ingest, &mut change.tx, caller.id(), &course.id).await?;
+    change.commit(&[Wake::Revocations, Wake::Lessons]).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
+/// `GET /v1/courses/{id}/lessons`.
 pub(super) async fn lessons(
     State(app): State<Arc<App>>,
     caller: Caller,
@@ -160,17 +159,18 @@ pub(super) async fn lessons(
     Query(paging): Query<Paging>,
     headers: HeaderMap,
 ) -> ApiResult {
-    let most = app.config().api.page;
+    let limit = app.config().api.page;
     let mut tx = app.db.read().await?;
-    let course = visible(&mut tx, &caller, &id).await?;
-    let mut shown = Vec::new();
-    for lesson in catalog::lessons(&mut tx, &course.id, &paging.page(most)?).await? {
-        let json = lessons::tell(&mut tx, &lesson).await?;
-        shown.push((lesson, json));
+    let course = visible_course(&mut tx, &caller, &extract::id(&id)?).await?;
+    let mut described = Vec::new();
+    for lesson in catalog::lessons(&mut tx, &course.id, &paging.page(limit)?).await? {
+        let json = lessons::describe(&mut tx, &lesson).await?;
+        described.push((lesson, json));
     }
-    paging.show(&headers, most, shown, |(lesson, _)| (lesson.created, lesson.id.as_str()), |(_, json)| json)
+    paging.show(&headers, limit, described, |(lesson, _)| (lesson.created, lesson.id.as_str()), |(_, json)| json)
 }
 
+/// `POST /v1/courses/{id}/lessons`.
 pub(super) async fn add_lesson(
     State(app): State<Arc<App>>,
     caller: Caller,
@@ -178,22 +178,19 @@ pub(super) async fn add_lesson(
     Once { value: new, repeat }: Once<Titled>,
 ) -> ApiResult {
     let title = extract::title(&new.title)?;
-    let mut tx = app.db.begin().await?;
-    tx.lock("course", &id).await?;
-    let course = visible(&mut tx, &caller, &id).await?;
-    caller.owns(&course.owner)?;
-    if let Some(answer) = repeat.answered(&mut tx, &caller).await? {
+    let mut change = Change::begin(&app, &caller).await?;
+    let course = change.lock_course(&extract::id(&id)?).await?;
+    if let Some(answer) = repeat.answered(&mut change.tx, &caller).await? {
         return Ok(answer);
     }
-    let now = app.clock.unix_millis();
+    let now = change.now();
     let encrypt = new.encrypt.or(course.encrypt).unwrap_or(app.config().encryption.default);
     let new = NewLesson { id: Id::random(), course: course.id, title, owner: course.owner, encrypt };
-    catalog::add_lesson(&mut tx, &new, now).await?;
-    catalog::add_audit_entry(&mut tx, now, caller.key.id.as_str(), "lesson.create", new.id.as_str(), &new.title)
-        .await?;
-    let lesson = catalog::lesson(&mut tx, &new.id).await?.ok_or(Refusal::NotFound)?;
-    let json = lessons::tell(&mut tx, &lesson).await?;
-    repeat.keep(&mut tx, &caller, StatusCode::CREATED, &json, now).await?;
-    tx.commit().await?;
+    catalog::add_lesson(&mut change.tx, &new, now).await?;
+    change.note("lesson.create", new.id.as_str(), &new.title).await?;
+    let lesson = catalog::lesson(&mut change.tx, &new.id).await?.ok_or(Refusal::NotFound)?;
+    let json = lessons::describe(&mut change.tx, &lesson).await?;
+    repeat.keep(&mut change.tx, &caller, StatusCode::CREATED, &json, now).await?;
+    change.commit(&[]).await?;
     Ok((StatusCode::CREATED, axum::Json(json)).into_response())
 }

@@ -14,7 +14,7 @@ use super::refusal::Refusal;
 use crate::state::App;
 use lyceum_core::ids::Id;
 
-/// The variable parts of a path; what is no text names nothing.
+/// The variable parts of a path. What is not UTF-8 is refused as not found.
 pub(super) struct Path<T>(pub(super) T);
 
 impl<T: DeserializeOwned + Send> FromRequestParts<Arc<App>> for Path<T> {
@@ -26,7 +26,7 @@ impl<T: DeserializeOwned + Send> FromRequestParts<Arc<App>> for Path<T> {
     }
 }
 
-/// The parameters of a query, each of them known.
+/// The parameters of a query; unknown ones are refused.
 pub(super) struct Query<T>(pub(super) T);
 
 impl<T: DeserializeOwned> FromRequestParts<Arc<App>> for Query<T> {
@@ -35,7 +35,7 @@ impl<T: DeserializeOwned> FromRequestParts<Arc<App>> for Query<T> {
     async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Refusal> {
         match extract::Query::from_request_parts(parts, app).await {
             Ok(extract::Query(value)) => Ok(Self(value)),
-            Err(error) => Err(Refusal::Invalid(format!("The query is not as it should be: {}.", error.body_text()))),
+            Err(error) => Err(Refusal::Invalid(format!("The query can't be read: {}.", error.body_text()))),
         }
     }
 }
@@ -51,7 +51,7 @@ impl<T: DeserializeOwned> FromRequest<Arc<App>> for Json<T> {
     }
 }
 
-/// A JSON body of at most sixteen times `api.body` bytes: what workers report.
+/// A JSON body of at most sixteen times `api.body` bytes: the reports of workers.
 pub(super) struct LargeJson<T>(pub(super) T);
 
 impl<T: DeserializeOwned> FromRequest<Arc<App>> for LargeJson<T> {
@@ -68,16 +68,15 @@ async fn read_json<T: DeserializeOwned>(request: Request, limit: usize) -> Resul
         return Err(Refusal::UnsupportedType);
     }
     let bytes = read_body(body, limit).await?;
-    serde_json::from_slice(&bytes)
-        .map_err(|error| Refusal::Invalid(format!("The body is not as it should be: {error}.")))
+    serde_json::from_slice(&bytes).map_err(|error| Refusal::Invalid(format!("The body can't be read: {error}.")))
 }
 
-/// A whole body in memory, at most `limit` bytes.
+/// Reads a body into memory, at most `limit` bytes.
 pub(super) async fn read_body(body: Body, limit: usize) -> Result<bytes::Bytes, Refusal> {
     match Limited::new(body, limit).collect().await {
         Ok(collected) => Ok(collected.to_bytes()),
         Err(error) if error.is::<LengthLimitError>() => Err(Refusal::BodyTooLarge),
-        Err(error) => Err(Refusal::Invalid(format!("The body broke off: {error}."))),
+        Err(error) => Err(Refusal::Invalid(format!("The body ended early: {error}."))),
     }
 }
 
@@ -87,12 +86,12 @@ pub(super) fn is_json(headers: &HeaderMap) -> bool {
     kind.eq_ignore_ascii_case("application/json")
 }
 
-/// An id out of a path; what is none names nothing.
+/// An id from a path or body. What is not an id names nothing: not found.
 pub(super) fn id(text: &str) -> Result<Id, Refusal> {
     Id::parse(text).map_err(|_| Refusal::NotFound)
 }
 
-/// A title: 1 to 200 characters, no controls.
+/// A title: 1 to 200 characters, no control characters.
 pub(super) fn title(text: &str) -> Result<String, Refusal> {
     let text = text.trim();
     if (1..=200).contains(&text.chars().count()) && !text.chars().any(char::is_control) {
@@ -101,7 +100,7 @@ pub(super) fn title(text: &str) -> Result<String, Refusal> {
     Err(Refusal::Invalid("A title has 1 to 200 characters.".to_owned()))
 }
 
-/// A viewer as the shop names them: 1 to 200 bytes, no controls.
+/// A viewer as the shop names them: 1 to 200 bytes, no control characters.
 pub(super) fn viewer(text: &str) -> Result<String, Refusal> {
     if (1..=200).contains(&text.len()) && !text.chars().any(char::is_control) {
         return Ok(text.to_owned());

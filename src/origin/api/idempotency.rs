@@ -9,20 +9,21 @@ use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde::de::DeserializeOwned;
 
-use super::auth::Caller;
 use super::extract::{is_json, read_body};
 use super::refusal::Refusal;
+use crate::access::Caller;
 use crate::state::App;
 use lyceum_catalog::{self as catalog, KnownAnswer};
 use lyceum_storage::db::Tx;
 
-/// A JSON body, and whether the request may have come before (`Idempotency-Key`).
+/// A JSON body with its `Idempotency-Key`.
 pub(super) struct Once<T> {
     pub(super) value: T,
     pub(super) repeat: Repeat,
 }
 
-/// The key under which a request may come again, and what tells it from others.
+/// The `Idempotency-Key` of a request, if it has one, and a fingerprint that tells a repetition from another request
+/// under the same key.
 pub(super) struct Repeat {
     key: Option<String>,
     fingerprint: [u8; 32],
@@ -40,7 +41,7 @@ impl<T: DeserializeOwned> FromRequest<Arc<App>> for Once<T> {
         let bytes = read_body(body, app.config().api.body.as_usize()).await?;
         let fingerprint = fingerprint(&format!("{} {}", parts.method, parts.uri.path()), &bytes);
         let value = serde_json::from_slice(&bytes)
-            .map_err(|error| Refusal::Invalid(format!("The body is not as it should be: {error}.")))?;
+            .map_err(|error| Refusal::Invalid(format!("The body can't be read: {error}.")))?;
         Ok(Self { value, repeat: Repeat { key, fingerprint } })
     }
 }
@@ -63,15 +64,15 @@ fn fingerprint(what: &str, body: &[u8]) -> [u8; 32] {
 }
 
 impl Repeat {
-    /// Of a request whose body is too large to be looked at: what its head says has to do.
+    /// For a request whose body is too large for a fingerprint: `what` describes it by its head.
     pub(super) fn of(headers: &HeaderMap, what: &str) -> Result<Self, Refusal> {
         Ok(Self { key: idempotency_key(headers)?, fingerprint: fingerprint(what, &[]) })
     }
 
-    /// The body of the answer of the first time, if this is not it.
+    /// The body of the first answer, if this request is a repetition.
     pub(super) async fn known(&self, tx: &mut Tx, caller: &Caller) -> Result<Option<serde_json::Value>, Refusal> {
         let Some(key) = &self.key else { return Ok(None) };
-        match catalog::known_answer(tx, caller.key.id.as_str(), key, self.fingerprint).await? {
+        match catalog::known_answer(tx, caller.id(), key, self.fingerprint).await? {
             KnownAnswer::None => Ok(None),
             KnownAnswer::OtherRequest => Err(Refusal::KeyReused),
             KnownAnswer::Same(_, body) => {
@@ -80,16 +81,16 @@ impl Repeat {
         }
     }
 
-    /// What the first time brought came to nothing: this is a first time again.
+    /// Forgets the first answer because its effect is gone: the request counts as new.
     pub(super) async fn forget(&self, tx: &mut Tx, caller: &Caller) -> Result<(), Refusal> {
         let Some(key) = &self.key else { return Ok(()) };
-        Ok(catalog::forget_answer(tx, caller.key.id.as_str(), key).await?)
+        Ok(catalog::forget_answer(tx, caller.id(), key).await?)
     }
 
-    /// The answer of the first time, if this is not it.
+    /// The first answer, if this request is a repetition.
     pub(super) async fn answered(&self, tx: &mut Tx, caller: &Caller) -> Result<Option<Response>, Refusal> {
         let Some(key) = &self.key else { return Ok(None) };
-        match catalog::known_answer(tx, caller.key.id.as_str(), key, self.fingerprint).await? {
+        match catalog::known_answer(tx, caller.id(), key, self.fingerprint).await? {
             KnownAnswer::None => Ok(None),
             KnownAnswer::OtherRequest => Err(Refusal::KeyReused),
             KnownAnswer::Same(status, body) => {
@@ -101,7 +102,7 @@ impl Repeat {
         }
     }
 
-    /// Keeps the answer with the effect.
+    /// Keeps the answer for repetitions, in the transaction of the effect.
     pub(super) async fn keep(
         &self,
         tx: &mut Tx,
@@ -111,7 +112,7 @@ impl Repeat {
         now: i64,
     ) -> Result<(), Refusal> {
         let Some(key) = &self.key else { return Ok(()) };
-        let whose = (caller.key.id.as_str(), key.as_str(), self.fingerprint);
+        let whose = (caller.id(), key.as_str(), self.fingerprint);
         Ok(catalog::keep_answer(tx, whose, status.as_u16(), &body.to_string(), now).await?)
     }
 }

@@ -1,4 +1,4 @@
-//! API keys: made, listed, changed and removed by an admin; a secret is shown once.
+//! API keys: created, listed, changed and removed by an admin. The secret is in the answer to its creation alone.
 
 use std::sync::Arc;
 
@@ -8,11 +8,12 @@ use http::{HeaderMap, StatusCode};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::answer::{self, ApiResult};
-use super::auth::Caller;
 use super::extract::{self, Json, Path, Query};
 use super::idempotency::Once;
 use super::paging::Paging;
 use super::refusal::Refusal;
+use crate::access::Caller;
+use crate::change::Change;
 use crate::state::App;
 use lyceum_catalog::{self as catalog, ApiKey, Role};
 use lyceum_core::ids::Id;
@@ -32,29 +33,30 @@ pub(super) struct NewKey {
 pub(super) struct KeyChange {
     #[serde(default)]
     name: Option<String>,
-    /// `null` takes the key's own quota away.
-    #[serde(default, deserialize_with = "said")]
+    /// `null` removes the quota of the key.
+    #[serde(default, deserialize_with = "present")]
     quota: Option<Option<u64>>,
 }
 
-/// Tells a `null` from what is left out.
-fn said<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Option<u64>>, D::Error> {
+/// Tells `null` (`Some(None)`) from a member that is left out (`None`).
+fn present<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Option<u64>>, D::Error> {
     Option::deserialize(from).map(Some)
 }
 
+/// A key as the API describes it: without its secret.
 #[derive(Serialize)]
-struct Shown {
+struct KeyBody {
     id: Id,
     role: &'static str,
     name: String,
     quota: Option<u64>,
 }
 
-fn shown(key: &ApiKey) -> Shown {
-    Shown { id: key.id.clone(), role: key.role.as_str(), name: key.name.clone(), quota: key.quota }
+fn describe(key: &ApiKey) -> KeyBody {
+    KeyBody { id: key.id.clone(), role: key.role.as_str(), name: key.name.clone(), quota: key.quota }
 }
 
-/// A quota that the database can keep.
+/// A quota that fits into the database.
 fn quota(bytes: Option<u64>) -> Result<Option<u64>, Refusal> {
     match bytes {
         Some(bytes) if i64::try_from(bytes).is_err() => Err(Refusal::Invalid("`quota` is too large.".to_owned())),
@@ -62,12 +64,13 @@ fn quota(bytes: Option<u64>) -> Result<Option<u64>, Refusal> {
     }
 }
 
+/// `POST /v1/keys`.
 pub(super) async fn create(
     State(app): State<Arc<App>>,
     caller: Caller,
     Once { value: new, repeat }: Once<NewKey>,
 ) -> ApiResult {
-    caller.is(&[])?;
+    caller.require_admin()?;
     let role: Role = new.role.parse().map_err(|what: &str| Refusal::Invalid(format!("{what}.")))?;
     let key = ApiKey {
         id: Id::random(),
@@ -77,56 +80,51 @@ pub(super) async fn create(
         quota: quota(new.quota)?,
     };
     let secret = catalog::new_secret("lyk");
-    let mut tx = app.db.begin().await?;
-    if let Some(answer) = repeat.answered(&mut tx, &caller).await? {
+    let mut change = Change::begin(&app, &caller).await?;
+    if let Some(answer) = repeat.answered(&mut change.tx, &caller).await? {
         return Ok(answer);
     }
-    catalog::add_api_key(&mut tx, &key, catalog::hash_secret(&secret)).await?;
-    catalog::add_audit_entry(
-        &mut tx,
-        key.created,
-        caller.key.id.as_str(),
-        "key.create",
-        key.id.as_str(),
-        role.as_str(),
-    )
-    .await?;
-    let mut body = serde_json::json!(shown(&key));
-    let mut show = |secret: serde_json::Value| body.as_object_mut().map(|body| body.insert("key".to_owned(), secret));
-    // The secret is kept nowhere, so that a second answer can't show it.
-    show(serde_json::Value::Null);
-    repeat.keep(&mut tx, &caller, StatusCode::CREATED, &body, key.created).await?;
-    tx.commit().await?;
-    tracing::info!(key = %key.id, role = role.as_str(), "API key made");
-    if let Some(shown) = body.get_mut("key") {
-        *shown = secret.into();
+    catalog::add_api_key(&mut change.tx, &key, catalog::hash_secret(&secret)).await?;
+    change.note("key.create", key.id.as_str(), role.as_str()).await?;
+    let mut body = serde_json::json!(describe(&key));
+    let mut insert = |secret: serde_json::Value| body.as_object_mut().map(|body| body.insert("key".to_owned(), secret));
+    // The secret is stored nowhere, so a repetition of the request can't show it.
+    insert(serde_json::Value::Null);
+    repeat.keep(&mut change.tx, &caller, StatusCode::CREATED, &body, key.created).await?;
+    change.commit(&[]).await?;
+    tracing::info!(key = %key.id, role = role.as_str(), "API key created");
+    if let Some(value) = body.get_mut("key") {
+        *value = secret.into();
     }
     Ok((StatusCode::CREATED, axum::Json(body)).into_response())
 }
 
+/// `GET /v1/keys`.
 pub(super) async fn list(
     State(app): State<Arc<App>>,
     caller: Caller,
     Query(paging): Query<Paging>,
     headers: HeaderMap,
 ) -> ApiResult {
-    caller.is(&[])?;
-    let most = app.config().api.page;
-    let keys = catalog::api_keys(&mut app.db.read().await?, &paging.page(most)?).await?;
-    paging.show(&headers, most, keys, |key| (key.created, key.id.as_str()), |key| shown(&key))
+    caller.require_admin()?;
+    let limit = app.config().api.page;
+    let keys = catalog::api_keys(&mut app.db.read().await?, &paging.page(limit)?).await?;
+    paging.show(&headers, limit, keys, |key| (key.created, key.id.as_str()), |key| describe(&key))
 }
 
+/// `GET /v1/keys/{id}`.
 pub(super) async fn show(
     State(app): State<Arc<App>>,
     caller: Caller,
     Path(id): Path<String>,
     headers: HeaderMap,
 ) -> ApiResult {
-    caller.is(&[])?;
+    caller.require_admin()?;
     let key = catalog::api_key(&mut app.db.read().await?, &extract::id(&id)?).await?.ok_or(Refusal::NotFound)?;
-    answer::tagged(StatusCode::OK, &headers, &shown(&key))
+    answer::tagged(StatusCode::OK, &headers, &describe(&key))
 }
 
+/// `PATCH /v1/keys/{id}`.
 pub(super) async fn change(
     State(app): State<Arc<App>>,
     caller: Caller,
@@ -134,35 +132,35 @@ pub(super) async fn change(
     headers: HeaderMap,
     Json(new): Json<KeyChange>,
 ) -> ApiResult {
-    caller.is(&[])?;
+    caller.require_admin()?;
     let name = new.name.as_deref().map(extract::title).transpose()?;
-    let mut tx = app.db.begin().await?;
-    tx.lock("key", &id).await?;
-    let key = catalog::api_key(&mut tx, &extract::id(&id)?).await?.ok_or(Refusal::NotFound)?;
-    answer::unchanged(&headers, &shown(&key))?;
+    let mut change = Change::begin(&app, &caller).await?;
+    change.tx.lock("key", &id).await?;
+    let key = catalog::api_key(&mut change.tx, &extract::id(&id)?).await?.ok_or(Refusal::NotFound)?;
+    answer::unchanged(&headers, &describe(&key))?;
     let key = ApiKey { name: name.unwrap_or(key.name), quota: new.quota.map_or(Ok(key.quota), quota)?, ..key };
-    catalog::change_api_key(&mut tx, &key).await?;
+    catalog::change_api_key(&mut change.tx, &key).await?;
     let detail = key.quota.map_or_else(|| "no quota".to_owned(), |bytes| format!("quota {bytes}"));
-    catalog::add_audit_entry(&mut tx, app.clock.unix_millis(), caller.key.id.as_str(), "key.change", &id, &detail)
-        .await?;
-    tx.commit().await?;
-    answer::tagged(StatusCode::OK, &HeaderMap::new(), &shown(&key))
+    change.note("key.change", &id, &detail).await?;
+    change.commit(&[]).await?;
+    answer::tagged(StatusCode::OK, &HeaderMap::new(), &describe(&key))
 }
 
+/// `DELETE /v1/keys/{id}`: its logins end with it.
 pub(super) async fn remove(
     State(app): State<Arc<App>>,
     caller: Caller,
     Path(id): Path<String>,
     headers: HeaderMap,
 ) -> ApiResult {
-    caller.is(&[])?;
-    let mut tx = app.db.begin().await?;
-    tx.lock("key", &id).await?;
-    let key = catalog::api_key(&mut tx, &extract::id(&id)?).await?.ok_or(Refusal::NotFound)?;
-    answer::unchanged(&headers, &shown(&key))?;
-    catalog::delete_api_key(&mut tx, &key.id).await?;
-    catalog::add_audit_entry(&mut tx, app.clock.unix_millis(), caller.key.id.as_str(), "key.delete", &id, "").await?;
-    tx.commit().await?;
+    caller.require_admin()?;
+    let mut change = Change::begin(&app, &caller).await?;
+    change.tx.lock("key", &id).await?;
+    let key = catalog::api_key(&mut change.tx, &extract::id(&id)?).await?.ok_or(Refusal::NotFound)?;
+    answer::unchanged(&headers, &describe(&key))?;
+    catalog::delete_api_key(&mut change.tx, &key.id).await?;
+    change.note("key.delete", &id, "").await?;
+    change.commit(&[]).await?;
     tracing::info!(key = id, by = %caller.key.id, "API key removed");
     Ok(StatusCode::NO_CONTENT.into_response())
 }

@@ -1,4 +1,4 @@
-//! Logins of the pages: an API key is exchanged for a cookie that scripts can't read.
+//! Logins of the web pages: an API key is exchanged for a cookie that scripts can't read.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,10 +10,11 @@ use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde::Deserialize;
 
 use super::answer::{self, ApiResult};
-use super::auth::{self, Caller};
+use super::auth;
 use super::extract::Json;
 use super::quota;
 use super::refusal::Refusal;
+use crate::access::Caller;
 use crate::state::App;
 use lyceum_catalog as catalog;
 
@@ -38,18 +39,20 @@ fn with_cookie(app: &App, secret: &str, max_age: Duration, mut response: Respons
     Ok(response)
 }
 
+/// `POST /v1/login`.
 pub(super) async fn login(
     State(app): State<Arc<App>>,
     headers: HeaderMap,
-    Json(given): Json<Credentials>,
+    Json(credentials): Json<Credentials>,
 ) -> ApiResult {
     // A page of another site could log a browser in under a key of its own (login CSRF).
     if headers.contains_key(header::ORIGIN) && !auth::is_same_origin(&app, &headers) {
         return Err(Refusal::CrossSite);
     }
     let mut tx = app.db.begin().await?;
-    let key =
-        catalog::find_api_key(&mut tx, catalog::hash_secret(&given.key)).await?.ok_or(Refusal::Unauthenticated)?;
+    let key = catalog::find_api_key(&mut tx, catalog::hash_secret(&credentials.key))
+        .await?
+        .ok_or(Refusal::Unauthenticated)?;
     let secret = catalog::new_secret("lyp");
     let lifetime = app.config().api.login.get();
     let expires = app.clock.unix_millis().saturating_add(i64::try_from(lifetime.as_millis()).unwrap_or(i64::MAX));
@@ -60,6 +63,7 @@ pub(super) async fn login(
     with_cookie(&app, &secret, lifetime, body.into_response())
 }
 
+/// `POST /v1/logout`.
 pub(super) async fn logout(State(app): State<Arc<App>>, headers: HeaderMap) -> ApiResult {
     if headers.contains_key(header::ORIGIN) && !auth::is_same_origin(&app, &headers) {
         return Err(Refusal::CrossSite);
@@ -72,7 +76,7 @@ pub(super) async fn logout(State(app): State<Arc<App>>, headers: HeaderMap) -> A
     with_cookie(&app, "", Duration::ZERO, StatusCode::NO_CONTENT.into_response())
 }
 
-/// `GET /v1/me`: whose key this is, and what it may upload, before anything is sent.
+/// `GET /v1/me`: the caller's key and role, and what it may upload, so that a page can check before it sends.
 pub(super) async fn me(State(app): State<Arc<App>>, caller: Caller, headers: HeaderMap) -> ApiResult {
     let quota = quota::of(&app, &mut app.db.read().await?, &caller).await?;
     let key = caller.key;

@@ -1,5 +1,5 @@
-//! `/v/…`: what edges fetch. Segments come straight from the store; playlists are rendered from the catalogue, growing
-//! and finished ones alike. Conditions and ranges follow RFC 9110, sections 13 and 14; lifetimes are the design's.
+//! `/v/…`: what edges fetch. Segments and finished playlists are read from the object store; playlists of a lesson that
+//! is being transcoded are rendered from the catalogue. Conditions and ranges follow RFC 9110, sections 13 and 14.
 
 use std::sync::Arc;
 
@@ -21,12 +21,15 @@ use lyceum_core::ids::Id;
 use lyceum_packaging::{handover, render};
 use lyceum_storage::store::{ByteRange, Key, Meta, Store, StoreError};
 
-const FOR_EVER: HeaderValue = HeaderValue::from_static("public, max-age=31536000, immutable");
-const LESSON: HeaderValue = HeaderValue::from_static("public, max-age=2");
-const GROWING: HeaderValue = HeaderValue::from_static("public, max-age=1, stale-if-error=6");
+/// Objects of a version never change.
+const IMMUTABLE: HeaderValue = HeaderValue::from_static("public, max-age=31536000, immutable");
+/// Which version plays may change at any time.
+const LESSON_CACHE: HeaderValue = HeaderValue::from_static("public, max-age=2");
+/// Playlists that grow while the lesson is transcoded.
+const EVENT_PLAYLIST_CACHE: HeaderValue = HeaderValue::from_static("public, max-age=1, stale-if-error=6");
 const SURROGATE_KEY: HeaderName = HeaderName::from_static("surrogate-key");
 
-/// `GET /v/{lesson}/…`, for whoever shows the edges' secret.
+/// `GET /v/{lesson}/…`, for edges alone.
 pub(super) async fn serve(
     State(app): State<Arc<App>>,
     _: Edge,
@@ -35,8 +38,8 @@ pub(super) async fn serve(
 ) -> ApiResult {
     let lesson = extract::id(&lesson)?;
     let mut response = match path.split_once('/') {
-        None => of_lesson(&app, &lesson, &path, &headers).await?,
-        Some((version, path)) => of_version(&app, &lesson, &extract::id(version)?, path, &headers).await?,
+        None => lesson_file(&app, &lesson, &path, &headers).await?,
+        Some((version, path)) => version_file(&app, &lesson, &extract::id(version)?, path, &headers).await?,
     };
     let tag =
         HeaderValue::try_from(format!("lesson-{lesson}")).map_err(|error| Refusal::Internal(error.to_string()))?;
@@ -44,8 +47,8 @@ pub(super) async fn serve(
     Ok(response)
 }
 
-/// What lies beside the versions: it points into the one that plays now.
-async fn of_lesson(app: &App, lesson: &Id, name: &str, headers: &HeaderMap) -> ApiResult {
+/// The playlists and the description of a lesson: they point into the version that plays now.
+async fn lesson_file(app: &App, lesson: &Id, name: &str, headers: &HeaderMap) -> ApiResult {
     if !matches!(name, "master.m3u8" | "manifest.mpd" | "lesson.json") {
         return Err(Refusal::NotFound);
     }
@@ -56,7 +59,7 @@ async fn of_lesson(app: &App, lesson: &Id, name: &str, headers: &HeaderMap) -> A
     };
     let snapshot = app.ingest.snapshot(&mut tx, &version.id).await?.ok_or(Refusal::NotReady)?;
     drop(tx);
-    // Until the finished playlists are stored, players are sent to the growing ones.
+    // Until the finished playlists are stored, players get the growing ones.
     let ready = version.state == VersionState::Ready;
     let id = version.id.as_str();
     let rendered = snapshot.render(&format!("{name} {ready}"), |index| match name {
@@ -64,7 +67,7 @@ async fn of_lesson(app: &App, lesson: &Id, name: &str, headers: &HeaderMap) -> A
         "manifest.mpd" => render::manifest(index, id).filter(|_| ready),
         _ => Some(render::lesson_json(index, &snapshot.media, id)),
     });
-    playlist(rendered.ok_or(Refusal::NotReady)?, name, LESSON, headers)
+    playlist(rendered.ok_or(Refusal::NotReady)?, name, LESSON_CACHE, headers)
 }
 
 /// The key of an encrypted version, as HLS players want it: 16 bytes (RFC 8216, section 5). No cache may keep it.
@@ -80,38 +83,38 @@ async fn content_key(app: &App, lesson: &Id, version: &Id, id: &Id) -> ApiResult
     Ok(response)
 }
 
-async fn of_version(app: &App, lesson: &Id, version: &Id, path: &str, headers: &HeaderMap) -> ApiResult {
+async fn version_file(app: &App, lesson: &Id, version: &Id, path: &str, headers: &HeaderMap) -> ApiResult {
     if let Some(key) = path.strip_prefix("keys/") {
         return content_key(app, lesson, version, &extract::id(key)?).await;
     }
     let Some(track) = path.strip_suffix("/event.m3u8") else {
-        return of_store(app, lesson, version, path, headers).await;
+        return stored_object(app, lesson, version, path, headers).await;
     };
     let mut tx = app.db.read().await?;
     let row = catalog::version(&mut tx, version).await?.filter(|row| row.lesson == *lesson).ok_or(Refusal::NotFound)?;
     let snapshot = app.ingest.snapshot(&mut tx, &row.id).await?.ok_or(Refusal::NotReady)?;
     drop(tx);
     let rendered = snapshot.render(path, |index| render::event_playlist(index, track));
-    playlist(rendered.ok_or(Refusal::NotReady)?, path, GROWING, headers)
+    playlist(rendered.ok_or(Refusal::NotReady)?, path, EVENT_PLAYLIST_CACHE, headers)
 }
 
-async fn of_store(app: &App, lesson: &Id, version: &Id, path: &str, headers: &HeaderMap) -> ApiResult {
+async fn stored_object(app: &App, lesson: &Id, version: &Id, path: &str, headers: &HeaderMap) -> ApiResult {
     let key = object_key(lesson, version, path)?;
-    match object(&app.store, &key, headers, Some(FOR_EVER)).await {
+    match object(&app.store, &key, headers, Some(IMMUTABLE)).await {
         Err(Refusal::Store(StoreError::NotFound)) => {
             let mut tx = app.db.read().await?;
             let row = catalog::version(&mut tx, version).await?.filter(|row| row.lesson == *lesson);
             if row.is_none_or(|row| row.state != VersionState::Transcoding) {
                 return Err(Refusal::NotFound);
             }
-            // All segments are there, and the finished playlists are just being stored.
+            // All segments are there, and the finished playlists are being stored at this moment.
             let snapshot = app.ingest.snapshot(&mut tx, version).await?.ok_or(Refusal::NotReady)?;
             let rendered = snapshot.render(path, |index| match path.split_once('/') {
                 Some((track, "index.m3u8")) => render::media_playlist(index, track),
                 Some((track, "iframes.m3u8")) => render::iframe_playlist(index, track),
                 _ => None,
             });
-            playlist(rendered.ok_or(Refusal::NotReady)?, path, FOR_EVER, headers)
+            playlist(rendered.ok_or(Refusal::NotReady)?, path, IMMUTABLE, headers)
         }
         answer => {
             let answer = answer?;
@@ -142,9 +145,9 @@ fn playlist(rendered: Rendered, name: &str, cache: HeaderValue, headers: &Header
     Ok(response)
 }
 
-/// An object of the store as an answer: whole, a part, or not modified.
+/// An object of the store as a response: whole, a range of it, or not modified.
 pub(super) async fn object(store: &Store, key: &Key, headers: &HeaderMap, cache: Option<HeaderValue>) -> ApiResult {
-    // One look tells size and tag; the conditions are judged before a body is opened.
+    // Conditions are evaluated on size and tag, before the body is opened.
     let conditional =
         [header::IF_MATCH, header::IF_NONE_MATCH, header::IF_RANGE].iter().any(|h| headers.contains_key(h));
     let range = if conditional {
@@ -184,7 +187,7 @@ fn describe(meta: &Meta, cache: Option<HeaderValue>, to: &mut HeaderMap) -> Resu
     Ok(())
 }
 
-/// What the conditions of a request come to.
+/// The outcome of a request's conditions.
 #[derive(Debug, PartialEq, Eq)]
 enum Condition {
     NotModified,
@@ -192,7 +195,7 @@ enum Condition {
     Range(ByteRange),
 }
 
-/// RFC 9110, section 13.2.2, for a strong tag.
+/// Evaluates conditions in the order of RFC 9110, section 13.2.2, for a strong tag.
 fn conditions(headers: &HeaderMap, etag: &str) -> Result<Condition, Refusal> {
     if headers.contains_key(header::IF_MATCH) && !names(headers, &header::IF_MATCH, etag, false) {
         return Err(Refusal::PreconditionFailed);
@@ -204,7 +207,7 @@ fn conditions(headers: &HeaderMap, etag: &str) -> Result<Condition, Refusal> {
     Ok(byte_range(headers).filter(|_| holds).map_or(Condition::Whole, Condition::Range))
 }
 
-/// Whether a list of tags names this one; weak ones only where `weak` comparison is asked for.
+/// Whether a list of entity tags names this one; `weak` compares weakly (RFC 9110, section 8.8.3.2).
 fn names(headers: &HeaderMap, name: &HeaderName, etag: &str, weak: bool) -> bool {
     let fields = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
     fields
@@ -213,7 +216,8 @@ fn names(headers: &HeaderMap, name: &HeaderName, etag: &str, weak: bool) -> bool
         .any(|tag| tag == "*" || tag == etag || (weak && tag.strip_prefix("W/") == Some(etag)))
 }
 
-/// One range of bytes. Several, or what is none, are passed over, as section 14.2 allows: the answer is whole.
+/// A single range of bytes. Several ranges and malformed ones are ignored, as section 14.2 allows: the response is
+/// whole.
 fn byte_range(headers: &HeaderMap) -> Option<ByteRange> {
     let mut fields = headers.get_all(header::RANGE).iter();
     let field = fields.next()?.to_str().ok()?;
@@ -243,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn one_good_range_is_taken_and_all_else_is_passed_over() {
+    fn a_single_valid_range_is_used_and_all_others_are_ignored() {
         let range = |text| byte_range(&fields(&[(header::RANGE, text)]));
         assert_eq!(range("bytes=0-9"), Some(ByteRange::Between(0, 9)));
         assert_eq!(range("bytes=5-"), Some(ByteRange::From(5)));
@@ -254,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn conditions_are_judged_in_order() {
+    fn conditions_are_evaluated_in_order() {
         let tag = "\"a\"";
         let judge = |pairs: &[(HeaderName, &str)]| conditions(&fields(pairs), tag);
         assert_eq!(judge(&[(header::IF_NONE_MATCH, "\"b\", W/\"a\"")]).unwrap(), Condition::NotModified);

@@ -1,6 +1,8 @@
-//! The routes of the origin's API.
+//! The origin's API over HTTP: this file is the table of its routes. Handlers translate between HTTP and the rules of
+//! [`crate::access`], [`crate::playback`] and [`crate::ingest`]; what can go wrong is told by one table, in `refusal`.
 
 mod answer;
+mod audit;
 mod auth;
 pub(crate) mod cors;
 mod courses;
@@ -8,7 +10,8 @@ mod entitlements;
 mod extract;
 mod idempotency;
 mod keys;
-pub(crate) mod lessons;
+mod lesson_events;
+mod lessons;
 mod login;
 mod media;
 mod openapi;
@@ -17,6 +20,7 @@ mod paging;
 mod playback;
 mod quota;
 pub(crate) mod refusal;
+mod revocations;
 mod rfc3339;
 mod subtitles;
 mod tasks;
@@ -47,7 +51,7 @@ pub(super) fn router(app: Arc<App>) -> Router {
         .route("/v1/courses/{id}", get(courses::show).patch(courses::change).delete(courses::remove))
         .route("/v1/courses/{id}/lessons", get(courses::lessons).post(courses::add_lesson))
         .route("/v1/lessons/{id}", get(lessons::show).patch(lessons::change).delete(lessons::remove))
-        .route("/v1/lessons/{id}/events", get(lessons::events))
+        .route("/v1/lessons/{id}/events", get(lesson_events::follow))
         .route("/v1/lessons/{id}/media", post(uploads::whole_file))
         .route("/v1/lessons/{id}/retry", post(lessons::retry))
         .route("/v1/lessons/{id}/subtitles", get(subtitles::list))
@@ -62,14 +66,14 @@ pub(super) fn router(app: Arc<App>) -> Router {
                 .post(uploads::overridden)
                 .options(uploads::options),
         )
-        .route("/v1/entitlements", put(entitlements::entitle))
+        .route("/v1/entitlements", put(entitlements::grant))
         .route("/v1/entitlements/{user}", get(entitlements::list))
         .route("/v1/entitlements/{user}/{course}", delete(entitlements::withdraw))
         .route("/v1/playback", post(playback::start))
-        .route("/v1/sessions/{id}", delete(entitlements::end_session))
-        .route("/v1/sessions/{id}/lease", post(entitlements::lease_stream))
-        .route("/v1/audit", get(entitlements::audit))
-        .route("/v1/revocations", get(entitlements::revocations))
+        .route("/v1/sessions/{id}", delete(playback::end))
+        .route("/v1/sessions/{id}/lease", post(playback::lease_stream))
+        .route("/v1/audit", get(audit::list))
+        .route("/v1/revocations", get(revocations::feed))
         .route("/v1/tasks/lease", post(tasks::lease))
         .route("/v1/tasks/{id}/source", get(tasks::source))
         .route("/v1/tasks/{id}/objects/{*path}", put(tasks::put_object))
@@ -83,7 +87,11 @@ pub(super) fn router(app: Arc<App>) -> Router {
 }
 
 async fn wrong_method() -> Response {
-    lyceum_http::problem::response(http::StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "This is not done here.")
+    lyceum_http::problem::response(
+        http::StatusCode::METHOD_NOT_ALLOWED,
+        "method_not_allowed",
+        "This method is not allowed here.",
+    )
 }
 
 async fn jwks(State(app): State<Arc<App>>) -> Response {

@@ -1,5 +1,5 @@
-//! The API's description, OpenAPI 3.1. A story asks each operation of the running server and holds answers to the
-//! schemas here.
+//! The API's description, OpenAPI 3.1. `tests/origin/openapi.rs` calls each operation on a running server and checks the
+//! answers against the schemas here.
 
 use http::{HeaderMap, StatusCode};
 use serde_json::{Map, Value, json};
@@ -7,10 +7,10 @@ use serde_json::{Map, Value, json};
 use super::answer::{self, ApiResult};
 
 pub(super) async fn document(headers: HeaderMap) -> ApiResult {
-    answer::tagged(StatusCode::OK, &headers, &whole())
+    answer::tagged(StatusCode::OK, &headers, &build())
 }
 
-fn whole() -> Value {
+fn build() -> Value {
     let mut paths = Map::new();
     for operation in operations() {
         let entry = paths.entry(operation.path).or_insert_with(|| json!({}));
@@ -30,10 +30,10 @@ fn whole() -> Value {
     })
 }
 
-/// Who may ask.
+/// What an operation authenticates by.
 #[derive(Clone, Copy)]
-enum Who {
-    Anybody,
+enum Credential {
+    Public,
     Key,
     Edge,
 }
@@ -42,24 +42,24 @@ struct Operation {
     method: &'static str,
     path: &'static str,
     summary: &'static str,
-    who: Who,
+    credential: Credential,
     body: Option<&'static str>,
     answer: (u16, Option<&'static str>),
 }
 
 impl Operation {
     fn describe(&self) -> Value {
-        let security = match self.who {
-            Who::Anybody => json!([]),
-            Who::Key => json!([{ "key": [] }, { "login": [] }]),
-            Who::Edge => json!([{ "edge": [] }]),
+        let security = match self.credential {
+            Credential::Public => json!([]),
+            Credential::Key => json!([{ "key": [] }, { "login": [] }]),
+            Credential::Edge => json!([{ "edge": [] }]),
         };
         let content = |schema: &str| json!({ "application/json": { "schema": { "$ref": format!("#/components/schemas/{schema}") } } });
         let mut answer = json!({ "description": self.summary });
         if let (Some(schema), Some(answer)) = (self.answer.1, answer.as_object_mut()) {
             answer.insert("content".to_owned(), content(schema));
         }
-        let problem = json!({ "description": "A refusal (RFC 9457).", "content": { "application/problem+json":
+        let problem = json!({ "description": "An error (RFC 9457).", "content": { "application/problem+json":
             { "schema": { "$ref": "#/components/schemas/Problem" } } } });
         let mut described = json!({
             "summary": self.summary,
@@ -70,14 +70,14 @@ impl Operation {
         if let (Some(schema), Some(described)) = (self.body, described.as_object_mut()) {
             described.insert("requestBody".to_owned(), json!({ "required": true, "content": content(schema) }));
         }
-        if let (Some(kind), Some(described)) = (self.bytes(), described.as_object_mut()) {
+        if let (Some(kind), Some(described)) = (self.binary_body(), described.as_object_mut()) {
             described.insert("requestBody".to_owned(), json!({ "required": true, "content": { kind: {} } }));
         }
         described
     }
 
     /// The media type of a body that is a file or part of one.
-    fn bytes(&self) -> Option<&'static str> {
+    fn binary_body(&self) -> Option<&'static str> {
         match (self.method, self.path) {
             ("post", "/v1/lessons/{id}/media") => Some("video/*"),
             ("put", "/v1/lessons/{id}/subtitles/{language}") => Some("text/vtt"),
@@ -86,18 +86,18 @@ impl Operation {
         }
     }
 
-    /// What stands in braces in the path, and `Idempotency-Key` where it is taken.
+    /// Path parameters from the braces of the path, and the headers and query parameters that the operation reads.
     fn parameters(&self) -> Value {
         let names = self.path.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'));
         let mut all: Vec<Value> = names
             .map(|name| json!({ "name": name, "in": "path", "required": true, "schema": { "type": "string" } }))
             .collect();
         let header = |name: &str, what: &str| json!({ "name": name, "in": "header", "schema": { "type": "string" }, "description": what });
-        let begins = matches!(self.body, Some("NewKey" | "Titled" | "NewPlayback"))
+        let creates = matches!(self.body, Some("NewKey" | "Titled" | "NewPlayback"))
             || self.path.ends_with("/media")
             || self.path.ends_with("/retry")
             || self.path == "/v1/uploads";
-        if begins && self.method == "post" {
+        if creates && self.method == "post" {
             all.push(
                 json!({ "name": "Idempotency-Key", "in": "header", "schema": { "type": "string", "maxLength": 200 } }),
             );
@@ -119,33 +119,34 @@ impl Operation {
             all.push(json!({ "name": "after", "in": "query", "schema": { "type": "string" },
                 "description": "`next` of the page before." }));
             all.push(json!({ "name": "limit", "in": "query", "schema": { "type": "integer", "minimum": 1 },
-                "description": "How many at most; the origin has a bound of its own." }));
+                "description": "The most items of a page; the origin has a limit of its own." }));
         }
         json!(all)
     }
 }
 
 fn operations() -> Vec<Operation> {
-    let op = |method, path, summary, who, body, answer| Operation { method, path, summary, who, body, answer };
-    use Who::{Anybody, Edge, Key};
+    let op =
+        |method, path, summary, credential, body, answer| Operation { method, path, summary, credential, body, answer };
+    use Credential::{Edge, Key, Public};
     vec![
-        op("get", "/healthz", "Whether the origin serves.", Anybody, None, (200, None)),
+        op("get", "/healthz", "Whether the origin is up.", Public, None, (200, None)),
         op(
             "get",
             "/.well-known/jwks.json",
             "The keys that tokens are signed with (RFC 7517).",
-            Anybody,
+            Public,
             None,
             (200, Some("Jwks")),
         ),
-        op("post", "/v1/login", "Exchange an API key for a page's cookie.", Anybody, Some("Login"), (200, Some("Me"))),
-        op("post", "/v1/logout", "End a page's login.", Anybody, None, (204, None)),
-        op("get", "/v1/me", "Whose key this is.", Key, None, (200, Some("Me"))),
+        op("post", "/v1/login", "Exchange an API key for a page's cookie.", Public, Some("Login"), (200, Some("Me"))),
+        op("post", "/v1/logout", "End a page's login.", Public, None, (204, None)),
+        op("get", "/v1/me", "The key that the request carries, and what it may upload.", Key, None, (200, Some("Me"))),
         op("get", "/v1/keys", "API keys, without their secrets.", Key, None, (200, Some("KeyPage"))),
         op(
             "post",
             "/v1/keys",
-            "Make an API key; its secret is shown this once.",
+            "Create an API key; its secret is shown only here.",
             Key,
             Some("NewKey"),
             (201, Some("Key")),
@@ -161,7 +162,7 @@ fn operations() -> Vec<Operation> {
         ),
         op("delete", "/v1/keys/{id}", "Remove an API key and its logins.", Key, None, (204, None)),
         op("get", "/v1/courses", "Courses; a creator's own.", Key, None, (200, Some("CoursePage"))),
-        op("post", "/v1/courses", "Make a course.", Key, Some("Titled"), (201, Some("Course"))),
+        op("post", "/v1/courses", "Create a course.", Key, Some("Titled"), (201, Some("Course"))),
         op("get", "/v1/courses/{id}", "One course.", Key, None, (200, Some("Course"))),
         op(
             "patch",
@@ -173,7 +174,7 @@ fn operations() -> Vec<Operation> {
         ),
         op("delete", "/v1/courses/{id}", "Remove a course with its lessons.", Key, None, (204, None)),
         op("get", "/v1/courses/{id}/lessons", "A course's lessons.", Key, None, (200, Some("LessonPage"))),
-        op("post", "/v1/courses/{id}/lessons", "Make a lesson.", Key, Some("Titled"), (201, Some("Lesson"))),
+        op("post", "/v1/courses/{id}/lessons", "Create a lesson.", Key, Some("Titled"), (201, Some("Lesson"))),
         op("get", "/v1/lessons/{id}", "One lesson.", Key, None, (200, Some("Lesson"))),
         op(
             "patch",
@@ -205,30 +206,30 @@ fn operations() -> Vec<Operation> {
         op(
             "put",
             "/v1/lessons/{id}/subtitles/{language}",
-            "Add subtitles, or take the place of those of that language: SubRip or WebVTT.",
+            "Add subtitles of a language or replace them: SubRip or WebVTT.",
             Key,
             None,
             (200, Some("SubtitlePage")),
         ),
-        op("delete", "/v1/lessons/{id}/subtitles/{language}", "Take subtitles away.", Key, None, (204, None)),
-        op("options", "/v1/uploads", "What of tus is spoken.", Anybody, None, (204, None)),
+        op("delete", "/v1/lessons/{id}/subtitles/{language}", "Remove subtitles.", Key, None, (204, None)),
+        op("options", "/v1/uploads", "Version, extensions and limits of tus.", Public, None, (204, None)),
         op(
             "post",
             "/v1/uploads",
-            "Begin an upload after tus 1.0; metadata `lesson`, `filename` and `filetype`.",
+            "Create an upload by tus 1.0; metadata `lesson`, `filename` and `filetype`.",
             Key,
             None,
             (201, None),
         ),
-        op("head", "/v1/uploads/{id}", "Where to go on.", Key, None, (200, None)),
-        op("patch", "/v1/uploads/{id}", "Bytes at an offset.", Key, None, (204, None)),
-        op("delete", "/v1/uploads/{id}", "Give an upload up.", Key, None, (204, None)),
+        op("head", "/v1/uploads/{id}", "The offset at which to continue.", Key, None, (200, None)),
+        op("patch", "/v1/uploads/{id}", "Append bytes at an offset.", Key, None, (204, None)),
+        op("delete", "/v1/uploads/{id}", "Abandon an upload.", Key, None, (204, None)),
         op("put", "/v1/entitlements", "Let a user watch a course.", Key, Some("Entitlement"), (204, None)),
         op("get", "/v1/entitlements/{user}", "The courses that a user may watch.", Key, None, (200, Some("IdPage"))),
         op(
             "delete",
             "/v1/entitlements/{user}/{course}",
-            "Take an entitlement away; running sessions end.",
+            "Withdraw an entitlement; its sessions end.",
             Key,
             None,
             (204, None),
@@ -236,29 +237,36 @@ fn operations() -> Vec<Operation> {
         op(
             "post",
             "/v1/playback",
-            "A token for an entitled user, and where to begin.",
+            "Start a playback session: a token for an entitled user, and the playlists.",
             Key,
             Some("NewPlayback"),
             (201, Some("Playback")),
         ),
         op("delete", "/v1/sessions/{id}", "Revoke a session.", Key, None, (204, None)),
-        op("post", "/v1/sessions/{id}/lease", "Hold a viewer's stream.", Edge, None, (204, None)),
+        op(
+            "post",
+            "/v1/sessions/{id}/lease",
+            "Take or renew the lease of a session's stream.",
+            Edge,
+            None,
+            (204, None),
+        ),
         op(
             "get",
             "/v1/revocations",
-            "What was revoked or is to be purged, behind `after`, waiting at most `wait`.",
+            "Revocations and purges after position `after`; waits at most `wait` for the first.",
             Edge,
             None,
             (200, Some("Revocations")),
         ),
-        op("get", "/v1/audit", "Who did what, the newest first.", Key, None, (200, Some("AuditPage"))),
+        op("get", "/v1/audit", "The audit log, the newest entry first.", Key, None, (200, Some("AuditPage"))),
         op("post", "/v1/tasks/lease", "Lease a task; 204 when there is none.", Key, Some("Wish"), (200, Some("Task"))),
         op("get", "/v1/tasks/{id}/source", "The recording, by ranges.", Key, None, (200, None)),
-        op("put", "/v1/tasks/{id}/objects/{path}", "Hand an object over.", Key, None, (201, None)),
+        op("put", "/v1/tasks/{id}/objects/{path}", "Upload an object of a task.", Key, None, (201, None)),
         op(
             "post",
             "/v1/tasks/{id}/heartbeat",
-            "The worker lives; what it made since is committed.",
+            "Renew the lease; objects made since the last heartbeat are committed.",
             Key,
             Some("Heartbeat"),
             (200, Some("Cancel")),
@@ -269,7 +277,7 @@ fn operations() -> Vec<Operation> {
     ]
 }
 
-/// An object of which all properties are required, but for those whose name ends in `?`.
+/// An object schema; properties are required unless their name ends in `?`.
 fn object(properties: &[(&str, Value)]) -> Value {
     let required: Vec<&str> = properties.iter().map(|(name, _)| *name).filter(|name| !name.ends_with('?')).collect();
     let properties: Map<String, Value> =

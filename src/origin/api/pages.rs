@@ -1,4 +1,5 @@
-//! The studio and the player, embedded in the program, under a policy that lets them run no script but their own.
+//! The web pages (studio and player), embedded in the program, under a content security policy that allows no script but
+//! their own.
 
 use std::sync::Arc;
 
@@ -16,7 +17,7 @@ use crate::state::App;
 #[allow_missing = true]
 struct Files;
 
-/// Everything that no route takes: the pages, else 404.
+/// The fallback of the router: the pages, else 404.
 pub(super) async fn serve(State(app): State<Arc<App>>, request: Request) -> Result<Response, Refusal> {
     let path = request.uri().path();
     if !matches!(*request.method(), Method::GET | Method::HEAD) || path.starts_with("/v1/") {
@@ -39,7 +40,7 @@ pub(super) async fn serve(State(app): State<Arc<App>>, request: Request) -> Resu
     if unchanged {
         *response.status_mut() = StatusCode::NOT_MODIFIED;
     }
-    dress(&app, &name, &etag, page, response.headers_mut())?;
+    set_headers(&app, &name, &etag, page, response.headers_mut())?;
     if let Some(coding) = coding {
         response.headers_mut().insert(header::CONTENT_ENCODING, HeaderValue::from_static(coding));
     }
@@ -49,10 +50,11 @@ pub(super) async fn serve(State(app): State<Arc<App>>, request: Request) -> Resu
     Ok(response)
 }
 
-/// The file in the smallest form that the browser takes: the build leaves compressed forms beside the larger ones.
+/// The file in the smallest content coding that the browser accepts. The build puts compressed forms beside the larger
+/// files.
 fn encoded(name: &str, headers: &HeaderMap) -> Option<(EmbeddedFile, Option<&'static str>)> {
     for (coding, ending) in [("br", "br"), ("gzip", "gz")] {
-        let small = if takes(headers, coding) { Files::get(&format!("{name}.{ending}")) } else { None };
+        let small = if accepts(headers, coding) { Files::get(&format!("{name}.{ending}")) } else { None };
         if let Some(small) = small {
             return Some((small, Some(coding)));
         }
@@ -60,8 +62,8 @@ fn encoded(name: &str, headers: &HeaderMap) -> Option<(EmbeddedFile, Option<&'st
     Some((Files::get(name)?, None))
 }
 
-/// Whether `Accept-Encoding` names the coding (RFC 9110, section 12.5.3).
-fn takes(headers: &HeaderMap, coding: &str) -> bool {
+/// Whether `Accept-Encoding` names the content coding (RFC 9110, section 12.5.3).
+fn accepts(headers: &HeaderMap, coding: &str) -> bool {
     let fields = headers.get_all(header::ACCEPT_ENCODING).iter().filter_map(|value| value.to_str().ok());
     fields.flat_map(|field| field.split(',')).any(|member| {
         let (name, weight) = member.split_once(';').unwrap_or((member, ""));
@@ -78,7 +80,7 @@ fn redirect(to: &str) -> Result<Response, Refusal> {
     Ok(response)
 }
 
-fn dress(app: &App, name: &str, etag: &str, page: bool, to: &mut HeaderMap) -> Result<(), Refusal> {
+fn set_headers(app: &App, name: &str, etag: &str, page: bool, to: &mut HeaderMap) -> Result<(), Refusal> {
     let value = |text: &str| HeaderValue::try_from(text).map_err(|error| Refusal::Internal(error.to_string()));
     let kind = mime_guess::from_path(name).first_or_octet_stream();
     let kind = match (kind.type_().as_str(), kind.subtype().as_str()) {
@@ -100,8 +102,8 @@ fn dress(app: &App, name: &str, etag: &str, page: bool, to: &mut HeaderMap) -> R
     Ok(())
 }
 
-/// Media and playlists come from edges, which a playback link may name freely; hls.js feeds the player from memory
-/// (`blob:`) and parses in a worker.
+/// The content security policy. Media and playlists come from edges, and a playback link may name any; hls.js feeds the
+/// player from memory (`blob:`) and parses in a worker.
 fn policy(edges: &[String]) -> String {
     let edges = edges.join(" ");
     format!(
@@ -117,11 +119,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_coding_is_taken_when_it_is_named_and_not_refused() {
+    fn a_coding_is_used_when_it_is_named_with_a_weight_above_zero() {
         let of =
             |field: &'static str| HeaderMap::from_iter([(header::ACCEPT_ENCODING, HeaderValue::from_static(field))]);
-        assert!(takes(&of("gzip, deflate, br"), "br") && takes(&of("deflate, GZIP;q=0.5"), "gzip"));
-        assert!(!takes(&of("gzip, br;q=0"), "br") && !takes(&of("*"), "br") && !takes(&HeaderMap::new(), "gzip"));
+        assert!(accepts(&of("gzip, deflate, br"), "br") && accepts(&of("deflate, GZIP;q=0.5"), "gzip"));
+        assert!(!accepts(&of("gzip, br;q=0"), "br") && !accepts(&of("*"), "br") && !accepts(&HeaderMap::new(), "gzip"));
     }
 
     #[test]

@@ -17,8 +17,9 @@ pub(super) struct Paging {
 }
 
 impl Paging {
-    /// One row more than is shown, which tells whether there is a next page.
-    pub(super) fn page(&self, most: u64) -> Result<Page, Refusal> {
+    /// What to read from the catalogue: one row more than is shown, which tells whether there is a next page. `max` bounds
+    /// the items of a page.
+    pub(super) fn page(&self, max: u64) -> Result<Page, Refusal> {
         let wrong = || Refusal::Invalid("`after` is what a page before gave as `next`.".to_owned());
         let after = match self.after.as_deref() {
             None => (0, String::new()),
@@ -27,27 +28,27 @@ impl Paging {
                 (created.parse().map_err(|_| wrong())?, id.to_owned())
             }
         };
-        Ok(Page { after, limit: i64::try_from(self.limit(most)).unwrap_or(i64::MAX).saturating_add(1) })
+        Ok(Page { after, limit: i64::try_from(self.limit(max)).unwrap_or(i64::MAX).saturating_add(1) })
     }
 
-    fn limit(&self, most: u64) -> u64 {
-        self.limit.unwrap_or(most).clamp(1, most)
+    fn limit(&self, max: u64) -> u64 {
+        self.limit.unwrap_or(max).clamp(1, max)
     }
 
-    /// The page that is shown.
+    /// The response with this page. `position` is where a row stands in the list: what `next` is made of.
     pub(super) fn show<T, S: Serialize>(
         &self,
         request: &HeaderMap,
-        most: u64,
+        max: u64,
         mut rows: Vec<T>,
-        at: impl Fn(&T) -> (i64, &str),
+        position: impl Fn(&T) -> (i64, &str),
         show: impl Fn(T) -> S,
     ) -> Result<Response, Refusal> {
-        let limit = usize::try_from(self.limit(most)).unwrap_or(usize::MAX);
+        let limit = usize::try_from(self.limit(max)).unwrap_or(usize::MAX);
         let more = rows.len() > limit;
         rows.truncate(limit);
         let next = rows.last().filter(|_| more).map(|row| {
-            let (created, id) = at(row);
+            let (created, id) = position(row);
             format!("{created}.{id}")
         });
         let items: Vec<S> = rows.into_iter().map(show).collect();

@@ -1,11 +1,11 @@
-//! What a creator may upload: which types, and how much of it. Told before the first byte is sent, by the creation of
-//! an upload and by `GET /v1/me`.
+//! What a creator may upload: media types and bytes. Checked when an upload is created, before its first byte, and shown
+//! by `GET /v1/me`.
 //!
 //! Bytes are counted each time from what is there, in the transaction that begins an upload: recordings of lessons that
 //! were not deleted, and what unfinished uploads have announced.
 
-use super::auth::Caller;
 use super::refusal::Refusal;
+use crate::access::Caller;
 use crate::state::App;
 use lyceum_catalog::{self as catalog, Role};
 use lyceum_storage::db::Tx;
@@ -28,31 +28,31 @@ impl Quota {
     }
 }
 
-/// What the caller may keep: the key's own quota, else the configured one. Admins have none but their key's own.
+/// The caller's quota: that of the key, else the configured one, which does not apply to admins. `None`: no quota.
 pub(super) async fn of(app: &App, tx: &mut Tx, caller: &Caller) -> Result<Option<Quota>, Refusal> {
     let configured = app.config().uploads.quota.filter(|_| caller.key.role == Role::Creator).map(|bytes| bytes.0);
     let Some(bytes) = caller.key.quota.or(configured) else { return Ok(None) };
-    let owner = caller.key.id.as_str();
+    let owner = caller.id();
     let used = catalog::kept_bytes(tx, owner).await?.saturating_add(upload::announced(tx, owner).await?);
     Ok(Some(Quota { bytes, used }))
 }
 
-/// Types that say nothing of what is in a file: browsers and clients send them when they don't know.
-const SAYS_NOTHING: &[&str] =
+/// Types that browsers and clients send when they don't know what is in a file.
+const UNKNOWN_TYPES: &[&str] =
     &["", "application/octet-stream", "binary/octet-stream", "application/x-www-form-urlencoded"];
 
-/// The media type of a file by what its sender says, else by its name's extension; `None` where neither tells.
-fn media_type(said: &str, filename: &str) -> Option<String> {
-    let said = said.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-    if !SAYS_NOTHING.contains(&said.as_str()) {
-        return Some(said);
+/// The media type of a file: as declared, else by the extension of its name; `None` if neither is known.
+fn media_type(declared: &str, filename: &str) -> Option<String> {
+    let declared = declared.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    if !UNKNOWN_TYPES.contains(&declared.as_str()) {
+        return Some(declared);
     }
     mime_guess::from_path(filename).first().map(|kind| kind.essence_str().to_owned())
 }
 
-/// Refuses what can't be a recording by its type. What no type is known of is let in: the probe looks into it.
-pub(super) fn check_type(allowed: &[String], said: &str, filename: &str) -> Result<(), Refusal> {
-    let Some(kind) = media_type(said, filename) else { return Ok(()) };
+/// Refuses files that by their type are no recordings. Files of unknown type are accepted: the probe looks into them.
+pub(super) fn check_type(allowed: &[String], declared: &str, filename: &str) -> Result<(), Refusal> {
+    let Some(kind) = media_type(declared, filename) else { return Ok(()) };
     let fits = |pattern: &String| match pattern.strip_suffix('*') {
         Some(prefix) => kind.starts_with(prefix),
         None => *pattern == kind,
@@ -65,9 +65,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_type_is_known_by_word_or_by_name() {
+    fn a_type_is_known_by_declaration_or_by_file_name() {
         let allowed = upload::Config::default().types;
-        for (said, name) in [
+        for (declared, name) in [
             ("video/mp4", "a.mp4"),
             ("video/quicktime", ""),
             ("VIDEO/WEBM; codecs=\"vp9\"", ""),
@@ -80,9 +80,9 @@ mod tests {
             ("", "a.odd"),
             ("audio/mpeg", "a.pdf"),
         ] {
-            assert!(check_type(&allowed, said, name).is_ok(), "{said} {name}");
+            assert!(check_type(&allowed, declared, name).is_ok(), "{declared} {name}");
         }
-        for (said, name) in [
+        for (declared, name) in [
             ("application/pdf", "a.pdf"),
             ("", "a.pdf"),
             ("", "notes.docx"),
@@ -90,7 +90,7 @@ mod tests {
             ("", "a.zip"),
             ("text/html", ""),
         ] {
-            assert!(check_type(&allowed, said, name).is_err(), "{said} {name}");
+            assert!(check_type(&allowed, declared, name).is_err(), "{declared} {name}");
         }
     }
 }

@@ -1,12 +1,14 @@
-//! What can go wrong with a request, and the one table that says what a client is told: status, stable code, sentence.
-//! The cause goes to the log.
+//! Why a request is refused, and the one table of what the client gets: status, stable code, sentence. The cause goes to
+//! the log. Errors of the layers below are mapped here and nowhere else.
 
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
 
+use crate::access::AccessError;
 use crate::ingest::error::IngestError;
 use crate::keys::sealing::SealError;
+use crate::playback::error::PlaybackError;
 use lyceum_http::problem;
 use lyceum_packaging::subtitles::FileError;
 use lyceum_storage::db::DbError;
@@ -31,46 +33,40 @@ pub(crate) enum Refusal {
     Unprocessable(String),
     #[error("the body is too large")]
     BodyTooLarge,
-    #[error("the media type is not taken")]
+    #[error("the media type is not accepted")]
     UnsupportedType,
     #[error("not made yet")]
     NotReady,
-    #[error("the viewer has no entitlement")]
-    NotEntitled,
-    #[error("the lesson can't be played yet")]
-    NotPlayable,
-    #[error("the type {0} is not taken")]
+    #[error("the type {0} is not accepted")]
     UploadType(String),
     #[error("{used} of {bytes} bytes are used")]
     QuotaExceeded { bytes: u64, used: u64 },
     #[error(transparent)]
     Subtitles(FileError),
-    #[error("nothing is planned of the lesson yet")]
+    #[error("the lesson has no plan yet")]
     NotPlanned,
     #[error("the lesson has not failed")]
     NotFailed,
     #[error("another try would end as the first one did")]
     NothingToRetry,
-    #[error("the same upload is under way")]
+    #[error("the same upload is in progress")]
     UnderWay,
     #[error("an idempotency key was used for another request")]
     KeyReused,
     #[error("the lease was lost")]
     LeaseLost,
-    #[error("the streams are used up")]
-    TooManyStreams,
-    #[error("the session was revoked or is over")]
-    SessionRevoked,
-    #[error("too many requests wait")]
+    #[error("too many waiting requests")]
     Busy,
-    #[error("another version of tus")]
+    #[error("unsupported version of tus")]
     TusVersion,
     #[error("a condition of the request does not hold")]
     PreconditionFailed,
-    #[error("the program is ending")]
+    #[error("the program is shutting down")]
     Draining,
     #[error(transparent)]
     Header(#[from] HeaderError),
+    #[error(transparent)]
+    Playback(PlaybackError),
     #[error(transparent)]
     Upload(UploadError),
     #[error(transparent)]
@@ -81,6 +77,27 @@ pub(crate) enum Refusal {
     Seal(#[from] SealError),
     #[error("{0}")]
     Internal(String),
+}
+
+impl From<AccessError> for Refusal {
+    fn from(error: AccessError) -> Self {
+        match error {
+            AccessError::Forbidden => Self::Forbidden,
+            AccessError::NotFound => Self::NotFound,
+            AccessError::Db(error) => Self::Db(error),
+        }
+    }
+}
+
+impl From<PlaybackError> for Refusal {
+    fn from(error: PlaybackError) -> Self {
+        match error {
+            PlaybackError::Access(error) => error.into(),
+            PlaybackError::Db(error) => Self::Db(error),
+            PlaybackError::UnknownSession => Self::NotFound,
+            other => Self::Playback(other),
+        }
+    }
 }
 
 impl From<UploadError> for Refusal {
@@ -110,7 +127,7 @@ impl From<IngestError> for Refusal {
     }
 }
 
-/// The status that tus has for a body that misses its checksum.
+/// The status of tus for a body that does not match its checksum.
 fn checksum_mismatch() -> StatusCode {
     StatusCode::from_u16(460).unwrap_or(StatusCode::BAD_REQUEST)
 }
@@ -133,23 +150,19 @@ impl Refusal {
             Self::NotFound => say(S::NOT_FOUND, "not_found", "There is nothing of that name here."),
             Self::Invalid(what) => (S::BAD_REQUEST, "invalid_request", what.clone()),
             Self::Unprocessable(what) => (S::UNPROCESSABLE_ENTITY, "unprocessable", what.clone()),
-            Self::BodyTooLarge => say(S::PAYLOAD_TOO_LARGE, "body_too_large", "The body is larger than is taken here."),
-            Self::UnsupportedType => say(
-                S::UNSUPPORTED_MEDIA_TYPE,
-                "unsupported_media_type",
-                "The Content-Type is not one that is taken here.",
-            ),
+            Self::BodyTooLarge => {
+                say(S::PAYLOAD_TOO_LARGE, "body_too_large", "The body is larger than the limit here.")
+            }
+            Self::UnsupportedType => {
+                say(S::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", "This Content-Type is not accepted here.")
+            }
             Self::NotReady => {
                 say(S::NOT_FOUND, "not_ready", "This has not been made yet; it appears while the lesson is transcoded.")
             }
-            Self::NotEntitled => {
-                say(S::FORBIDDEN, "not_entitled", "This user has no entitlement to the lesson's course.")
-            }
-            Self::NotPlayable => say(S::CONFLICT, "not_playable", "The lesson can't be played yet."),
             Self::UploadType(kind) => (
                 S::UNSUPPORTED_MEDIA_TYPE,
                 "upload_type_refused",
-                format!("A recording is video or sound; {kind} is not taken."),
+                format!("A recording is video or audio; {kind} is not accepted."),
             ),
             Self::QuotaExceeded { bytes, used } => (
                 S::FORBIDDEN,
@@ -160,34 +173,35 @@ impl Refusal {
             ),
             Self::Subtitles(error) => (S::UNPROCESSABLE_ENTITY, error.code(), error.to_string()),
             Self::NotPlanned => {
-                say(S::CONFLICT, "not_planned", "The recording was not looked into yet; subtitles come after that.")
+                say(S::CONFLICT, "not_planned", "The recording has not been analysed yet; add subtitles after that.")
             }
             Self::NotFailed => {
                 say(S::CONFLICT, "not_failed", "The lesson has not failed: there is nothing to try again.")
             }
-            Self::NothingToRetry => {
-                say(S::CONFLICT, "nothing_to_retry", "Nothing of this recording can be tried again; upload another.")
-            }
-            Self::UnderWay => say(S::CONFLICT, "upload_under_way", "The same upload is under way; wait for its end."),
+            Self::NothingToRetry => say(
+                S::CONFLICT,
+                "nothing_to_retry",
+                "No step of this recording can be retried; upload another recording.",
+            ),
+            Self::UnderWay => say(S::CONFLICT, "upload_under_way", "The same upload is in progress; wait for its end."),
             Self::KeyReused => say(
                 S::UNPROCESSABLE_ENTITY,
                 "idempotency_key_reused",
                 "This Idempotency-Key was used for another request.",
             ),
-            Self::LeaseLost => say(S::CONFLICT, "lease_lost", "The lease of this task was lost; leave it."),
-            Self::TooManyStreams => {
-                say(S::CONFLICT, "too_many_streams", "The viewer watches as many streams as allowed.")
-            }
-            Self::SessionRevoked => say(S::CONFLICT, "session_revoked", "The session was revoked or is over."),
+            Self::LeaseLost => say(S::CONFLICT, "lease_lost", "The lease of this task was lost; stop working on it."),
             Self::Busy => say(S::SERVICE_UNAVAILABLE, "busy", "Too many requests wait here; try again in a moment."),
             Self::TusVersion => say(S::PRECONDITION_FAILED, "tus_version", "Tus-Resumable must be 1.0.0."),
-            Self::PreconditionFailed => {
-                say(S::PRECONDITION_FAILED, "precondition_failed", "What is here is not what the request asks for.")
-            }
+            Self::PreconditionFailed => say(
+                S::PRECONDITION_FAILED,
+                "precondition_failed",
+                "The resource is not in the state that the request requires.",
+            ),
             Self::Draining => {
-                say(S::SERVICE_UNAVAILABLE, "draining", "This origin is ending; ask another or try again.")
+                say(S::SERVICE_UNAVAILABLE, "draining", "This origin is shutting down; ask another one or try again.")
             }
             Self::Header(error) => (S::BAD_REQUEST, "invalid_header", format!("{error}.")),
+            Self::Playback(error) => describe_playback(error),
             Self::Upload(error) => describe_upload(error),
             Self::Store(StoreError::NotFound) => say(S::NOT_FOUND, "not_found", "There is nothing of that name here."),
             Self::Store(StoreError::RangeNotSatisfiable { size }) => {
@@ -208,10 +222,36 @@ impl Refusal {
                 "database_unavailable",
                 "The database does not answer; try again in a moment.",
             ),
-            Self::Db(DbError::Duplicate(_)) => say(S::CONFLICT, "conflict", "This is there already."),
+            Self::Db(DbError::Duplicate(_)) => say(S::CONFLICT, "conflict", "This exists already."),
             Self::Db(_) => {
                 say(S::INTERNAL_SERVER_ERROR, "internal", "Something is wrong with this origin; its log says what.")
             }
+        }
+    }
+}
+
+fn describe_playback(error: &PlaybackError) -> (StatusCode, &'static str, String) {
+    use StatusCode as S;
+    let say = |status, code, text: &str| (status, code, text.to_owned());
+    match error {
+        PlaybackError::NotEntitled => {
+            say(S::FORBIDDEN, "not_entitled", "This user has no entitlement to the lesson's course.")
+        }
+        PlaybackError::NotPlayable => say(S::CONFLICT, "not_playable", "The lesson can't be played yet."),
+        PlaybackError::InvalidPreview => say(S::BAD_REQUEST, "invalid_request", "A preview has 1 to 3600 seconds."),
+        PlaybackError::InvalidClientNetwork => {
+            say(S::BAD_REQUEST, "invalid_request", "`client.ip` is an address, or a network such as 203.0.113.0/24.")
+        }
+        PlaybackError::Token(error) => {
+            (S::BAD_REQUEST, "invalid_request", format!("The token can't be made: {error}."))
+        }
+        PlaybackError::TooManyStreams => {
+            say(S::CONFLICT, "too_many_streams", "The viewer watches as many streams as allowed.")
+        }
+        PlaybackError::SessionOver => say(S::CONFLICT, "session_revoked", "The session was revoked or is over."),
+        // Told as what they carry; see `From<PlaybackError>`.
+        PlaybackError::UnknownSession | PlaybackError::Access(_) | PlaybackError::Db(_) => {
+            say(S::INTERNAL_SERVER_ERROR, "internal", "Something is wrong with this origin; its log says what.")
         }
     }
 }
@@ -283,13 +323,18 @@ mod tests {
         let table: Vec<(Refusal, u16, &str)> = vec![
             (Refusal::Unauthenticated, 401, "unauthenticated"),
             (Refusal::Forbidden, 403, "forbidden"),
-            (Refusal::NotEntitled, 403, "not_entitled"),
+            (PlaybackError::NotEntitled.into(), 403, "not_entitled"),
             (Refusal::UploadType("application/pdf".to_owned()), 415, "upload_type_refused"),
             (Refusal::QuotaExceeded { bytes: 5, used: 4 }, 403, "quota_exceeded"),
-            (Refusal::NotPlayable, 409, "not_playable"),
+            (PlaybackError::NotPlayable.into(), 409, "not_playable"),
             (Refusal::NotReady, 404, "not_ready"),
             (Refusal::LeaseLost, 409, "lease_lost"),
-            (Refusal::TooManyStreams, 409, "too_many_streams"),
+            (PlaybackError::TooManyStreams.into(), 409, "too_many_streams"),
+            (PlaybackError::SessionOver.into(), 409, "session_revoked"),
+            (PlaybackError::UnknownSession.into(), 404, "not_found"),
+            (PlaybackError::InvalidPreview.into(), 400, "invalid_request"),
+            (PlaybackError::Access(AccessError::NotFound).into(), 404, "not_found"),
+            (AccessError::Forbidden.into(), 403, "forbidden"),
             (UploadError::WrongOffset { expected: 7 }.into(), 409, "offset_mismatch"),
             (UploadError::ChecksumMismatch.into(), 460, "checksum_mismatch"),
             (IngestError::LeaseLost.into(), 409, "lease_lost"),
@@ -304,8 +349,8 @@ mod tests {
             (DbError::Corrupt("secret words".to_owned()).into(), 500, "internal"),
         ];
         for (refusal, status, code) in table {
-            let (told_status, told_code, sentence) = refusal.describe();
-            assert_eq!((told_status.as_u16(), told_code), (status, code), "{refusal:?}");
+            let (actual_status, actual_code, sentence) = refusal.describe();
+            assert_eq!((actual_status.as_u16(), actual_code), (status, code), "{refusal:?}");
             assert!(!sentence.contains("secret"), "the cause is for the log: {sentence}");
             assert_eq!(refusal.into_response().headers().get("content-type").unwrap(), "application/problem+json");
         }

@@ -1,8 +1,8 @@
 //! Sidecar subtitles: a creator's `.srt` or `.vtt` becomes a track of the lesson, also of one that is finished.
 //!
-//! A version's objects never change, so a file that takes the place of another becomes a track of another name. What is
-//! embedded in a recording is a task's to make and stays as it is. Subtitles belong to the version that they were
-//! uploaded to; a new recording begins without.
+//! A version's objects never change, so a file that replaces another becomes a track of another name. Subtitles that are
+//! embedded in a recording are made by a task and can't be replaced here. Subtitles belong to the version that they were
+//! uploaded to; a new recording begins without any.
 
 use std::sync::Arc;
 
@@ -14,10 +14,10 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::answer::{self, ApiResult};
-use super::auth::Caller;
+use super::extract;
 use super::extract::{Path, Query};
 use super::refusal::Refusal;
-use super::{extract, lessons};
+use crate::access::{Caller, own_lesson, visible_lesson};
 use crate::ingest::object_keys::object_key;
 use crate::state::App;
 use lyceum_catalog::{self as catalog, Lesson, StoredObject, Version, VersionState};
@@ -27,15 +27,15 @@ use lyceum_packaging::webvtt::Cue;
 use lyceum_packaging::{Index, Plan, TaskSpec, TrackKind, handover, render};
 use lyceum_storage::db::Tx;
 
-/// Another file may come in between; so often it is tried again.
-const TRIES: usize = 5;
-/// Names that one language's track may have had.
-const NAMES: usize = 1000;
+/// How often a change of the plan is tried while others change it at the same time.
+const MAX_TRIES: usize = 5;
+/// How many names the track of one language may go through.
+const MAX_TRACK_NAMES: usize = 1000;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Named {
-    /// What people call the track; without a word, its language.
+pub(super) struct TrackQuery {
+    /// What players call the track; by default the name of its language.
     #[serde(default)]
     title: String,
 }
@@ -50,7 +50,7 @@ fn language(text: &str) -> Result<&str, Refusal> {
     Err(Refusal::Invalid("A language is a tag such as `en` or `pt-BR`.".to_owned()))
 }
 
-/// A version that has a plan, and the state of that.
+/// The version that subtitles are added to, with its plan and the revision of that.
 struct Planned {
     lesson: Lesson,
     version: Version,
@@ -59,7 +59,7 @@ struct Planned {
 }
 
 async fn planned(tx: &mut Tx, caller: &Caller, lesson: &str) -> Result<Planned, Refusal> {
-    let lesson = lessons::visible(tx, caller, lesson).await?;
+    let lesson = visible_lesson(tx, caller, &extract::id(lesson)?).await?;
     for id in [lesson.newest.clone(), lesson.serving.clone()].into_iter().flatten() {
         let Some(version) = catalog::version(tx, &id).await?.filter(|version| version.state != VersionState::Failed)
         else {
@@ -82,7 +82,7 @@ fn tag(track: &TrackPlan) -> Option<&str> {
     }
 }
 
-/// Whether a track came as a file: those embedded in the recording are some task's.
+/// Whether a track was uploaded as a file: those embedded in the recording are some task's.
 fn is_sidecar(plan: &Plan, track: &TrackPlan) -> bool {
     let embedded = plan.tasks.iter().any(|task| match &task.spec {
         TaskSpec::Subtitles(task) => task.tracks.iter().any(|stream| stream.track.name == track.name),
@@ -91,33 +91,33 @@ fn is_sidecar(plan: &Plan, track: &TrackPlan) -> bool {
     track.is_text() && !embedded
 }
 
-/// The tag that `language` comes to beside nothing else.
-fn normal(plan: &Plan, language: &str) -> Option<String> {
+/// The normal form of a language tag, as the plan writes it.
+fn normalized(plan: &Plan, language: &str) -> Option<String> {
     let mut alone = Plan { tracks: Vec::new(), tasks: Vec::new(), ..plan.clone() };
     alone.add_subtitles(language, "").as_ref().and_then(tag).map(str::to_owned)
 }
 
-/// Takes the file of that language out of the plan; answers whether there was one.
-fn take_out(plan: &mut Plan, language: &str) -> bool {
-    let Some(wanted) = normal(plan, language) else { return false };
-    let gone: Vec<String> = plan
+/// Removes the sidecar track of a language from the plan; false if there was none.
+fn remove_sidecar(plan: &mut Plan, language: &str) -> bool {
+    let Some(wanted) = normalized(plan, language) else { return false };
+    let removed: Vec<String> = plan
         .tracks
         .iter()
         .filter(|track| tag(track) == Some(&wanted) && is_sidecar(plan, track))
         .map(|track| track.name.clone())
         .collect();
-    plan.tracks.retain(|track| !gone.contains(&track.name));
-    !gone.is_empty()
+    plan.tracks.retain(|track| !removed.contains(&track.name));
+    !removed.is_empty()
 }
 
-fn shown(plan: &Plan) -> Value {
-    let tell = |track: &TrackPlan| match &track.kind {
+fn describe(plan: &Plan) -> Value {
+    let describe_track = |track: &TrackPlan| match &track.kind {
         TrackKind::Subtitles { language, label, .. } => {
             Some(json!({ "language": language, "title": label, "embedded": !is_sidecar(plan, track) }))
         }
         _ => None,
     };
-    json!({ "items": plan.tracks.iter().filter_map(tell).collect::<Vec<_>>(), "next": null })
+    json!({ "items": plan.tracks.iter().filter_map(describe_track).collect::<Vec<_>>(), "next": null })
 }
 
 /// `GET /v1/lessons/{id}/subtitles`.
@@ -128,34 +128,33 @@ pub(super) async fn list(
     headers: HeaderMap,
 ) -> ApiResult {
     let planned = planned(&mut app.db.read().await?, &caller, &id).await?;
-    answer::tagged(StatusCode::OK, &headers, &shown(&planned.plan))
+    answer::tagged(StatusCode::OK, &headers, &describe(&planned.plan))
 }
 
-/// `PUT /v1/lessons/{id}/subtitles/{language}`: adds the file, or takes the place of the one that was there.
+/// `PUT /v1/lessons/{id}/subtitles/{language}`: adds the file, or replaces the one that was there.
 pub(super) async fn put(
     State(app): State<Arc<App>>,
     caller: Caller,
     Path((id, said)): Path<(String, String)>,
-    Query(named): Query<Named>,
+    Query(query): Query<TrackQuery>,
     body: Body,
 ) -> ApiResult {
     let language = language(&said)?;
-    let title = if named.title.is_empty() { String::new() } else { extract::title(&named.title)? };
-    let lesson = lessons::visible(&mut app.db.read().await?, &caller, &id).await?;
-    caller.owns(&lesson.owner)?;
+    let title = if query.title.is_empty() { String::new() } else { extract::title(&query.title)? };
+    own_lesson(&mut app.db.read().await?, &caller, &extract::id(&id)?).await?;
     let bytes = extract::read_body(body, MAX_FILE_BYTES).await?;
     let cues = tokio::task::spawn_blocking(move || subtitles::parse(&bytes)).await;
     let cues = cues.map_err(|error| Refusal::Internal(error.to_string()))?.map_err(Refusal::Subtitles)?;
-    for _ in 0..TRIES {
+    for _ in 0..MAX_TRIES {
         if let Some(plan) = add(&app, &caller, &id, (language, &title), &cues).await? {
             app.ingest.changed.notify_waiters();
-            return Ok(axum::Json(shown(&plan)).into_response());
+            return Ok(axum::Json(describe(&plan)).into_response());
         }
     }
     Err(Refusal::Busy)
 }
 
-/// One try; `None` when the plan has changed meanwhile.
+/// One try; `None` if the plan was changed meanwhile.
 async fn add(
     app: &App,
     caller: &Caller,
@@ -165,13 +164,13 @@ async fn add(
 ) -> Result<Option<Plan>, Refusal> {
     let mut tx = app.db.read().await?;
     let Planned { lesson, version, mut plan, replanned } = planned(&mut tx, caller, lesson).await?;
-    take_out(&mut plan, language);
+    remove_sidecar(&mut plan, language);
     let mut track = plan.add_subtitles(language, title);
     let track = track
         .as_mut()
-        .ok_or_else(|| Refusal::Unprocessable("A lesson has 32 tracks of subtitles at most.".to_owned()))?;
+        .ok_or_else(|| Refusal::Unprocessable("A lesson has at most 32 tracks of subtitles.".to_owned()))?;
     let first = track.name.clone();
-    for number in 2..NAMES {
+    for number in 2..MAX_TRACK_NAMES {
         if !catalog::has_object(&mut tx, &version.id, &whole_path(&track.name)).await? {
             break;
         }
@@ -191,7 +190,7 @@ async fn add(
         kept.push(StoredObject { path: handover.path.clone(), bytes: handover.bytes, handover: json });
         handovers.push(handover);
     }
-    // Where the lesson is under way, its end stores this with the others.
+    // If the lesson is still being transcoded, this is stored again at its end, with the other playlists.
     if let Some(text) = render::media_playlist(&Index::new(&plan, &handovers), &track.name) {
         let path = format!("{}/index.m3u8", track.name);
         let key = object_key(&lesson.id, &version.id, &path)?;
@@ -205,7 +204,7 @@ async fn add(
     }
     catalog::add_objects(&mut tx, &version.id, &kept).await?;
     catalog::bump_lesson_revision(&mut tx, &lesson.id).await?;
-    let (now, actor) = (app.clock.unix_millis(), caller.key.id.as_str());
+    let (now, actor) = (app.clock.unix_millis(), caller.id());
     catalog::add_audit_entry(&mut tx, now, actor, "subtitles.put", lesson.id.as_str(), language).await?;
     tx.commit().await?;
     Ok(Some(plan))
@@ -220,9 +219,9 @@ pub(super) async fn remove(
     let language = language(&said)?;
     let mut tx = app.db.begin().await?;
     let Planned { lesson, version, mut plan, replanned } = planned(&mut tx, &caller, &id).await?;
-    caller.owns(&lesson.owner)?;
+    caller.may_change(&lesson.owner)?;
     tx.lock("version", version.id.as_str()).await?;
-    if !take_out(&mut plan, language) {
+    if !remove_sidecar(&mut plan, language) {
         return Err(Refusal::NotFound);
     }
     let text = serde_json::to_string(&plan).map_err(|error| Refusal::Internal(error.to_string()))?;
@@ -230,7 +229,7 @@ pub(super) async fn remove(
         return Err(Refusal::Busy);
     }
     catalog::bump_lesson_revision(&mut tx, &lesson.id).await?;
-    let (now, actor) = (app.clock.unix_millis(), caller.key.id.as_str());
+    let (now, actor) = (app.clock.unix_millis(), caller.id());
     catalog::add_audit_entry(&mut tx, now, actor, "subtitles.delete", lesson.id.as_str(), language).await?;
     tx.commit().await?;
     app.ingest.changed.notify_waiters();

@@ -1,5 +1,5 @@
-//! The task protocol: workers lease tasks, read the recording, hand objects over, and say how it went. They hold an
-//! API key of role `worker` and no credential of the database or the store.
+//! The task protocol: workers lease tasks, read the recording, upload objects, and report the outcome. They hold an API
+//! key of role `worker` and no credential of the database or the store.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,10 +14,10 @@ use serde_json::value::RawValue;
 use tokio::time::timeout;
 
 use super::answer::ApiResult;
-use super::auth::Caller;
 use super::extract::{self, Json, LargeJson, Path};
 use super::media;
 use super::refusal::Refusal;
+use crate::access::Caller;
 use crate::ingest::error::IngestError;
 use crate::ingest::object_keys::object_key;
 use crate::ingest::tasks;
@@ -30,20 +30,20 @@ use lyceum_server::Peer;
 use lyceum_storage::queue::{self, Retry};
 use lyceum_storage::store::{Key, StoreError};
 
-/// The header that carries a lease beside the key.
+/// The header that carries the lease of a task.
 const LEASE: &str = "lyceum-lease";
-/// The longest that a worker may wait for a task, in seconds.
-const LONGEST_WAIT: f64 = 25.0;
+/// How long a worker may wait for a task, in seconds.
+const MAX_WAIT_SECONDS: f64 = 25.0;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Wish {
+pub(super) struct LeaseRequest {
     #[serde(default)]
     wait: f64,
 }
 
-/// Where the worker reached this origin; what it is told lies there too.
-fn base(app: &App, peer: Option<&Peer>, headers: &HeaderMap) -> String {
+/// The URL under which the worker reached this origin: the URLs of its task begin with it.
+fn base_url(app: &App, peer: Option<&Peer>, headers: &HeaderMap) -> String {
     let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).filter(|host| !host.is_empty());
     let config = app.config();
     let public = config.public_url.as_str();
@@ -55,18 +55,18 @@ fn base(app: &App, peer: Option<&Peer>, headers: &HeaderMap) -> String {
 }
 
 pub(super) async fn lease(State(app): State<Arc<App>>, caller: Caller, request: Request) -> ApiResult {
-    caller.is(&[Role::Worker])?;
+    caller.require_role(&[Role::Worker])?;
     let authority = request.uri().authority().map(|authority| authority.as_str().to_owned());
     let base = match authority {
-        // HTTP/2 has the host here.
+        // HTTP/2 has the host in `:authority`.
         Some(authority) if !request.headers().contains_key(header::HOST) => {
             let tls = request.extensions().get::<Peer>().is_some_and(|peer| peer.tls);
             format!("{}://{authority}", if tls { "https" } else { "http" })
         }
-        _ => base(&app, request.extensions().get::<Peer>(), request.headers()),
+        _ => base_url(&app, request.extensions().get::<Peer>(), request.headers()),
     };
-    let Json(wish) = <Json<Wish> as axum::extract::FromRequest<_>>::from_request(request, &app).await?;
-    let wait = if wish.wait.is_finite() { wish.wait.clamp(0.0, LONGEST_WAIT) } else { 0.0 };
+    let Json(wanted) = <Json<LeaseRequest> as axum::extract::FromRequest<_>>::from_request(request, &app).await?;
+    let wait = if wanted.wait.is_finite() { wanted.wait.clamp(0.0, MAX_WAIT_SECONDS) } else { 0.0 };
     let _permit = app.waiting.clone().try_acquire_owned().map_err(|_| Refusal::Busy)?;
     let deadline = monotonic() + Duration::from_secs_f64(wait);
     loop {
@@ -78,7 +78,7 @@ pub(super) async fn lease(State(app): State<Arc<App>>, caller: Caller, request: 
         rung.as_mut().enable();
         if let Some((task, lease)) = take(&app).await? {
             match tasks::spec_for_worker(&app.ingest, &task, lease.as_str()).await? {
-                Some(spec) => return tell(&app, &base, &task.id, spec, &lease),
+                Some(spec) => return leased(&app, &base, &task.id, spec, &lease),
                 None => continue,
             }
         }
@@ -94,7 +94,7 @@ pub(super) async fn lease(State(app): State<Arc<App>>, caller: Caller, request: 
 }
 
 async fn take(app: &App) -> Result<Option<(queue::Task, Id)>, Refusal> {
-    // Most looks find nothing, and a look that only reads waits for no writer.
+    // Most polls find nothing, and a transaction that only reads waits for no writer.
     if !queue::any_waiting(&mut app.db.read().await?, app.clock.unix_millis()).await? {
         return Ok(None);
     }
@@ -105,7 +105,7 @@ async fn take(app: &App) -> Result<Option<(queue::Task, Id)>, Refusal> {
     Ok(task.map(|task| (task, lease)))
 }
 
-fn tell(app: &App, base: &str, id: &Id, spec: String, lease: &Id) -> ApiResult {
+fn leased(app: &App, base: &str, id: &Id, spec: String, lease: &Id) -> ApiResult {
     let spec = RawValue::from_string(spec).map_err(|error| Refusal::Internal(error.to_string()))?;
     let body = serde_json::json!({
         "id": id,
@@ -136,7 +136,7 @@ pub(super) async fn source(
     Path(id): Path<String>,
     headers: HeaderMap,
 ) -> ApiResult {
-    caller.is(&[Role::Worker])?;
+    caller.require_role(&[Role::Worker])?;
     let task = held(&app, &headers, &id).await?;
     let version = version(&app, &task).await?;
     let key = Key::parse(&version.source).map_err(|error| Refusal::Internal(error.to_string()))?;
@@ -150,13 +150,13 @@ pub(super) async fn put_object(
     headers: HeaderMap,
     body: Body,
 ) -> ApiResult {
-    caller.is(&[Role::Worker])?;
+    caller.require_role(&[Role::Worker])?;
     let task = held(&app, &headers, &id).await?;
     let version = version(&app, &task).await?;
     let key = object_key(&version.lesson, &version.id, &path)?;
     let mut tx = app.db.read().await?;
     if catalog::has_object(&mut tx, &version.id, &path).await? {
-        // Committed, and players may have it: it stays as it is.
+        // Committed, and players may have it: the new bytes are read and dropped.
         drop(tx);
         let mut data = body.into_data_stream();
         while let Some(Ok(_)) = data.next().await {}
@@ -183,7 +183,7 @@ pub(super) struct Heartbeat {
     handed: Vec<Handover>,
 }
 
-/// Runs `work` to its end even when the worker hangs up: what is committed is then also counted and told.
+/// Runs `work` to its end even when the worker hangs up, so that what is committed is also counted and announced.
 async fn to_its_end<T: Send + 'static>(
     work: impl Future<Output = Result<T, IngestError>> + Send + 'static,
 ) -> Result<T, Refusal> {
@@ -196,7 +196,7 @@ pub(super) async fn heartbeat(
     Path(id): Path<String>,
     LargeJson(beat): LargeJson<Heartbeat>,
 ) -> ApiResult {
-    caller.is(&[Role::Worker])?;
+    caller.require_role(&[Role::Worker])?;
     let progress = if beat.progress.is_finite() { beat.progress } else { 0.0 };
     let (ingest, id) = (Arc::clone(&app.ingest), extract::id(&id)?);
     let cancel =
@@ -219,7 +219,7 @@ pub(super) async fn complete(
     Path(id): Path<String>,
     LargeJson(done): LargeJson<Completion>,
 ) -> ApiResult {
-    caller.is(&[Role::Worker])?;
+    caller.require_role(&[Role::Worker])?;
     let (ingest, id) = (Arc::clone(&app.ingest), extract::id(&id)?);
     to_its_end(async move { tasks::complete(&ingest, &id, &done.lease, &done.segments, done.report).await }).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
@@ -241,7 +241,7 @@ pub(super) async fn fail(
     Path(id): Path<String>,
     LargeJson(failure): LargeJson<Failure>,
 ) -> ApiResult {
-    caller.is(&[Role::Worker])?;
+    caller.require_role(&[Role::Worker])?;
     let plain = (1..=64).contains(&failure.code.len())
         && failure.code.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
     let code = if plain { failure.code.as_str() } else { "media_crashed" };

@@ -10,15 +10,15 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use serde_json::json;
 
 use super::answer::ApiResult;
-use super::auth::Caller;
 use super::extract::{self, Path};
 use super::idempotency::Repeat;
 use super::lessons;
 use super::quota;
 use super::refusal::Refusal;
+use crate::access::{Caller, own_lesson, visible_lesson};
 use crate::ingest::{cleanup, intake};
 use crate::state::App;
-use lyceum_catalog::{self as catalog, Lesson, Role};
+use lyceum_catalog::{self as catalog, Role};
 use lyceum_core::ids::Id;
 use lyceum_storage::db::Tx;
 use lyceum_storage::upload::headers::{self, Concat, HeaderError};
@@ -34,7 +34,7 @@ const CONCAT: HeaderName = HeaderName::from_static("upload-concat");
 const EXPIRES: HeaderName = HeaderName::from_static("upload-expires");
 const OVERRIDE: &str = "x-http-method-override";
 
-/// Whoever may upload.
+/// The roles that may upload.
 const ROLES: &[Role] = &[Role::Creator];
 
 fn check_version(headers: &HeaderMap) -> Result<(), Refusal> {
@@ -44,17 +44,21 @@ fn check_version(headers: &HeaderMap) -> Result<(), Refusal> {
     }
 }
 
-fn text<'h>(headers: &'h HeaderMap, name: &HeaderName, shown: &'static str) -> Result<Option<&'h str>, HeaderError> {
+fn text<'h>(
+    headers: &'h HeaderMap,
+    name: &HeaderName,
+    display_name: &'static str,
+) -> Result<Option<&'h str>, HeaderError> {
     let mut values = headers.get_all(name).iter();
     let value = values.next();
     if values.next().is_some() {
-        return Err(HeaderError::Malformed(shown));
+        return Err(HeaderError::Malformed(display_name));
     }
-    value.map(|value| value.to_str().map_err(|_| HeaderError::Malformed(shown))).transpose()
+    value.map(|value| value.to_str().map_err(|_| HeaderError::Malformed(display_name))).transpose()
 }
 
-fn number(headers: &HeaderMap, name: &HeaderName, shown: &'static str) -> Result<Option<u64>, HeaderError> {
-    text(headers, name, shown)?.map(|text| headers::number(shown, text)).transpose()
+fn number(headers: &HeaderMap, name: &HeaderName, display_name: &'static str) -> Result<Option<u64>, HeaderError> {
+    text(headers, name, display_name)?.map(|text| headers::number(display_name, text)).transpose()
 }
 
 fn content_length(headers: &HeaderMap) -> Result<Option<u64>, HeaderError> {
@@ -66,23 +70,23 @@ fn is_offset_stream(headers: &HeaderMap) -> bool {
     kind.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case(headers::CONTENT_TYPE)
 }
 
-fn dress(headers: &mut HeaderMap) {
+fn set_protocol_headers(headers: &mut HeaderMap) {
     headers.insert(RESUMABLE, HeaderValue::from_static(headers::VERSION));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
 }
 
-/// Every answer of the protocol names its version, refusals too.
+/// Every response of tus carries its version, refusals too.
 fn protocol(answer: ApiResult) -> ApiResult {
     let mut response = answer.unwrap_or_else(IntoResponse::into_response);
-    dress(response.headers_mut());
+    set_protocol_headers(response.headers_mut());
     Ok(response)
 }
 
-/// `OPTIONS`: what is spoken here.
+/// `OPTIONS`: version, extensions and limits of tus here.
 pub(super) async fn options(State(app): State<Arc<App>>) -> Response {
     let mut response = StatusCode::NO_CONTENT.into_response();
     let to = response.headers_mut();
-    dress(to);
+    set_protocol_headers(to);
     to.insert("tus-version", HeaderValue::from_static(headers::VERSION));
     to.insert("tus-extension", HeaderValue::from_static(headers::EXTENSIONS));
     to.insert("tus-checksum-algorithm", HeaderValue::from_static(headers::ALGORITHMS));
@@ -97,7 +101,7 @@ pub(super) async fn create(State(app): State<Arc<App>>, caller: Caller, head: He
 
 async fn create_upload(app: &Arc<App>, caller: &Caller, head: &HeaderMap, body: Body) -> ApiResult {
     check_version(head)?;
-    caller.is(ROLES)?;
+    caller.require_role(ROLES)?;
     let concat = text(head, &CONCAT, "Upload-Concat")?.map(headers::concat).transpose()?;
     let (length, defers) = (number(head, &LENGTH, "Upload-Length")?, text(head, &DEFER, "Upload-Defer-Length")?);
     match (length, defers, &concat) {
@@ -125,7 +129,7 @@ async fn create_upload(app: &Arc<App>, caller: &Caller, head: &HeaderMap, body: 
     };
     let length = match kind {
         Kind::Final => {
-            let owner = caller.key.id.as_str();
+            let owner = caller.id();
             Some(app.uploads.length_of(&mut app.db.read().await?, owner, &partials).await?)
         }
         _ => length,
@@ -149,22 +153,22 @@ async fn create_upload(app: &Arc<App>, caller: &Caller, head: &HeaderMap, body: 
     let what = format!("POST /v1/uploads {} {} {metadata} {}", said(&LENGTH), said(&DEFER), said(&CONCAT));
     let repeat = Repeat::of(head, &what)?;
     let mut upload = match begin(app, caller, &new, &repeat).await? {
-        Begun::New(upload) => upload,
-        // Where to go on; what bytes came along this time come again with a PATCH.
-        Begun::Before(upload) => return created(&upload, true),
+        Creation::New(upload) => upload,
+        // The client learns the offset; the bytes of this request come again with a PATCH.
+        Creation::Repeated(upload) => return created(&upload, true),
     };
     let with_bytes = is_offset_stream(head) && content_length(head)? != Some(0) && upload.kind != Kind::Final;
     if upload.kind == Kind::Final {
         let (app, id) = (app.clone(), upload.id.clone());
-        // Copying may take longer than the client waits; what a crash leaves of it, the sweep goes on with.
+        // Copying may take longer than the client waits. After a crash the background work goes on with it.
         tokio::spawn(async move {
             if let Err(error) = intake::join(&app.ingest, &id).await {
                 tracing::warn!(upload = %id, %error, "parts could not be joined; it will be tried again");
             }
         });
     } else if with_bytes {
-        let request = Request { most: room(app, caller, &upload).await?, ..incoming(head, 0, body)? };
-        // The upload is made in any case: what can't be kept of the body now comes with a PATCH.
+        let request = Request { most: max_length(app, caller, &upload).await?, ..incoming(head, 0, body)? };
+        // The upload is created in any case: bytes that can't be kept now come again with a PATCH.
         match write(app, &upload.id, request).await {
             Ok(after) => upload = after,
             Err(error) => {
@@ -190,8 +194,8 @@ fn created(upload: &Upload, again: bool) -> ApiResult {
     Ok(response)
 }
 
-/// How large an upload of unknown length may become: what its owner's quota leaves beside all else.
-async fn room(app: &App, caller: &Caller, upload: &Upload) -> Result<Option<u64>, Refusal> {
+/// How large an upload of unknown length may become: what is left of its owner's quota.
+async fn max_length(app: &App, caller: &Caller, upload: &Upload) -> Result<Option<u64>, Refusal> {
     if upload.length.is_some() {
         return Ok(None);
     }
@@ -199,37 +203,30 @@ async fn room(app: &App, caller: &Caller, upload: &Upload) -> Result<Option<u64>
     Ok(quota.map(|quota| quota.left().saturating_add(upload.received)))
 }
 
-/// A lesson that the caller may upload to.
-async fn target(tx: &mut Tx, caller: &Caller, id: &Id) -> Result<Lesson, Refusal> {
-    let lesson = lessons::visible(tx, caller, id.as_str()).await?;
-    caller.owns(&lesson.owner)?;
-    Ok(lesson)
-}
-
-/// What became of the wish to upload.
-enum Begun {
+/// The outcome of a request to create an upload.
+enum Creation {
     New(Upload),
-    /// The same request was here before, and what it began can still be gone on with, or is complete.
-    Before(Upload),
+    /// The request is a repetition, and the upload that it created can still be continued, or is complete.
+    Repeated(Upload),
 }
 
-/// Whether the quota has room for all of it. What is joined of parts has its room already.
+/// Whether the quota has room for the whole upload. The parts of a final upload are counted already.
 async fn check_quota(app: &App, tx: &mut Tx, caller: &Caller, new: &NewUpload) -> Result<(), Refusal> {
     if new.kind == Kind::Final {
         return Ok(());
     }
     match quota::of(app, tx, caller).await? {
-        // Of unknown length: at least a byte must fit.
+        // Of unknown length: at least one byte must fit.
         Some(quota) if quota.left() < new.length.unwrap_or(1) => Err(quota.exceeded()),
         _ => Ok(()),
     }
 }
 
-async fn begin(app: &App, caller: &Caller, new: &NewUpload, repeat: &Repeat) -> Result<Begun, Refusal> {
-    // Before anything is made in the store.
+async fn begin(app: &App, caller: &Caller, new: &NewUpload, repeat: &Repeat) -> Result<Creation, Refusal> {
+    // Refused before anything is created in the store.
     let mut tx = app.db.read().await?;
     if let Some(lesson) = &new.lesson {
-        target(&mut tx, caller, lesson).await?;
+        own_lesson(&mut tx, caller, lesson).await?;
     }
     check_quota(app, &mut tx, caller, new).await?;
     drop(tx);
@@ -246,12 +243,12 @@ async fn begin(app: &App, caller: &Caller, new: &NewUpload, repeat: &Repeat) -> 
         if let Some(before) = before {
             drop(tx);
             app.store.abandon_growth(&lyceum_storage::upload::source_key(&new.id)?, &growth).await?;
-            return Ok(Begun::Before(before));
+            return Ok(Creation::Repeated(before));
         }
         repeat.forget(&mut tx, caller).await?;
     }
     if let Some(lesson) = &new.lesson {
-        // Its deletion ends the uploads that it sees.
+        // The deletion of a lesson ends the uploads that it sees.
         tx.lock("lesson", lesson.as_str()).await?;
     }
     tx.lock("quota of", &new.owner).await?;
@@ -259,14 +256,14 @@ async fn begin(app: &App, caller: &Caller, new: &NewUpload, repeat: &Repeat) -> 
     repeat.keep(&mut tx, caller, StatusCode::CREATED, &json!({ "upload": new.id }), app.clock.unix_millis()).await?;
     let upload = app.uploads.create(&mut tx, new, &growth).await?;
     if let Some(lesson) = &new.lesson {
-        target(&mut tx, caller, lesson).await?;
+        own_lesson(&mut tx, caller, lesson).await?;
         catalog::set_uploading(&mut tx, lesson, &new.id).await?;
         let now = app.clock.unix_millis();
         catalog::add_audit_entry(&mut tx, now, &new.owner, "upload.begin", lesson.as_str(), new.id.as_str()).await?;
     }
     tx.commit().await?;
     app.ingest.changed.notify_waiters();
-    Ok(Begun::New(upload))
+    Ok(Creation::New(upload))
 }
 
 fn incoming(head: &HeaderMap, offset: u64, body: Body) -> Result<Request, Refusal> {
@@ -281,10 +278,10 @@ fn incoming(head: &HeaderMap, offset: u64, body: Body) -> Result<Request, Refusa
     })
 }
 
-/// Counts a writer for as long as it lives.
-struct Counted(prometheus::IntGauge);
+/// Counts a writer in the gauge until it is dropped.
+struct WriterGuard(prometheus::IntGauge);
 
-impl Drop for Counted {
+impl Drop for WriterGuard {
     fn drop(&mut self) {
         self.0.dec();
     }
@@ -292,9 +289,9 @@ impl Drop for Counted {
 
 async fn write(app: &Arc<App>, id: &Id, request: Request) -> Result<Upload, Refusal> {
     let (app, id) = (app.clone(), id.clone());
-    // In a task of its own: a client that hangs up after its last byte still gets its lesson.
+    // In a task of its own, so that a client which hangs up after its last byte still gets its lesson.
     let work = tokio::spawn(async move {
-        let _counted = Counted(app.metrics.uploads.clone());
+        let _counted = WriterGuard(app.metrics.uploads.clone());
         app.metrics.uploads.inc();
         let _guard = app.shutdown.guard();
         let before = request.offset;
@@ -312,12 +309,12 @@ async fn take_if_whole(app: &Arc<App>, upload: Upload) -> Result<Upload, Refusal
     Ok(upload)
 }
 
-/// An upload of the caller's.
+/// The id of an upload, if it is the caller's.
 async fn own(app: &App, caller: &Caller, id: &str) -> Result<Id, Refusal> {
-    caller.is(ROLES)?;
+    caller.require_role(ROLES)?;
     let id = Id::parse(id).map_err(|_| UploadError::NotFound)?;
     let upload = app.uploads.peek(&id).await?;
-    if caller.narrowed().is_some_and(|owner| owner != upload.owner) {
+    if caller.list_filter().is_some_and(|owner| owner != upload.owner) {
         return Err(UploadError::NotFound.into());
     }
     Ok(id)
@@ -333,7 +330,7 @@ fn describe(upload: &Upload, to: &mut HeaderMap) {
     }
 }
 
-/// `HEAD`: where to go on. Whoever asks means to, so an older writer leaves first.
+/// `HEAD`: the offset. A client that asks means to continue, so an older writer is ended first.
 pub(super) async fn head(
     State(app): State<Arc<App>>,
     caller: Caller,
@@ -344,7 +341,7 @@ pub(super) async fn head(
         async {
             check_version(&head)?;
             let id = own(&app, &caller, &id).await?;
-            // A joining is not disturbed by whoever looks at it.
+            // The joining of parts is not interrupted.
             let upload = match app.uploads.peek(&id).await? {
                 upload if upload.kind == Kind::Final && upload.state == UploadState::Open => upload,
                 _ => app.uploads.settle(&id).await?,
@@ -380,7 +377,7 @@ pub(super) async fn head(
     )
 }
 
-/// `PATCH`: bytes at an offset.
+/// `PATCH`: appends bytes at an offset.
 pub(super) async fn append(
     State(app): State<Arc<App>>,
     caller: Caller,
@@ -400,7 +397,7 @@ pub(super) async fn append(
             if before.kind == Kind::Final {
                 return Err(UploadError::NotWritable.into());
             }
-            let request = Request { most: room(&app, &caller, &before).await?, ..incoming(&head, offset, body)? };
+            let request = Request { most: max_length(&app, &caller, &before).await?, ..incoming(&head, offset, body)? };
             let upload = write(&app, &id, request).await?;
             let mut response = StatusCode::NO_CONTENT.into_response();
             describe(&upload, response.headers_mut());
@@ -410,7 +407,7 @@ pub(super) async fn append(
     )
 }
 
-/// `DELETE`: the client gives the upload up.
+/// `DELETE`: the client abandons the upload.
 pub(super) async fn terminate(
     State(app): State<Arc<App>>,
     caller: Caller,
@@ -421,7 +418,7 @@ pub(super) async fn terminate(
         async {
             check_version(&head)?;
             let id = own(&app, &caller, &id).await?;
-            cleanup::end_upload(&app.ingest, &id, caller.key.id.as_str()).await?;
+            cleanup::end_upload(&app.ingest, &id, caller.id()).await?;
             Ok(StatusCode::NO_CONTENT.into_response())
         }
         .await,
@@ -443,7 +440,7 @@ pub(super) async fn overridden(
     }
 }
 
-/// `POST /v1/lessons/{id}/media`: a whole file in one body. What breaks off leaves nothing behind.
+/// `POST /v1/lessons/{id}/media`: a whole file in one body. An interrupted upload leaves nothing behind.
 pub(super) async fn whole_file(
     State(app): State<Arc<App>>,
     caller: Caller,
@@ -451,7 +448,7 @@ pub(super) async fn whole_file(
     head: HeaderMap,
     body: Body,
 ) -> ApiResult {
-    caller.is(ROLES)?;
+    caller.require_role(ROLES)?;
     let new = NewUpload {
         id: Id::random(),
         owner: caller.key.id.to_string(),
@@ -466,17 +463,17 @@ pub(super) async fn whole_file(
     quota::check_type(&app.config().uploads.types, said, "")?;
     let repeat = Repeat::of(&head, &format!("POST /v1/lessons/{lesson}/media {:?}", new.length))?;
     let upload = match begin(&app, &caller, &new, &repeat).await? {
-        Begun::New(upload) => upload,
-        Begun::Before(upload) if upload.state == UploadState::Complete => {
+        Creation::New(upload) => upload,
+        Creation::Repeated(upload) if upload.state == UploadState::Complete => {
             return accepted(&app, &caller, &lesson).await;
         }
-        Begun::Before(_) => return Err(Refusal::UnderWay),
+        Creation::Repeated(_) => return Err(Refusal::UnderWay),
     };
     let request = Request {
         offset: 0,
         content_length: new.length,
         length: None,
-        most: room(&app, &caller, &upload).await?,
+        most: max_length(&app, &caller, &upload).await?,
         checksum: None,
         body: body.into_data_stream().map(|chunk| chunk.map_err(|error| error.to_string())).boxed(),
     };
@@ -485,7 +482,7 @@ pub(super) async fn whole_file(
         async move {
             let upload = write(&app, &id, request).await?;
             if upload.length.is_none() {
-                // A chunked body has said its length by ending.
+                // A chunked body has no length before its end.
                 let end = Request {
                     offset: upload.received,
                     content_length: Some(0),
@@ -504,7 +501,7 @@ pub(super) async fn whole_file(
         }
     };
     let (app_after, id, actor) = (app.clone(), upload.id.clone(), caller.key.id.to_string());
-    // Also when the client hangs up: an upload that nobody can go on with must not stay.
+    // Also when the client hangs up: an upload that nobody can continue must not stay.
     let outcome = tokio::spawn(async move {
         let outcome = work.await;
         if outcome.is_err()
@@ -518,10 +515,10 @@ pub(super) async fn whole_file(
     accepted(&app, &caller, &lesson).await
 }
 
-/// The lesson, on its way.
+/// 202 with the lesson that was uploaded to.
 async fn accepted(app: &App, caller: &Caller, lesson: &str) -> ApiResult {
     let mut tx = app.db.read().await?;
-    let lesson = lessons::visible(&mut tx, caller, lesson).await?;
-    let told = lessons::tell(&mut tx, &lesson).await?;
-    Ok((StatusCode::ACCEPTED, axum::Json(json!(told))).into_response())
+    let lesson = visible_lesson(&mut tx, caller, &extract::id(lesson)?).await?;
+    let body = lessons::describe(&mut tx, &lesson).await?;
+    Ok((StatusCode::ACCEPTED, axum::Json(json!(body))).into_response())
 }

@@ -1,0 +1,112 @@
+//! Who asks, and what they may see and change. Knows nothing of HTTP: `api::auth` finds out who asks, and
+//! `api::refusal` says what a client is told.
+
+use lyceum_catalog::{self as catalog, ApiKey, Course, Lesson, Role};
+use lyceum_core::ids::Id;
+use lyceum_storage::db::{DbError, Tx};
+
+/// Why a caller gets no access.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum AccessError {
+    /// The caller's role may not do that.
+    #[error("the role may not do that")]
+    Forbidden,
+    /// It does not exist, or it is another creator's: the two are not told apart, so that ids can't be probed.
+    #[error("there is nothing here")]
+    NotFound,
+    /// The database.
+    #[error(transparent)]
+    Db(#[from] DbError),
+}
+
+/// The holder of a valid API key.
+#[derive(Clone, Debug)]
+pub(crate) struct Caller {
+    pub(crate) key: ApiKey,
+}
+
+impl Caller {
+    /// The id of the caller's key: owner of what they make, actor in the audit log.
+    pub(crate) fn id(&self) -> &str {
+        self.key.id.as_str()
+    }
+
+    /// Admins may do whatever another role may.
+    pub(crate) fn require_role(&self, roles: &[Role]) -> Result<(), AccessError> {
+        if self.key.role == Role::Admin || roles.contains(&self.key.role) {
+            Ok(())
+        } else {
+            Err(AccessError::Forbidden)
+        }
+    }
+
+    /// What only admins may do.
+    pub(crate) fn require_admin(&self) -> Result<(), AccessError> {
+        self.require_role(&[])
+    }
+
+    /// The owner whose items alone this caller's lists show: creators see their own.
+    pub(crate) fn list_filter(&self) -> Option<&str> {
+        (self.key.role == Role::Creator).then(|| self.id())
+    }
+
+    /// Admins and shops see everything, a creator only their own, and nothing that tells of others'.
+    pub(crate) fn may_see(&self, owner: &str) -> Result<(), AccessError> {
+        match self.key.role {
+            Role::Admin | Role::Shop => Ok(()),
+            Role::Creator if self.id() == owner => Ok(()),
+            _ => Err(AccessError::NotFound),
+        }
+    }
+
+    /// The owner and admins may change what belongs to `owner`.
+    pub(crate) fn may_change(&self, owner: &str) -> Result<(), AccessError> {
+        self.may_see(owner)?;
+        self.require_role(&[Role::Creator])
+    }
+}
+
+/// A course that the caller may see.
+pub(crate) async fn visible_course(tx: &mut Tx, caller: &Caller, id: &Id) -> Result<Course, AccessError> {
+    let course = catalog::course(tx, id).await?.ok_or(AccessError::NotFound)?;
+    caller.may_see(&course.owner)?;
+    Ok(course)
+}
+
+/// A lesson that the caller may see.
+pub(crate) async fn visible_lesson(tx: &mut Tx, caller: &Caller, id: &Id) -> Result<Lesson, AccessError> {
+    let lesson = catalog::lesson(tx, id).await?.ok_or(AccessError::NotFound)?;
+    caller.may_see(&lesson.owner)?;
+    Ok(lesson)
+}
+
+/// A lesson that the caller may change.
+pub(crate) async fn own_lesson(tx: &mut Tx, caller: &Caller, id: &Id) -> Result<Lesson, AccessError> {
+    let lesson = visible_lesson(tx, caller, id).await?;
+    caller.may_change(&lesson.owner)?;
+    Ok(lesson)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn caller(id: &str, role: Role) -> Caller {
+        let id = Id::parse(id).unwrap();
+        Caller { key: ApiKey { id, role, name: String::new(), created: 0, quota: None } }
+    }
+
+    #[test]
+    fn creators_see_and_change_their_own_and_shops_only_see() {
+        let [own, other, shop, admin, worker] =
+            [("a", Role::Creator), ("b", Role::Creator), ("s", Role::Shop), ("x", Role::Admin), ("w", Role::Worker)]
+                .map(|(id, role)| caller(id, role));
+        assert!(own.may_change("a").is_ok() && admin.may_change("a").is_ok());
+        assert!(matches!(shop.may_change("a"), Err(AccessError::Forbidden)));
+        assert!(shop.may_see("a").is_ok());
+        assert!(matches!(other.may_see("a"), Err(AccessError::NotFound)));
+        assert!(matches!(worker.may_change("w"), Err(AccessError::NotFound)));
+        assert!(admin.require_admin().is_ok() && own.require_admin().is_err());
+        assert_eq!((own.list_filter(), shop.list_filter()), (Some("a"), None));
+    }
+}

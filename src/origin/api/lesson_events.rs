@@ -1,0 +1,113 @@
+//! The changes of a lesson as they happen: server-sent events (HTML standard, section 9.2) until the lesson is ready or
+//! has failed.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::State;
+use axum::response::IntoResponse;
+use axum::response::sse::{Event, KeepAlive, Sse};
+use futures_util::stream::unfold;
+use http::{HeaderValue, header};
+use serde_json::Value;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::{sleep, timeout};
+
+use super::answer::ApiResult;
+use super::extract::{self, Path};
+use super::lessons;
+use super::refusal::Refusal;
+use crate::access::{Caller, visible_lesson};
+use crate::state::App;
+use lyceum_catalog as catalog;
+use lyceum_core::ids::Id;
+
+/// After this long without an event comes a comment, so that neither proxies nor this server take the stream for dead.
+const KEEP_ALIVE: Duration = Duration::from_secs(10);
+/// Changes come in bursts: what follows a change within this time goes into the same event.
+const BURST: Duration = Duration::from_millis(20);
+
+/// `GET /v1/lessons/{id}/events`: the lesson, whenever it changes.
+pub(super) async fn follow(State(app): State<Arc<App>>, caller: Caller, Path(id): Path<String>) -> ApiResult {
+    let permit = app.waiting.clone().try_acquire_owned().map_err(|_| Refusal::Busy)?;
+    let lesson = visible_lesson(&mut app.db.read().await?, &caller, &extract::id(&id)?).await?;
+    let follower = Follower { app, lesson: lesson.id, sent: None, revision: None, done: false, _permit: permit };
+    let events = unfold(follower, |mut follower| async move {
+        let event = follower.next().await?;
+        Some((Ok::<_, Infallible>(event), follower))
+    });
+    let keep_alive = KeepAlive::new().interval(KEEP_ALIVE).text("still here");
+    let mut response = Sse::new(events).keep_alive(keep_alive).into_response();
+    let headers = response.headers_mut();
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    // Proxies that buffer responses would hold events back.
+    headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
+    Ok(response)
+}
+
+/// What a stream has sent of its lesson.
+struct Follower {
+    app: Arc<App>,
+    lesson: Id,
+    /// The data of the last event.
+    sent: Option<String>,
+    revision: Option<i64>,
+    /// Whether the last event was sent: ready, failed or deleted.
+    done: bool,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Follower {
+    /// The next event; `None` when there will be no more.
+    async fn next(&mut self) -> Option<Event> {
+        let app = self.app.clone();
+        while !self.done && !app.shutdown.is_draining() {
+            // Registered before the look, so that what changes in between is not missed.
+            let changed = app.ingest.changed.notified();
+            tokio::pin!(changed);
+            changed.as_mut().enable();
+            match self.look().await {
+                Ok(Some(event)) => return Some(event),
+                Ok(None) if self.done => return None,
+                Ok(None) => {}
+                // The browser connects again when a stream ends.
+                Err(error) => {
+                    tracing::debug!(lesson = %self.lesson, %error, "an event stream ends");
+                    return None;
+                }
+            }
+            // Another origin's changes do not notify this one: look again after a while.
+            tokio::select! {
+                _ = timeout(app.config().api.look.get(), changed) => {}
+                () = app.shutdown.draining() => {}
+            }
+            sleep(BURST).await;
+        }
+        None
+    }
+
+    /// An event, if the lesson differs from what was sent.
+    async fn look(&mut self) -> Result<Option<Event>, Refusal> {
+        let mut tx = self.app.db.read().await?;
+        let Some(revision) = catalog::lesson_revision(&mut tx, &self.lesson).await? else {
+            self.done = true;
+            return Ok(None);
+        };
+        let Some(lesson) = catalog::lesson(&mut tx, &self.lesson).await? else { return Ok(None) };
+        // An upload's progress does not raise the revision, so while one runs the lesson is compared itself.
+        if self.revision == Some(revision) && lesson.uploading.is_none() {
+            return Ok(None);
+        }
+        self.revision = Some(revision);
+        let value = lessons::describe(&mut tx, &lesson).await?;
+        let data = value.to_string();
+        if self.sent.as_deref() == Some(&data) {
+            return Ok(None);
+        }
+        self.done = matches!(value.get("state").and_then(Value::as_str), Some("ready" | "failed"));
+        let event = Event::default().event("lesson").id(revision.to_string()).data(&data);
+        self.sent = Some(data);
+        Ok(Some(event))
+    }
+}

@@ -1,0 +1,80 @@
+//! The feed that edges follow: which sessions were revoked and what is to be purged.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::State;
+use axum::response::IntoResponse;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use tokio::time::timeout;
+
+use super::answer::ApiResult;
+use super::auth::Edge;
+use super::extract::Query;
+use super::refusal::Refusal;
+use crate::state::App;
+use lyceum_catalog as catalog;
+use lyceum_core::time::monotonic;
+use lyceum_core::units::Span;
+
+/// The query of `GET /v1/revocations`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct FeedQuery {
+    /// The position up to which the edge knows the feed.
+    #[serde(default)]
+    after: i64,
+    /// How long to wait for news; without one, the answer comes at once.
+    #[serde(default)]
+    wait: Option<Span>,
+}
+
+/// The longest wait for news.
+const MAX_WAIT: Duration = Duration::from_secs(30);
+/// Events in one answer; more come with the next request.
+const MAX_EVENTS: i64 = 1000;
+
+/// `GET /v1/revocations`: the events behind `after`, waiting for the first at most `wait`.
+pub(super) async fn feed(State(app): State<Arc<App>>, _: Edge, Query(query): Query<FeedQuery>) -> ApiResult {
+    let wait = query.wait.map_or(Duration::ZERO, Span::get).min(MAX_WAIT);
+    let _permit = app.waiting.clone().try_acquire_owned().map_err(|_| Refusal::Busy)?;
+    let deadline = monotonic() + wait;
+    loop {
+        // Registered before the look, so that what is revoked in between is not missed.
+        let revoked = app.revoked.notified();
+        tokio::pin!(revoked);
+        revoked.as_mut().enable();
+        let mut tx = app.db.read().await?;
+        let newest = catalog::newest_event(&mut tx).await?;
+        // A position beyond the newest is from before the database was made anew: begin at its start.
+        let after = if query.after > newest { 0 } else { query.after };
+        let events = catalog::events_after(&mut tx, after, app.clock.unix_millis(), MAX_EVENTS).await?;
+        drop(tx);
+        let left = deadline.saturating_duration_since(monotonic());
+        if !events.is_empty() || left.is_zero() || after != query.after || app.shutdown.is_draining() {
+            return answer(newest, events);
+        }
+        // Another origin's revocations do not notify this one: look again after a while.
+        tokio::select! {
+            _ = timeout(left.min(app.config().api.look.get()), revoked) => {}
+            () = app.shutdown.draining() => {}
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct Revocations {
+    /// The position to ask from next.
+    next: i64,
+    events: Vec<Box<RawValue>>,
+}
+
+fn answer(newest: i64, events: Vec<catalog::Event>) -> ApiResult {
+    let full = events.len() as i64 == MAX_EVENTS;
+    let next = events.last().filter(|_| full).map_or(newest, |event| event.position);
+    let events: Result<Vec<Box<RawValue>>, _> =
+        events.into_iter().map(|event| RawValue::from_string(event.json)).collect();
+    let events = events.map_err(|error| Refusal::Internal(format!("an event of the feed: {error}")))?;
+    Ok(([(http::header::CACHE_CONTROL, "no-store")], axum::Json(Revocations { next, events })).into_response())
+}

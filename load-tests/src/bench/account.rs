@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::BenchError;
+use super::error::BenchError;
 
 /// User and system time of processes with all their threads, from `/proc/<pid>/stat` (ticks of 10 ms).
 pub(super) fn cpu(pids: &[u32]) -> Result<Duration, BenchError> {

@@ -12,10 +12,11 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName};
 use tokio_rustls::TlsConnector;
 
+use super::account;
+use super::error::BenchError;
 use super::goals::Goal;
 use super::load::{self, Protocol};
 use super::servers::{Server, Setting};
-use super::{BenchError, account};
 
 const SIZE: usize = 2 << 10;
 /// Connections that stand idle.

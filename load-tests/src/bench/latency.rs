@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
+use super::args::Args;
+use super::error::BenchError;
 use super::goals::Goal;
 use super::load::{self, Protocol};
 use super::report::median;
 use super::servers::Setting;
-use super::{Args, BenchError};
 
 /// A segment of a small rendition.
 const SIZE: usize = 64 << 10;

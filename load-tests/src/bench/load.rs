@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use super::BenchError;
+use super::error::BenchError;
 use crate::report::Quantiles;
 
 /// How a cell is asked.

@@ -7,10 +7,12 @@ use futures_util::stream::{StreamExt as _, TryStreamExt as _};
 use http::Method;
 use http_body_util::BodyExt as _;
 
+use super::args::Args;
+use super::error::BenchError;
 use super::goals::Goal;
 use super::report::median;
 use super::servers::{Server, Setting};
-use super::{Args, BenchError, account, load};
+use super::{account, load};
 use crate::world::{ask, client, field, request};
 
 /// How much more than the floor's a cost may rise.

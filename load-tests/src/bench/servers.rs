@@ -9,8 +9,9 @@ use std::time::Duration;
 
 use lyceum_token::{Claims, Signer};
 
+use super::account;
+use super::error::BenchError;
 use super::load::Protocol;
-use super::{BenchError, account};
 
 /// The core that servers are held to.
 const SERVER_CORE: &str = "0";

@@ -12,7 +12,8 @@ use lyceum_client::{self as client, Http, Limits};
 use lyceum_core::time::monotonic;
 use serde_json::{Value, json};
 
-use super::{Result, TranscodeError, failed, program};
+use super::command_line::program;
+use super::error::{Result, TranscodeError, failed};
 
 const ADMIN: &str = "bench-admin-key-0123456789";
 /// How long a lesson may take.

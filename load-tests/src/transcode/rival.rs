@@ -10,8 +10,9 @@ use lyceum_packaging::Ladder;
 use lyceum_packaging::ladder::Fitted;
 use serde_json::Value;
 
-use super::measured::{Cost, descendants, measured};
-use super::{Result, TranscodeError, failed, program, text};
+use super::command_line::{program, text};
+use super::cost::{Cost, descendants, measured};
+use super::error::{Result, TranscodeError, failed};
 
 /// Runs ffmpeg to make an input.
 pub(super) fn ffmpeg(arguments: &[&str]) -> Result<()> {

@@ -8,9 +8,9 @@ use std::time::Duration;
 use http::Method;
 use lyceum_client::{self as client, Http};
 
+use super::error::{LoadError, failed};
 use super::process::{Running, free_address, wait};
 use super::setting::folder;
-use super::{LoadError, failed};
 
 const ACCESS: &str = "loadkey";
 const SECRET: &str = "loadsecret";

@@ -9,9 +9,11 @@ use http_body_util::BodyExt;
 use lyceum_client as client;
 use serde_json::json;
 
+use super::args::Args;
+use super::error::{LoadError, failed};
+use super::figure::Figure;
 use super::process::cpu;
 use super::setting::{EDGE, Setting, noise};
-use super::{Args, Figure, LoadError, failed};
 
 /// A segment of six seconds in 1080p.
 const SEGMENT: usize = 2 << 20;

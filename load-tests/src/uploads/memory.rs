@@ -4,9 +4,11 @@ use futures_util::future::try_join_all;
 use lyceum_core::time::monotonic;
 use serde_json::json;
 
+use super::args::Args;
 use super::bucket::Bucket;
+use super::error::LoadError;
+use super::figure::Figure;
 use super::setting::{Setting, noise};
-use super::{Args, Figure, LoadError};
 
 /// The configured budget of buffers and what may come beside it, in MiB.
 const BOUND: f64 = 64.0 + 64.0;

@@ -7,9 +7,9 @@ use bytes::Bytes;
 use http::Method;
 use lyceum_client::{self as client, Http};
 
+use super::error::{LoadError, failed};
 use super::process::{Running, free_address, wait};
 use super::setting::{body, folder};
-use super::{LoadError, failed};
 
 /// A running nginx.
 pub(super) struct Nginx {

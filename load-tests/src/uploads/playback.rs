@@ -7,8 +7,10 @@ use http::Method;
 use lyceum_core::time::monotonic;
 use serde_json::{Value, json};
 
+use super::args::Args;
+use super::error::LoadError;
+use super::figure::Figure;
 use super::setting::{ADMIN, Setting};
-use super::{Args, Figure, LoadError};
 use crate::report::Quantiles;
 
 /// Users who have bought the course.

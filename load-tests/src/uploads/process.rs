@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use super::{LoadError, failed};
+use super::error::{LoadError, failed};
 
 /// A process that ends with this value.
 pub(super) struct Running(Child);

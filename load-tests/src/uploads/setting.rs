@@ -14,8 +14,8 @@ use lyceum_core::units::Span;
 use lyceum_storage::db::{Db, PoolConfig, Url};
 use serde_json::{Value, json};
 
+use super::error::{LoadError, failed};
 use super::process::{Running, free_address, wait};
-use super::{LoadError, failed};
 
 /// The admin's key.
 pub(super) const ADMIN: &str = "an-admin-key-for-the-load";

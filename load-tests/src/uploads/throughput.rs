@@ -3,9 +3,11 @@
 use lyceum_core::time::monotonic;
 use serde_json::json;
 
+use super::args::Args;
+use super::error::LoadError;
+use super::figure::Figure;
 use super::nginx::Nginx;
 use super::setting::{Setting, noise};
-use super::{Args, Figure, LoadError};
 
 fn median(values: &mut [f64]) -> f64 {
     values.sort_by(f64::total_cmp);

@@ -2,7 +2,7 @@
 
 use url::Url;
 
-use super::Behaviour;
+use super::behaviour::Behaviour;
 use crate::hls::{self, MediaType, Multivariant, Rendition, Variant};
 
 /// Codecs that every player takes; a ladder in these is preferred to one in others.

@@ -7,7 +7,7 @@ use url::Url;
 use super::cmcd::{self, Ids, Now, Object};
 use super::fetch::{Failure, Fetcher, Kind};
 use super::ladder::Ladder;
-use super::session::Shared;
+use super::shared::Shared;
 use crate::hls::{self, Playlist};
 
 /// Reads the multivariant playlist, trying again as a player would.

@@ -4,13 +4,12 @@
 //! One task, one loop: what can be fetched is started, then whatever comes first is waited for. [`Playback`] decides
 //! what the viewer sees, [`Track`] what to fetch, [`Policy`](super::adaptation::Policy) at which quality.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
-use lyceum_core::time::{Clock, Instant, monotonic};
+use lyceum_core::time::{Instant, monotonic};
 use tokio::sync::watch;
 use url::Url;
 
@@ -21,24 +20,12 @@ use super::fetch::{Failure, Fetched, Fetcher, Kind};
 use super::ladder::{Ladder, Rung};
 use super::opening::{backoff, first_position, lesson_of, open};
 use super::playback::{Change, Playback, State, Totals};
+use super::random::{random_below, uuid};
 use super::reporter::Reporter;
-use super::tally::{End, Tally};
+use super::shared::Shared;
+use super::tally::End;
 use super::track::{Next, Part, Track};
-use super::{Behaviour, random_below};
 use crate::hls::{self, ByteRange, Playlist};
-
-/// What all sessions of a run share.
-#[derive(Clone)]
-pub struct Shared {
-    /// How viewers behave.
-    pub behaviour: Arc<Behaviour>,
-    /// Where figures go.
-    pub tally: Arc<Tally>,
-    /// For time stamps in reports.
-    pub clock: Clock,
-    /// Turns true when the run is over.
-    pub stop: watch::Receiver<bool>,
-}
 
 /// A request that was answered, or came to nothing.
 struct Answer {
@@ -76,7 +63,7 @@ pub async fn watch_lesson(shared: &Shared, fetcher: &Fetcher, url: &Url) -> End 
     let pressed = monotonic();
     shared.tally.session_started();
     shared.tally.screen(None, Some(State::Starting));
-    let ids = Ids { sid: super::uuid(), cid: lesson_of(url) };
+    let ids = Ids { sid: uuid(), cid: lesson_of(url) };
     let mut reporter = Reporter::new(ids.clone(), shared.clock.clone(), shared.behaviour.reports);
     reporter.push(
         &Event::State { stalled: None, delay: None },

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use lyceum_core::time::monotonic;
 
-use super::{Result, TranscodeError, failed};
+use super::error::{Result, TranscodeError, failed};
 
 /// How often memory is looked at.
 const EVERY: Duration = Duration::from_millis(50);

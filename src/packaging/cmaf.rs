@@ -4,7 +4,7 @@
 //! are not the encoder's: within a fragment they are its presentation times in order. A fragment then begins exactly
 //! at its start and no time is negative. Reordered frames are shown a constant delay after that, which the header's
 //! edit list takes away again. (Negative composition offsets would do without one, but FFmpeg's demuxer, and
-//! the players built on it, then show the picture late by as much.)
+//! the players built on it, then show the video late by as much.)
 
 /// How the samples of a track are described.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -99,7 +99,7 @@ impl Grid {
         let round = |n: u128, d: u128| (n + d / 2) / d.max(1);
         let scale = u128::from(rate.den);
         let per = round(u128::from(segment_ms) * u128::from(rate.num), 1000 * scale).max(1);
-        // A frame more needs three quarters of its time: containers count the sound's padding in.
+        // A frame more needs three quarters of its time: containers count the audio's padding in.
         let quarters = u128::from(duration_us) * 4 * u128::from(rate.num) / (1_000_000 * scale);
         let frames = ((quarters + 1) / 4).max(1);
         Self {

@@ -1,4 +1,4 @@
-//! What a worker hands over: one object with what a playlist needs to know of it.
+//! What a worker delivers: one object with what playlists need to know about it.
 
 use serde::{Deserialize, Serialize};
 
@@ -6,7 +6,7 @@ use crate::images::{POSTER, STORYBOARD};
 use crate::plan::Plan;
 use crate::track::{TrackKind, whole_path};
 
-/// The kind of an object.
+/// What an object is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ObjectKind {
@@ -14,23 +14,23 @@ pub enum ObjectKind {
     Init,
     /// A media segment.
     Segment,
-    /// A picture: poster, storyboard sheet.
+    /// An image: poster, storyboard sheet.
     Image,
     /// Text: WebVTT.
     Text,
 }
 
-/// One object, committed once.
+/// One object of a lesson, delivered once.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Handover {
     /// Relative to the version: `v720/00000-0.m4s`.
     pub path: String,
     /// What it is.
     pub kind: ObjectKind,
-    /// The track that it belongs to; empty where none.
+    /// The track that it belongs to; empty for images and the storyboard's index.
     #[serde(default)]
     pub track: String,
-    /// The segment's number; 0 for others.
+    /// The segment's number; 0 for other objects.
     #[serde(default)]
     pub n: u32,
     /// Where it starts, in ticks.
@@ -42,41 +42,41 @@ pub struct Handover {
     /// Ticks per second; 0 for images.
     #[serde(default)]
     pub timescale: u32,
-    /// Its size.
+    /// Its size in bytes.
     pub bytes: u64,
-    /// For a segment of the picture: how many of its bytes hold its head and its first key frame.
+    /// For a video segment: how many of its bytes hold its header and its first key frame.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key_bytes: Option<u64>,
-    /// For a segment of the picture that was measured: its structural similarity (SSIM) to the scaled source, up to 1.
+    /// For a measured video segment: its structural similarity (SSIM) to the scaled source, at most 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ssim: Option<f64>,
-    /// For an init: what the bitstream says of itself.
+    /// For an init segment: the facts of its bitstream.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub facts: Option<TrackFacts>,
 }
 
-/// What a track's own bitstream says.
+/// What a track's bitstream declares.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct TrackFacts {
-    /// RFC 6381, such as `avc1.64001f` or `mp4a.40.2`.
+    /// The codec by RFC 6381, such as `avc1.64001f` or `mp4a.40.2`.
     pub codec: String,
-    /// `SDR`, `PQ` or `HLG`; empty for sound.
+    /// `SDR`, `PQ` or `HLG`; empty for audio.
     pub video_range: String,
-    /// Channels; 0 for the picture.
+    /// How many channels; 0 for video.
     pub channels: u32,
-    /// In hertz; 0 for the picture.
+    /// In hertz; 0 for video.
     pub sample_rate: u32,
 }
 
-/// The largest object that is taken, in bytes.
+/// The largest object that is accepted, in bytes.
 pub const MAX_OBJECT_BYTES: u64 = 256 << 20;
 
-/// Why a handover does not belong to a plan.
+/// The object does not belong to the plan.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{path} is not of this plan: {what}")]
 pub struct Mismatch {
-    /// The path as handed over.
+    /// The object's path.
     pub path: String,
     /// What is wrong.
     pub what: &'static str,
@@ -88,7 +88,7 @@ impl Handover {
         content_type(&self.path)
     }
 
-    /// Whether this object is one that `plan` asks for: a worker can add nothing else to a lesson.
+    /// Checks that this object is one that `plan` asks for: a worker can add nothing else to a lesson.
     pub fn check(&self, plan: &Plan) -> Result<(), Mismatch> {
         let wrong = |what| Mismatch { path: self.path.clone(), what };
         if self.bytes == 0 || self.bytes > MAX_OBJECT_BYTES {
@@ -103,8 +103,8 @@ impl Handover {
                 }
                 if self.kind == ObjectKind::Init && !track.is_text() {
                     let facts = self.facts.as_ref().ok_or_else(|| wrong("an init without codec facts"))?;
-                    if !plain_codec(&facts.codec) {
-                        return Err(wrong("a codec name that is none"));
+                    if !is_codec_name(&facts.codec) {
+                        return Err(wrong("an invalid codec name"));
                     }
                     return if self.path == track.init_path() { Ok(()) } else { Err(wrong("another path")) };
                 }
@@ -124,7 +124,7 @@ impl Handover {
                     return Err(wrong("a key frame larger than its segment"));
                 }
                 if self.ssim.is_some_and(|ssim| !(-1.0..=1.0).contains(&ssim)) {
-                    return Err(wrong("a similarity that is none"));
+                    return Err(wrong("a similarity out of bounds"));
                 }
                 Ok(())
             }
@@ -146,7 +146,7 @@ impl Handover {
     }
 }
 
-fn plain_codec(codec: &str) -> bool {
+fn is_codec_name(codec: &str) -> bool {
     (1..=64).contains(&codec.len()) && codec.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'.')
 }
 

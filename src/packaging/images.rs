@@ -1,5 +1,5 @@
-//! The poster and the storyboard: sheets of small pictures, and a WebVTT index whose cues name a place on a sheet by
-//! its `#xywh` fragment (Media Fragments URI 1.0, section 4.2.2), as players show them over the time line.
+//! The poster and the storyboard. A storyboard is sheets of thumbnails and a WebVTT index whose cues name a region of a
+//! sheet by its `#xywh` fragment (Media Fragments URI 1.0, section 4.2.2); players show it over the time line.
 
 use std::fmt::Write as _;
 
@@ -11,11 +11,11 @@ use crate::webvtt::timestamp;
 const POSTER_SIDE: u32 = 1280;
 /// The longer side of a tile, in pixels.
 const TILE_SIDE: u32 = 192;
-/// Tiles side by side and one below the other on a sheet.
-const SHEET: (u32, u32) = (8, 8);
+/// Columns and rows of tiles on a sheet.
+const SHEET_TILES: (u32, u32) = (8, 8);
 /// The shortest time between tiles, in milliseconds.
-const INTERVAL_MS: u64 = 2_000;
-/// The most tiles of a lesson; longer ones get them further apart.
+const MIN_INTERVAL_MS: u64 = 2_000;
+/// The most tiles of a lesson; in longer lessons they are further apart.
 const MAX_TILES: u64 = 512;
 
 /// The shape of a storyboard.
@@ -29,9 +29,9 @@ pub struct Storyboard {
     pub columns: u32,
     /// Tiles one below the other on a sheet.
     pub rows: u32,
-    /// A tile stands for so many milliseconds.
+    /// The time that a tile stands for, in milliseconds.
     pub interval_ms: u64,
-    /// How many there are.
+    /// How many tiles there are.
     pub tiles: u32,
 }
 
@@ -45,7 +45,7 @@ pub fn sheet_path(n: u32) -> String {
     format!("storyboard-{n}.jpg")
 }
 
-/// The size of the poster for a picture shown at `width`×`height`.
+/// The size of the poster for a video shown at `width`×`height`.
 pub(crate) fn poster_size(width: u32, height: u32) -> (u32, u32) {
     within(width, height, POSTER_SIDE)
 }
@@ -53,9 +53,9 @@ pub(crate) fn poster_size(width: u32, height: u32) -> (u32, u32) {
 impl Storyboard {
     pub(crate) fn new(width: u32, height: u32, duration_ms: u64) -> Self {
         let (width, height) = within(width, height, TILE_SIDE);
-        let interval_ms = INTERVAL_MS.max(duration_ms.div_ceil(MAX_TILES).div_ceil(1000) * 1000);
+        let interval_ms = MIN_INTERVAL_MS.max(duration_ms.div_ceil(MAX_TILES).div_ceil(1000) * 1000);
         let tiles = u32::try_from(duration_ms.div_ceil(interval_ms).max(1)).unwrap_or(u32::MAX);
-        Self { width, height, columns: SHEET.0, rows: SHEET.1, interval_ms, tiles }
+        Self { width, height, columns: SHEET_TILES.0, rows: SHEET_TILES.1, interval_ms, tiles }
     }
 
     /// Tiles on one sheet, at least 1.
@@ -68,20 +68,20 @@ impl Storyboard {
         self.tiles.div_ceil(self.per_sheet())
     }
 
-    /// Where tile `n` lies on its sheet, in pixels from the left and from the top.
-    pub fn place(&self, n: u32) -> (u32, u32) {
+    /// The position of tile `n` on its sheet, in pixels from the left and from the top.
+    pub fn position(&self, n: u32) -> (u32, u32) {
         let on_sheet = n % self.per_sheet();
         let columns = self.columns.max(1);
         (on_sheet % columns * self.width, on_sheet / columns * self.height)
     }
 
-    /// `storyboard.vtt`, whose sheets lie beside it.
+    /// The text of `storyboard.vtt`; it names the sheets relative to itself.
     pub fn index(&self, duration_ms: u64) -> String {
         let mut out = String::from("WEBVTT\n");
         for n in 0..self.tiles {
             let start = u64::from(n).saturating_mul(self.interval_ms);
             let end = start.saturating_add(self.interval_ms).min(duration_ms).max(start + 1);
-            let (x, y) = self.place(n);
+            let (x, y) = self.position(n);
             let _ = write!(
                 out,
                 "\n{} --> {}\n{}#xywh={x},{y},{},{}\n",
@@ -96,7 +96,7 @@ impl Storyboard {
     }
 }
 
-/// The largest even size of that shape whose longer side is at most `side` and that is not above the source.
+/// The largest even size of the same aspect ratio whose longer side is at most `side` and not above the source.
 fn within(width: u32, height: u32, side: u32) -> (u32, u32) {
     let longer = u64::from(width.max(height).max(1));
     let scaled = |length: u32| {
@@ -111,7 +111,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_storyboard_names_each_instant_s_place() {
+    fn a_storyboard_maps_each_interval_to_its_tile() {
         let board = Storyboard::new(1280, 720, 131_000);
         assert_eq!((board.width, board.height, board.tiles, board.sheets()), (192, 108, 66, 2));
         let index = board.index(131_000);

@@ -1,4 +1,4 @@
-//! Which of a plan's objects are there: what playlists are rendered from, growing and finished ones alike.
+//! Which of a plan's objects exist so far: the input of playlists, growing and complete alike.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use crate::plan::Plan;
 use crate::task::TaskSpec;
 use crate::track::{TrackPlan, ticks_ms};
 
-/// What is there of a lesson's version.
+/// The existing objects of a lesson's version.
 #[derive(Clone, Debug)]
 pub struct Index<'a> {
     plan: &'a Plan,
@@ -16,20 +16,20 @@ pub struct Index<'a> {
     extras: Vec<String>,
 }
 
-/// What is there of one track.
+/// The existing objects of one track.
 #[derive(Clone, Debug)]
 pub struct TrackIndex<'a> {
-    /// As planned.
+    /// The track as planned.
     pub plan: &'a TrackPlan,
-    /// What its init says, once that is there.
+    /// What its init segment declares, once that exists.
     pub facts: Option<TrackFacts>,
-    /// The init's size in bytes.
+    /// The init segment's size in bytes.
     pub init_bytes: u64,
     grid: &'a Grid,
     segments: BTreeMap<u32, Segment>,
 }
 
-/// One segment that is there.
+/// One existing segment.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Segment {
     /// Its number.
@@ -38,16 +38,16 @@ pub struct Segment {
     pub start: u64,
     /// How long it is, in ticks.
     pub duration: u64,
-    /// Its size.
+    /// Its size in bytes.
     pub bytes: u64,
-    /// How many of its bytes hold its head and first key frame.
+    /// How many of its bytes hold its header and first key frame.
     pub key_bytes: Option<u64>,
-    /// How close it is to the source, where that was measured (SSIM).
+    /// Its structural similarity to the source (SSIM), where measured.
     pub ssim: Option<f64>,
 }
 
 impl<'a> Index<'a> {
-    /// The index of `handovers`; those that are not of the plan are left out.
+    /// The index of `handovers`; those that do not belong to the plan are left out.
     pub fn new<'h>(plan: &'a Plan, handovers: impl IntoIterator<Item = &'h Handover>) -> Self {
         let grid = &plan.grid;
         let empty = |plan| TrackIndex { plan, facts: None, init_bytes: 0, grid, segments: BTreeMap::new() };
@@ -76,7 +76,7 @@ impl<'a> Index<'a> {
         track.segments.insert(n, Segment { n, start, duration, bytes, key_bytes, ssim });
     }
 
-    /// The plan behind it.
+    /// The plan.
     pub fn plan(&self) -> &'a Plan {
         self.plan
     }
@@ -86,17 +86,17 @@ impl<'a> Index<'a> {
         &self.tracks
     }
 
-    /// The track called `name`.
+    /// The track named `name`.
     pub fn track(&self, name: &str) -> Option<&TrackIndex<'a>> {
         self.tracks.iter().find(|t| t.plan.name == name)
     }
 
-    /// Whether an extra object such as `poster.jpg` is there.
+    /// Whether an object outside of tracks, such as `poster.jpg`, exists.
     pub fn has(&self, path: &str) -> bool {
         self.extras.iter().any(|p| p == path)
     }
 
-    /// Whether the object of `handover` is there already.
+    /// Whether the object of `handover` exists already.
     pub fn holds(&self, handover: &Handover) -> bool {
         let track = || self.track(&handover.track);
         match handover.kind {
@@ -106,13 +106,13 @@ impl<'a> Index<'a> {
         }
     }
 
-    /// The path of the first object that a task must hand over and that is not there. A picture that shows nothing
-    /// has no poster and no storyboard: those are never missed.
+    /// The path of the first object that a task must deliver and that does not exist. The poster and the storyboard are
+    /// never missing: a blank video has none.
     pub fn first_missing(&self, spec: &TaskSpec) -> Option<String> {
         let of_track = |name: &str, first: u32, count: u32| {
             let Some(track) = self.track(name) else { return Some(name.to_owned()) };
-            // The first stretch alone brings the init; others may be done before it.
-            if first == 0 && !track.described() {
+            // Only the first task of a track makes the init segment; others may be done before it.
+            if first == 0 && !track.has_init() {
                 return Some(track.plan.init_path());
             }
             let last = first.saturating_add(count).min(track.plan.segments);
@@ -129,31 +129,31 @@ impl<'a> Index<'a> {
         }
     }
 
-    /// Picture and sound, which a player can't do without.
-    fn played(&self) -> impl Iterator<Item = &TrackIndex<'a>> {
+    /// The tracks that a player needs: video and audio.
+    fn required(&self) -> impl Iterator<Item = &TrackIndex<'a>> {
         self.tracks.iter().filter(|t| !t.plan.is_text())
     }
 
-    /// Whether every segment of every track is there.
+    /// Whether every segment of every track exists.
     pub fn complete(&self) -> bool {
         self.tracks.iter().all(TrackIndex::complete)
     }
 
-    /// Whether picture and sound have their inits and first segments, so that a master playlist can be told.
+    /// Whether video and audio have their init and first segments, so that the multivariant playlist can be written.
     pub fn begun(&self) -> bool {
-        self.played().all(|t| t.facts.is_some() && t.segments.contains_key(&0))
+        self.required().all(|t| t.facts.is_some() && t.segments.contains_key(&0))
     }
 
     /// How many milliseconds from the start can be played in every rendition.
     pub fn ready_ms(&self) -> u64 {
-        self.played().map(TrackIndex::ready_ms).min().unwrap_or(0)
+        self.required().map(TrackIndex::ready_ms).min().unwrap_or(0)
     }
 
-    /// The share of all segments that is there, 0 to 1.
+    /// The share of all segments that exists, 0 to 1.
     pub fn progress(&self) -> f64 {
         let wanted: u64 = self.tracks.iter().map(|t| u64::from(t.plan.segments)).sum();
-        let there: u64 = self.tracks.iter().map(|t| t.segments.len() as u64).sum();
-        if wanted == 0 { 0.0 } else { there as f64 / wanted as f64 }
+        let existing: u64 = self.tracks.iter().map(|t| t.segments.len() as u64).sum();
+        if wanted == 0 { 0.0 } else { existing as f64 / wanted as f64 }
     }
 }
 
@@ -163,19 +163,19 @@ impl TrackIndex<'_> {
         self.segments.values().zip(0u32..).take_while(|(segment, n)| segment.n == *n).map(|(segment, _)| segment)
     }
 
-    /// Segment `n`, if it is there.
+    /// Segment `n`, if it exists.
     pub fn segment(&self, n: u32) -> Option<&Segment> {
         self.segments.get(&n)
     }
 
-    /// Whether its init is there; text has none.
-    pub fn described(&self) -> bool {
+    /// Whether its init segment exists; text needs none.
+    pub fn has_init(&self) -> bool {
         self.facts.is_some() || self.plan.is_text()
     }
 
-    /// Whether the init and all segments are there.
+    /// Whether the init segment and all segments exist.
     pub fn complete(&self) -> bool {
-        self.described() && self.segments.len() as u64 == u64::from(self.plan.segments)
+        self.has_init() && self.segments.len() as u64 == u64::from(self.plan.segments)
     }
 
     fn ready_ms(&self) -> u64 {
@@ -186,8 +186,8 @@ impl TrackIndex<'_> {
     }
 
     /// The target duration of its playlist in seconds: the longest segment, rounded to the nearest second (RFC 8216bis,
-    /// section 4.4.3.1). It does not change while the playlist grows: segments of sound differ by a frame, so the
-    /// planned ones stand for those still to come.
+    /// section 4.4.3.1). It does not change while the playlist grows: audio segments differ by a frame, so
+    /// planned durations stand for segments to come.
     pub fn target_duration(&self) -> u64 {
         let planned = (0..self.plan.segments.min(2)).chain(self.plan.segments.checked_sub(1));
         let planned = planned.map(|n| self.plan.segment(self.grid, n).1);
@@ -201,13 +201,13 @@ impl TrackIndex<'_> {
         self.peak_of(|segment| Some(segment.bytes))
     }
 
-    /// The same of the key frames alone, which is what a player that scrubs reads; `None` where their sizes are not known.
+    /// The same of the key frames alone, which a scrubbing player reads; `None` where their sizes are not known.
     pub fn key_peak_bitrate(&self) -> Option<u64> {
         Some(self.peak_of(|segment| segment.key_bytes)).filter(|rate| *rate > 0)
     }
 
     /// The highest rate of any run of segments that lasts half to one and a half times the target duration: a short
-    /// last segment, nearly all of which is a key frame, tells nothing of what a connection must carry.
+    /// last segment, nearly all of which is a key frame, would overstate what a connection must carry.
     fn peak_of(&self, bytes: impl Fn(&Segment) -> Option<u64>) -> u64 {
         let target = self.target_duration().saturating_mul(u64::from(self.plan.timescale));
         let segments: Vec<(u64, u64)> = self.contiguous().filter_map(|s| Some((bytes(s)?, s.duration))).collect();
@@ -226,13 +226,13 @@ impl TrackIndex<'_> {
         (0..segments.len()).filter_map(within).max().unwrap_or_else(whole)
     }
 
-    /// The mean structural similarity (SSIM) to the source of the segments that were measured; none where none was.
+    /// The mean structural similarity (SSIM) to the source over the measured segments; none where none was measured.
     pub fn ssim(&self) -> Option<f64> {
         let (sum, count) = self.segments.values().filter_map(|s| s.ssim).fold((0.0, 0u32), |(s, n), x| (s + x, n + 1));
         (count > 0).then(|| sum / f64::from(count))
     }
 
-    /// The mean rate of the segments that are there, in bits per second.
+    /// The mean bit rate of the existing segments, in bits per second.
     pub fn average_bitrate(&self) -> u64 {
         let bytes = self.segments.values().map(|s| s.bytes).sum();
         let duration = self.segments.values().map(|s| s.duration).sum();
@@ -245,14 +245,14 @@ fn rate(bytes: u64, duration: u64, timescale: u32) -> u64 {
     u64::try_from(bits.div_ceil(u128::from(duration.max(1)))).unwrap_or(u64::MAX)
 }
 
-/// Of the measured speed, this share is counted on.
-const TRUSTED_SPEED: f64 = 0.7;
+/// The share of the measured speed that is relied on.
+const TRUSTED_SPEED_SHARE: f64 = 0.7;
 
 /// Whether a player that starts now plays to the end without catching up with the transcoding.
 ///
 /// `ready_ms` can be played, `total_ms` is the lesson, `speed` is how many milliseconds of it became ready in each
-/// millisecond so far, `segment_ms` the length of a segment. Some 30 % of the speed is not counted on, and two
-/// segments beyond the playhead are always wanted, or the whole lesson.
+/// millisecond so far, `segment_ms` the length of a segment. 30 % of the speed is not relied on, and at least two
+/// segments beyond the playhead must be ready, or the whole lesson.
 pub fn playable(ready_ms: u64, total_ms: u64, speed: f64, segment_ms: u64) -> bool {
     if ready_ms >= total_ms {
         return total_ms > 0;
@@ -261,8 +261,8 @@ pub fn playable(ready_ms: u64, total_ms: u64, speed: f64, segment_ms: u64) -> bo
     if ready_ms < lead || !speed.is_finite() || speed <= 0.0 {
         return false;
     }
-    let trusted = speed * TRUSTED_SPEED;
-    // While the rest is made, the playhead moves on by as much as that takes; it must not come nearer than the lead.
+    let trusted = speed * TRUSTED_SPEED_SHARE;
+    // While the rest is transcoded the playhead advances by as much time; it must stay behind by the lead.
     let finished_after_ms = (total_ms - ready_ms) as f64 / trusted;
     trusted >= 1.0 || finished_after_ms + lead as f64 <= total_ms as f64
 }
@@ -273,7 +273,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn a_lead_is_enough_when_it_is_not_caught_up() {
+    fn a_lead_suffices_when_playback_does_not_catch_up() {
         for (ready, total, speed, wanted) in [
             (0, 0, 1.0, false),
             (60_000, 60_000, 0.0, true),

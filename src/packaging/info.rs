@@ -12,35 +12,35 @@ pub struct MediaInfo {
     pub container: String,
     /// The size of the file, in bytes.
     pub bytes: u64,
-    /// The earliest timestamp of what is shown or heard: this instant becomes 0.
+    /// The earliest timestamp of video and audio: this instant becomes 0.
     pub start_us: i64,
-    /// From there to the end of the longest of picture and sound.
+    /// From `start_us` to the end of the longest of video and audio.
     pub duration_us: u64,
-    /// The picture, where there is one.
+    /// The video, where there is one.
     pub video: Option<VideoInfo>,
-    /// The sound tracks, in the order of the file.
+    /// The audio tracks, in the order of the file.
     pub audio: Vec<AudioInfo>,
     /// Embedded text subtitles, in the order of the file.
     pub subtitles: Vec<SubtitleInfo>,
-    /// Where the file's timestamps start again, by their places; nearly always empty.
+    /// Where the file's timestamps start again, in the order of the file; nearly always empty.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub breaks: Vec<TimeBreak>,
-    /// Stable codes of what a creator should know, such as `media_truncated`.
+    /// Stable codes of [`Warning`]s, such as `media_truncated`.
     pub warnings: Vec<String>,
 }
 
-/// A place in a file where its timestamps start again, as in transport streams that were joined byte by byte.
+/// A position in a file where its timestamps start again, as in concatenated transport streams.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TimeBreak {
-    /// The first byte that follows the new timestamps.
+    /// The first byte with the new timestamps.
     pub byte: u64,
-    /// What is added to timestamps from there on, in microseconds.
+    /// What is added to timestamps from there on, in microseconds, to make time continuous.
     pub shift_us: i64,
-    /// When that place is shown, on the clock that goes on.
+    /// When that position is shown, in microseconds of the continuous time.
     pub start_us: i64,
 }
 
-/// The picture of a recording.
+/// The video of a recording.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct VideoInfo {
@@ -54,13 +54,13 @@ pub struct VideoInfo {
     pub height: u32,
     /// The shape of a pixel, `[width, height]`; `[1, 1]` is square.
     pub sample_aspect: [u32; 2],
-    /// Clockwise turns needed to show it upright: 0, 90, 180 or 270 degrees.
+    /// Clockwise rotation that shows it upright: 0, 90, 180 or 270 degrees.
     pub rotation: u32,
-    /// The constant rate that the renditions get.
+    /// The constant frame rate of the renditions.
     pub rate: FrameRate,
-    /// False where frames come at uneven times.
+    /// False for a variable frame rate.
     pub constant_rate: bool,
-    /// Whether it is stored as fields.
+    /// Whether it is interlaced.
     pub interlaced: bool,
     /// The pixel format's name, such as `yuv420p10le`.
     pub pixel_format: String,
@@ -70,7 +70,7 @@ pub struct VideoInfo {
     pub color: ColorInfo,
     /// The mean distance between key frames in microseconds; 0 where not known.
     pub key_interval_us: u64,
-    /// When it starts and how long it lasts.
+    /// When it starts.
     pub start_us: i64,
     /// Its length.
     pub duration_us: u64,
@@ -96,7 +96,7 @@ impl Default for ColorInfo {
     }
 }
 
-/// A sound track of a recording.
+/// An audio track of a recording.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct AudioInfo {
@@ -108,20 +108,20 @@ pub struct AudioInfo {
     pub channels: u32,
     /// In hertz.
     pub sample_rate: u32,
-    /// As the file says, such as `eng`; empty where it does not.
+    /// The language code in the file, such as `eng`; empty where there is none.
     pub language: String,
     /// The track's title; empty where it has none.
     pub title: String,
-    /// Whether the file marks it as the one to play when the viewer has said nothing.
+    /// Whether the file marks it as the default track.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub default: bool,
     /// When it starts.
     pub start_us: i64,
     /// Its length.
     pub duration_us: u64,
-    /// Integrated loudness in LUFS (ITU-R BS.1770), where it was measured and there is sound.
+    /// Integrated loudness in LUFS (ITU-R BS.1770); none where not measured or silent.
     pub loudness_lufs: Option<f64>,
-    /// The highest true peak heard, in dBTP.
+    /// The highest true peak, in dBTP.
     pub true_peak_dbtp: Option<f64>,
 }
 
@@ -133,23 +133,23 @@ pub struct SubtitleInfo {
     pub stream: u32,
     /// The decoder's name, such as `subrip`.
     pub codec: String,
-    /// As the file says; empty where it does not.
+    /// The language code in the file; empty where there is none.
     pub language: String,
     /// The track's title; empty where it has none.
     pub title: String,
-    /// Whom it is for, as the file says.
+    /// The viewers it is made for, as the file says.
     #[serde(skip_serializing_if = "Purpose::is_dialogue")]
     pub purpose: Purpose,
 }
 
 impl VideoInfo {
-    /// The size that it is shown at: square pixels, upright. Even rounding is left to the ladder.
+    /// The display size in square pixels, upright. The ladder rounds it to even numbers.
     pub fn display_size(&self) -> (u32, u32) {
         let [aspect_width, aspect_height] = self.sample_aspect;
         let wide = if aspect_width == 0 || aspect_height == 0 {
             u64::from(self.width)
         } else {
-            // An anamorphic picture keeps the side that has the most samples to show.
+            // An anamorphic video keeps its height; its width is scaled.
             u64::from(self.width) * u64::from(aspect_width) / u64::from(aspect_height)
         };
         let wide = u32::try_from(wide.clamp(1, 1 << 16)).unwrap_or(1);
@@ -157,7 +157,7 @@ impl VideoInfo {
     }
 }
 
-/// Where a task reads in the source.
+/// The stream of the source that a task reads.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SourceStream {
     /// The stream's index in the file.
@@ -170,27 +170,27 @@ pub struct SourceStream {
 }
 
 impl SourceStream {
-    /// A stream of the recording that `info` tells of.
+    /// Stream `stream` of the recording described by `info`.
     pub fn new(info: &MediaInfo, stream: u32) -> Self {
         Self { stream, origin_us: info.start_us, breaks: info.breaks.clone() }
     }
 }
 
-/// Whom a track of subtitles is for.
+/// The viewers a subtitle track is made for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Purpose {
-    /// All that is said.
+    /// All dialogue.
     #[default]
     Dialogue,
-    /// Only what viewers who know the language must read too: signs, and words in another language.
+    /// Only what viewers who understand the language need too: signs and foreign dialogue.
     Forced,
-    /// What is said and what is heard, for those who can't hear it.
+    /// Dialogue and sounds, for viewers who can't hear them.
     HardOfHearing,
 }
 
 impl Purpose {
-    /// The name in descriptions.
+    /// The name in JSON.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Dialogue => "dialogue",
@@ -204,14 +204,14 @@ impl Purpose {
     }
 }
 
-/// What a creator should know of a recording that became a lesson all the same.
+/// A defect of a recording that became a lesson nonetheless, for its creator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Warning {
     /// The file ends early.
     Truncated,
-    /// A sound track is of a kind that can't be decoded.
+    /// An audio track's codec can't be decoded.
     AudioNotDecodable,
-    /// The clock of the picture stood still or went back within the file.
+    /// The timestamps of the video stand still or go back within the file.
     ClockDamaged,
 }
 
@@ -238,7 +238,7 @@ impl Warning {
         }
     }
 
-    /// The warning with that code.
+    /// The warning with a stable code.
     pub fn of_code(code: &str) -> Option<Self> {
         [Self::Truncated, Self::AudioNotDecodable, Self::ClockDamaged].into_iter().find(|w| w.as_str() == code)
     }
@@ -258,25 +258,25 @@ impl MediaInfo {
     }
 }
 
-/// Why a recording can't be made into a lesson: the design's `media_*` codes.
+/// Why a recording can't become a lesson: the `media_*` codes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum RefusalCode {
-    /// There is nothing in the file.
+    /// The file is empty or has no duration.
     #[serde(rename = "media_empty")]
     Empty,
-    /// Neither picture nor sound.
+    /// Neither video nor audio.
     #[serde(rename = "media_not_video")]
     NotVideo,
-    /// Its samples are encrypted.
+    /// The recording is encrypted.
     #[serde(rename = "media_encrypted")]
     Encrypted,
     /// A container or codec that is not on the allow-list, such as a playlist.
     #[serde(rename = "media_forbidden_format")]
     ForbiddenFormat,
-    /// More pixels, streams, time or output than the limits allow.
+    /// It exceeds a limit: pixels, streams, time or output.
     #[serde(rename = "media_limit_exceeded")]
     LimitExceeded,
-    /// Decoding it ended the process that tried.
+    /// The decoder crashed.
     #[serde(rename = "media_crashed")]
     Crashed,
 }

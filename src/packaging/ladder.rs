@@ -128,7 +128,7 @@ impl VideoRung {
     }
 }
 
-/// The sound renditions.
+/// The audio renditions.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct AudioRung {
@@ -163,7 +163,7 @@ pub struct Ladder {
     /// The rungs, 1 to 24 of them; default 240p to 2160p in H.264. Those above the source are left out.
     #[serde(deserialize_with = "rungs")]
     pub video: Vec<VideoRung>,
-    /// The sound.
+    /// The audio.
     pub audio: AudioRung,
     /// Whether the renditions of a few segments are compared with the source, for `lesson.json`: true or false; default
     /// true. It costs about a hundredth of the whole work.
@@ -216,7 +216,7 @@ pub struct Fitted {
 }
 
 impl Ladder {
-    /// The rungs for a picture shown at `width`×`height`: none above it, its own size on top where that is more than
+    /// The rungs for a video shown at `width`×`height`: none above it, its own size on top where that is more than
     /// a tenth above the highest rung that fits, and H.264 always kept. Smallest first.
     pub fn fit(&self, width: u32, height: u32) -> Vec<Fitted> {
         let own = u64::from(width.min(height));

@@ -1,6 +1,6 @@
-//! Languages: from what files and creators say to BCP 47 tags, path segments and names for people.
+//! Languages: from the codes of files and creators to BCP 47 tags, path segments and names shown to viewers.
 
-/// ISO 639-2 codes that containers carry, the shortest BCP 47 tag, and a name for people.
+/// ISO 639-2 codes that containers carry (terminology and bibliographic), the BCP 47 tag, and the language's own name.
 const LANGUAGES: &[(&str, &str, &str)] = &[
     ("ara", "ar", "العربية"),
     ("ces", "cs", "Čeština"),
@@ -40,32 +40,33 @@ const LANGUAGES: &[(&str, &str, &str)] = &[
 /// A track's language.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Language {
-    /// Its part of a path, of its own among the tracks beside it.
+    /// Its part of a path, unique among the tracks of its kind.
     pub(super) slug: String,
     /// A BCP 47 tag, `und` where not known.
     pub(super) tag: String,
-    /// For people.
+    /// The name shown to viewers.
     pub(super) label: String,
 }
 
-/// The name of a track in language `said`, beside others that have the tags `beside`. `kind` names tracks of no known
-/// language.
-pub(super) fn named<'a>(said: &str, kind: &str, beside: impl Iterator<Item = &'a str> + Clone) -> Language {
-    let said = said.to_ascii_lowercase().replace('_', "-");
-    let known = LANGUAGES.iter().find(|(long, short, _)| *long == said || *short == said);
+/// Names a track in language `code` (as the file or its creator gives it) among others that have the tags `others`. `kind`
+/// labels tracks of no known language.
+pub(super) fn named<'a>(code: &str, kind: &str, others: impl Iterator<Item = &'a str> + Clone) -> Language {
+    let code = code.to_ascii_lowercase().replace('_', "-");
+    let known = LANGUAGES.iter().find(|(long, short, _)| *long == code || *short == code);
     let (tag, label) = match known {
         Some((_, tag, label)) => ((*tag).to_owned(), (*label).to_owned()),
-        None if plain(&said) && said != "und" => (said.clone(), said.clone()),
-        None => ("und".to_owned(), format!("{kind} {}", beside.clone().count() + 1)),
+        None if is_tag(&code) && code != "und" => (code.clone(), code.clone()),
+        None => ("und".to_owned(), format!("{kind} {}", others.clone().count() + 1)),
     };
-    let same = beside.filter(|other| *other == tag).count();
+    let same = others.filter(|other| *other == tag).count();
     let slug = if same == 0 { tag.clone() } else { format!("{tag}{}", same + 1) };
     let label = if same == 0 || tag == "und" { label } else { format!("{label} {}", same + 1) };
     Language { slug, tag, label }
 }
 
-/// A language of two or three letters, then subtags of two to eight letters or digits (RFC 5646, section 2.1).
-fn plain(tag: &str) -> bool {
+/// Whether it is a language of two or three letters, then subtags of two to eight letters or digits (RFC 5646,
+/// section 2.1).
+fn is_tag(tag: &str) -> bool {
     let mut parts = tag.split('-');
     let language = parts.next().unwrap_or_default();
     let subtag = |part: &str| (2..=8).contains(&part.len()) && part.bytes().all(|b| b.is_ascii_alphanumeric());

@@ -1,8 +1,8 @@
-//! What is made of a recording, as data: the ladder, the plan of tasks, what workers hand over, and the playlists
-//! and manifests rendered from it.
+//! How a recording becomes a lesson, as data: the ladder, the plan of tasks, the objects that workers deliver, and the
+//! playlists and manifests rendered from them.
 //!
-//! Pure: no I/O, no clock, no FFmpeg and nothing of the origin. The origin, the worker and the task process agree
-//! on these types alone. HLS follows RFC 8216bis, CMAF ISO/IEC 23000-19 and DASH ISO/IEC 23009-1.
+//! Pure: no I/O, no clock, no FFmpeg, nothing of the origin. These types are all that the origin, the worker and the
+//! task process share. HLS follows RFC 8216bis, CMAF ISO/IEC 23000-19 and DASH ISO/IEC 23009-1.
 #![forbid(unsafe_code)]
 
 pub mod av1;

@@ -17,23 +17,23 @@ pub struct Plan {
     pub duration_ms: u64,
     /// The grid that all tracks are cut on.
     pub grid: Grid,
-    /// The tracks: picture from small to large, then sound, then subtitles.
+    /// The tracks: video from small to large, then audio, then subtitles.
     pub tracks: Vec<TrackPlan>,
     /// The tasks, the most urgent first.
     pub tasks: Vec<PlannedTask>,
-    /// How segments are encrypted, where they are.
+    /// How segments are encrypted; none: not at all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub encryption: Option<Encryption>,
 }
 
-/// A task and when it is wanted.
+/// A task with its place in the lesson and in the queue.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PlannedTask {
     /// What to do.
     pub spec: TaskSpec,
-    /// Where its stretch starts, in milliseconds.
+    /// Where its range of segments starts, in milliseconds.
     pub first_ms: u64,
-    /// How long its stretch is, in milliseconds.
+    /// How long its range is, in milliseconds; 0 for tasks over the whole lesson.
     pub duration_ms: u64,
     /// Smaller is more urgent; the order of `tasks`.
     pub priority: u32,
@@ -42,14 +42,14 @@ pub struct PlannedTask {
 /// Why a plan can't be protected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ProtectError {
-    /// The key's URI could not stand in a playlist.
+    /// The key's URI can't be written into a playlist.
     #[error("a key's URI has 1 to {MAX_KEY_URI_BYTES} printable characters without quotes and spaces")]
     Uri,
 }
 
 impl Plan {
-    /// Has the segments of picture and sound encrypted. `key_uri` is what media playlists name: an absolute URI, or one
-    /// relative to `{version}/{track}/`.
+    /// Turns on encryption of video and audio segments. `key_uri` is written into media playlists: an absolute URI, or
+    /// one relative to `{version}/{track}/`.
     pub fn protect(&mut self, key_uri: &str) -> Result<(), ProtectError> {
         let printable = |b: u8| b.is_ascii_graphic() && b != b'"';
         if !(1..=MAX_KEY_URI_BYTES).contains(&key_uri.len()) || !key_uri.bytes().all(printable) {

@@ -1,5 +1,5 @@
-//! From what a probe found and the ladder to the tracks and tasks of a lesson. Deterministic: the same input gives
-//! the same plan, so that it can be made again at any time and place.
+//! Plans a lesson: from the probe's report and the ladder to tracks and tasks. Deterministic: the same input gives the
+//! same plan, so that any process can make it again at any time.
 
 use crate::grid::{AUDIO_RATE, Grid};
 use crate::images::{self, Storyboard};
@@ -12,22 +12,24 @@ use crate::subtitles::tracks::plan_embedded;
 use crate::task::{AudioTask, Images, ImagesTask, Rendition, TaskSpec, VideoTask};
 use crate::track::{TrackKind, TrackPlan};
 
-/// How long a task of the picture is, in milliseconds, where key frames allow.
+/// The length of a video task in milliseconds, where the source's key frames allow.
 const VIDEO_TASK_MS: u64 = 12_000;
-/// The longest task of the picture, in milliseconds, however far the source's key frames are apart.
-const VIDEO_TASK_MAX_MS: u64 = 600_000;
-/// How long a task of a sound track is, in milliseconds.
+/// The longest video task in milliseconds, however far apart the source's key frames are.
+const MAX_VIDEO_TASK_MS: u64 = 600_000;
+/// The length of an audio task in milliseconds.
 const AUDIO_TASK_MS: u64 = 60_000;
-/// A task is at least this many times as long as what it decodes in vain on average. Decoding is about a tenth of the
-/// work, and half of what is thrown away is not even decoded: that is one part in 160 of the work.
-const DECODED_IN_VAIN: u64 = 8;
-/// One task of the picture in so many has its first segment measured, and at most so many of a lesson.
-const MEASURED_EVERY: usize = 8;
-const MEASURED_MOST: usize = 16;
-/// The most sound tracks that are made.
+/// A task is at least this many times as long as what it decodes and discards on average: the frames between a key
+/// frame and its first segment. Decoding is about a tenth of the work, and half of the discarded frames are not even
+/// decoded, so this bounds the loss to one part in 160 of the work.
+const MIN_TASK_TO_DISCARDED: u64 = 8;
+/// One video task in this many has the quality of its first segment measured.
+const TASKS_PER_MEASUREMENT: usize = 8;
+/// The most measured segments of a lesson.
+const MAX_MEASUREMENTS: usize = 16;
+/// The most audio tracks of a lesson; the rest are left out.
 const MAX_AUDIO_TRACKS: usize = 16;
 
-/// Plans a lesson.
+/// Plans a lesson. Fails with a refusal when the recording holds nothing to play.
 pub fn plan(info: &MediaInfo, ladder: &Ladder) -> Result<Plan, Refusal> {
     if info.video.is_none() && info.audio.is_empty() {
         return Err(Refusal::new(RefusalCode::NotVideo, "The file has neither picture nor sound that can be played."));
@@ -47,12 +49,12 @@ pub fn plan(info: &MediaInfo, ladder: &Ladder) -> Result<Plan, Refusal> {
         video_tasks(info, (video, &fitted), ladder, &grid, &mut tasks);
     }
     let mut tags: Vec<String> = Vec::new();
-    let sounds: Vec<&AudioInfo> = info.audio.iter().take(MAX_AUDIO_TRACKS).collect();
-    let default = sounds.iter().position(|audio| audio.default).unwrap_or(0);
-    for (index, audio) in sounds.into_iter().enumerate() {
+    let audio_tracks: Vec<&AudioInfo> = info.audio.iter().take(MAX_AUDIO_TRACKS).collect();
+    let default = audio_tracks.iter().position(|audio| audio.default).unwrap_or(0);
+    for (index, audio) in audio_tracks.into_iter().enumerate() {
         let language = language::named(&audio.language, "Audio", tags.iter().map(String::as_str));
         let mut track = audio_track(audio, &language, index == default, ladder, &grid);
-        track.set_label_apart(&tracks);
+        track.make_label_unique(&tracks);
         audio_tasks(info, audio, &track.name, ladder, &grid, &mut tasks);
         tracks.push(track);
         tags.push(language.tag);
@@ -66,8 +68,8 @@ pub fn plan(info: &MediaInfo, ladder: &Ladder) -> Result<Plan, Refusal> {
     Ok(Plan { duration_ms: grid.duration_ms(), grid, tracks, tasks, encryption: None })
 }
 
-/// Of tasks that begin at one instant: the picture is more work than the sound, so it goes first; what one can play
-/// without goes last.
+/// The order of tasks that begin at the same instant: video first, as it is the most work; last what playback does
+/// not need.
 fn urgency(spec: &TaskSpec) -> u8 {
     match spec {
         TaskSpec::Probe | TaskSpec::Video(_) => 0,
@@ -84,7 +86,7 @@ fn track_name(fitted: &Fitted) -> String {
     }
 }
 
-/// What a segment takes at most: the cap over its length, a full buffer of one second on top, and the container.
+/// The highest bit rate of a segment: the cap over its length, plus a full buffer of one second, plus the container.
 fn video_peak(max_bitrate: u64, grid: &Grid) -> u64 {
     let segment_ms = grid.frame_time(u64::from(grid.frames_per_segment), 1000).max(1);
     max_bitrate + max_bitrate * 1000 / segment_ms + 8_000
@@ -116,32 +118,32 @@ fn audio_track(audio: &AudioInfo, language: &Language, default: bool, ladder: &L
     }
 }
 
-/// How many segments a task of the picture has: about twelve seconds, more where the way from a key frame to the
-/// task's first frame would be more than its share of the work.
+/// How many segments a video task has: about twelve seconds, more where decoding from the previous key frame to the
+/// task's first frame would take more than its share of the work.
 fn video_task_segments(video: &VideoInfo, grid: &Grid) -> u32 {
     let segment_ms = grid.frame_time(u64::from(grid.frames_per_segment), 1000).max(1);
-    let in_vain_ms = video.key_interval_us / 2000;
-    let wanted = VIDEO_TASK_MS.max(in_vain_ms.saturating_mul(DECODED_IN_VAIN)).min(VIDEO_TASK_MAX_MS);
+    let discarded_ms = video.key_interval_us / 2000;
+    let wanted = VIDEO_TASK_MS.max(discarded_ms.saturating_mul(MIN_TASK_TO_DISCARDED)).min(MAX_VIDEO_TASK_MS);
     u32::try_from(wanted.div_ceil(segment_ms).max(1)).unwrap_or(u32::MAX)
 }
 
-/// The stretches `(first, count)` of `total` segments: the first one segment long, so that it is there soon.
-fn stretches(total: u32, each: u32) -> impl Iterator<Item = (u32, u32)> {
+/// Divides `total` segments into ranges `(first, count)`. The first is one segment long, so that it is ready soon.
+fn segment_ranges(total: u32, each: u32) -> impl Iterator<Item = (u32, u32)> {
     let mut first = 0;
     std::iter::from_fn(move || {
         let left = total.saturating_sub(first);
         let count = if first == 0 { 1 } else { each.max(1) }.min(left);
-        // A last stretch under half the others' length is not worth a process of its own.
+        // A last range under half the others' length is not worth a process of its own.
         let count = if first > 0 && left - count < each / 2 { left } else { count };
-        let stretch = (first, count);
+        let range = (first, count);
         first += count;
-        (count > 0).then_some(stretch)
+        (count > 0).then_some(range)
     })
 }
 
-/// Which of `count` tasks are measured: spread over the lesson, and not the first, which is waited for.
+/// Which of `count` tasks are measured: spread over the lesson, without the first, which players wait for.
 fn measured_tasks(count: usize) -> Vec<usize> {
-    let wanted = count.div_ceil(MEASURED_EVERY).min(MEASURED_MOST);
+    let wanted = count.div_ceil(TASKS_PER_MEASUREMENT).min(MAX_MEASUREMENTS);
     (0..wanted).map(|n| (n * 2 + 1) * count / (wanted * 2)).collect()
 }
 
@@ -163,9 +165,9 @@ fn video_tasks(
             max_bitrate: f.rung.max_bitrate.0,
         })
         .collect();
-    let stretches: Vec<(u32, u32)> = stretches(grid.segments(), video_task_segments(video, grid)).collect();
-    let measured = measured_tasks(stretches.len());
-    for (number, (first_segment, segments)) in stretches.into_iter().enumerate() {
+    let ranges: Vec<(u32, u32)> = segment_ranges(grid.segments(), video_task_segments(video, grid)).collect();
+    let measured = measured_tasks(ranges.len());
+    for (number, (first_segment, segments)) in ranges.into_iter().enumerate() {
         tasks.push(planned(grid, first_segment, segments, |grid| {
             TaskSpec::Video(VideoTask {
                 source: SourceStream::new(info, video.stream),
@@ -193,7 +195,7 @@ fn audio_tasks(
 ) {
     let segment_ms = grid.frame_time(u64::from(grid.frames_per_segment), 1000).max(1);
     let each = u32::try_from(AUDIO_TASK_MS.div_ceil(segment_ms)).unwrap_or(1);
-    for (first_segment, segments) in stretches(grid.segments(), each) {
+    for (first_segment, segments) in segment_ranges(grid.segments(), each) {
         tasks.push(planned(grid, first_segment, segments, |grid| {
             TaskSpec::Audio(AudioTask {
                 source: SourceStream::new(info, audio.stream),
@@ -202,20 +204,20 @@ fn audio_tasks(
                 first_segment,
                 segments,
                 bitrate: ladder.audio.bitrate.0,
-                gain_db: gain(audio, ladder.audio.loudness),
+                gain_db: gain_db(audio, ladder.audio.loudness),
                 protection: Protection::Clear,
             })
         }));
     }
 }
 
-/// The one gain that brings a track to `target` LUFS, quieter where its peak would pass −1.5 dBTP by more than the
-/// limiter takes without being heard (3 dB).
-fn gain(audio: &AudioInfo, target: f64) -> f64 {
-    const PEAK: f64 = -1.5;
-    const LIMITED: f64 = 3.0;
+/// The constant gain in decibels that brings a track to `target` LUFS; less where its true peak would exceed −1.5 dBTP
+/// by more than the 3 dB that a limiter takes away inaudibly.
+fn gain_db(audio: &AudioInfo, target: f64) -> f64 {
+    const MAX_PEAK_DBTP: f64 = -1.5;
+    const MAX_LIMITING_DB: f64 = 3.0;
     let Some(loudness) = audio.loudness_lufs.filter(|l| *l > -60.0) else { return 0.0 };
-    let room = audio.true_peak_dbtp.map_or(f64::INFINITY, |peak| PEAK + LIMITED - peak);
+    let room = audio.true_peak_dbtp.map_or(f64::INFINITY, |peak| MAX_PEAK_DBTP + MAX_LIMITING_DB - peak);
     (target - loudness).min(room).clamp(-40.0, 30.0)
 }
 
@@ -236,7 +238,7 @@ fn images_task(info: &MediaInfo, video: &VideoInfo, grid: &Grid, images: Images)
     })
 }
 
-/// The poster comes once the first stretch is made, the storyboard when all is.
+/// The poster follows the first video task, the storyboard all others.
 fn images_tasks(info: &MediaInfo, grid: &Grid, tasks: &mut Vec<PlannedTask>) {
     let Some(video) = &info.video else { return };
     let (width, height) = video.display_size();

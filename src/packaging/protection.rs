@@ -1,13 +1,13 @@
-//! Whole-segment encryption of HLS (RFC 8216bis, section 4.4.4.4, method `AES-128`): what a plan and its tasks say of it.
+//! Whole-segment encryption of HLS (RFC 8216bis, section 4.4.4.4, method `AES-128`): its part of plans and tasks.
 //!
-//! Keys are made, sealed and served elsewhere. A plan names only where players get the key; the key itself stands in
-//! a task's description alone, put there by whoever hands the task out ([`TaskSpec::set_key`](crate::task::TaskSpec::set_key)). A protected task
-//! without its key fails: nothing is ever handed over in the clear by mistake. The IV of a segment is its number
+//! Keys are made, sealed and served elsewhere. A plan names only where players get the key; the key itself is only in
+//! a task's description, put there by whoever hands out the task ([`TaskSpec::set_key`](crate::task::TaskSpec::set_key)). A protected task
+//! without its key fails: segments are never left unencrypted by mistake. The IV of a segment is its number
 //! (media sequence number), and init segments stay in the clear.
 //!
 //! To protect a lesson: `plan(…)`, then [`Plan::protect`](crate::plan::Plan::protect) with the URI that its media playlists name (relative to
 //! `{version}/{track}/`, such as `../keys/k1`, so that a token in the path goes along); before a task goes out,
-//! `spec.set_key(&key)`. Playlists then carry `EXT-X-KEY`; I-frame playlists and the DASH manifest do not exist.
+//! `spec.set_key(&key)`. Playlists then carry `EXT-X-KEY`; there are no I-frame playlists and no DASH manifest.
 
 use std::fmt;
 
@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize, Serializer};
 pub struct ContentKey([u8; 16]);
 
 impl ContentKey {
-    /// A key of these bytes.
+    /// The key with these bytes.
     pub fn new(bytes: [u8; 16]) -> Self {
         Self(bytes)
     }
@@ -89,7 +89,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_key_is_written_in_hex_and_shown_to_nobody() {
+    fn a_key_is_serialised_in_hex_and_hidden_from_debug() {
         let key = ContentKey::new(*b"0123456789abcdef");
         let text = serde_json::to_string(&key).unwrap();
         assert_eq!(text, "\"30313233343536373839616263646566\"");

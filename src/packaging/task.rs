@@ -1,4 +1,4 @@
-//! The description of a task: all that a task process needs to know, and nothing of who asks.
+//! The description of a task: all that a task process needs to know, and nothing of who asks for it.
 
 use serde::{Deserialize, Serialize};
 
@@ -13,15 +13,15 @@ use crate::track::TrackPlan;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "task", rename_all = "snake_case")]
 pub enum TaskSpec {
-    /// Find out what the file is; reports a [`MediaInfo`].
+    /// Probes the file; reports a [`MediaInfo`].
     Probe,
-    /// A stretch of segments of the picture, in all renditions at once.
+    /// A range of video segments, in all renditions at once.
     Video(VideoTask),
-    /// A stretch of segments of one sound track.
+    /// A range of segments of one audio track.
     Audio(AudioTask),
-    /// The poster, or the storyboard.
+    /// The poster or the storyboard.
     Images(ImagesTask),
-    /// All embedded subtitles, whole.
+    /// All embedded subtitles.
     Subtitles(SubtitlesTask),
 }
 
@@ -38,7 +38,7 @@ impl TaskSpec {
     }
 }
 
-/// A stretch of segments of the picture.
+/// A range of video segments.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct VideoTask {
     /// What to read.
@@ -47,7 +47,7 @@ pub struct VideoTask {
     pub rotation: u32,
     /// Whether to deinterlace.
     pub interlaced: bool,
-    /// The source's colour, which renditions keep and name.
+    /// The source's colour, which renditions keep and signal.
     pub color: ColorInfo,
     /// The grid of the lesson.
     pub grid: Grid,
@@ -57,7 +57,7 @@ pub struct VideoTask {
     pub segments: u32,
     /// The renditions, smallest first.
     pub renditions: Vec<Rendition>,
-    /// Whether to measure how close the renditions of its first segment are to the source.
+    /// Whether to measure the quality of its first segment against the source, in each rendition.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub measure: bool,
     /// Whether segments are encrypted.
@@ -65,7 +65,7 @@ pub struct VideoTask {
     pub protection: Protection,
 }
 
-/// One rendition of the picture.
+/// One rendition of the video.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rendition {
     /// The track's name, such as `v720`.
@@ -82,7 +82,7 @@ pub struct Rendition {
     pub max_bitrate: u64,
 }
 
-/// A stretch of segments of one sound track.
+/// A range of segments of one audio track.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct AudioTask {
     /// What to read.
@@ -97,7 +97,7 @@ pub struct AudioTask {
     pub segments: u32,
     /// Bits per second.
     pub bitrate: u64,
-    /// One gain for the lesson, in decibels, with a limiter behind it.
+    /// The gain in decibels, the same for the whole track; a limiter follows it.
     pub gain_db: f64,
     /// Whether segments are encrypted.
     #[serde(default, skip_serializing_if = "Protection::is_clear")]
@@ -125,7 +125,7 @@ pub struct ImagesTask {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "make", rename_all = "snake_case")]
 pub enum Images {
-    /// `poster.jpg`: the picture that shows the most of those near the start.
+    /// `poster.jpg`: of the frames near the start the one with the most detail.
     Poster {
         /// Width in pixels, even.
         width: u32,
@@ -136,12 +136,12 @@ pub enum Images {
     Storyboard(Storyboard),
 }
 
-/// All embedded subtitles of a recording: it is read through once.
+/// All embedded subtitles of a recording, extracted in one pass.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SubtitlesTask {
-    /// The instant of the source that becomes 0, in microseconds.
+    /// The instant of the source that becomes 0, in microseconds ([`MediaInfo::start_us`]).
     pub origin_us: i64,
-    /// Where timestamps start again.
+    /// Where timestamps start again ([`MediaInfo::breaks`]).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub breaks: Vec<TimeBreak>,
     /// The grid of the lesson.
@@ -150,7 +150,7 @@ pub struct SubtitlesTask {
     pub tracks: Vec<SubtitleStream>,
 }
 
-/// One of them.
+/// One embedded subtitle stream.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SubtitleStream {
     /// The stream's index in the file.
@@ -161,18 +161,18 @@ pub struct SubtitleStream {
     pub track: TrackPlan,
 }
 
-/// What a probe reports beside the refusals: the same type that the plan is made from.
+/// What a successful probe reports: the type that the plan is made from.
 pub type ProbeReport = MediaInfo;
 
 impl TaskSpec {
-    /// Puts the key into a task that is protected; others have no use for it and stay as they are.
+    /// Puts the key into a protected task; other tasks stay as they are.
     pub fn set_key(&mut self, content_key: &ContentKey) {
         if let Some(Protection::Aes128 { key }) = self.protection_mut() {
             *key = Some(content_key.clone());
         }
     }
 
-    /// Whether the task can't be done before [`TaskSpec::set_key`].
+    /// Whether the task still lacks the key of [`TaskSpec::set_key`].
     pub fn wants_key(&self) -> bool {
         let protection = match self {
             Self::Video(task) => &task.protection,

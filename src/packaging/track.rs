@@ -9,15 +9,15 @@ use crate::ladder::VideoCodec;
 /// One track.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TrackPlan {
-    /// Its name and directory, such as `v720` or `a-en`.
+    /// Its name, which is also its directory, such as `v720` or `a-en`.
     pub name: String,
     /// Ticks per second.
     pub timescale: u32,
     /// How many segments it will have.
     pub segments: u32,
-    /// The most bits per second that any of its segments takes, container and all.
+    /// The highest bit rate of any of its segments, in bits per second, container included.
     pub peak_bitrate: u64,
-    /// What it is.
+    /// Video, audio or subtitles, with what is particular to each.
     pub kind: TrackKind,
 }
 
@@ -25,9 +25,9 @@ pub struct TrackPlan {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum TrackKind {
-    /// Picture.
+    /// Video.
     Video {
-        /// The shorter side in pixels: the rendition's name.
+        /// The shorter side in pixels, which names the rendition.
         shorter_side: u32,
         /// Width in pixels.
         width: u32,
@@ -36,41 +36,41 @@ pub enum TrackKind {
         /// The codec.
         codec: VideoCodec,
     },
-    /// Sound.
+    /// Audio.
     Audio {
         /// A BCP 47 tag, `und` where not known.
         language: String,
-        /// For people.
+        /// The name shown to viewers.
         label: String,
-        /// Whether it is the one to play when the viewer has said nothing.
+        /// Whether it plays unless the viewer chooses another.
         default: bool,
     },
     /// Subtitles, as WebVTT.
     Subtitles {
         /// A BCP 47 tag, `und` where not known.
         language: String,
-        /// For people.
+        /// The name shown to viewers.
         label: String,
-        /// How many segments of the grid each of its own spans, at least 1.
+        /// How many segments of the grid each of its segments covers, at least 1.
         every: u32,
-        /// Whom it is for.
+        /// The viewers it is made for.
         #[serde(default, skip_serializing_if = "Purpose::is_dialogue")]
         purpose: Purpose,
     },
 }
 
 impl TrackPlan {
-    /// Whether this is a picture track.
+    /// Whether this is a video track.
     pub fn is_video(&self) -> bool {
         matches!(self.kind, TrackKind::Video { .. })
     }
 
-    /// Whether this is a sound track.
+    /// Whether this is an audio track.
     pub fn is_audio(&self) -> bool {
         matches!(self.kind, TrackKind::Audio { .. })
     }
 
-    /// Whether this is a track of subtitles: text, whose segments need no init.
+    /// Whether this is a subtitle track: its segments are text and need no init segment.
     pub fn is_text(&self) -> bool {
         matches!(self.kind, TrackKind::Subtitles { .. })
     }
@@ -110,7 +110,7 @@ impl TrackPlan {
         if self.is_text() { format!("{n:05}-{start_ms}.vtt") } else { segment_name(n, start_ms) }
     }
 
-    /// Its name for people, where it has one.
+    /// The name shown to viewers; none for video.
     pub fn label(&self) -> Option<&str> {
         match &self.kind {
             TrackKind::Video { .. } => None,
@@ -118,12 +118,12 @@ impl TrackPlan {
         }
     }
 
-    /// Names it otherwise than all of its kind in `beside`: players list tracks by these names (RFC 8216bis, section
+    /// Gives it a label that no track of its kind in `others` has: players list tracks by label (RFC 8216bis, section
     /// 4.4.6.1.1).
-    pub(crate) fn set_label_apart(&mut self, beside: &[TrackPlan]) {
+    pub(crate) fn make_label_unique(&mut self, others: &[TrackPlan]) {
         let taken = |name: &str| {
-            let alike = |t: &&TrackPlan| t.is_audio() == self.is_audio() && t.is_text() == self.is_text();
-            beside.iter().filter(alike).any(|track| track.label() == Some(name))
+            let same_kind = |t: &&TrackPlan| t.is_audio() == self.is_audio() && t.is_text() == self.is_text();
+            others.iter().filter(same_kind).any(|track| track.label() == Some(name))
         };
         let own = self.label().unwrap_or_default().to_owned();
         let name = (2u32..).map(|n| format!("{own} {n}")).find(|name| !taken(name)).filter(|_| taken(&own));
@@ -151,7 +151,7 @@ pub fn ticks_ms(ticks: u64, timescale: u32) -> u64 {
     u64::try_from(ms).unwrap_or(u64::MAX)
 }
 
-/// The path of a track's whole file, which DASH players take.
+/// The path of the file that holds a whole subtitle track, which DASH players read.
 pub fn whole_path(track: &str) -> String {
     format!("{track}/subtitles.vtt")
 }

@@ -1,24 +1,24 @@
-//! WebVTT (W3C WebVTT) as it is written: cues, timestamps, files.
+//! Writes WebVTT (W3C WebVTT): cues, timestamps, files.
 
 use std::fmt::Write as _;
 
 /// The most cues of a track.
 pub(crate) const MAX_CUES: usize = 100_000;
 
-/// One subtitle. Times are milliseconds of the lesson.
+/// One subtitle. Times are milliseconds from the lesson's start.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cue {
     /// When it appears.
     pub start_ms: u64,
-    /// When it goes; after `start_ms`.
+    /// When it disappears; after `start_ms`.
     pub end_ms: u64,
     /// WebVTT cue settings such as `line:0`, or empty.
     pub settings: String,
-    /// WebVTT cue text: lines without a blank one among them.
+    /// WebVTT cue text: lines, none of them blank.
     pub text: String,
 }
 
-/// A WebVTT file. Segments say how their clock stands to the picture's, which begins at 0.
+/// A WebVTT file. Segments map their clock to the video's, which begins at 0 (RFC 8216bis, section 3.1.4).
 pub(crate) fn webvtt<'c>(cues: impl Iterator<Item = &'c Cue>, segment: bool) -> String {
     let mut out = String::from("WEBVTT\n");
     if segment {

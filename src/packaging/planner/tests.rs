@@ -19,18 +19,18 @@ fn info(seconds: u64, key_interval_s: u64) -> MediaInfo {
     }
 }
 
-fn video_stretches(plan: &Plan) -> Vec<(u32, u32)> {
-    let stretch = |t: &PlannedTask| match &t.spec {
+fn video_ranges(plan: &Plan) -> Vec<(u32, u32)> {
+    let range = |t: &PlannedTask| match &t.spec {
         TaskSpec::Video(v) => Some((v.first_segment, v.segments)),
         _ => None,
     };
-    plan.tasks.iter().filter_map(stretch).collect()
+    plan.tasks.iter().filter_map(range).collect()
 }
 
 #[test]
 fn the_first_task_is_one_segment_and_the_others_about_twelve_seconds() {
     let plan = plan(&info(60, 1), &Ladder::default()).unwrap();
-    assert_eq!(video_stretches(&plan), [(0, 1), (1, 3), (4, 3), (7, 3), (10, 3), (13, 2)]);
+    assert_eq!(video_ranges(&plan), [(0, 1), (1, 3), (4, 3), (7, 3), (10, 3), (13, 2)]);
     assert_eq!(
         plan.tracks.iter().map(|t| t.name.as_str()).collect::<Vec<_>>(),
         ["v240", "v360", "v480", "v720", "a-en"]
@@ -42,15 +42,15 @@ fn the_first_task_is_one_segment_and_the_others_about_twelve_seconds() {
 
 #[test]
 fn tasks_grow_where_key_frames_are_far_apart() {
-    let near = video_stretches(&plan(&info(3600, 1), &Ladder::default()).unwrap()).len();
-    let far = video_stretches(&plan(&info(3600, 10), &Ladder::default()).unwrap());
-    let farther = video_stretches(&plan(&info(3600, 60), &Ladder::default()).unwrap()).len();
+    let near = video_ranges(&plan(&info(3600, 1), &Ladder::default()).unwrap()).len();
+    let far = video_ranges(&plan(&info(3600, 10), &Ladder::default()).unwrap());
+    let farther = video_ranges(&plan(&info(3600, 60), &Ladder::default()).unwrap()).len();
     assert!(near > 250 && (80..150).contains(&far.len()) && farther < 30, "{near} {} {farther}", far.len());
     assert_eq!(far[0], (0, 1));
 }
 
 #[test]
-fn a_few_segments_are_measured_over_the_lesson() {
+fn measured_segments_are_spread_over_the_lesson() {
     for (seconds, wanted) in [(3, 1), (60, 1), (600, 7), (36_000, 16)] {
         let measured = |ladder: &Ladder| {
             let plan = plan(&info(seconds, 1), ladder).unwrap();
@@ -76,7 +76,7 @@ fn tracks_of_one_language_get_paths_of_their_own() {
 }
 
 #[test]
-fn what_can_t_be_played_is_refused() {
+fn a_recording_without_tracks_or_length_is_refused() {
     let nothing = plan(&MediaInfo { duration_us: 1, ..MediaInfo::default() }, &Ladder::default()).unwrap_err();
     assert_eq!(nothing.code, RefusalCode::NotVideo);
     assert_eq!(plan(&info(0, 1), &Ladder::default()).unwrap_err().code, RefusalCode::Empty);
@@ -99,7 +99,7 @@ fn the_gain_brings_a_track_to_the_target_but_not_past_its_peak() {
         (track(Some(-75.0), Some(-60.0)), 0.0),
         (track(None, None), 0.0),
     ] {
-        assert!((gain(&track, -16.0) - wanted).abs() < 1e-9, "{track:?}");
+        assert!((gain_db(&track, -16.0) - wanted).abs() < 1e-9, "{track:?}");
     }
 }
 
@@ -109,7 +109,7 @@ proptest! {
         let plan = plan(&info(seconds, key), &Ladder::default()).unwrap();
         let segments = plan.grid.segments();
         let mut next = 0;
-        for (first, count) in video_stretches(&plan) {
+        for (first, count) in video_ranges(&plan) {
             prop_assert_eq!(first, next);
             prop_assert!(count > 0);
             next += count;

@@ -240,7 +240,7 @@ pub fn event_playlist(index: &Index<'_>, track: &str) -> Option<String> {
     Some(out)
 }
 
-/// `iframes.m3u8`: the key frame of each segment, for scrubbing. `None` for sound and while a segment is missing.
+/// `iframes.m3u8`: the key frame of each segment, for scrubbing. `None` for audio and while a segment is missing.
 pub fn iframe_playlist(index: &Index<'_>, track: &str) -> Option<String> {
     let track = index.track(track).filter(|t| t.plan.is_video() && t.complete())?;
     if index.plan().encryption.is_some() {

@@ -37,7 +37,7 @@ fn cap(index: &Index<'_>, track: &str) -> Option<u64> {
     })
 }
 
-/// How many bytes fewer the picture takes in all renditions than at a constant rate at their caps.
+/// How many bytes fewer the video takes in all renditions than at a constant rate at their caps.
 fn saved(index: &Index<'_>) -> u64 {
     let pictures = index.tracks().iter().filter(|t| t.plan.is_video());
     let bits = |t: &TrackIndex<'_>| {

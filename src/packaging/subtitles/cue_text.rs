@@ -1,16 +1,16 @@
-//! Cue text: from the marks of other formats to WebVTT's (W3C WebVTT, section 4.2.2), with nothing in it that would
-//! end a cue or start another.
+//! Cue text: from the markup of other formats to WebVTT's (W3C WebVTT, section 4.2.2), without anything that would end
+//! a cue or start another.
 
 /// The longest text of a cue, in bytes.
 const MAX_TEXT_BYTES: usize = 4096;
 
-/// Tags that players know and that are kept.
+/// Tags that players support; they are kept.
 const TAGS: &[&str] = &["i", "b", "u", "v", "c", "lang", "ruby", "rt"];
 /// Character references that are kept.
 const REFERENCES: &[&str] = &["amp;", "lt;", "gt;", "nbsp;", "lrm;", "rlm;", "quot;"];
 
-/// Text with HTML-like tags (SubRip and WebVTT have them) as cue text. Tags and marks that players would show as they
-/// stand are left out.
+/// Text with HTML-like tags (SubRip, WebVTT) as cue text. Tags and marks that players would display literally are
+/// removed.
 pub(super) fn from_tagged(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
@@ -25,7 +25,7 @@ pub(super) fn from_tagged(text: &str) -> String {
     lines(&out)
 }
 
-/// How many bytes of `tail`, which begins with a special character, are taken, and what stands for them.
+/// How many bytes to take from `tail`, which begins with a special character, and their replacement.
 fn special(tail: &str) -> (usize, String) {
     if let Some(marked) = tail.strip_prefix('&') {
         let known = REFERENCES.iter().any(|reference| marked.starts_with(reference));
@@ -35,7 +35,7 @@ fn special(tail: &str) -> (usize, String) {
         return (1, "&gt;".to_owned());
     }
     if tail.starts_with('{') {
-        // SubRip players take over marks such as {\an8}.
+        // SubRip players know marks such as {\an8}.
         let end = tail.find('}').filter(|_| tail.starts_with("{\\"));
         return end.map_or_else(|| (1, "{".to_owned()), |end| (end + 1, String::new()));
     }
@@ -59,7 +59,7 @@ pub(super) fn from_plain(text: &str) -> String {
     lines(&text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;"))
 }
 
-/// An event's text of Advanced SubStation Alpha as cue text: overrides in braces go, `\N` ends a line.
+/// The text of an Advanced SubStation Alpha event as cue text: overrides in braces are removed, `\N` ends a line.
 pub(super) fn from_ass(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
@@ -80,7 +80,7 @@ pub(super) fn from_ass(text: &str) -> String {
     from_plain(&out)
 }
 
-/// Lines without blank ones and control characters, within the bound.
+/// The lines without blank ones and control characters, at most [`MAX_TEXT_BYTES`].
 fn lines(text: &str) -> String {
     let mut out = String::with_capacity(text.len().min(MAX_TEXT_BYTES));
     for line in text.split(['\n', '\r']) {
@@ -102,7 +102,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn marks_of_other_formats_become_those_of_webvtt() {
+    fn markup_of_other_formats_becomes_webvtt() {
         for (text, wanted) in [
             ("<i>Hello</i> <FONT color=red>you</FONT>", "<i>Hello</i> you"),
             ("<B>5 < 6 & 7 > 3</B>", "<b>5 &lt; 6 &amp; 7 &gt; 3</b>"),

@@ -1,22 +1,23 @@
-//! Embedded subtitles, packet by packet as a demuxer gives them: no decoder is needed for text.
+//! Embedded subtitles from the packets of a demuxer; text needs no decoder.
 
 use super::cue_text::{from_ass, from_plain, from_tagged};
 use crate::webvtt::Cue;
 
-/// How long a cue without a length stays at most, in milliseconds.
-const OPEN_END_MS: u64 = 5_000;
+/// The longest that a cue without a duration is shown, in milliseconds.
+const MAX_OPEN_CUE_MS: u64 = 5_000;
 
-/// One packet: when it begins (before the lesson is negative), how long it lasts or 0 where that is not said, its bytes.
+/// One packet: its start in milliseconds (negative before the lesson's start), its duration in milliseconds (0 where not
+/// given), its bytes.
 pub type Packet = (i64, u64, Vec<u8>);
 
-/// The cues of a stream of `codec` (FFmpeg's name). Empty packets end the cue before them, as in timed text.
+/// The cues of a stream of `codec` (FFmpeg's name). An empty packet ends the cue before it, as in timed text.
 pub fn cues(codec: &str, packets: &[Packet]) -> Vec<Cue> {
     let mut out = Vec::new();
     let mut packets = packets.iter().peekable();
     while let Some((start, length, bytes)) = packets.next() {
         let text = text_of(codec, bytes);
         let next = packets.peek().map_or(i64::MAX, |(next, _, _)| *next);
-        let open_end = start.saturating_add_unsigned(OPEN_END_MS).min(next);
+        let open_end = start.saturating_add_unsigned(MAX_OPEN_CUE_MS).min(next);
         let end = if *length > 0 { start.saturating_add_unsigned(*length) } else { open_end };
         let (start_ms, end_ms) = (u64::try_from(*start).unwrap_or(0), u64::try_from(end).unwrap_or(0));
         if end_ms > start_ms && !text.is_empty() {

@@ -1,9 +1,9 @@
-//! Subtitles: from what files hold (SubRip, WebVTT, MPEG-4 timed text, ASS) to segmented WebVTT (W3C WebVTT; in HLS
-//! RFC 8216bis, section 3.1.4) and one whole file for DASH.
+//! Subtitles: from SubRip, WebVTT, MPEG-4 timed text and ASS to segmented WebVTT (W3C WebVTT; in HLS RFC 8216bis,
+//! section 3.1.4) and one whole file for DASH.
 //!
-//! A track is text, small, and made at once, so its playlist is `VOD` from the start and it holds no player up. Sidecar
-//! files need no FFmpeg: [`parse`] a file, [`Plan::add_subtitles`](crate::plan::Plan::add_subtitles) (also to a lesson
-//! that is finished), and hand the [`objects`] over; the master playlist lists the track once all of them are there.
+//! A track is small and made in one go, so its playlist is `VOD` from the start and no player waits for it. Sidecar
+//! files need no FFmpeg: [`parse`] a file, [`Plan::add_subtitles`](crate::plan::Plan::add_subtitles) (also to a
+//! finished lesson), and store the [`objects`]; the multivariant playlist lists the track once all of them are there.
 
 mod cue_text;
 mod embedded;

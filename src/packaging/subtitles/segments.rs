@@ -1,11 +1,11 @@
-//! A track of subtitles as objects: its WebVTT segments, and the whole file.
+//! The objects of a subtitle track: its WebVTT segments and the whole file.
 
 use crate::grid::Grid;
 use crate::handover::{Handover, ObjectKind};
 use crate::track::{TrackPlan, ticks_ms, whole_path};
 use crate::webvtt::{Cue, MAX_CUES, webvtt};
 
-/// What is published of a track: its segments, and the whole file last.
+/// The objects to publish for a track: its segments, then the whole file.
 pub fn objects(grid: &Grid, track: &TrackPlan, cues: &[Cue]) -> Vec<(Handover, Vec<u8>)> {
     let mut cues: Vec<&Cue> = cues.iter().filter(|cue| cue.end_ms > cue.start_ms).take(MAX_CUES).collect();
     cues.sort_by_key(|cue| (cue.start_ms, cue.end_ms));
@@ -26,9 +26,9 @@ pub fn objects(grid: &Grid, track: &TrackPlan, cues: &[Cue]) -> Vec<(Handover, V
     for n in 0..track.segments {
         let (start, duration) = track.segment(grid, n);
         let (from, to) = (ticks_ms(start, track.timescale), ticks_ms(start.saturating_add(duration), track.timescale));
-        // What crosses a border stands on both sides of it, so that a player that begins there shows it.
-        let here = cues.iter().copied().filter(|cue| cue.start_ms < to && cue.end_ms > from);
-        let bytes = webvtt(here, true).into_bytes();
+        // A cue that crosses a segment boundary is in both segments, so that a player that starts at the second shows it.
+        let overlapping = cues.iter().copied().filter(|cue| cue.start_ms < to && cue.end_ms > from);
+        let bytes = webvtt(overlapping, true).into_bytes();
         let path = track.segment_path(grid, n);
         out.push((Handover { path, n, start, duration, bytes: bytes.len() as u64, ..base.clone() }, bytes));
     }

@@ -1,4 +1,4 @@
-//! Sidecar files: SubRip (`.srt`) and WebVTT (`.vtt`), in whatever encoding people save them in.
+//! Sidecar files: SubRip (`.srt`) and WebVTT (`.vtt`), in UTF-8, UTF-16 or Windows-1252.
 
 use super::cue_text::from_tagged;
 use crate::webvtt::{Cue, MAX_CUES};
@@ -9,10 +9,10 @@ pub const MAX_FILE_BYTES: usize = 8 << 20;
 /// Why a file holds no subtitles.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FileError {
-    /// It is larger than any subtitles are.
+    /// It is larger than [`MAX_FILE_BYTES`].
     #[error("The subtitle file is larger than 8 MiB.")]
     TooLarge,
-    /// Not one cue was found.
+    /// It has no readable cue.
     #[error("The file holds no subtitles: upload SubRip (.srt) or WebVTT (.vtt).")]
     NoCues,
 }
@@ -27,7 +27,7 @@ impl FileError {
     }
 }
 
-/// Reads a file. What is damaged is left out, as players do.
+/// Reads a file. Damaged cues are left out, as players do.
 pub fn parse(bytes: &[u8]) -> Result<Vec<Cue>, FileError> {
     if bytes.len() > MAX_FILE_BYTES {
         return Err(FileError::TooLarge);
@@ -37,19 +37,19 @@ pub fn parse(bytes: &[u8]) -> Result<Vec<Cue>, FileError> {
     let mut lines = text.lines().peekable();
     while let Some(line) = lines.next() {
         let Some((start_ms, end_ms, settings)) = timing(line) else { continue };
-        let mut said = String::new();
+        let mut body = String::new();
         let mut top = false;
-        // A cue ends at a blank line, and where damage left that out, before the next one's times.
+        // A cue ends at a blank line or, in damaged files, before the next cue's times.
         while let Some(line) = lines.next_if(|line| !line.trim().is_empty() && timing(line).is_none()) {
             let next_is_timing = lines.peek().is_some_and(|next| timing(next).is_some());
             if next_is_timing && line.trim().bytes().all(|b| b.is_ascii_digit()) {
                 break;
             }
             top |= ["{\\an7}", "{\\an8}", "{\\an9}"].iter().any(|mark| line.contains(mark));
-            said.push_str(line);
-            said.push('\n');
+            body.push_str(line);
+            body.push('\n');
         }
-        let text = from_tagged(&said);
+        let text = from_tagged(&body);
         if end_ms > start_ms && !text.is_empty() {
             let settings = if top && settings.is_empty() { "line:0".to_owned() } else { settings };
             cues.push(Cue { start_ms, end_ms, settings, text });
@@ -70,7 +70,7 @@ fn timing(line: &str) -> Option<(u64, u64, String)> {
     Some((times.0, times.1, settings.join(" ")))
 }
 
-/// A cue setting of WebVTT; SubRip's coordinates and whatever else follows the times are none.
+/// Whether `word` is a WebVTT cue setting. SubRip's coordinates and anything else after the times are not.
 fn is_setting(word: &str) -> bool {
     let Some((name, value)) = word.split_once(':') else { return false };
     let plain = |b: u8| b.is_ascii_alphanumeric() || b"%.,-".contains(&b);
@@ -97,7 +97,7 @@ fn time(text: &str) -> Option<u64> {
     Some(((hours * 60 + minutes) * 60 + seconds) * 1000 + number(&digits)?)
 }
 
-/// UTF-8, UTF-16 with its mark, or Windows-1252.
+/// Decodes UTF-8, UTF-16 with a byte order mark, or Windows-1252.
 fn decode(bytes: &[u8]) -> String {
     let pairs = |bytes: &[u8], from: fn([u8; 2]) -> u16| {
         let units: Vec<u16> = bytes.chunks_exact(2).filter_map(|pair| Some(from(pair.try_into().ok()?))).collect();
@@ -114,12 +114,12 @@ fn decode(bytes: &[u8]) -> String {
     }
 }
 
-/// Windows-1252's characters from 0x80 on where it differs from ISO 8859-1; five places are empty.
-const WINDOWS: &str = "€\u{fffd}‚ƒ„…†‡ˆ‰Š‹Œ\u{fffd}Ž\u{fffd}\u{fffd}‘’“”•–—˜™š›œ\u{fffd}žŸ";
+/// The characters 0x80 to 0x9f of Windows-1252, where it differs from ISO 8859-1; five are unassigned.
+const WINDOWS_1252_HIGH: &str = "€\u{fffd}‚ƒ„…†‡ˆ‰Š‹Œ\u{fffd}Ž\u{fffd}\u{fffd}‘’“”•–—˜™š›œ\u{fffd}žŸ";
 
 fn windows_1252(byte: u8) -> char {
     match byte {
-        0x80..=0x9f => WINDOWS.chars().nth(usize::from(byte - 0x80)).unwrap_or('\u{fffd}'),
+        0x80..=0x9f => WINDOWS_1252_HIGH.chars().nth(usize::from(byte - 0x80)).unwrap_or('\u{fffd}'),
         other => char::from(other),
     }
 }

@@ -21,7 +21,7 @@ fn cue(start_ms: u64, end_ms: u64, text: &str) -> Cue {
 }
 
 #[test]
-fn a_cue_stands_in_every_segment_that_it_touches() {
+fn a_cue_is_in_every_segment_that_it_overlaps() {
     let mut plan = lesson();
     assert_eq!(plan.add_subtitles("en", "").map(|t| t.name), Some("s-en2".to_owned()));
     let added = plan.add_subtitles("pt-BR", "Para \u{7}todos").expect("a track");
@@ -85,7 +85,7 @@ fn embedded_packets_become_cues() {
 
 proptest! {
     #[test]
-    fn any_bytes_give_cues_or_a_refusal(bytes in proptest::collection::vec(any::<u8>(), 0..400), text in ".{0,200}") {
+    fn any_bytes_give_cues_or_an_error(bytes in proptest::collection::vec(any::<u8>(), 0..400), text in ".{0,200}") {
         let _ = parse(&bytes);
         let srt = format!("00:00:01,000 --> 00:00:02,000\n{text}");
         for cue in parse(srt.as_bytes()).unwrap_or_default() {

@@ -1,4 +1,4 @@
-//! The tracks of subtitles of a lesson: embedded ones, and those of sidecar files.
+//! The subtitle tracks of a lesson: embedded ones and those of sidecar files.
 
 use crate::grid::Grid;
 use crate::info::{MediaInfo, Purpose};
@@ -7,14 +7,14 @@ use crate::plan::{Plan, PlannedTask};
 use crate::task::{SubtitleStream, SubtitlesTask, TaskSpec};
 use crate::track::{TrackKind, TrackPlan};
 
-/// How long a segment of subtitles is, in milliseconds: text is small, and fewer objects are better.
+/// The length of a subtitle segment in milliseconds. Text is small, so fewer and longer objects are better.
 const SEGMENT_MS: u64 = 60_000;
 /// The most subtitle tracks of a lesson.
 const MAX_TRACKS: usize = 32;
-/// Subtitles of a few lines a second take no more, in bits per second.
+/// An upper bound of the bit rate of subtitles, a few lines a second, in bits per second.
 const PEAK_BITRATE: u64 = 64_000;
 
-/// Tracks and the task for what is embedded.
+/// Adds the tracks of embedded subtitles and the task that extracts them.
 pub(crate) fn plan_embedded(info: &MediaInfo, grid: &Grid, tracks: &mut Vec<TrackPlan>, tasks: &mut Vec<PlannedTask>) {
     let mut streams = Vec::new();
     for found in info.subtitles.iter().take(MAX_TRACKS) {
@@ -27,13 +27,13 @@ pub(crate) fn plan_embedded(info: &MediaInfo, grid: &Grid, tracks: &mut Vec<Trac
     }
     let breaks = info.breaks.clone();
     let task = SubtitlesTask { origin_us: info.start_us, breaks, grid: grid.clone(), tracks: streams };
-    // After the first stretch: they are there when the lesson begins to play.
+    // After the first video task: they are ready when the lesson becomes playable.
     let first_ms = grid.frame_time(grid.first_frame(1), 1000);
     tasks.push(PlannedTask { spec: TaskSpec::Subtitles(task), first_ms, duration_ms: 0, priority: 0 });
 }
 
-fn track(beside: &[TrackPlan], grid: &Grid, language: &str, title: &str, purpose: Purpose) -> TrackPlan {
-    let tags = beside.iter().filter_map(|track| match &track.kind {
+fn track(others: &[TrackPlan], grid: &Grid, language: &str, title: &str, purpose: Purpose) -> TrackPlan {
+    let tags = others.iter().filter_map(|track| match &track.kind {
         TrackKind::Subtitles { language, .. } => Some(language.as_str()),
         _ => None,
     });
@@ -48,13 +48,13 @@ fn track(beside: &[TrackPlan], grid: &Grid, language: &str, title: &str, purpose
         peak_bitrate: PEAK_BITRATE,
         kind: TrackKind::Subtitles { language: language.tag, label, every, purpose },
     };
-    track.set_label_apart(beside);
+    track.make_label_unique(others);
     track
 }
 
 impl Plan {
-    /// Adds a track for a sidecar file: `language` as its creator says (`en`, `pt-BR`, ISO 639-2 or nothing), `title`
-    /// for people or nothing. `None` when there are 32 already.
+    /// Adds a track for a sidecar file. `language` is as its creator gives it (`en`, `pt-BR`, ISO 639-2 or empty), `title`
+    /// is the name shown to viewers or empty. `None` when the lesson has 32 subtitle tracks already.
     pub fn add_subtitles(&mut self, language: &str, title: &str) -> Option<TrackPlan> {
         if self.tracks.iter().filter(|t| t.is_text()).count() >= MAX_TRACKS {
             return None;

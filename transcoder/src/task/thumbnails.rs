@@ -78,7 +78,7 @@ fn storyboard(
                 None => {}
             }
             if let Some(tile) = &tile {
-                paste(&mut sheet, tile, board.place(at));
+                paste(&mut sheet, tile, board.position(at));
             }
             let fraction = f64::from(at + 1) / f64::from(board.tiles.max(1));
             output.say(&Message::Progress { fraction }).map_err(TaskError::Source)?;

@@ -332,7 +332,7 @@ async fn collect(mut reader: Reader<FetchError>) -> Result<Bytes, Refusal> {
     let mut whole = BytesMut::new();
     while let Some(piece) = std::future::poll_fn(|cx| reader.poll_piece(cx)).await {
         let piece = piece.map_err(|_| Refusal::BrokenOff)?;
-        if whole.len() + piece.len() > filter::MAX_PLAYLIST {
+        if whole.len() + piece.len() > filter::MAX_PLAYLIST_BYTES {
             return Err(Refusal::TooLarge);
         }
         whole.extend_from_slice(&piece);

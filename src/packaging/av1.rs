@@ -1,14 +1,14 @@
-//! AV1 bitstreams as an MP4 file wants them ("AV1 Codec ISO Media File Format Binding", sections 2.3 and 2.4).
+//! AV1 bitstreams in the form of MP4 files ("AV1 Codec ISO Media File Format Binding", sections 2.3 and 2.4).
 
 const SEQUENCE_HEADER: u8 = 1;
 const TEMPORAL_DELIMITER: u8 = 2;
 
-/// The OBUs of a stream in which each has its size: type, and the whole OBU.
-fn units(mut stream: &[u8]) -> impl Iterator<Item = (u8, &[u8])> {
+/// The OBUs of a stream in which each has a size field: type and whole OBU.
+fn obus(mut stream: &[u8]) -> impl Iterator<Item = (u8, &[u8])> {
     std::iter::from_fn(move || {
         let head = *stream.first()?;
         let extended = usize::from(head >> 2 & 1);
-        // An OBU without a size goes on to the end.
+        // An OBU without a size field extends to the end.
         let (size, length) =
             if head & 2 == 0 { (stream.len() - 1 - extended, 0) } else { leb128(stream.get(1 + extended..)?)? };
         let whole = stream.get(..1 + extended + length + size)?;
@@ -17,7 +17,7 @@ fn units(mut stream: &[u8]) -> impl Iterator<Item = (u8, &[u8])> {
     })
 }
 
-/// A number in groups of seven bits, the lowest first, and how many bytes it took.
+/// A LEB128 number and its length in bytes.
 fn leb128(bytes: &[u8]) -> Option<(usize, usize)> {
     let mut value = 0usize;
     for (n, byte) in bytes.iter().take(4).enumerate() {
@@ -29,17 +29,17 @@ fn leb128(bytes: &[u8]) -> Option<(usize, usize)> {
     None
 }
 
-/// A sample: the temporal unit without its delimiter.
+/// A sample: the temporal unit without its temporal delimiter.
 pub fn sample(stream: &[u8]) -> Vec<u8> {
-    units(stream).filter(|(kind, _)| *kind != TEMPORAL_DELIMITER).flat_map(|(_, unit)| unit.iter().copied()).collect()
+    obus(stream).filter(|(kind, _)| *kind != TEMPORAL_DELIMITER).flat_map(|(_, unit)| unit.iter().copied()).collect()
 }
 
-struct Bits<'a> {
+struct BitReader<'a> {
     bytes: &'a [u8],
     at: usize,
 }
 
-impl Bits<'_> {
+impl BitReader<'_> {
     fn take(&mut self, count: usize) -> Option<u32> {
         let mut value = 0;
         for _ in 0..count {
@@ -52,13 +52,13 @@ impl Bits<'_> {
 }
 
 /// The `AV1CodecConfigurationRecord` for the sequence header in `headers` (4:2:0, eight bits, no timing information),
-/// and the RFC 6381 name. `None` where there is none.
+/// and the RFC 6381 name. `None` without a sequence header.
 pub fn configuration(headers: &[u8]) -> Option<(Vec<u8>, String)> {
-    // An encoder may hand over the record itself.
+    // An encoder may deliver the record itself.
     let headers = if headers.first() == Some(&0x81) { headers.get(4..)? } else { headers };
-    let (_, unit) = units(headers).find(|(kind, _)| *kind == SEQUENCE_HEADER)?;
+    let (_, unit) = obus(headers).find(|(kind, _)| *kind == SEQUENCE_HEADER)?;
     let (_, length) = leb128(unit.get(1..)?)?;
-    let mut bits = Bits { bytes: unit.get(1 + length..)?, at: 0 };
+    let mut bits = BitReader { bytes: unit.get(1 + length..)?, at: 0 };
     let profile = bits.take(3)?;
     let (_still, reduced) = (bits.take(1)?, bits.take(1)?);
     let (level, tier) = if reduced == 1 {

@@ -1,5 +1,4 @@
-//! H.264 bitstreams as an MP4 file wants them: from Annex B's start codes to lengths, and the decoder's configuration
-//! record (ISO/IEC 14496-15, section 5.3.3).
+//! H.264 bitstreams in the form of MP4 files: lengths for Annex B's start codes, and the decoder configuration record (ISO/IEC 14496-15, section 5.3.3).
 
 const NAL_SEI: u8 = 6;
 const NAL_SPS: u8 = 7;
@@ -29,8 +28,8 @@ fn kind(unit: &[u8]) -> u8 {
     unit.first().map_or(0, |b| b & 0x1f)
 }
 
-/// A sample: each NAL unit behind its length in four bytes. Parameter sets are in the configuration record already,
-/// and the encoder's signature would differ between tasks, so both are left out.
+/// A sample: each NAL unit behind its length in four bytes. Left out are parameter sets, which the
+/// configuration record holds, and the encoder's signature, which would differ between tasks.
 pub fn sample(stream: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(stream.len() + 8);
     for unit in nal_units(stream) {
@@ -44,8 +43,8 @@ pub fn sample(stream: &[u8]) -> Vec<u8> {
     out
 }
 
-/// The `AVCDecoderConfigurationRecord` for the parameter sets in `headers`, and the RFC 6381 name. `None` where there
-/// are none.
+/// The `AVCDecoderConfigurationRecord` for the parameter sets in `headers`, and the RFC 6381 name. `None` where
+/// they are missing.
 pub fn configuration(headers: &[u8]) -> Option<(Vec<u8>, String)> {
     let of = |wanted| nal_units(headers).filter(move |u| kind(u) == wanted).collect::<Vec<_>>();
     let (sps, pps) = (of(NAL_SPS), of(NAL_PPS));
@@ -60,7 +59,7 @@ pub fn configuration(headers: &[u8]) -> Option<(Vec<u8>, String)> {
     out.push(u8::try_from(pps.len()).ok()?);
     pps.iter().for_each(|unit| push(&mut out, unit));
     if *profile >= 100 {
-        // 4:2:0, 8 bits, no SPS extension: the only kind that is made here.
+        // 4:2:0, 8 bits, no SPS extension: the only form made here.
         out.extend([0xfd, 0xf8, 0xf8, 0]);
     }
     Some((out, format!("avc1.{profile:02x}{compatible:02x}{level:02x}")))
@@ -85,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sample_holds_slices_alone() {
+    fn a_sample_holds_only_slices() {
         let stream = [&[0, 0, 0, 1, 9, 0xf0], HEADERS, &[0, 0, 1, 0x65, 1, 2, 0, 0, 0, 1, 0x41, 3]].concat();
         assert_eq!(sample(&stream), [0, 0, 0, 3, 0x65, 1, 2, 0, 0, 0, 2, 0x41, 3]);
     }

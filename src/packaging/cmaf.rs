@@ -1,15 +1,14 @@
-//! CMAF headers and fragments (ISO/IEC 23000-19 over ISO/IEC 14496-12), written byte for byte by ourselves.
+//! Writes CMAF headers and fragments (ISO/IEC 23000-19 over ISO/IEC 14496-12).
 //!
-//! Tasks that know nothing of one another must yield fragments that join as if encoded in one go. So decode times
-//! are not the encoder's: within a fragment they are its presentation times in order. A fragment then begins exactly
-//! at its start and no time is negative. Reordered frames are shown a constant delay after that, which the header's
-//! edit list takes away again. (Negative composition offsets would do without one, but FFmpeg's demuxer, and
-//! the players built on it, then show the video late by as much.)
+//! Fragments of independent tasks must join as if encoded in one go. So decode times are not the encoder's: within a
+//! fragment they are its presentation times in order. A fragment then begins exactly at its start and no time is
+//! negative. Reordered frames are presented a constant delay later, which the header's edit list removes. (Negative composition offsets would need
+//! no edit list, but FFmpeg's demuxer, and the players built on it, then show the video late by the delay.)
 
 /// How the samples of a track are described.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SampleEntry {
-    /// Picture.
+    /// Video.
     Visual {
         /// `avc1`, `hvc1` or `av01`.
         format: [u8; 4],
@@ -19,10 +18,10 @@ pub enum SampleEntry {
         width: u16,
         /// Height in pixels.
         height: u16,
-        /// Colour, where the source says it.
+        /// Colour, where the source declares it.
         color: Option<Color>,
     },
-    /// AAC.
+    /// AAC audio.
     Aac {
         /// The `AudioSpecificConfig` (ISO/IEC 14496-3).
         config: Vec<u8>,
@@ -51,9 +50,9 @@ pub struct Color {
 /// One sample, in decode order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sample {
-    /// When it is shown, in ticks.
+    /// Its presentation time, in ticks.
     pub pts: u64,
-    /// Whether it can be decoded without others.
+    /// Whether it is a sync sample: decodable without others.
     pub key: bool,
     /// Its bytes.
     pub data: Vec<u8>,
@@ -64,17 +63,17 @@ pub struct Sample {
 pub struct Fragment {
     /// `styp`, `moof` and `mdat`.
     pub bytes: Vec<u8>,
-    /// How many of them hold the head and the first sample.
+    /// How many of them hold the boxes before the samples and the first sample.
     pub key_bytes: u64,
 }
 
-/// Why samples make no fragment.
+/// Samples that make no fragment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FragmentError {
-    /// There is none.
+    /// There are no samples.
     #[error("a fragment without samples")]
     Empty,
-    /// A sample is shown outside the fragment, or two at one time.
+    /// A sample is presented outside the fragment, or two at the same time.
     #[error("the presentation times of a fragment are not in order within it")]
     Times,
     /// More bytes than a box can hold.
@@ -82,24 +81,25 @@ pub enum FragmentError {
     Size,
 }
 
+/// `sample_flags` of a sync sample (ISO/IEC 14496-12, section 8.8.3.1).
 const SYNC: u32 = 0x0200_0000;
 const NOT_SYNC: u32 = 0x0101_0000;
 
-/// Appends a box whose content `write` makes.
-fn boxed(out: &mut Vec<u8>, kind: &[u8; 4], write: impl FnOnce(&mut Vec<u8>)) {
+/// Appends a box with the content that `write` appends.
+fn write_box(out: &mut Vec<u8>, kind: &[u8; 4], write: impl FnOnce(&mut Vec<u8>)) {
     let at = out.len();
     out.extend([0; 4]);
     out.extend(kind);
     write(out);
     let size = u32::try_from(out.len() - at).unwrap_or(u32::MAX);
-    if let Some(place) = out.get_mut(at..at + 4) {
-        place.copy_from_slice(&size.to_be_bytes());
+    if let Some(field) = out.get_mut(at..at + 4) {
+        field.copy_from_slice(&size.to_be_bytes());
     }
 }
 
-/// A box with version and flags.
-fn full(out: &mut Vec<u8>, kind: &[u8; 4], version: u8, flags: u32, write: impl FnOnce(&mut Vec<u8>)) {
-    boxed(out, kind, |out| {
+/// The same with version and flags: a full box.
+fn write_full_box(out: &mut Vec<u8>, kind: &[u8; 4], version: u8, flags: u32, write: impl FnOnce(&mut Vec<u8>)) {
+    write_box(out, kind, |out| {
         out.extend((u32::from(version) << 24 | flags).to_be_bytes());
         write(out);
     });
@@ -113,19 +113,20 @@ fn u32s(out: &mut Vec<u8>, values: &[u32]) {
     values.iter().for_each(|v| out.extend(v.to_be_bytes()));
 }
 
+/// The identity matrix.
 const MATRIX: [u32; 9] = [0x1_0000, 0, 0, 0, 0x1_0000, 0, 0, 0, 0x4000_0000];
 
 /// The CMAF header (`init.mp4`) of a track with `timescale` ticks a second. `language` is ISO 639-2 or `und`; `delay`
-/// is that of its fragments.
+/// is the one of its [`fragment`]s.
 pub fn init(timescale: u32, language: &str, delay: u32, entry: &SampleEntry) -> Vec<u8> {
     let mut out = Vec::with_capacity(1024);
-    boxed(&mut out, b"ftyp", |out| {
+    write_box(&mut out, b"ftyp", |out| {
         out.extend(b"iso6");
         u32s(out, &[0]);
         out.extend(b"iso6cmfcmp41dash");
     });
-    boxed(&mut out, b"moov", |out| {
-        full(out, b"mvhd", 0, 0, |out| {
+    write_box(&mut out, b"moov", |out| {
+        write_full_box(out, b"mvhd", 0, 0, |out| {
             u32s(out, &[0, 0, timescale, 0, 0x1_0000]);
             u16s(out, &[0x100, 0]);
             u32s(out, &[0, 0]);
@@ -133,9 +134,9 @@ pub fn init(timescale: u32, language: &str, delay: u32, entry: &SampleEntry) -> 
             u32s(out, &[0; 6]);
             u32s(out, &[2]);
         });
-        boxed(out, b"trak", |out| track(out, timescale, language, delay, entry));
-        boxed(out, b"mvex", |out| {
-            full(out, b"trex", 0, 0, |out| u32s(out, &[1, 1, 0, 0, 0]));
+        write_box(out, b"trak", |out| track(out, timescale, language, delay, entry));
+        write_box(out, b"mvex", |out| {
+            write_full_box(out, b"trex", 0, 0, |out| u32s(out, &[1, 1, 0, 0, 0]));
         });
     });
     out
@@ -146,20 +147,20 @@ fn track(out: &mut Vec<u8>, timescale: u32, language: &str, delay: u32, entry: &
         SampleEntry::Visual { width, height, .. } => (*width, *height, 0),
         SampleEntry::Aac { .. } => (0, 0, 0x100),
     };
-    full(out, b"tkhd", 0, 7, |out| {
+    write_full_box(out, b"tkhd", 0, 7, |out| {
         u32s(out, &[0, 0, 1, 0, 0, 0, 0]);
         u16s(out, &[0, 0, volume, 0]);
         u32s(out, &MATRIX);
         u32s(out, &[u32::from(width) << 16, u32::from(height) << 16]);
     });
     if delay > 0 {
-        boxed(out, b"edts", |out| {
+        write_box(out, b"edts", |out| {
             // One edit over all that follows (duration 0), from `delay` on, at normal speed.
-            full(out, b"elst", 0, 0, |out| u32s(out, &[1, 0, delay, 0x1_0000]));
+            write_full_box(out, b"elst", 0, 0, |out| u32s(out, &[1, 0, delay, 0x1_0000]));
         });
     }
-    boxed(out, b"mdia", |out| {
-        full(out, b"mdhd", 0, 0, |out| {
+    write_box(out, b"mdia", |out| {
+        write_full_box(out, b"mdhd", 0, 0, |out| {
             u32s(out, &[0, 0, timescale, 0]);
             u16s(out, &[packed_language(language), 0]);
         });
@@ -167,32 +168,32 @@ fn track(out: &mut Vec<u8>, timescale: u32, language: &str, delay: u32, entry: &
             SampleEntry::Visual { .. } => (b"vide", b"video\0"),
             SampleEntry::Aac { .. } => (b"soun", b"sound\0"),
         };
-        full(out, b"hdlr", 0, 0, |out| {
+        write_full_box(out, b"hdlr", 0, 0, |out| {
             u32s(out, &[0]);
             out.extend(handler);
             u32s(out, &[0, 0, 0]);
             out.extend(name);
         });
-        boxed(out, b"minf", |out| {
+        write_box(out, b"minf", |out| {
             match entry {
-                SampleEntry::Visual { .. } => full(out, b"vmhd", 0, 1, |out| u16s(out, &[0; 4])),
-                SampleEntry::Aac { .. } => full(out, b"smhd", 0, 0, |out| u16s(out, &[0; 2])),
+                SampleEntry::Visual { .. } => write_full_box(out, b"vmhd", 0, 1, |out| u16s(out, &[0; 4])),
+                SampleEntry::Aac { .. } => write_full_box(out, b"smhd", 0, 0, |out| u16s(out, &[0; 2])),
             }
-            boxed(out, b"dinf", |out| {
-                full(out, b"dref", 0, 0, |out| {
+            write_box(out, b"dinf", |out| {
+                write_full_box(out, b"dref", 0, 0, |out| {
                     u32s(out, &[1]);
-                    full(out, b"url ", 0, 1, |_| {});
+                    write_full_box(out, b"url ", 0, 1, |_| {});
                 });
             });
-            boxed(out, b"stbl", |out| {
-                full(out, b"stsd", 0, 0, |out| {
+            write_box(out, b"stbl", |out| {
+                write_full_box(out, b"stsd", 0, 0, |out| {
                     u32s(out, &[1]);
                     sample_entry(out, entry);
                 });
-                full(out, b"stts", 0, 0, |out| u32s(out, &[0]));
-                full(out, b"stsc", 0, 0, |out| u32s(out, &[0]));
-                full(out, b"stsz", 0, 0, |out| u32s(out, &[0, 0]));
-                full(out, b"stco", 0, 0, |out| u32s(out, &[0]));
+                write_full_box(out, b"stts", 0, 0, |out| u32s(out, &[0]));
+                write_full_box(out, b"stsc", 0, 0, |out| u32s(out, &[0]));
+                write_full_box(out, b"stsz", 0, 0, |out| u32s(out, &[0, 0]));
+                write_full_box(out, b"stco", 0, 0, |out| u32s(out, &[0]));
             });
         });
     });
@@ -208,7 +209,7 @@ fn packed_language(language: &str) -> u16 {
 
 fn sample_entry(out: &mut Vec<u8>, entry: &SampleEntry) {
     match entry {
-        SampleEntry::Visual { format, config, width, height, color } => boxed(out, format, |out| {
+        SampleEntry::Visual { format, config, width, height, color } => write_box(out, format, |out| {
             u32s(out, &[0]);
             u16s(out, &[0, 1, 0, 0]);
             u32s(out, &[0, 0, 0]);
@@ -217,23 +218,23 @@ fn sample_entry(out: &mut Vec<u8>, entry: &SampleEntry) {
             u16s(out, &[1]);
             out.extend([0; 32]);
             u16s(out, &[0x18, 0xffff]);
-            boxed(out, &config.0, |out| out.extend(&config.1));
+            write_box(out, &config.0, |out| out.extend(&config.1));
             if let Some(color) = color {
-                boxed(out, b"colr", |out| {
+                write_box(out, b"colr", |out| {
                     out.extend(b"nclx");
                     u16s(out, &[color.primaries, color.transfer, color.matrix]);
                     out.push(u8::from(color.full_range) << 7);
                 });
             }
-            boxed(out, b"pasp", |out| u32s(out, &[1, 1]));
+            write_box(out, b"pasp", |out| u32s(out, &[1, 1]));
         }),
-        SampleEntry::Aac { config, channels, sample_rate, bitrate } => boxed(out, b"mp4a", |out| {
+        SampleEntry::Aac { config, channels, sample_rate, bitrate } => write_box(out, b"mp4a", |out| {
             u32s(out, &[0]);
             u16s(out, &[0, 1]);
             u32s(out, &[0, 0]);
             u16s(out, &[*channels, 16, 0, 0]);
             u32s(out, &[sample_rate << 16]);
-            full(out, b"esds", 0, 0, |out| elementary_stream(out, config, *bitrate));
+            write_full_box(out, b"esds", 0, 0, |out| elementary_stream(out, config, *bitrate));
         }),
     }
 }
@@ -246,7 +247,7 @@ fn elementary_stream(out: &mut Vec<u8>, config: &[u8], bitrate: u32) {
         out
     };
     let specific = descriptor(5, config.to_vec());
-    // MPEG-4 audio, audio stream, no buffer size told.
+    // MPEG-4 audio, audio stream, buffer size not given.
     let mut decoder = vec![0x40, 0x15, 0, 0, 0];
     decoder.extend(bitrate.to_be_bytes());
     decoder.extend(bitrate.to_be_bytes());
@@ -257,9 +258,9 @@ fn elementary_stream(out: &mut Vec<u8>, config: &[u8], bitrate: u32) {
     out.extend(descriptor(3, stream));
 }
 
-/// A fragment of one track that spans `start .. start + duration` ticks. `samples` are in decode order; each is shown
-/// until the next in presentation order, the last until the end. `delay` is the constant by which frames are
-/// reordered at most, in ticks, the same for the whole track.
+/// A fragment of one track that spans `start .. start + duration` ticks. `samples` are in decode order; each is
+/// presented until the next in presentation order, the last until the end. `delay` is the maximum by which frames are
+/// reordered, in ticks, the same for the whole track.
 pub fn fragment(
     sequence: u32,
     start: u64,
@@ -294,27 +295,27 @@ pub fn fragment(
     let payload: usize = samples.iter().map(|s| s.data.len()).sum();
     let mdat = u32::try_from(payload + 8).map_err(|_| FragmentError::Size)?;
 
-    let head = |data_offset: i32| {
+    let header = |data_offset: i32| {
         let mut out = Vec::with_capacity(payload + 256 + samples.len() * 16);
-        boxed(&mut out, b"styp", |out| {
+        write_box(&mut out, b"styp", |out| {
             out.extend(b"msdh");
             u32s(out, &[0]);
             out.extend(b"msdhmsixcmfs");
         });
         let moof = out.len();
-        boxed(&mut out, b"moof", |out| {
-            full(out, b"mfhd", 0, 0, |out| u32s(out, &[sequence]));
-            boxed(out, b"traf", |out| {
+        write_box(&mut out, b"moof", |out| {
+            write_full_box(out, b"mfhd", 0, 0, |out| u32s(out, &[sequence]));
+            write_box(out, b"traf", |out| {
                 let uniform = durations.windows(2).all(|w| matches!(w, [a, b] if a == b));
                 track_run(out, start, samples, (&durations, uniform), &offsets, data_offset);
             });
         });
         (out, moof)
     };
-    // The data's place depends on the size of the box that names it, not on the place's value.
-    let (sized, moof) = head(0);
+    // The data's offset depends on the size of the box that holds it, not on the offset's value.
+    let (sized, moof) = header(0);
     let data_offset = i32::try_from(sized.len() - moof + 8).map_err(|_| FragmentError::Size)?;
-    let (mut bytes, _) = head(data_offset);
+    let (mut bytes, _) = header(data_offset);
     u32s(&mut bytes, &[mdat]);
     bytes.extend(b"mdat");
     let key_bytes = (bytes.len() + samples.first().map_or(0, |s| s.data.len())) as u64;
@@ -322,9 +323,9 @@ pub fn fragment(
     Ok(Fragment { bytes, key_bytes })
 }
 
-/// When samples are decoded: one after the other at the times at which frames are shown. Where frames stand for
-/// longer, a frame that is shown soon may be decoded after one that is shown much later; it is then brought forward,
-/// so that none is decoded later than `delay` after it is shown.
+/// The decode times of samples: the presentation times in order. Where frames last long, a frame that is presented soon
+/// may follow one that is presented much later; it is then decoded earlier, so that no decode time is later than `delay`
+/// after the presentation time.
 fn decode_times(samples: &[Sample], shown: &[u64], delay: u32) -> Vec<u64> {
     let mut times = shown.to_vec();
     let (mut soonest, mut next) = (u64::MAX, u64::MAX);
@@ -333,7 +334,7 @@ fn decode_times(samples: &[Sample], shown: &[u64], delay: u32) -> Vec<u64> {
         *time = (*time).min(soonest.saturating_add(u64::from(delay))).min(next.saturating_sub(1));
         next = *time;
     }
-    // A decode order so wild that it would begin too early keeps the plain times, with negative offsets.
+    // A decode order that would begin before the fragment keeps the presentation times, with negative offsets.
     if times.first() == shown.first() { times } else { shown.to_vec() }
 }
 
@@ -355,14 +356,14 @@ fn track_run(
     if uniform {
         track_flags |= DEFAULT_DURATION;
     }
-    full(out, b"tfhd", 0, track_flags, |out| {
+    write_full_box(out, b"tfhd", 0, track_flags, |out| {
         u32s(out, &[1]);
         if uniform {
             u32s(out, &[durations.first().copied().unwrap_or(0)]);
         }
         u32s(out, &[default_flags]);
     });
-    full(out, b"tfdt", 1, 0, |out| out.extend(start.to_be_bytes()));
+    write_full_box(out, b"tfdt", 1, 0, |out| out.extend(start.to_be_bytes()));
     let reordered = offsets.iter().any(|o| *o != 0);
     let each_flags = !all_key && !only_first_key;
     let flag = |on: bool, bit: u32| if on { bit } else { 0 };
@@ -371,7 +372,7 @@ fn track_run(
         | flag(!uniform, 0x100)
         | flag(each_flags, 0x400)
         | flag(reordered, 0x800);
-    full(out, b"trun", 1, flags, |out| {
+    write_full_box(out, b"trun", 1, flags, |out| {
         u32s(out, &[u32::try_from(samples.len()).unwrap_or(u32::MAX)]);
         out.extend(data_offset.to_be_bytes());
         if !all_key && only_first_key {

@@ -1,15 +1,15 @@
-//! Playlists and manifests cut down to what a token opens (`max_height`, `preview`).
+//! Playlists and manifests reduced to what a token allows (`max_height`, `preview`).
 //!
-//! HLS (RFC 8216bis) line by line, DASH (ISO/IEC 23009-1) tag by tag. What is cut here is refused by the token's scope
-//! as well: these cuts are so that a player never meets the refusal.
+//! HLS (RFC 8216bis) line by line, DASH (ISO/IEC 23009-1) tag by tag. The token's scope refuses what is
+//! removed here in any case; removing it keeps players from running into the refusal.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
-/// The largest playlist that is cut, in bytes.
-pub const MAX_PLAYLIST: usize = 8 << 20;
+/// The largest playlist that is filtered, in bytes.
+pub const MAX_PLAYLIST_BYTES: usize = 8 << 20;
 
-/// The kinds of text that are cut.
+/// The formats that are filtered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Playlist {
     /// An HLS playlist, multivariant or media.
@@ -19,7 +19,7 @@ pub enum Playlist {
 }
 
 impl Playlist {
-    /// By the path's ending.
+    /// The format of a path, by its extension.
     pub fn of(path: &str) -> Option<Self> {
         match path.rsplit_once('.')?.1 {
             "m3u8" => Some(Self::Hls),
@@ -29,17 +29,17 @@ impl Playlist {
     }
 }
 
-/// What stays.
+/// What a token allows.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     /// The largest shorter side of a rendition.
     pub max_height: Option<u32>,
-    /// Segments that start before this.
+    /// Only segments that start before this, in milliseconds.
     pub preview_ms: Option<u64>,
 }
 
 impl Limits {
-    /// Whether there is anything to cut.
+    /// Whether there is any limit.
     pub fn any(&self) -> bool {
         self.max_height.is_some() || self.preview_ms.is_some()
     }
@@ -49,7 +49,7 @@ impl Limits {
     }
 }
 
-/// `text` without what lies beyond `limits`.
+/// `text` without what is beyond `limits`.
 pub fn filter(kind: Playlist, text: &str, limits: Limits) -> String {
     match kind {
         Playlist::Hls => hls(text, limits),
@@ -97,7 +97,7 @@ fn hls(text: &str, limits: Limits) -> String {
             }
             continue;
         }
-        // What belongs to the next segment waits for its name.
+        // Tags of the next segment are held back until its URI is read.
         if let Some(rest) = line.strip_prefix("#EXTINF:") {
             duration_ms = rest.split(',').next().and_then(|d| d.trim().parse::<f64>().ok()).unwrap_or(0.0) * 1000.0;
             let _ = writeln!(pending, "{line}");
@@ -112,7 +112,7 @@ fn hls(text: &str, limits: Limits) -> String {
             continue;
         }
         if is_uri && !pending.is_empty() {
-            let start = named_start(line).unwrap_or_else(|| whole(elapsed_ms));
+            let start = named_start(line).unwrap_or_else(|| saturating_millis(elapsed_ms));
             if limits.preview_ms.is_some_and(|end| start >= end) {
                 out.push_str("#EXT-X-ENDLIST\n");
                 return out;
@@ -128,8 +128,8 @@ fn hls(text: &str, limits: Limits) -> String {
 }
 
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-fn whole(ms: f64) -> u64 {
-    // A float as an integer saturates.
+fn saturating_millis(ms: f64) -> u64 {
+    // `as` saturates.
     ms as u64
 }
 
@@ -190,7 +190,7 @@ fn is_tag(tag: &str, name: &str) -> bool {
         .is_some_and(|t| t.starts_with([' ', '\t', '\n', '\r', '/', '>']))
 }
 
-/// A `<S t d r/>` with the repetitions that start early enough, and where the last of them ends.
+/// A `<S t d r/>` with the repetitions that start before the limit, and where the last of them ends.
 fn timeline_entry<'a>(tag: &'a str, next: u64, timescale: u64, preview_ms: u64) -> (Cow<'a, str>, Option<u64>) {
     let number = |name| attribute(tag, name).and_then(|v| v.parse::<u64>().ok());
     let start = number("t").unwrap_or(next);
@@ -209,7 +209,7 @@ fn timeline_entry<'a>(tag: &'a str, next: u64, timescale: u64, preview_ms: u64) 
     (Cow::Owned(format!("<S t=\"{start}\" d=\"{duration}\"{repeats}/>")), Some(end_of(fitting)))
 }
 
-/// The manifest with its durations set to what is left.
+/// The manifest with its durations set to what remains.
 fn shortened(text: &str, end_ms: u64) -> String {
     let duration = format!("PT{}.{:03}S", end_ms / 1000, end_ms % 1000);
     let mut out = String::with_capacity(text.len());
@@ -264,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn renditions_above_the_most_are_left_out() {
+    fn renditions_above_the_maximum_are_left_out() {
         let out = filter(Playlist::Hls, MASTER, limits(Some(480), None));
         assert!(!out.contains("720") && out.contains("1/v240/index.m3u8") && out.contains("a-und"), "{out}");
         assert_eq!(filter(Playlist::Hls, MASTER, limits(Some(720), None)), MASTER);
@@ -281,7 +281,11 @@ mod tests {
         assert!(out.ends_with("00000-0.m4s\n#EXT-X-ENDLIST\n"), "{out}");
         assert_eq!(filter(Playlist::Hls, MEDIA, limits(None, Some(60_000))), MEDIA);
         let growing = MEDIA.replace("#EXT-X-ENDLIST\n", "");
-        assert_eq!(filter(Playlist::Hls, &growing, limits(None, Some(60_000))), growing, "it may still grow");
+        assert_eq!(
+            filter(Playlist::Hls, &growing, limits(None, Some(60_000))),
+            growing,
+            "a growing playlist gets no end"
+        );
         let airy = MEDIA.replace(",\n", ",\n\n");
         assert_eq!(filter(Playlist::Hls, &airy, limits(None, Some(60_000))), airy, "empty lines stay where they stand");
         let unnamed = MEDIA.replace(".m4s", ".ts");
@@ -295,7 +299,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_text_is_cut(text in "(\\PC|\n|<S t=\"0\" d=\"9\" r=\"3\"/>|<Representation height=\"9\">|#EXTINF:4,\n){0,40}",
+        fn any_text_is_filtered(text in "(\\PC|\n|<S t=\"0\" d=\"9\" r=\"3\"/>|<Representation height=\"9\">|#EXTINF:4,\n){0,40}",
                            height in prop::option::of(1_u32..10), preview in prop::option::of(0_u64..100)) {
             for kind in [Playlist::Hls, Playlist::Dash] {
                 let _ = filter(kind, &text, limits(height, preview));

@@ -1,7 +1,7 @@
-//! The frame grid that every rendition shares, and the segments cut on it.
+//! The frame grid that all renditions share, and the segments on it.
 //!
-//! Segment `n` holds the frames `n × frames_per_segment ..` of one constant frame rate, so that joints fall on a
-//! frame whatever the source's key frames are. Audio is cut at the AAC frame nearest to the same instants.
+//! Segment `n` holds the frames `n × frames_per_segment ..` of one constant frame rate, so that segments
+//! begin at a frame wherever the source's key frames are. Audio is divided at the AAC frame nearest to the same instants.
 
 use serde::{Deserialize, Serialize};
 
@@ -19,8 +19,8 @@ pub struct FrameRate {
     pub den: u32,
 }
 
-/// The rates that cameras and recorders mean when they write something close to them.
-const STANDARD: &[FrameRate] = &[
+/// The standard rates, which cameras and recorders often write inexactly.
+const STANDARD_RATES: &[FrameRate] = &[
     FrameRate::new(5, 1),
     FrameRate::new(8, 1),
     FrameRate::new(10, 1),
@@ -56,22 +56,22 @@ impl FrameRate {
         let close = |a: FrameRate, b: FrameRate, within: f64| (a.fps() - b.fps()).abs() <= within * b.fps();
         let sane = |r: &FrameRate| r.fps() >= 0.5 && r.fps() <= 60.5;
         match (base.filter(sane), average.filter(|r| r.fps() > 0.0)) {
-            (Some(base), _) => base.named(),
-            (_, Some(average)) => STANDARD
+            (Some(base), _) => base.standardised(),
+            (_, Some(average)) => STANDARD_RATES
                 .iter()
                 .filter(|r| close(**r, average, 0.015))
                 .min_by(|a, b| (a.fps() - average.fps()).abs().total_cmp(&(b.fps() - average.fps()).abs()))
-                .or_else(|| STANDARD.iter().find(|r| r.fps() >= average.fps()))
+                .or_else(|| STANDARD_RATES.iter().find(|r| r.fps() >= average.fps()))
                 .copied()
                 .unwrap_or(FrameRate::new(60, 1)),
             (None, None) => FrameRate::new(25, 1),
         }
     }
 
-    /// The standard rate that this one is but for rounding (`2997/100` is `30000/1001`), else itself.
-    fn named(self) -> FrameRate {
+    /// The standard rate that equals this one up to rounding (`2997/100` is `30000/1001`), else itself.
+    fn standardised(self) -> FrameRate {
         let near = |r: &&FrameRate| (r.fps() - self.fps()).abs() < 0.0005 * self.fps();
-        STANDARD.iter().find(near).copied().unwrap_or(self)
+        STANDARD_RATES.iter().find(near).copied().unwrap_or(self)
     }
 }
 
@@ -88,7 +88,7 @@ pub struct Grid {
     pub rate: FrameRate,
     /// Frames in each segment but the last, at least 1.
     pub frames_per_segment: u32,
-    /// Frames in all, at least 1.
+    /// The number of frames of the lesson, at least 1.
     pub frames: u64,
 }
 
@@ -99,7 +99,7 @@ impl Grid {
         let round = |n: u128, d: u128| (n + d / 2) / d.max(1);
         let scale = u128::from(rate.den);
         let per = round(u128::from(segment_ms) * u128::from(rate.num), 1000 * scale).max(1);
-        // A frame more needs three quarters of its time: containers count the audio's padding in.
+        // A last frame counts when three quarters of it fit: container durations include audio padding.
         let quarters = u128::from(duration_us) * 4 * u128::from(rate.num) / (1_000_000 * scale);
         let frames = ((quarters + 1) / 4).max(1);
         Self {
@@ -113,8 +113,8 @@ impl Grid {
         u64::from(self.frames_per_segment.max(1))
     }
 
-    /// How many segments there are. A tail under an eighth of a segment belongs to the segment before it, so that
-    /// none is shorter than an audio frame.
+    /// The number of segments. A tail under an eighth of a segment joins the segment before it, so that none is shorter
+    /// than an audio frame.
     pub fn segments(&self) -> u32 {
         let (whole, tail) = (self.frames / self.per(), self.frames % self.per());
         let count = whole + u64::from(tail * 8 >= self.per() || whole == 0);
@@ -165,7 +165,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn rates_are_those_that_the_camera_meant() {
+    fn inexact_rates_become_standard_ones() {
         let r = FrameRate::new;
         for (base, average, wanted) in [
             (Some(r(25, 1)), Some(r(25, 1)), r(25, 1)),
@@ -207,7 +207,7 @@ mod tests {
         }
 
         #[test]
-        fn audio_joints_lie_within_half_a_frame_of_the_picture_s(fps in 5u32..61, n in 0u32..2000) {
+        fn audio_boundaries_lie_within_half_a_frame_of_the_video_s(fps in 5u32..61, n in 0u32..2000) {
             let grid = Grid::new(FrameRate::new(fps, 1), 4000, 9_000_000_000);
             let picture = grid.first_frame(n) as f64 / f64::from(fps);
             let sound = grid.first_audio_frame(n) as f64 * 1024.0 / 48_000.0;

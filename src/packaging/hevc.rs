@@ -1,4 +1,4 @@
-//! HEVC bitstreams as an MP4 file wants them (ISO/IEC 14496-15, section 8.3.3).
+//! HEVC bitstreams in the form of MP4 files (ISO/IEC 14496-15, section 8.3.3).
 
 use crate::avc::nal_units;
 
@@ -21,7 +21,7 @@ pub fn sample(stream: &[u8]) -> Vec<u8> {
     out
 }
 
-/// A NAL unit's payload without the bytes that keep start codes from appearing in it.
+/// A NAL unit without its emulation prevention bytes (ISO/IEC 23008-2, section 7.4.2).
 fn unescaped(unit: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(unit.len());
     let mut zeros = 0;
@@ -37,13 +37,13 @@ fn unescaped(unit: &[u8]) -> Vec<u8> {
 }
 
 /// The `HEVCDecoderConfigurationRecord` for the parameter sets in `headers` (4:2:0, eight bits), and the RFC 6381
-/// name. `None` where there are none.
+/// name. `None` where they are missing.
 pub fn configuration(headers: &[u8]) -> Option<(Vec<u8>, String)> {
     let of = |wanted| nal_units(headers).filter(move |u| kind(u) == wanted).collect::<Vec<_>>();
     let (vps, sps, pps) = (of(VPS), of(SPS), of(PPS));
-    let plain = unescaped(sps.first()?);
+    let unescaped = unescaped(sps.first()?);
     // Two bytes of header, one of layers, then profile, tier and level.
-    let (layers, levels) = (*plain.get(2)?, plain.get(3..15)?);
+    let (layers, levels) = (*unescaped.get(2)?, unescaped.get(3..15)?);
     if vps.is_empty() || pps.is_empty() {
         return None;
     }

@@ -1,4 +1,4 @@
-//! The ladder: which renditions are made (`ladder.toml`).
+//! The ladder: the renditions to make (`ladder.toml`).
 
 use std::fmt;
 
@@ -106,10 +106,10 @@ pub struct VideoRung {
     /// `h264` (default), `hevc` or `av1`.
     #[serde(default)]
     pub codec: VideoCodec,
-    /// The constant quality (CRF) that is aimed at, 1 (best) to 63; default 23 for H.264, 26 for HEVC, 35 for AV1.
+    /// The constant quality (CRF) to aim at, 1 (best) to 63; default 23 for H.264, 26 for HEVC, 35 for AV1.
     #[serde(default, deserialize_with = "quality")]
     pub quality: Option<u64>,
-    /// The cap: no second of it takes more, with a buffer of one second.
+    /// The maximum bit rate, over a buffer of one second.
     pub max_bitrate: Bitrate,
 }
 
@@ -134,7 +134,7 @@ impl VideoRung {
 pub struct AudioRung {
     /// AAC-LC, stereo; default 128kbps.
     pub bitrate: Bitrate,
-    /// Integrated loudness that each track is brought to, in LUFS, -40 to -5; default -16.
+    /// The integrated loudness of each track, in LUFS, -40 to -5; default -16.
     #[serde(deserialize_with = "loudness")]
     pub loudness: f64,
 }
@@ -166,7 +166,7 @@ pub struct Ladder {
     /// The audio.
     pub audio: AudioRung,
     /// Whether the renditions of a few segments are compared with the source, for `lesson.json`: true or false; default
-    /// true. It costs about a hundredth of the whole work.
+    /// true. It costs about a hundredth of the work.
     pub measure_quality: bool,
 }
 
@@ -211,13 +211,13 @@ pub struct Fitted {
     pub width: u32,
     /// Height in pixels, even.
     pub height: u32,
-    /// The rung's settings, `height` being the shorter side that is really made.
+    /// The rung's settings; its `height` is the shorter side as made.
     pub rung: VideoRung,
 }
 
 impl Ladder {
-    /// The rungs for a video shown at `width`×`height`: none above it, its own size on top where that is more than
-    /// a tenth above the highest rung that fits, and H.264 always kept. Smallest first.
+    /// The rungs for a video shown at `width`×`height`, smallest first: none above it, its own size on top where that is
+    /// more than a tenth above the highest rung that fits, and at least one in H.264.
     pub fn fit(&self, width: u32, height: u32) -> Vec<Fitted> {
         let own = u64::from(width.min(height));
         let mut rungs: Vec<VideoRung> = Vec::new();
@@ -240,13 +240,13 @@ impl Ladder {
         }
         rungs.sort_by_key(|r| (r.height, r.codec as u8));
         let mut fitted: Vec<Fitted> = rungs.into_iter().map(|rung| fitted(width, height, rung)).collect();
-        // Rungs that even sides made equal would share a path.
+        // Rungs that rounding made equal would share a path.
         fitted.dedup_by_key(|f| (f.rung.height, f.rung.codec));
         fitted
     }
 }
 
-/// Scales to the rung's shorter side, keeping the shape, with even sides.
+/// Scales to the rung's shorter side, keeping the aspect ratio, with even sides.
 fn fitted(width: u32, height: u32, rung: VideoRung) -> Fitted {
     let own = u64::from(width.min(height)).max(1);
     let target = rung.height.min(own);
@@ -271,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn rungs_keep_the_shape_and_stay_below_the_source() {
+    fn rungs_keep_the_aspect_ratio_and_stay_below_the_source() {
         assert_eq!(sizes(1280, 720), [(426, 240), (640, 360), (854, 480), (1280, 720)]);
         assert_eq!(sizes(1080, 1920), [(240, 426), (360, 640), (480, 854), (720, 1280), (1080, 1920)]);
         assert_eq!(sizes(800, 600), [(320, 240), (480, 360), (640, 480), (800, 600)]);
@@ -313,7 +313,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_picture_gets_even_sides_near_its_shape(width in 16u32..8000, height in 16u32..8000) {
+        fn any_size_gets_even_sides_not_above_it(width in 16u32..8000, height in 16u32..8000) {
             let fitted = Ladder::default().fit(width, height);
             prop_assert!(!fitted.is_empty());
             for f in &fitted {

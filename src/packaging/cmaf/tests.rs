@@ -73,7 +73,7 @@ fn samples_that_do_not_fill_the_fragment_are_refused() {
 }
 
 #[test]
-fn frames_that_stand_long_are_decoded_in_time() {
+fn long_frames_are_decoded_in_time() {
     let sample = |pts, key| Sample { pts, key, data: vec![7; 10] };
     // Shown at 0, 1, 25 and 50; decoded 0, 50, 25, 1.
     let samples = [sample(0, true), sample(50, false), sample(25, false), sample(1, false)];
@@ -84,7 +84,7 @@ fn frames_that_stand_long_are_decoded_in_time() {
 
 proptest! {
     #[test]
-    fn durations_add_up_and_offsets_lead_back(gaps in proptest::collection::vec(1u64..5000, 1..60), start in 0u64..1 << 40, seed in any::<u64>()) {
+    fn durations_add_up_and_offsets_restore_presentation_times(gaps in proptest::collection::vec(1u64..5000, 1..60), start in 0u64..1 << 40, seed in any::<u64>()) {
         let mut times = vec![start];
         for gap in &gaps[1..] {
             times.push(times[times.len() - 1] + gap);

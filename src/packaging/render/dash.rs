@@ -7,8 +7,8 @@ use crate::index::{Index, TrackIndex};
 use crate::info::Purpose;
 use crate::track::{TrackKind, ticks_ms, whole_path};
 
-/// `manifest.mpd` at `/v/{lesson}/`, pointing into `version`. `None` until all is there, and for a lesson that is
-/// encrypted as HLS has it, which DASH does not know.
+/// `manifest.mpd` at `/v/{lesson}/`, pointing into `version`. `None` until every object exists, and for a
+/// lesson with HLS whole-segment encryption, which DASH does not support.
 pub fn manifest(index: &Index<'_>, version: &str) -> Option<String> {
     if !index.complete() || index.plan().encryption.is_some() {
         return None;
@@ -30,19 +30,19 @@ pub fn manifest(index: &Index<'_>, version: &str) -> Option<String> {
     let _ = writeln!(out, "  <Period id=\"0\" start=\"PT0S\" duration=\"{duration}\">");
     let mut id = 0;
     for codec in ["avc1", "hvc1", "av01"] {
-        let pictures: Vec<_> =
+        let videos: Vec<_> =
             index.tracks().iter().filter(|t| t.plan.is_video() && codec_of(t).starts_with(codec)).collect();
-        if !pictures.is_empty() {
-            write_pictures(&mut out, index, &pictures, id, version);
+        if !videos.is_empty() {
+            write_videos(&mut out, index, &videos, id, version);
             id += 1;
         }
     }
-    for sound in index.tracks().iter().filter(|t| t.plan.is_audio()) {
-        write_sound(&mut out, sound, id, version);
+    for audio in index.tracks().iter().filter(|t| t.plan.is_audio()) {
+        write_audio(&mut out, audio, id, version);
         id += 1;
     }
     for text in index.tracks().iter().filter(|t| index.has(&whole_path(&t.plan.name))) {
-        write_text(&mut out, text, id, version);
+        write_subtitles(&mut out, text, id, version);
         id += 1;
     }
     out.push_str("  </Period>\n</MPD>\n");
@@ -57,7 +57,7 @@ fn seconds(ms: u64) -> String {
     format!("PT{}.{:03}S", ms / 1000, ms % 1000)
 }
 
-fn write_pictures(out: &mut String, index: &Index<'_>, pictures: &[&TrackIndex<'_>], id: u32, version: &str) {
+fn write_videos(out: &mut String, index: &Index<'_>, videos: &[&TrackIndex<'_>], id: u32, version: &str) {
     let rate = index.plan().grid.rate;
     let rate = if rate.den == 1 { rate.num.to_string() } else { format!("{}/{}", rate.num, rate.den) };
     let _ = writeln!(
@@ -65,23 +65,23 @@ fn write_pictures(out: &mut String, index: &Index<'_>, pictures: &[&TrackIndex<'
         "    <AdaptationSet id=\"{id}\" contentType=\"video\" mimeType=\"video/mp4\" segmentAlignment=\"true\" startWithSAP=\"1\" frameRate=\"{rate}\">"
     );
     out.push_str("      <Role schemeIdUri=\"urn:mpeg:dash:role:2011\" value=\"main\"/>\n");
-    for picture in pictures {
-        let TrackKind::Video { width, height, .. } = picture.plan.kind else { continue };
+    for video in videos {
+        let TrackKind::Video { width, height, .. } = video.plan.kind else { continue };
         let _ = writeln!(
             out,
             "      <Representation id=\"{}\" codecs=\"{}\" width=\"{width}\" height=\"{height}\" sar=\"1:1\" bandwidth=\"{}\">",
-            picture.plan.name,
-            codec_of(picture),
-            picture.peak_bitrate()
+            video.plan.name,
+            codec_of(video),
+            video.peak_bitrate()
         );
-        write_template(out, picture, version);
+        write_template(out, video, version);
         out.push_str("      </Representation>\n");
     }
     out.push_str("    </AdaptationSet>\n");
 }
 
-fn write_sound(out: &mut String, sound: &TrackIndex<'_>, id: u32, version: &str) {
-    let TrackKind::Audio { language, label, default } = &sound.plan.kind else { return };
+fn write_audio(out: &mut String, audio: &TrackIndex<'_>, id: u32, version: &str) {
+    let TrackKind::Audio { language, label, default } = &audio.plan.kind else { return };
     let _ = writeln!(
         out,
         "    <AdaptationSet id=\"{id}\" contentType=\"audio\" mimeType=\"audio/mp4\" lang=\"{language}\" segmentAlignment=\"true\" startWithSAP=\"1\">"
@@ -92,24 +92,24 @@ fn write_sound(out: &mut String, sound: &TrackIndex<'_>, id: u32, version: &str)
         if *default { "main" } else { "dub" }
     );
     let _ = writeln!(out, "      <Label>{}</Label>", escaped(label));
-    let channels = sound.facts.as_ref().map_or(2, |f| f.channels);
+    let channels = audio.facts.as_ref().map_or(2, |f| f.channels);
     let _ = writeln!(
         out,
         "      <Representation id=\"{}\" codecs=\"{}\" audioSamplingRate=\"{AUDIO_RATE}\" bandwidth=\"{}\">",
-        sound.plan.name,
-        codec_of(sound),
-        sound.peak_bitrate()
+        audio.plan.name,
+        codec_of(audio),
+        audio.peak_bitrate()
     );
     let _ = writeln!(
         out,
         "        <AudioChannelConfiguration schemeIdUri=\"urn:mpeg:dash:23003:3:audio_channel_configuration:2011\" value=\"{channels}\"/>"
     );
-    write_template(out, sound, version);
+    write_template(out, audio, version);
     out.push_str("      </Representation>\n    </AdaptationSet>\n");
 }
 
-/// Subtitles are one file: few players take WebVTT in segments.
-fn write_text(out: &mut String, text: &TrackIndex<'_>, id: u32, version: &str) {
+/// Subtitles are one file: few DASH players support segmented WebVTT.
+fn write_subtitles(out: &mut String, text: &TrackIndex<'_>, id: u32, version: &str) {
     let TrackKind::Subtitles { language, label, purpose, .. } = &text.plan.kind else { return };
     let role = match purpose {
         Purpose::Dialogue => "subtitle",
@@ -133,7 +133,7 @@ fn write_text(out: &mut String, text: &TrackIndex<'_>, id: u32, version: &str) {
 }
 
 /// A segment's name holds its start in milliseconds, which `$Time$` yields when the timeline is in milliseconds. Each
-/// entry ends where the next begins, so that rounding never adds up.
+/// entry ends where the next begins, so that rounding errors do not accumulate.
 fn write_template(out: &mut String, track: &TrackIndex<'_>, version: &str) {
     let name = &track.plan.name;
     let _ = writeln!(

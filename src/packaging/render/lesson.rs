@@ -1,4 +1,4 @@
-//! `lesson.json`: what was found in the recording and what was made of it.
+//! `lesson.json`: what the recording holds and which renditions exist.
 
 use serde_json::{Value, json};
 
@@ -20,7 +20,7 @@ pub fn lesson_json(index: &Index<'_>, info: &MediaInfo, version: &str) -> String
         "frame_rate": plan.grid.rate.fps(),
         "source": info,
         "renditions": index.tracks().iter().map(|found| track(index, found)).collect::<Vec<_>>(),
-        "saved_bytes": index.complete().then(|| saved(index)),
+        "saved_bytes": index.complete().then(|| saved_bytes(index)),
         "poster": index.has(POSTER).then(|| format!("{version}/{POSTER}")),
         "storyboard": index.has(STORYBOARD).then(|| format!("{version}/{STORYBOARD}")),
         "warnings": info.warnings,
@@ -29,22 +29,22 @@ pub fn lesson_json(index: &Index<'_>, info: &MediaInfo, version: &str) -> String
     format!("{value:#}\n")
 }
 
-/// The cap of a rendition in bits per second: what a fixed ladder would always spend.
-fn cap(index: &Index<'_>, track: &str) -> Option<u64> {
+/// The maximum bit rate of a rendition in bits per second: what a constant bit rate would always use.
+fn max_bitrate(index: &Index<'_>, track: &str) -> Option<u64> {
     index.plan().tasks.iter().find_map(|task| match &task.spec {
         TaskSpec::Video(task) => task.renditions.iter().find(|r| r.track == track).map(|r| r.max_bitrate),
         _ => None,
     })
 }
 
-/// How many bytes fewer the video takes in all renditions than at a constant rate at their caps.
-fn saved(index: &Index<'_>) -> u64 {
-    let pictures = index.tracks().iter().filter(|t| t.plan.is_video());
+/// How many bytes all video renditions save over a constant bit rate at their maximum.
+fn saved_bytes(index: &Index<'_>) -> u64 {
+    let videos = index.tracks().iter().filter(|t| t.plan.is_video());
     let bits = |t: &TrackIndex<'_>| {
-        let spared = cap(index, &t.plan.name).unwrap_or(0).saturating_sub(t.average_bitrate());
-        u128::from(spared) * u128::from(index.plan().duration_ms)
+        let saved = max_bitrate(index, &t.plan.name).unwrap_or(0).saturating_sub(t.average_bitrate());
+        u128::from(saved) * u128::from(index.plan().duration_ms)
     };
-    u64::try_from(pictures.map(bits).sum::<u128>() / 8000).unwrap_or(u64::MAX)
+    u64::try_from(videos.map(bits).sum::<u128>() / 8000).unwrap_or(u64::MAX)
 }
 
 fn track(index: &Index<'_>, track: &TrackIndex<'_>) -> Value {
@@ -60,7 +60,7 @@ fn track(index: &Index<'_>, track: &TrackIndex<'_>) -> Value {
         TrackKind::Video { shorter_side, width, height, codec } => {
             let range = Some(&facts.video_range).filter(|range| !range.is_empty());
             json!({"type": "video", "height": shorter_side, "codec": codec, "size": [width, height],
-                "video_range": range, "max_bitrate": cap(index, &track.plan.name),
+                "video_range": range, "max_bitrate": max_bitrate(index, &track.plan.name),
                 "ssim": track.ssim().map(|ssim| (ssim * 1e4).round() / 1e4)})
         }
         TrackKind::Audio { language, label, default } => {

@@ -1,4 +1,4 @@
-//! From an index to what players read. Pure functions: the same index gives the same bytes, whoever renders it.
+//! Renders what players read from an index. Pure functions: the same index gives the same bytes in every process.
 
 mod dash;
 mod hls;
@@ -7,5 +7,5 @@ mod lesson;
 mod tests;
 
 pub use dash::manifest;
-pub use hls::{State, event_playlist, iframe_playlist, master, media_playlist};
+pub use hls::{event_playlist, iframe_playlist, master, media_playlist};
 pub use lesson::lesson_json;

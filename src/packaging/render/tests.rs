@@ -143,7 +143,7 @@ fn a_growing_lesson_lists_what_is_there_without_a_gap() {
 }
 
 #[test]
-fn sound_alone_is_a_lesson_of_sound() {
+fn audio_alone_is_an_audio_lesson() {
     let mut info = MediaInfo { video: None, ..info() };
     info.audio.truncate(1);
     let plan = plan(&info, &Ladder::default()).unwrap();
@@ -153,7 +153,7 @@ fn sound_alone_is_a_lesson_of_sound() {
 }
 
 #[test]
-fn what_is_not_of_the_plan_is_left_out() {
+fn objects_outside_the_plan_are_left_out() {
     let plan = plan(&info(), &Ladder::default()).unwrap();
     let good = all(&plan).into_iter().find(|h| h.kind == ObjectKind::Segment).unwrap();
     assert_eq!(good.check(&plan), Ok(()));
@@ -217,7 +217,7 @@ fn a_short_last_segment_does_not_set_the_peak() {
 }
 
 #[test]
-fn tracks_of_a_group_have_names_of_their_own_and_are_chosen_without_doubt() {
+fn tracks_of_a_group_have_unique_names_and_one_automatic_choice() {
     use crate::info::Purpose;
     use crate::info::SubtitleInfo;
     let sound = |language: &str, default| AudioInfo {
@@ -250,7 +250,7 @@ fn tracks_of_a_group_have_names_of_their_own_and_are_chosen_without_doubt() {
 }
 
 #[test]
-fn several_languages_of_sound_alone_are_one_variant() {
+fn several_audio_languages_alone_are_one_variant() {
     let info = MediaInfo { video: None, ..info() };
     let plan = plan(&info, &Ladder::default()).unwrap();
     let handovers = all(&plan);

@@ -1,42 +1,40 @@
-//! The claims of a token: written by a signer, read back strictly by the verifier.
+//! The claims of a token: written by a signer, read strictly by the verifier.
 
-use serde::de::{Error as _, MapAccess, Visitor};
-use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 
-use super::jwe::EncryptedClaim;
-use super::uri_container::UriContainer;
-use super::verify::Denied;
+use crate::denied::Denied;
+use crate::jwe::EncryptedClaim;
+use crate::uri_container::UriContainer;
 use lyceum_http::ip_network::Network;
 
-/// The most path prefixes of one token.
+/// The most path prefixes in one token.
 const MAX_PATHS: usize = 64;
 
-/// What a signer is asked to put into a token; it adds `iss` and `aud` itself.
+/// The claims of a token to be signed; the signer adds `iss` and `aud`.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Claims {
     /// The user.
     pub sub: String,
-    /// When it ends, in seconds since the Unix epoch.
+    /// When the token expires, in seconds since the Unix epoch.
     pub exp: i64,
-    /// Before when it is not valid, in seconds since the Unix epoch.
+    /// Before when the token is not valid, in seconds since the Unix epoch.
     pub nbf: Option<i64>,
-    /// When it was made, in seconds since the Unix epoch.
+    /// When the token was issued, in seconds since the Unix epoch.
     pub iat: Option<i64>,
-    /// The session: what a revocation names.
+    /// The session, which a revocation names.
     pub jti: Option<String>,
-    /// The path prefixes it opens, each ending in `/`.
+    /// The allowed path prefixes, each ending in `/`.
     pub paths: Vec<String>,
-    /// The largest shorter side of a rendition that it opens, in pixels.
+    /// The largest allowed shorter side of a rendition, in pixels.
     pub max_height: Option<u32>,
-    /// For how many seconds from the start it opens segments.
+    /// For how many seconds from the start segments are allowed.
     pub preview: Option<f64>,
-    /// Further claims, written as they are; they never replace one of the above.
+    /// Further claims, written as they are. They never replace one of the above.
     pub extra: Map<String, Value>,
 }
 
 impl Claims {
-    /// The payload: registered claims first, `extra` behind.
+    /// The payload: the registered claims, then `extra`.
     pub(super) fn payload(&self, issuer: &str, audience: &str) -> Map<String, Value> {
         let mut payload = Map::new();
         payload.insert("iss".into(), issuer.into());
@@ -61,7 +59,7 @@ impl Claims {
     }
 }
 
-/// The claims of a token as read, of a signature that may still turn out wrong.
+/// The claims of a token as they were read.
 #[derive(Debug)]
 pub(super) struct ParsedClaims {
     pub(super) audiences: Vec<String>,
@@ -82,46 +80,45 @@ pub(super) struct ParsedClaims {
     pub(super) unsupported: Option<&'static str>,
 }
 
-/// Whom a token is bound to.
+/// The client that a token is bound to (`cdniip`).
 #[derive(Debug)]
 pub(super) enum ClientBinding {
-    /// In plain text, as Lyceum's own issuer writes it: a token that a viewer carries tells the viewer's address to
-    /// nobody else.
+    /// In plain text, as Lyceum's own issuer writes it: the token reveals the viewer's address to the viewer alone.
     Plain(Network),
-    /// As RFC 9246 wants it: encrypted.
-    Sealed(EncryptedClaim),
+    /// Encrypted, as RFC 9246, section 2.1.10, requires.
+    Encrypted(EncryptedClaim),
 }
 
-/// RFC 9246, section 2.1.12 to 2.1.14.
+/// How a token is to be renewed (RFC 9246, sections 2.1.12 to 2.1.14).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct RenewalTerms {
-    /// For how many seconds a renewed token lives.
-    pub(super) seconds: i64,
-    /// How many segments of the path the renewed token's cookie is for.
-    pub(super) depth: usize,
+    /// The lifetime of a renewed token, in seconds.
+    pub(super) lifetime_seconds: i64,
+    /// How many leading segments of the path the renewed token's cookie is for.
+    pub(super) path_depth: usize,
 }
 
-/// Claims that RFC 9246 defines or takes over; `cdnicrit` may not name them.
-const OF_THE_RFC: &[&str] = &[
+/// Claims that RFC 9246 defines or takes over; `cdnicrit` must not name them.
+const RFC_CLAIMS: &[&str] = &[
     "iss", "sub", "aud", "exp", "nbf", "iat", "jti", "cdniv", "cdnicrit", "cdniip", "cdniuc", "cdniets", "cdnistt",
     "cdnistd",
 ];
 
-/// Lyceum's own claims: the extensions that are understood.
+/// Lyceum's own claims: the extensions that are supported.
 const EXTENSIONS: &[&str] = &["paths", "max_height", "preview"];
 
-/// The longest life of a renewed token that a claim may ask for, in seconds; a configuration may be stricter.
-const MAX_RENEWAL: i64 = 30 * 86_400;
+/// The longest lifetime of a renewed token that a claim may ask for, in seconds; a configuration may be stricter.
+const MAX_RENEWAL_SECONDS: i64 = 30 * 86_400;
 
-/// The deepest path that a renewal may name.
-const MAX_DEPTH: u64 = 64;
+/// The most path segments that a renewal may be for.
+const MAX_PATH_DEPTH: u64 = 64;
 
 impl ParsedClaims {
     /// Reads a payload. A known claim of the wrong type makes the whole token malformed.
     pub(super) fn read(mut map: Map<String, Value>) -> Result<Self, Denied> {
         let unsupported = unsupported(&map)?;
-        let (container, other_form) = understood(container(&mut map))?;
-        let (renewal, other_transport) = understood(renewal(&map))?;
+        let (container, other_form) = defer_unsupported(container(&mut map))?;
+        let (renewal, other_transport) = defer_unsupported(renewal(&map))?;
         Ok(Self {
             audiences: audiences(map.remove("aud"))?,
             subject: text(&mut map, "sub")?,
@@ -139,7 +136,7 @@ impl ParsedClaims {
     }
 }
 
-/// RFC 9246, sections 2.1.8 and 2.1.9: the version, and the extensions that have to be understood.
+/// The first claim of `cdniv` and `cdnicrit` that is not supported (RFC 9246, sections 2.1.8 and 2.1.9).
 fn unsupported(map: &Map<String, Value>) -> Result<Option<&'static str>, Denied> {
     if let Some(version) = map.get("cdniv")
         && version.as_i64() != Some(1)
@@ -151,7 +148,7 @@ fn unsupported(map: &Map<String, Value>) -> Result<Option<&'static str>, Denied>
         Some(Value::String(text)) => text.split(',').map(str::trim).collect::<Vec<_>>(),
         Some(_) => return Err(Denied::Malformed),
     };
-    if critical.iter().any(|name| !EXTENSIONS.contains(name) && !OF_THE_RFC.contains(name) && !name.is_empty()) {
+    if critical.iter().any(|name| !EXTENSIONS.contains(name) && !RFC_CLAIMS.contains(name) && !name.is_empty()) {
         return Ok(Some("cdnicrit"));
     }
     let named_once = |(at, name): (usize, &&str)| !critical.iter().take(at).any(|before| before == name);
@@ -160,8 +157,8 @@ fn unsupported(map: &Map<String, Value>) -> Result<Option<&'static str>, Denied>
     if well_made { Ok(None) } else { Err(Denied::Malformed) }
 }
 
-/// What is unsupported is told apart from what is malformed only once all else has been read.
-fn understood<T>(read: Result<Option<T>, Denied>) -> Result<(Option<T>, Option<&'static str>), Denied> {
+/// Keeps an unsupported claim until all claims were read: a malformed one takes precedence.
+fn defer_unsupported<T>(read: Result<Option<T>, Denied>) -> Result<(Option<T>, Option<&'static str>), Denied> {
     match read {
         Ok(value) => Ok((value, None)),
         Err(Denied::UnsupportedClaim(name)) => Ok((None, Some(name))),
@@ -177,16 +174,16 @@ fn client(map: &mut Map<String, Value>) -> Result<Option<ClientBinding>, Denied>
     let Some(text) = text(map, "cdniip")? else { return Ok(None) };
     match text.parse() {
         Ok(network) => Ok(Some(ClientBinding::Plain(network))),
-        Err(_) => EncryptedClaim::read(&text).map(|sealed| Some(ClientBinding::Sealed(sealed))),
+        Err(_) => EncryptedClaim::read(&text).map(|claim| Some(ClientBinding::Encrypted(claim))),
     }
 }
 
-/// The transports of RFC 9246, section 6.5: 0 is none, 1 is a cookie; 2, a query, is not understood.
+/// Transports (RFC 9246, section 6.5): 0 is none, 1 is a cookie; 2, the query, is not supported.
 fn renewal(map: &Map<String, Value>) -> Result<Option<RenewalTerms>, Denied> {
     let seconds = date(map, "cdniets")?;
     let depth = match map.get("cdnistd") {
         None => 0,
-        Some(value) => value.as_u64().filter(|depth| *depth <= MAX_DEPTH).ok_or(Denied::Malformed)?,
+        Some(value) => value.as_u64().filter(|depth| *depth <= MAX_PATH_DEPTH).ok_or(Denied::Malformed)?,
     };
     match map.get("cdnistt").map(Value::as_u64) {
         None => Ok(None),
@@ -194,9 +191,10 @@ fn renewal(map: &Map<String, Value>) -> Result<Option<RenewalTerms>, Denied> {
         Some(Some(0)) if seconds.is_none() => Err(Denied::Malformed),
         Some(Some(0)) => Ok(None),
         Some(Some(1)) => match seconds {
-            Some(seconds) if (1..=MAX_RENEWAL).contains(&seconds) => {
-                Ok(Some(RenewalTerms { seconds, depth: usize::try_from(depth).unwrap_or(usize::MAX) }))
-            }
+            Some(seconds) if (1..=MAX_RENEWAL_SECONDS).contains(&seconds) => Ok(Some(RenewalTerms {
+                lifetime_seconds: seconds,
+                path_depth: usize::try_from(depth).unwrap_or(usize::MAX),
+            })),
             _ => Err(Denied::Malformed),
         },
         Some(Some(_)) => Err(Denied::UnsupportedClaim("cdnistt")),
@@ -219,15 +217,15 @@ fn session(map: &mut Map<String, Value>) -> Result<Option<String>, Denied> {
     }
 }
 
-/// NumericDate (RFC 7519, section 2): seconds, fractions allowed and cut off.
+/// NumericDate (RFC 7519, section 2): seconds since the Unix epoch, rounded down.
 fn date(map: &Map<String, Value>, name: &str) -> Result<Option<i64>, Denied> {
-    // 2^53: what a JSON number holds exactly everywhere, and far from any overflow.
-    const MOST: f64 = 9_007_199_254_740_992.0;
+    // 2^53: up to here every JSON reader holds integers exactly, and no arithmetic overflows.
+    const MAX_DATE_SECONDS: f64 = 9_007_199_254_740_992.0;
     match map.get(name) {
         None => Ok(None),
         Some(Value::Number(number)) => match number.as_f64() {
             #[allow(clippy::cast_possible_truncation)]
-            Some(seconds) if seconds.abs() <= MOST => Ok(Some(seconds.floor() as i64)),
+            Some(seconds) if seconds.abs() <= MAX_DATE_SECONDS => Ok(Some(seconds.floor() as i64)),
             _ => Err(Denied::Malformed),
         },
         Some(_) => Err(Denied::Malformed),
@@ -282,35 +280,5 @@ fn preview(value: Option<&Value>) -> Result<Option<u64>, Denied> {
             Some(seconds) if (0.0..=1e9).contains(&seconds) => Ok(Some((seconds * 1000.0) as u64)),
             _ => Err(Denied::Malformed),
         },
-    }
-}
-
-/// A JSON object out of a token.
-pub(super) fn object(bytes: &[u8]) -> Result<Map<String, Value>, Denied> {
-    serde_json::from_slice(bytes).map(|StrictMap(map)| map).map_err(|_| Denied::Malformed)
-}
-
-/// A JSON object in which each name stands once (RFC 7519, section 4, lets a verifier refuse doubled names).
-pub(super) struct StrictMap(pub(super) Map<String, Value>);
-
-impl<'de> Deserialize<'de> for StrictMap {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        struct Once;
-        impl<'de> Visitor<'de> for Once {
-            type Value = StrictMap;
-            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str("an object")
-            }
-            fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<StrictMap, A::Error> {
-                let mut map = Map::new();
-                while let Some((name, value)) = access.next_entry::<String, Value>()? {
-                    if map.insert(name, value).is_some() {
-                        return Err(A::Error::custom("a name stands twice"));
-                    }
-                }
-                Ok(StrictMap(map))
-            }
-        }
-        from.deserialize_map(Once)
     }
 }

@@ -1,8 +1,8 @@
-//! Where a token stands in a request: the path (`/t/{token}/…`), the query (`?token=`), `Authorization: Bearer` (RFC
-//! 6750, section 2.1), the cookie `lyceum_token`. The first that holds one decides. Query and cookie may have another
-//! name beside their own (RFC 9246, section 2).
+//! Extracts the token of a request from the path (`/t/{token}/…`), the query (`?token=`), `Authorization: Bearer` (RFC 6750,
+//! section 2.1) or the cookie `lyceum_token`; the first of these that has one decides. The query parameter and the cookie
+//! may have a second name (RFC 9246, section 2).
 //!
-//! Found, not judged: what stands there may be anything.
+//! The token is not verified here: it may be any text.
 
 use http::header::{self, HeaderMap};
 use serde::Deserialize;
@@ -13,22 +13,23 @@ use lyceum_http::fields;
 pub const QUERY_PARAMETER: &str = "token";
 /// The cookie of a token.
 pub const COOKIE_NAME: &str = "lyceum_token";
-/// The longest other name.
+/// The longest second name, in bytes.
 const MAX_NAME_BYTES: usize = 64;
-/// What a path with a token begins with.
+/// The prefix of a path with a token.
 pub const PATH_PREFIX: &str = "/t/";
 
-/// The names of the parameter and the cookie.
+/// The names of the query parameter and the cookie.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
 pub struct TokenNames {
+    /// The second name of both.
     attribute: Option<Box<str>>,
 }
 
 impl TryFrom<String> for TokenNames {
     type Error = &'static str;
 
-    /// Their own, and `attribute`.
+    /// The default names, and `attribute` as the second one.
     fn try_from(attribute: String) -> Result<Self, Self::Error> {
         let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
         if attribute.is_empty() || attribute.len() > MAX_NAME_BYTES || !attribute.bytes().all(plain) {
@@ -38,10 +39,10 @@ impl TryFrom<String> for TokenNames {
     }
 }
 
-/// Where a token stood.
+/// Where in a request the token is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TokenPlacement {
-    /// In front of the path.
+    /// In front of the path, behind `/t/`.
     Path,
     /// A parameter of the query.
     Query,
@@ -51,17 +52,18 @@ pub enum TokenPlacement {
     Cookie,
 }
 
-/// `/t/{token}/rest` as token and `/rest`. The token's segment routes nothing and goes nowhere.
+/// Splits `/t/{token}/rest` into token and `/rest`. The prefix is no part of what is routed or forwarded.
+#[inline]
 pub fn in_path(path: &str) -> Option<(&str, &str)> {
     let rest = path.strip_prefix(PATH_PREFIX)?;
-    // A token is long, and this is looked at on each request.
+    // memchr: a token is long, and this runs on each request.
     rest.split_at_checked(memchr::memchr(b'/', rest.as_bytes())?)
 }
 
-/// The shortest signature that a token may have, in base64url: that of HS256.
+/// The shortest signature of a token, in characters of base64url: that of HS256.
 const MIN_SIGNATURE_CHARS: usize = 43;
 
-/// Whether a segment has the form of a signed token (RFC 7515, section 7.1), whoever signed it.
+/// Whether a segment has the form of a signed token (RFC 7515, section 7.1).
 pub fn looks_signed(segment: &str) -> bool {
     let mut parts = segment.split('.');
     let (Some(header), Some(claims), Some(signature), None) = (parts.next(), parts.next(), parts.next(), parts.next())
@@ -74,20 +76,20 @@ pub fn looks_signed(segment: &str) -> bool {
     signature.len() >= MIN_SIGNATURE_CHARS && [header, claims, signature].into_iter().all(is_base64url)
 }
 
-/// Whether a path begins with `/t/` and a signed token, whatever comes behind it.
+/// Whether a path begins with `/t/` and what has the form of a signed token.
 pub fn leads_with_token(path: &str) -> bool {
     let segment = path.strip_prefix(PATH_PREFIX).and_then(|rest| rest.split('/').next());
     segment.is_some_and(looks_signed)
 }
 
-/// What `Authorization: Bearer` shows.
+/// The credentials of `Authorization: Bearer`.
 pub fn bearer(headers: &HeaderMap) -> Option<&str> {
     let (scheme, credentials) = fields::single(headers, &header::AUTHORIZATION)?.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then(|| credentials.trim())
 }
 
 impl TokenNames {
-    /// The first token that stands elsewhere than in the path.
+    /// The first token outside of the path.
     pub fn outside_path<'a>(
         &self,
         query: Option<&'a str>,
@@ -100,14 +102,14 @@ impl TokenNames {
             .or_else(|| self.cookie(headers).map(|token| (TokenPlacement::Cookie, token)))
     }
 
-    /// `query` without any token, where anything else is left of it.
+    /// `query` without its tokens; none where nothing else is left.
     pub fn query_without_token(&self, query: &str) -> Option<String> {
         let others: Vec<&str> = query.split('&').filter(|pair| self.of_parameter(pair).is_none()).collect();
         let others = others.join("&");
         (!others.is_empty()).then_some(others)
     }
 
-    /// The token in the cookie: of several the first, which is the one of the longest path (RFC 6265, section 5.4).
+    /// The token in the cookie: of several the first, whose path is the longest (RFC 6265, section 5.4).
     pub fn cookie<'a>(&self, headers: &'a HeaderMap) -> Option<&'a str> {
         fields::values(headers, &header::COOKIE)
             .flat_map(|value| value.split(';'))
@@ -115,14 +117,14 @@ impl TokenNames {
             .map(fields::unquote)
     }
 
-    /// A `Cookie` field without the tokens in it; none where nothing else is left of it.
+    /// A `Cookie` field without its tokens; none where nothing else is left.
     pub fn cookie_without_token(&self, value: &str) -> Option<String> {
         let is_other = |pair: &&str| !pair.is_empty() && self.of_cookie(pair).is_none();
         let others: Vec<&str> = value.split(';').map(str::trim).filter(is_other).collect();
         (!others.is_empty()).then(|| others.join("; "))
     }
 
-    /// The name of a cookie that is set.
+    /// The name of the cookie in `Set-Cookie`.
     pub fn cookie_name(&self) -> &str {
         self.attribute.as_deref().unwrap_or(COOKIE_NAME)
     }
@@ -149,7 +151,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn the_first_place_counts() {
+    fn the_first_placement_counts() {
         let names = TokenNames::default();
         let mut headers = HeaderMap::new();
         assert_eq!(in_path("/t/a.b.c/v/x"), Some(("a.b.c", "/v/x")));
@@ -167,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn another_name_counts_beside_the_first() {
+    fn the_second_name_counts_like_the_first() {
         let names = TokenNames::try_from("URISigningPackage".to_owned()).unwrap();
         let no_fields = HeaderMap::new();
         let found = |query| names.outside_path(Some(query), &no_fields).map(|(_, token)| token);
@@ -215,7 +217,7 @@ mod tests {
     proptest! {
         /// Taking a token out of a path leaves the rest as it was, and what is left of a query never holds one.
         #[test]
-        fn what_is_found_is_what_stood_there(path in "/t?/?[a-z.%/]{0,20}", query in "([tokenx]{1,6}=?[a-z]{0,3}&?){0,5}") {
+        fn extraction_leaves_the_rest_as_it_was(path in "/t?/?[a-z.%/]{0,20}", query in "([tokenx]{1,6}=?[a-z]{0,3}&?){0,5}") {
             let names = TokenNames::default();
             if let Some((token, rest)) = in_path(&path) {
                 prop_assert!(!token.contains('/') && rest.starts_with('/'));

@@ -1,16 +1,17 @@
-//! Ways into the parts that a signature stands before, for fuzzing alone.
+//! Entry points behind the signature check, for fuzzing alone.
 
-use super::claims::{self, ClientBinding, ParsedClaims};
+use super::claims::{ClientBinding, ParsedClaims};
+use super::jwe::{self, ClaimKey};
 use super::scope::Scope;
+use super::strict_json;
 use super::uri_container::{PatternCache, RequestUri};
-use super::{ClaimKey, jwe};
 use lyceum_http::path::CleanPath;
 
 /// Reads a payload and asks its scope for a path.
 pub fn payload(bytes: &[u8], path: &str) {
-    let Ok(mut parsed) = claims::object(bytes).and_then(ParsedClaims::read) else { return };
-    if let Some(ClientBinding::Sealed(sealed)) = &parsed.client {
-        let _ = jwe::open(sealed, &[] as &[ClaimKey]);
+    let Ok(mut parsed) = strict_json::object(bytes).and_then(ParsedClaims::read) else { return };
+    if let Some(ClientBinding::Encrypted(claim)) = &parsed.client {
+        let _ = jwe::decrypt(claim, &[] as &[ClaimKey]);
     }
     let scope = Scope::new(&mut parsed);
     if let Ok(path) = CleanPath::check(path) {

@@ -14,21 +14,22 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::EncodingKey;
 use serde_json::{Value, json};
 
-use super::{Algorithm, KeyError};
+use crate::algorithm::Algorithm;
+use crate::key_error::KeyError;
 use lyceum_core::ids::Id;
 
 /// The largest private key file, in bytes.
-const MAX_PEM: u64 = 16 << 10;
+const MAX_PEM_BYTES: u64 = 16 << 10;
 
 /// The most key files that are read from one directory.
-const MAX_FILES: usize = 64;
+const MAX_KEY_FILES: usize = 64;
 
-/// The name of a key: what a token's header calls `kid`, and the stem of its files.
+/// The id of a key: `kid` in a token's header, and the stem of the key's files.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Kid(Box<str>);
 
 impl Kid {
-    /// Takes 1 to 64 of `[A-Za-z0-9._-]`, not beginning with a dot.
+    /// Accepts 1 to 64 of `[A-Za-z0-9._-]`, the first not a dot.
     pub fn parse(text: &str) -> Result<Self, KeyError> {
         let plain = text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'));
         if (1..=64).contains(&text.len()) && plain && !text.starts_with('.') {
@@ -50,11 +51,11 @@ impl fmt::Display for Kid {
     }
 }
 
-/// Makes a key pair in `out_dir`, which is made when it is missing. Neither file is ever seen half-written, and
-/// the private one appears last.
+/// Generates a key pair in `out_dir`, which is created where it is missing. No reader sees a half-written file, and the
+/// private one appears last.
 pub fn generate(algorithm: Algorithm, out_dir: &Path) -> Result<Kid, KeyError> {
     let kid = Kid(Id::random().as_str().into());
-    let refused = |_| KeyError::Malformed("the cryptographic library made no key".into());
+    let refused = |_| KeyError::Malformed("the cryptographic library generated no key".into());
     let (pkcs8, public) = match algorithm {
         Algorithm::EdDsa => {
             let pair = Ed25519KeyPair::generate().map_err(refused)?;
@@ -81,7 +82,7 @@ pub fn generate(algorithm: Algorithm, out_dir: &Path) -> Result<Kid, KeyError> {
     Ok(kid)
 }
 
-/// Writes beside the name and renames: a reader sees the whole file or none.
+/// Writes under a temporary name and renames: a reader sees the whole file or none.
 fn write_new(path: &Path, bytes: &[u8], mode: u32) -> Result<(), KeyError> {
     let failed = |e| KeyError::file(path, "can't be written", e);
     let mut staging = path.as_os_str().to_owned();
@@ -140,11 +141,11 @@ impl PrivateKey {
         let mut text = String::new();
         let file = File::open(path).map_err(unreadable)?;
         let modified = file.metadata().and_then(|m| m.modified()).map_err(unreadable)?;
-        file.take(MAX_PEM).read_to_string(&mut text).map_err(unreadable)?;
+        file.take(MAX_PEM_BYTES).read_to_string(&mut text).map_err(unreadable)?;
         let wrong = |what: &str| KeyError::content(path, KeyError::Malformed(what.into()));
-        let pem = pem::parse(&text).map_err(|_| wrong("it is no PEM file"))?;
+        let pem = pem::parse(&text).map_err(|_| wrong("it is not a PEM file"))?;
         if pem.tag() != "PRIVATE KEY" {
-            return Err(wrong("it is no PKCS#8 private key (\"BEGIN PRIVATE KEY\")"));
+            return Err(wrong("it is not a PKCS#8 private key (\"BEGIN PRIVATE KEY\")"));
         }
         let der = pem.contents();
         let (algorithm, encoding, public) = if let Ok(pair) = Ed25519KeyPair::from_pkcs8(der) {
@@ -159,15 +160,15 @@ impl PrivateKey {
         Ok(Self { kid, algorithm, encoding, public, modified })
     }
 
-    /// Reads every `*.pem` of a directory, the newest first (by time of change, then by name).
+    /// Reads every `*.pem` of a directory, the newest first (by modification time, then by name).
     pub(super) fn load_all(dir: &Path) -> Result<Vec<Self>, KeyError> {
         let unreadable = |e| KeyError::file(dir, "can't be read", e);
         let mut keys = Vec::new();
         for entry in std::fs::read_dir(dir).map_err(unreadable)? {
             let path = entry.map_err(unreadable)?.path();
             if path.extension().is_some_and(|e| e == "pem") {
-                if keys.len() == MAX_FILES {
-                    return Err(KeyError::Unsupported(format!("{}: more than {MAX_FILES} keys", dir.display())));
+                if keys.len() == MAX_KEY_FILES {
+                    return Err(KeyError::Unsupported(format!("{}: more than {MAX_KEY_FILES} keys", dir.display())));
                 }
                 keys.push(Self::load(&path)?);
             }

@@ -1,17 +1,19 @@
-//! Signed Token Renewal (RFC 9246, section 3): an edge signs a token anew while it is used, so that an issuer can give
-//! short ones.
+//! Signed Token Renewal (RFC 9246, section 3): an edge renews a token while it is used, so that issuers can give tokens a
+//! short lifetime.
 //!
-//! A renewed token says what the one before it said, but for who signed it, when, and its end. It is signed with the
-//! edge's own key under the edge's own issuer: a key signs for its issuer alone.
+//! A renewed token has the claims of the one before it but for `iss`, `iat` and `exp`. It is signed with the edge's own
+//! key under the edge's own issuer name: a key signs for its issuer alone.
 
 use std::path::Path;
 
 use serde_json::{Map, Value};
 
-use super::claims::RenewalTerms;
-use super::{KeyError, KeySet, Signer, Trust};
+use crate::claims::RenewalTerms;
+use crate::jwks::{KeySet, Trust};
+use crate::key_error::KeyError;
+use crate::signer::Signer;
 
-/// What renews tokens.
+/// Renews tokens.
 #[derive(Debug)]
 pub struct Renewer {
     signer: Signer,
@@ -24,7 +26,7 @@ impl Renewer {
         Ok(Self { signer: Signer::from_key_file(key, issuer, audience)?, max_lifetime_seconds })
     }
 
-    /// Who signs.
+    /// The issuer of renewed tokens.
     pub fn issuer(&self) -> &str {
         self.signer.issuer()
     }
@@ -34,15 +36,15 @@ impl Renewer {
         KeySet::parse(self.signer.jwks().to_string().as_bytes(), Trust::Public)
     }
 
-    /// The longest life of a renewed token, in seconds.
+    /// The longest lifetime of a renewed token, in seconds.
     pub fn max_lifetime_seconds(&self) -> i64 {
         self.max_lifetime_seconds
     }
 
-    /// A token with the claims of `former` that ends as `terms` say, counted from `now`, and its life in seconds.
-    /// Nothing where it would be too long to be taken.
+    /// A token with the claims of `former` that expires as `terms` say, counted from `now`, and its lifetime in seconds.
+    /// None where it would be longer than a token may be.
     pub(super) fn renew(&self, former: &Map<String, Value>, terms: RenewalTerms, now: i64) -> Option<(String, i64)> {
-        let seconds = terms.seconds.min(self.max_lifetime_seconds);
+        let seconds = terms.lifetime_seconds.min(self.max_lifetime_seconds);
         let mut payload = former.clone();
         payload.insert("exp".to_owned(), now.saturating_add(seconds).into());
         payload.insert("iat".to_owned(), now.into());
@@ -56,20 +58,20 @@ impl Renewer {
     }
 }
 
-/// A token's claims, kept for the one that follows it.
+/// The claims of a token that is to be renewed.
 #[derive(Debug)]
 pub(super) struct Renewable {
     pub(super) terms: RenewalTerms,
     pub(super) payload: Map<String, Value>,
 }
 
-/// A renewed token and where it belongs.
+/// A renewed token and the paths that it is for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RenewedToken {
     /// The token.
     pub token: String,
-    /// For how many seconds it is good.
+    /// Its lifetime, in seconds.
     pub lifetime_seconds: i64,
-    /// The first segments of the path, without the token, that it is for; none: every path.
+    /// How many leading segments of the path, counted without the token, it is for; 0: every path.
     pub path_depth: usize,
 }

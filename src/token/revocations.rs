@@ -1,4 +1,4 @@
-//! Sessions that were ended before their tokens: a bounded set that every use of a token looks at.
+//! Revoked sessions: a bounded set that is checked on each use of a token.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -6,27 +6,27 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
-/// Revoked sessions, each until its tokens have expired anyway.
+/// Revoked sessions, each held until its tokens have expired.
 ///
-/// Readers pay one atomic load. A change copies the whole map; changes come a few a second at most and in batches,
-/// and `until` keeps the map short.
+/// A read costs one atomic load. A change copies the whole map: changes come in batches, a few a second at most, and
+/// expiry keeps the map small.
 #[derive(Debug)]
 pub struct Revocations {
+    /// Sessions with the second since the Unix epoch from which each may be forgotten.
     sessions: ArcSwap<HashMap<Box<str>, i64>>,
-    most: usize,
+    max_sessions: usize,
     changed: watch::Sender<u64>,
     generation: AtomicU64,
 }
 
 impl Revocations {
-    /// An empty set that holds at most `most` sessions.
-    pub fn new(most: usize) -> Self {
-        Self { sessions: ArcSwap::default(), most, changed: watch::channel(0).0, generation: AtomicU64::new(0) }
+    /// An empty set of at most `max_sessions`.
+    pub fn new(max_sessions: usize) -> Self {
+        Self { sessions: ArcSwap::default(), max_sessions, changed: watch::channel(0).0, generation: AtomicU64::new(0) }
     }
 
-    /// Adds sessions with the second (since the epoch) from which they may be forgotten, and forgets those whose
-    /// time has come at `now`. Gives how many had to be forgotten early because the set was full: those whose
-    /// tokens end soonest.
+    /// Adds sessions with the second since the Unix epoch from which each may be forgotten, and forgets those due at `now`.
+    /// Returns how many had to be forgotten early because the set is full: those whose tokens expire soonest.
     pub fn add(&self, sessions: impl IntoIterator<Item = (String, i64)>, now: i64) -> usize {
         let mut map = HashMap::clone(&self.sessions.load());
         for (session, until) in sessions {
@@ -34,7 +34,7 @@ impl Revocations {
             *entry = until.max(*entry);
         }
         map.retain(|_, until| *until > now);
-        let surplus = map.len().saturating_sub(self.most);
+        let surplus = map.len().saturating_sub(self.max_sessions);
         if surplus > 0 {
             let mut untils: Vec<(i64, Box<str>)> = map.iter().map(|(s, until)| (*until, s.clone())).collect();
             untils.sort_unstable();
@@ -49,6 +49,7 @@ impl Revocations {
     }
 
     /// Whether the session was revoked.
+    #[inline]
     pub fn contains(&self, session: &str) -> bool {
         let sessions = self.sessions.load();
         !sessions.is_empty() && sessions.contains_key(session)
@@ -64,17 +65,18 @@ impl Revocations {
         self.len() == 0
     }
 
-    /// Rises whenever sessions were added.
+    /// Grows whenever sessions are added.
+    #[inline]
     pub fn generation(&self) -> u64 {
         self.generation.load(Ordering::Acquire)
     }
 
-    /// All, with the second from which each may be forgotten: what is kept over a restart.
+    /// All sessions with the second from which each may be forgotten, to be kept over a restart.
     pub fn snapshot(&self) -> Vec<(String, i64)> {
         self.sessions.load().iter().map(|(session, until)| (session.to_string(), *until)).collect()
     }
 
-    /// Changes whenever sessions were added: what responses under way wait for.
+    /// Changes whenever sessions are added: responses in progress wait for it.
     pub fn watch(&self) -> watch::Receiver<u64> {
         self.changed.subscribe()
     }
@@ -85,7 +87,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sessions_are_held_until_their_tokens_have_ended() {
+    fn sessions_are_held_until_their_tokens_have_expired() {
         let set = Revocations::new(10);
         assert_eq!(set.add([("a".into(), 100), ("b".into(), 200)], 50), 0);
         assert!(set.contains("a") && set.contains("b") && !set.contains("c"));
@@ -96,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_set_forgets_what_ends_soonest() {
+    fn a_full_set_forgets_the_sessions_that_expire_soonest() {
         let set = Revocations::new(2);
         assert_eq!(set.add([("a".into(), 100), ("b".into(), 300), ("c".into(), 200)], 0), 1);
         assert!(!set.contains("a") && set.contains("b") && set.contains("c"));

@@ -1,13 +1,13 @@
-//! What a token opens: path prefixes on whole segments, the height of a rendition, the start of a segment.
+//! What a token allows: path prefixes of whole segments, the height of a rendition, the start of a segment.
 //!
-//! Heights and starts are read from the names of the design's section 4:
-//! `/v/{lesson}/{version}/v{height}[-{codec}]/{n}-{start_ms}.m4s`, and `.vtt` for subtitles.
+//! Heights and starts are read from paths such as `/v/{lesson}/{version}/v{height}[-{codec}]/{n}-{start_ms}.m4s`;
+//! subtitles end in `.vtt`.
 
-use super::claims::ParsedClaims;
-use super::uri_container::{PatternCache, RequestUri, UriContainer};
+use crate::claims::ParsedClaims;
+use crate::uri_container::{PatternCache, RequestUri, UriContainer};
 use lyceum_http::path::CleanPath;
 
-/// The part of a token that rules paths.
+/// The paths that a token allows.
 #[derive(Debug, PartialEq)]
 pub(super) struct Scope {
     paths: Vec<Box<str>>,
@@ -26,8 +26,7 @@ impl Scope {
         }
     }
 
-    /// Whether `path` is opened. A token with paths and a container opens what both hold; one with neither opens
-    /// nothing.
+    /// Whether `path` is allowed. A token with paths and a container allows what both do; one with neither allows nothing.
     pub(super) fn holds(&self, path: CleanPath<'_>, uri: &RequestUri<'_>, patterns: &PatternCache) -> bool {
         if self.paths.is_empty() && self.container.is_none() {
             return false;
@@ -48,7 +47,7 @@ impl Scope {
     }
 }
 
-/// What the name of a media object says of it.
+/// What the path of a media object says of it.
 #[derive(Debug, Default, PartialEq)]
 struct MediaName {
     height: Option<u32>,
@@ -59,7 +58,7 @@ impl MediaName {
     fn read(path: CleanPath<'_>) -> Self {
         let mut named = Self::default();
         for segment in path.segments() {
-            // Any segment that reads as a rendition counts, wherever it stands: rather one too many refused.
+            // Any segment that reads as a rendition counts, wherever it is: better to deny one path too many.
             if let Some(height) = rendition_height(segment) {
                 named.height = named.height.max(Some(height));
             }
@@ -76,8 +75,8 @@ fn rendition_height(segment: &str) -> Option<u32> {
     number(digits).map(|n| u32::try_from(n).unwrap_or(u32::MAX))
 }
 
-/// `00012-48000.m4s`, and segments of subtitles (`.vtt`) in the same way. What holds words or pictures up to the end of
-/// the lesson counts as starting there.
+/// The start of `00012-48000.m4s` or a segment of subtitles (`.vtt`), in milliseconds. Files with text or pictures of the
+/// whole lesson count as starting at its end.
 fn start_of(file: &str) -> Option<u64> {
     if file == "subtitles.vtt" || file.starts_with("storyboard") {
         return Some(u64::MAX);
@@ -87,7 +86,7 @@ fn start_of(file: &str) -> Option<u64> {
     number(start)
 }
 
-/// Decimal digits alone; more than fit count as the largest.
+/// Decimal digits alone; a number that does not fit counts as the largest.
 fn number(digits: &str) -> Option<u64> {
     if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) {
         return None;
@@ -108,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn heights_above_the_most_are_closed() {
+    fn heights_above_the_limit_are_denied() {
         let scope = scope(&["/v/a/"], Some(480), None);
         for open in
             ["/v/a/master.m3u8", "/v/a/1/v480/00000-0.m4s", "/v/a/1/v240-hevc/init.mp4", "/v/a/1/a-und/index.m3u8"]
@@ -127,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn a_preview_ends_before_its_first_late_segment() {
+    fn a_preview_denies_segments_that_start_after_it() {
         let scope = scope(&["/v/a/"], None, Some(12_000));
         for open in [
             "/v/a/1/v720/00000-0.m4s",
@@ -152,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn no_path_opens_nothing() {
+    fn a_token_without_paths_allows_nothing() {
         assert!(!holds(&scope(&[], None, None), "/v/a/master.m3u8"));
     }
 }

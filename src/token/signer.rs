@@ -1,11 +1,14 @@
-//! Signing: the newest key of a directory signs, and all of them are published.
+//! Signing: the newest key of a directory signs; the public halves of all are published.
 
 use std::path::Path;
 
 use serde_json::{Map, Value, json};
 
-use super::key_files::{Kid, PrivateKey, generate};
-use super::{Algorithm, Claims, KeyError};
+use crate::algorithm::Algorithm;
+use crate::claims::Claims;
+use crate::jws::MAX_TOKEN_BYTES;
+use crate::key_error::KeyError;
+use crate::key_files::{Kid, PrivateKey, generate};
 
 /// Signs tokens of one issuer for one audience.
 #[derive(Debug)]
@@ -13,12 +16,13 @@ pub struct Signer {
     issuer: String,
     audience: String,
     current: PrivateKey,
+    /// The public halves of the other keys.
     older: Vec<Value>,
 }
 
 impl Signer {
-    /// Reads the keys of `dir`. When it holds none, the first EdDSA key is made; a lock file keeps two processes that
-    /// start at once from making two.
+    /// Reads the keys of `dir`. Where it has none, an EdDSA key is generated; a lock file keeps two processes that start at
+    /// the same time from generating two.
     pub fn open(dir: &Path, issuer: &str, audience: &str) -> Result<Self, KeyError> {
         std::fs::create_dir_all(dir).map_err(|e| KeyError::file(dir, "can't be made", e))?;
         let mut keys = PrivateKey::load_all(dir)?;
@@ -39,18 +43,18 @@ impl Signer {
         Ok(Self { issuer: issuer.into(), audience: audience.into(), current, older })
     }
 
-    /// Signs with the one key file `path`, `<kid>.pem`.
+    /// Signs with the key file `path`, named `<kid>.pem`.
     pub fn from_key_file(path: &Path, issuer: &str, audience: &str) -> Result<Self, KeyError> {
         let current = PrivateKey::load(path)?;
         Ok(Self { issuer: issuer.into(), audience: audience.into(), current, older: Vec::new() })
     }
 
-    /// The key that signs.
+    /// The name of the signing key.
     pub fn kid(&self) -> &Kid {
         &self.current.kid
     }
 
-    /// Who signs.
+    /// The issuer.
     pub(super) fn issuer(&self) -> &str {
         &self.issuer
     }
@@ -58,13 +62,12 @@ impl Signer {
     /// A token with `claims`, `iss` and `aud`.
     ///
     /// # Errors
-    /// [`KeyError::Unsupported`] when it would be longer than [`super::MAX_TOKEN_BYTES`], so that none is ever handed out
-    /// which the edge refuses.
+    /// [`KeyError::Unsupported`] when it would be longer than [`MAX_TOKEN_BYTES`]: edges would deny it.
     pub fn sign(&self, claims: &Claims) -> Result<String, KeyError> {
         self.encode(&claims.payload(&self.issuer, &self.audience))
     }
 
-    /// A token with `payload` as it is, but for `iss` and `aud`.
+    /// A token with `payload`, whose `iss` and `aud` are replaced.
     pub(super) fn sign_payload(&self, mut payload: Map<String, Value>) -> Result<String, KeyError> {
         payload.insert("iss".to_owned(), self.issuer.as_str().into());
         payload.insert("aud".to_owned(), self.audience.as_str().into());
@@ -78,8 +81,11 @@ impl Signer {
         };
         let token = jsonwebtoken::encode(&header, payload, &self.current.encoding)
             .map_err(|e| KeyError::Malformed(e.to_string()))?;
-        if token.len() > super::MAX_TOKEN_BYTES {
-            return Err(KeyError::Unsupported(format!("the token has {} bytes; 4096 is the most", token.len())));
+        if token.len() > MAX_TOKEN_BYTES {
+            return Err(KeyError::Unsupported(format!(
+                "the token has {} bytes; at most 4096 are allowed",
+                token.len()
+            )));
         }
         Ok(token)
     }

@@ -1,9 +1,9 @@
-//! The URI container (`cdniuc`) of RFC 9246, section 2.1.15: `hash:` and `regex:`.
+//! The URI container (`cdniuc`; RFC 9246, section 2.1.15): `hash:` and `regex:`.
 //!
-//! What is compared is the whole URI without the token, in the normal form of RFC 3986, section 6.2.2. A pattern is a
-//! POSIX extended regular expression that has to match all of it: one that matches somewhere inside would open every
-//! URI that can carry the text in its query. PatternCache run on an engine whose time is linear in the URI; the few places
-//! where its syntax reads otherwise than POSIX's are refused.
+//! It is compared with the whole URI without the token, in the normal form of RFC 3986, section 6.2.2. A pattern is a POSIX
+//! extended regular expression that has to match all of it: one that may match a part would allow every URI that can carry
+//! the text in its query. The engine's time is linear in the URI; constructs that it reads otherwise than POSIX are
+//! refused.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -13,17 +13,17 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use regex::bytes::{Regex, RegexBuilder};
 use sha2::{Digest as _, Sha256};
 
-use super::verify::Denied;
+use crate::denied::Denied;
 use lyceum_http::path::CleanPath;
 
 /// The longest pattern, in bytes.
-const MAX_PATTERN: usize = 1024;
-/// The most memory that a pattern may compile to, in bytes.
-const MAX_PROGRAM: usize = 256 << 10;
-/// How many compiled patterns are kept: tokens of one course share theirs.
-const PATTERNS: u64 = 1024;
+const MAX_PATTERN_BYTES: usize = 1024;
+/// The most memory that a compiled pattern may take, in bytes.
+const MAX_COMPILED_BYTES: usize = 256 << 10;
+/// How many compiled patterns are cached: the tokens of one course share theirs.
+const MAX_CACHED_PATTERNS: u64 = 1024;
 
-/// The rest of a requested URI, beside its path.
+/// The requested URI without its path.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct RequestUri<'a> {
     /// Whether the scheme is `https`.
@@ -53,7 +53,7 @@ impl RequestUri<'_> {
     }
 }
 
-/// Percent-encodings with capital digits, those of unreserved characters undone.
+/// Writes percent-encodings in upper case and decodes those of unreserved characters.
 fn normalise(text: &str, out: &mut String) {
     let mut rest = text;
     while let Some((before, after)) = rest.split_once('%') {
@@ -79,19 +79,20 @@ fn normalise(text: &str, out: &mut String) {
     out.push_str(rest);
 }
 
-/// A container as a token has it.
+/// The container of a token.
 #[derive(Debug, PartialEq)]
 pub(super) enum UriContainer {
-    /// SHA-256 of the URI, or its first bytes.
+    /// The SHA-256 of the URI, or its first bytes.
     Hash(Box<[u8]>),
+    /// A pattern that the URI has to match.
     Pattern(Box<str>),
 }
 
 impl UriContainer {
-    /// Reads the claim. A form that is not spoken is an unsupported claim.
+    /// Reads the claim. One of another form is an unsupported claim.
     pub(super) fn read(text: &str) -> Result<Self, Denied> {
         if let Some(hash) = text.strip_prefix("hash:") {
-            // RFC 6920, section 5: the suite, a semicolon, the value. Shorter truncations can be found by trying.
+            // RFC 6920, section 5: the suite, a semicolon, the value. Shorter ones can be found by trial.
             let (suite, value) = hash.split_once(';').ok_or(Denied::Malformed)?;
             let length = match suite {
                 "sha-256" => 32,
@@ -109,7 +110,7 @@ impl UriContainer {
         Ok(Self::Pattern(pattern.into()))
     }
 
-    /// Whether the URI of `path` and `uri` is what the container holds.
+    /// Whether the container allows the URI of `path` and `uri`.
     pub(super) fn holds(&self, path: CleanPath<'_>, uri: &RequestUri<'_>, patterns: &PatternCache) -> bool {
         let uri = uri.normal(path);
         match self {
@@ -119,13 +120,13 @@ impl UriContainer {
     }
 }
 
-/// Compiled patterns, boundedly.
+/// A bounded number of compiled patterns.
 #[derive(Debug)]
 pub(super) struct PatternCache(moka::sync::Cache<Box<str>, Arc<Regex>>);
 
 impl PatternCache {
     pub(super) fn new() -> Self {
-        Self(moka::sync::Cache::new(PATTERNS))
+        Self(moka::sync::Cache::new(MAX_CACHED_PATTERNS))
     }
 
     fn get(&self, pattern: &str) -> Option<Arc<Regex>> {
@@ -139,7 +140,7 @@ impl PatternCache {
 }
 
 fn compile(pattern: &str) -> Result<Regex, Denied> {
-    if pattern.is_empty() || pattern.len() > MAX_PATTERN || !pattern.is_ascii() {
+    if pattern.is_empty() || pattern.len() > MAX_PATTERN_BYTES || !pattern.is_ascii() {
         return Err(Denied::Malformed);
     }
     if !reads_as_posix(pattern) {
@@ -148,15 +149,15 @@ fn compile(pattern: &str) -> Result<Regex, Denied> {
     RegexBuilder::new(&format!("^(?:{pattern})$"))
         .unicode(false)
         .dot_matches_new_line(true)
-        .size_limit(MAX_PROGRAM)
-        .dfa_size_limit(MAX_PROGRAM)
+        .size_limit(MAX_COMPILED_BYTES)
+        .dfa_size_limit(MAX_COMPILED_BYTES)
         .nest_limit(50)
         .build()
         .map_err(|_| Denied::Malformed)
 }
 
-/// Whether a pattern means the same to POSIX (section 9.4) and to the engine. What POSIX leaves undefined, such as
-/// `\d`, `(?`, `*?` or a repetition of a repetition, is not taken.
+/// Whether a pattern means the same in POSIX (section 9.4) and to the engine. False for what POSIX leaves undefined, such
+/// as `\d`, `(?`, `*?` or a repetition of a repetition.
 fn reads_as_posix(pattern: &str) -> bool {
     let mut rest = pattern.as_bytes();
     let mut before = b'(';
@@ -184,7 +185,7 @@ fn reads_as_posix(pattern: &str) -> bool {
     true
 }
 
-/// A bracket expression behind its `[`; gives what stands behind its `]`.
+/// What follows a bracket expression, of which `inside` follows the `[`; none where the engine reads it otherwise.
 fn bracket(inside: &[u8]) -> Option<&[u8]> {
     let mut rest = inside.strip_prefix(b"^").unwrap_or(inside);
     // A `]` that comes first is a member.
@@ -204,7 +205,7 @@ fn bracket(inside: &[u8]) -> Option<&[u8]> {
                 }
                 rest = behind.get(2..)?;
             }
-            // In POSIX a backslash stands for itself here, and these pairs are members; the engine reads otherwise.
+            // POSIX takes a backslash and these pairs literally here; the engine does not.
             [b'[' | b'\\', ..] | [b'&', b'&', ..] | [b'~', b'~', ..] | [b'-', b'-', ..] | [] => return None,
             [_, tail @ ..] => rest = tail,
         }
@@ -223,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn the_rfcs_example_holds_its_segments() {
+    fn the_example_of_the_rfc_allows_its_segments() {
         let pattern = r"regex:[^:]*\://[^/]*/dir/content/quality_[^/]*/segment.{3}\.mp4(\?.*)?";
         assert!(holds(pattern, true, "cdn.example", "/dir/content/quality_hi/segment001.mp4", None));
         assert!(holds(pattern, false, "cdn.example:8080", "/dir/content/quality_hi/segment001.mp4", Some("a=b")));
@@ -239,13 +240,13 @@ mod tests {
         assert!(!holds(pattern, true, "h.example", "/v/b/x", Some("u=https://h.example/v/a/")));
         assert!(
             !holds(r"regex:https://h\.example/v/a/x|z", true, "h.example", "/v/a/xz", None),
-            "alternatives are whole too"
+            "each alternative has to match the whole URI"
         );
         assert!(holds("regex:.*/caf%C3%A9~.*", true, "h", "/caf%c3%a9~", Some("%7e=%2f")));
     }
 
     #[test]
-    fn a_hash_holds_one_uri() {
+    fn a_hash_allows_one_uri() {
         let of = |uri: &str| URL_SAFE_NO_PAD.encode(Sha256::digest(uri));
         let whole = format!("hash:sha-256;{}", of("https://h/v/a/x?b=c"));
         assert!(holds(&whole, true, "h", "/v/a/x", Some("b=c")));
@@ -255,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn what_reads_otherwise_or_costs_too_much_is_refused() {
+    fn ambiguous_or_expensive_patterns_are_refused() {
         use Denied::{Malformed, UnsupportedClaim};
         for (container, why) in [
             ("glob:*", UnsupportedClaim("cdniuc")),
@@ -277,7 +278,7 @@ mod tests {
         ] {
             assert_eq!(UriContainer::read(container), Err(why), "{container}");
         }
-        assert_eq!(UriContainer::read(&format!("regex:{}", "a".repeat(MAX_PATTERN + 1))), Err(Malformed));
+        assert_eq!(UriContainer::read(&format!("regex:{}", "a".repeat(MAX_PATTERN_BYTES + 1))), Err(Malformed));
         for good in
             ["regex:[]a]", "regex:[^]a]", "regex:[[:alnum:]_-]+", r"regex:a\.b\*", "regex:a{2,3}", "regex:(a|b)*c"]
         {
@@ -287,7 +288,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_container_is_read_and_asked(text in "(regex:|hash:sha-256;)?[ -~]{0,40}", path in "/[a-z%0-9]{0,8}") {
+        fn no_container_panics(text in "(regex:|hash:sha-256;)?[ -~]{0,40}", path in "/[a-z%0-9]{0,8}") {
             if let (Ok(container), Ok(path)) = (UriContainer::read(&text), CleanPath::check(&path)) {
                 let _ = container.holds(path, &RequestUri { secure: true, host: "h", query: Some("%") }, &PatternCache::new());
             }

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use super::*;
-use crate::jwe;
+use crate::testing::{claim_key, encrypt};
 
 fn with(dir: &Path, change: impl FnOnce(&mut serde_json::Map<String, Value>)) -> String {
     let header = json!({"alg": "EdDSA", "typ": "JWT", "kid": signer(dir).kid().as_str()});
@@ -11,7 +11,7 @@ fn with(dir: &Path, change: impl FnOnce(&mut serde_json::Map<String, Value>)) ->
 }
 
 fn asked(verifier: &Verifier, token: &str, facts: &Facts<'_>) -> &'static str {
-    // Twice, so that what is remembered says the same.
+    // Twice, so that the cached token is judged the same.
     let once = || verifier.verify(token, facts).map_or_else(Denied::code, |_| "granted");
     let first = once();
     assert_eq!(once(), first);
@@ -19,7 +19,7 @@ fn asked(verifier: &Verifier, token: &str, facts: &Facts<'_>) -> &'static str {
 }
 
 #[test]
-fn a_token_bound_to_a_client_is_for_that_client_at_each_use() {
+fn a_token_bound_to_a_client_is_denied_to_others_on_each_use() {
     let dir = tempfile::tempdir().unwrap();
     let verifier = verifier(&signer(dir.path()));
     let from =
@@ -41,10 +41,10 @@ fn a_token_bound_to_a_client_is_for_that_client_at_each_use() {
 }
 
 #[test]
-fn an_encrypted_client_is_opened_with_the_configured_key() {
+fn an_encrypted_client_is_decrypted_with_the_configured_key() {
     let dir = tempfile::tempdir().unwrap();
-    let key = jwe::tests::key(32);
-    let sealed = jwe::tests::seal(&key, &json!({"alg": "dir", "enc": "A256GCM", "kid": "c"}), "192.0.2.0/24");
+    let key = claim_key(32);
+    let sealed = encrypt(&key, &json!({"alg": "dir", "enc": "A256GCM", "kid": "c"}), "192.0.2.0/24");
     let token = with(dir.path(), |map| drop(map.insert("cdniip".into(), sealed.into())));
     let facts = |client: &str| Facts { client: client.parse().ok(), ..facts(PATH, NOW) };
     assert_eq!(asked(&verifier(&signer(dir.path())), &token, &facts("192.0.2.1")), "token_unsupported_claim");
@@ -54,7 +54,7 @@ fn an_encrypted_client_is_opened_with_the_configured_key() {
 }
 
 #[test]
-fn a_container_holds_uris_with_or_without_paths_beside_it() {
+fn a_container_allows_uris_with_or_without_paths_beside_it() {
     let dir = tempfile::tempdir().unwrap();
     let verifier = verifier(&signer(dir.path()));
     let uri = RequestUri { secure: true, host: "edge.example", query: None };
@@ -77,7 +77,7 @@ fn a_container_holds_uris_with_or_without_paths_beside_it() {
 }
 
 #[test]
-fn critical_extensions_are_understood_or_refuse() {
+fn critical_extensions_are_supported_or_denied() {
     let dir = tempfile::tempdir().unwrap();
     let verifier = verifier(&signer(dir.path()));
     for (critical, expected) in [
@@ -99,7 +99,7 @@ fn critical_extensions_are_understood_or_refuse() {
 }
 
 #[test]
-fn a_renewed_token_says_what_the_one_before_it_said() {
+fn a_renewed_token_keeps_the_claims_of_the_one_before_it() {
     let (dir, own) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let kid = key_files::generate(Algorithm::Es256, own.path()).unwrap();
     let renewer =
@@ -127,12 +127,12 @@ fn a_renewed_token_says_what_the_one_before_it_said() {
     let third = renewing.renew(&second, &facts(PATH, NOW + 139)).unwrap();
     assert_eq!(renewing.verify(&third.token, &facts(PATH, NOW + 250)).unwrap().expires(), NOW + 259);
 
-    // Its session ended, it ends; the first one ends by itself.
+    // It ends when its session is revoked; the first token expires by itself.
     assert_eq!(asked(&renewing, &token, &facts(PATH, NOW + 60)), "token_expired");
     renewing.revocations().add([("session1".to_owned(), NOW + 1000)], NOW);
     assert_eq!(asked(&renewing, &third.token, &facts(PATH, NOW + 250)), "token_revoked");
 
-    // The longest life is the configuration's; a path too short is not renewed for; and what can't be meant is refused.
+    // The configuration limits the lifetime, a path with too few segments gets no renewal, and absurd terms are denied.
     let renewing = verifier_with(&signer(dir.path()), Some(renewer(60)), Vec::new());
     let grant = renewing.verify(&token, &facts(PATH, NOW)).unwrap();
     assert_eq!(renewing.renew(&grant, &facts(PATH, NOW)).unwrap().lifetime_seconds, 60);
@@ -165,7 +165,7 @@ fn a_renewed_token_says_what_the_one_before_it_said() {
 
 /// What `docs/tokens.md` says of versions, audiences, subjects and claims that stand alone.
 #[test]
-fn claims_that_are_optional_or_for_others_to_read() {
+fn optional_claims_and_those_of_other_parties() {
     let dir = tempfile::tempdir().unwrap();
     let verifier = verifier(&signer(dir.path()));
     for (name, value, expected) in [

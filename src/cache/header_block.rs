@@ -1,9 +1,9 @@
-//! Header blocks as they are delivered, as a map and as lines: what many responses have the same lies once for all of them, what is one's own
-//! beside it.
+//! Header blocks as they are delivered, as a map and as HTTP/1.1 lines. Fields that many responses have in common are kept
+//! once, the others with each response.
 //!
-//! A hit copies its block. Were each object's block a whole one, copying it would walk through memory that no cache of
-//! the processor holds any more, which among many objects is much of what a hit costs; and what several cores count
-//! references of would go from one to the other. So the common part is never given back, has no count, and is bounded.
+//! A hit copies its block. Were every block complete, copying would miss the processor's caches, which among many objects
+//! is much of a hit's cost, and reference counts would move between cores. So common parts are never freed, need no
+//! reference count, and are bounded in number and size.
 
 use std::hash::{Hash as _, Hasher as _};
 use std::sync::{Mutex, PoisonError};
@@ -11,11 +11,11 @@ use std::sync::{Mutex, PoisonError};
 use bytes::{Bytes, BytesMut};
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
-use super::cpu_prefetch::prefetch;
-use super::inline_bytes::InlineBytes;
+use crate::cpu_prefetch::prefetch;
+use crate::inline_bytes::InlineBytes;
 
-/// Fields that have few values, whatever the object.
-const COMMON: [HeaderName; 16] = [
+/// Fields with few different values over all responses.
+const COMMON_FIELDS: [HeaderName; 16] = [
     header::ACCEPT_RANGES,
     header::ACCESS_CONTROL_ALLOW_ORIGIN,
     header::ACCESS_CONTROL_EXPOSE_HEADERS,
@@ -34,70 +34,71 @@ const COMMON: [HeaderName; 16] = [
     header::X_CONTENT_TYPE_OPTIONS,
 ];
 
-/// How many common parts there are at most; blocks that need another one are whole.
+/// The most shapes that are shared; a block of a further shape has one of its own.
 const MAX_SHAPES: usize = 64;
-/// How much text a common part has at most, in bytes.
+/// The most text of a shared shape, in bytes.
 const MAX_SHAPE_BYTES: usize = 2048;
 
-/// As many bytes of lines as lie in a block itself: a date, a tag, when it was last modified.
+/// The most bytes of lines that lie in the block itself: `Date`, `ETag` and `Last-Modified` fit.
 const INLINE_LINE_BYTES: usize = 126;
 
-/// Bytes that a connection adds to a head: the body's length, and whether it goes on.
+/// Bytes that a connection adds to the lines: `Content-Length` and `Connection`.
 const CONNECTION_LINE_BYTES: usize = 64;
 
-/// Stands where a block's own value goes.
+/// Stands in a shape for a value that each block has of its own.
 const PLACEHOLDER: HeaderValue = HeaderValue::from_static("0");
 
-/// A header block, made to be copied.
+/// A prepared header block, of which each hit takes a copy.
 #[derive(Debug)]
 pub struct HeaderBlock {
-    /// What it was made under, as its maker numbers that.
+    /// The delivery settings that it was made for, in the caller's numbering.
     pub profile: u8,
-    shape: SharedShape,
-    /// The values of the shape's first fields, but for the age.
+    shape: ShapeRef,
+    /// The values of the shape's first fields behind `Age`.
     own: Box<[HeaderValue]>,
-    /// The lines of these fields.
+    /// The HTTP/1.1 lines of these fields.
     lines: InlineBytes<INLINE_LINE_BYTES>,
-    /// Whether a date is among the fields.
-    dated: bool,
+    /// Whether `Date` is among the fields.
+    has_date: bool,
 }
 
-/// What blocks have in common.
+/// The names of a block's fields, and the values of its common ones.
 #[derive(Debug)]
 struct Shape {
-    /// All fields, with [`PLACEHOLDER`] where a block has a value of its own. The age is the first.
+    /// All fields, with [`PLACEHOLDER`] where each block has a value of its own. `Age` is the first.
     map: HeaderMap,
-    /// The lines of the fields that have the same value in all.
+    /// The HTTP/1.1 lines of the common fields.
     lines: Box<[u8]>,
 }
 
 #[derive(Debug)]
-enum SharedShape {
-    Common(&'static Shape),
+enum ShapeRef {
+    /// Shared, and never freed.
+    Shared(&'static Shape),
     Own(Box<Shape>),
 }
 
-impl std::ops::Deref for SharedShape {
+impl std::ops::Deref for ShapeRef {
     type Target = Shape;
 
     fn deref(&self) -> &Shape {
         match self {
-            Self::Common(shape) => shape,
+            Self::Shared(shape) => shape,
             Self::Own(shape) => shape,
         }
     }
 }
 
 impl HeaderBlock {
-    /// From the block's fields; `Age` need not be among them.
+    /// A block with these fields; `Age` is added.
     pub fn new(fields: &HeaderMap, profile: u8) -> Self {
         Self::among(&KNOWN, fields, profile)
     }
 
     fn among(known: &Mutex<Shapes>, fields: &HeaderMap, profile: u8) -> Self {
-        let is_own = |name: &&HeaderName| !COMMON.contains(name) && **name != header::AGE;
+        let is_own = |name: &&HeaderName| !COMMON_FIELDS.contains(name) && **name != header::AGE;
         let mut names: Vec<&HeaderName> = fields.keys().filter(is_own).collect();
-        // Two blocks are of one shape whichever order their origin sent.
+        // Sorted, so that the order in which the origin sent them makes no further shape.
         names.sort_unstable_by_key(|name| name.as_str());
         let mut map = HeaderMap::with_capacity(fields.len() + 1);
         map.insert(header::AGE, PLACEHOLDER);
@@ -109,35 +110,36 @@ impl HeaderBlock {
                 write_line(&mut lines, name, value);
             }
         }
-        for name in COMMON.iter().filter(|name| fields.contains_key(*name)) {
+        for name in COMMON_FIELDS.iter().filter(|name| fields.contains_key(*name)) {
             for value in fields.get_all(name) {
                 map.append(name.clone(), value.clone());
             }
         }
         let common = known.lock().unwrap_or_else(PoisonError::into_inner).common(&map);
-        let shape = common.map_or_else(|| SharedShape::Own(Box::new(Shape::new(together(&map)))), SharedShape::Common);
+        let shape = common.map_or_else(|| ShapeRef::Own(Box::new(Shape::new(together(&map)))), ShapeRef::Shared);
         Self {
             profile,
             shape,
             own: in_one_piece(&own).into(),
             lines: lines.as_slice().into(),
-            dated: fields.contains_key(header::DATE),
+            has_date: fields.contains_key(header::DATE),
         }
     }
 
-    /// A copy, for a response of this age. It has no room to grow.
+    /// A copy for a response of this age. Its map has no room for further fields.
+    #[inline]
     pub fn to_headers(&self, age: HeaderValue) -> HeaderMap {
         let mut copy = HeaderMap::clone(&self.shape.map);
-        for (place, value) in copy.values_mut().zip(std::iter::once(age).chain(self.own.iter().cloned())) {
-            *place = value;
+        for (slot, value) in copy.values_mut().zip(std::iter::once(age).chain(self.own.iter().cloned())) {
+            *slot = value;
         }
         copy
     }
 
-    /// `beginning` and the block as HTTP/1.1 has it: a line for each field but for the body's length, for a response of
-    /// this age in seconds. None without a date.
+    /// `beginning` and the block as HTTP/1.1 lines, but for `Content-Length`, for a response of this age in seconds. None
+    /// where the block has no `Date`.
     pub fn to_http1(&self, beginning: &[u8], age: u32) -> Option<Vec<u8>> {
-        if !self.dated {
+        if !self.has_date {
             return None;
         }
         let mut digits = itoa::Buffer::new();
@@ -148,7 +150,8 @@ impl HeaderBlock {
         Some(lines)
     }
 
-    /// Asks memory for the lines, where they lie apart.
+    /// Prefetches the lines, where they lie on the heap.
+    #[inline]
     pub(super) fn prefetch(&self) {
         prefetch(self.lines.bytes());
     }
@@ -164,7 +167,7 @@ fn write_line(lines: &mut Vec<u8>, name: &HeaderName, value: &HeaderValue) {
 impl Shape {
     fn new(map: HeaderMap) -> Self {
         let mut lines = Vec::new();
-        for (name, value) in map.iter().filter(|(name, _)| COMMON.contains(name)) {
+        for (name, value) in map.iter().filter(|(name, _)| COMMON_FIELDS.contains(name)) {
             write_line(&mut lines, name, value);
         }
         Self { map, lines: lines.into() }
@@ -198,19 +201,20 @@ fn with_text(value: &HeaderValue, text: Bytes) -> HeaderValue {
     same
 }
 
-/// The common parts there are.
+/// The shared shapes.
 #[derive(Default)]
 struct Shapes {
     known: Vec<&'static Shape>,
-    /// What was seen once: once half of the places are taken, a shape that only one object has gets none.
-    once: Vec<u64>,
+    /// Hashes of shapes that were seen once. When half of [`MAX_SHAPES`] are taken, only a shape that is seen again is
+    /// shared.
+    seen_once: Vec<u64>,
     next: usize,
 }
 
-static KNOWN: Mutex<Shapes> = Mutex::new(Shapes { known: Vec::new(), once: Vec::new(), next: 0 });
+static KNOWN: Mutex<Shapes> = Mutex::new(Shapes { known: Vec::new(), seen_once: Vec::new(), next: 0 });
 
 impl Shapes {
-    /// The common part that equals `shape`, where there is room.
+    /// The shared shape that equals `shape`, where there is one or room for one.
     fn common(&mut self, shape: &HeaderMap) -> Option<&'static Shape> {
         let text: usize = shape.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
         if text > MAX_SHAPE_BYTES {
@@ -234,14 +238,14 @@ impl Shapes {
         Some(known)
     }
 
-    /// Whether it was seen lately; from now on it was.
+    /// Whether it was seen recently; notes that it was.
     fn was_seen(&mut self, hash: u64) -> bool {
-        if self.once.contains(&hash) {
+        if self.seen_once.contains(&hash) {
             return true;
         }
-        match self.once.get_mut(self.next % MAX_SHAPES) {
+        match self.seen_once.get_mut(self.next % MAX_SHAPES) {
             Some(old) => *old = hash,
-            None => self.once.push(hash),
+            None => self.seen_once.push(hash),
         }
         self.next = (self.next + 1) % MAX_SHAPES;
         false
@@ -269,12 +273,12 @@ mod tests {
         map
     }
 
-    fn is_common(block: &HeaderBlock) -> bool {
-        matches!(block.shape, SharedShape::Common(_))
+    fn is_shared(block: &HeaderBlock) -> bool {
+        matches!(block.shape, ShapeRef::Shared(_))
     }
 
     #[test]
-    fn objects_of_one_kind_share_what_they_have_in_common() {
+    fn similar_responses_share_their_common_fields() {
         let known = Mutex::default();
         let segment = |etag: &str, length: &str| {
             let kind = ("content-type", "video/mp4");
@@ -287,12 +291,12 @@ mod tests {
             assert_eq!(block.to_headers(HeaderValue::from_static("7")), expected);
             block
         });
-        assert!(blocks.iter().all(is_common) && known.lock().unwrap().known.len() == 1);
+        assert!(blocks.iter().all(is_shared) && known.lock().unwrap().known.len() == 1);
         assert_eq!(HeaderBlock::among(&known, &map(&[]), 0).to_headers(PLACEHOLDER), map(&[("age", "0")]));
     }
 
     #[test]
-    fn kinds_of_one_object_alone_leave_half_of_the_places_and_there_are_only_so_many() {
+    fn shapes_are_bounded_and_half_of_them_need_a_second_response() {
         let known = Mutex::default();
         let many = |times: usize, name: &str| {
             for n in 0..MAX_SHAPES * 4 {
@@ -312,7 +316,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_copy_has_the_fields_that_the_block_was_made_of(
+        fn a_copy_has_the_fields_of_its_block(
             fields in prop::collection::vec((prop::sample::select(vec![
                 "etag", "x-a", "x-b", "content-type", "vary", "server", "date", "content-length", "age",
             ]), "[a-z0-9]{0,6}"), 0..12),

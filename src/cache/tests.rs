@@ -1,4 +1,4 @@
-//! The cache as a whole: sharing, pace, ends of every kind, purges.
+//! The cache as a whole: shared fills, flow control, failed fills, purges.
 
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -23,7 +23,7 @@ fn cache() -> Test {
     })
 }
 
-/// When purges come in these tests: as old as all that is stored here was when it came.
+/// The time of purges in these tests: that at which responses were received.
 const NOW: i64 = 0;
 
 fn head(length: Option<u64>) -> ResponseHead {
@@ -69,7 +69,7 @@ async fn put(cache: &Test, key: &str, tags: &[&str]) {
 }
 
 #[tokio::test]
-async fn one_fill_for_many_and_late_readers_from_the_start() {
+async fn readers_share_one_fill_and_late_ones_start_at_its_beginning() {
     let cache = cache();
     let (mut writer, mut first) = fill(&cache, "k");
     let mut second = join(&cache, "k");
@@ -89,7 +89,7 @@ async fn one_fill_for_many_and_late_readers_from_the_start() {
 }
 
 #[tokio::test]
-async fn a_thousand_tasks_make_one_fill() {
+async fn a_thousand_tasks_share_one_fill() {
     let cache = cache();
     let (mut writer, _reader) = fill(&cache, "k");
     let readers: Vec<_> = (0..1000)
@@ -110,7 +110,7 @@ async fn a_thousand_tasks_make_one_fill() {
 }
 
 #[tokio::test]
-async fn every_early_end_fails_the_readers_and_stores_nothing() {
+async fn a_fill_that_ends_early_fails_its_readers_and_stores_nothing() {
     let cache = cache();
     let (mut writer, mut reader) = fill(&cache, "dropped");
     writer.begin(head(Some(6)), store(&[]));
@@ -144,7 +144,7 @@ async fn every_early_end_fails_the_readers_and_stores_nothing() {
 }
 
 #[tokio::test]
-async fn what_passes_is_for_the_first_alone_and_waits_for_it() {
+async fn an_unshared_response_is_for_the_first_reader_and_waits_for_it() {
     let cache = cache();
     let (mut writer, mut reader) = fill(&cache, "k");
     let joined = join(&cache, "k");
@@ -168,7 +168,7 @@ async fn what_passes_is_for_the_first_alone_and_waits_for_it() {
 }
 
 #[tokio::test]
-async fn what_outgrows_the_limit_is_read_to_its_end_and_not_stored() {
+async fn a_body_above_the_limit_is_read_to_its_end_and_not_stored() {
     let cache = cache();
     let (mut writer, mut reader) = fill(&cache, "k");
     let mut second = join(&cache, "k");
@@ -186,7 +186,7 @@ async fn what_outgrows_the_limit_is_read_to_its_end_and_not_stored() {
 }
 
 #[tokio::test]
-async fn a_fill_goes_on_for_the_store_when_all_have_left() {
+async fn a_fill_continues_for_the_store_when_all_readers_have_left() {
     let cache = cache();
     let (mut writer, reader) = fill(&cache, "k");
     writer.begin(head(None), store(&[]));
@@ -197,7 +197,7 @@ async fn a_fill_goes_on_for_the_store_when_all_have_left() {
 }
 
 #[tokio::test]
-async fn a_stored_answer_reaches_all_readers() {
+async fn a_stored_response_reaches_all_readers() {
     let cache = cache();
     put(&cache, "k", &[]).await;
     let Lookup::Fill { writer, reader, stale, .. } = cache.lookup("k", &HeaderMap::new(), |_| false) else { panic!() };
@@ -211,7 +211,7 @@ async fn a_stored_answer_reaches_all_readers() {
 }
 
 #[tokio::test]
-async fn purges_take_keys_prefixes_and_tags_also_from_fills_under_way() {
+async fn purges_remove_keys_prefixes_and_tags_also_from_fills_in_progress() {
     let cache = cache();
     for (key, tags) in [("/v/a/1", &["a"][..]), ("/v/a/2", &["a", "x"]), ("/v/b/1", &["b"])] {
         put(&cache, key, tags).await;
@@ -234,7 +234,7 @@ async fn purges_take_keys_prefixes_and_tags_also_from_fills_under_way() {
 }
 
 #[tokio::test]
-async fn who_asks_after_a_purge_does_not_join_what_was_under_way_before_it() {
+async fn a_request_after_a_purge_does_not_join_a_fill_from_before_it() {
     let cache = cache();
     for (soft, target, begun) in [
         (false, PurgeTarget::Key("/v/a".into()), true),
@@ -270,7 +270,7 @@ async fn who_asks_after_a_purge_does_not_join_what_was_under_way_before_it() {
 }
 
 #[tokio::test]
-async fn memory_stays_within_its_bound() {
+async fn memory_stays_within_its_limit() {
     let cache: Test = Cache::new(&Config {
         memory: ByteSize::mib(1),
         object: ByteSize::kib(64),
@@ -288,7 +288,7 @@ async fn memory_stays_within_its_bound() {
 }
 
 #[tokio::test]
-async fn what_is_stored_keeps_nothing_of_the_buffer_that_it_came_in() {
+async fn a_stored_response_does_not_keep_the_buffer_that_it_came_in() {
     let cache = cache();
     let buffer = Bytes::from(vec![b'x'; 1 << 20]);
     let (mut writer, _reader) = fill(&cache, "k");
@@ -309,7 +309,7 @@ fn speaking(language: &str) -> HeaderMap {
 }
 
 #[tokio::test]
-async fn variants_lie_beside_one_another_and_go_together() {
+async fn variants_are_stored_side_by_side_and_purged_together() {
     let cache = cache();
     let fill = |language: &str| match cache.lookup("k", &speaking(language), |_| true) {
         Lookup::Fill { writer, reader, .. } => (writer, reader),
@@ -330,13 +330,13 @@ async fn variants_lie_beside_one_another_and_go_together() {
     assert_eq!(found(" de "), Some("de".into()), "normalised");
     cache.purge(&Purge { target: PurgeTarget::Key("k".into()), soft: true }, NOW);
     let life = |language: &str| cache.get("k", &speaking(language)).map(|stored| stored.freshness.life);
-    assert_eq!((life("de"), life("en")), (Some(0), Some(0)), "softly: each is made stale and stays");
+    assert_eq!((life("de"), life("en")), (Some(0), Some(0)), "a soft purge makes each stale and keeps it");
     cache.purge(&Purge { target: PurgeTarget::Key("k".into()), soft: false }, NOW);
     assert_eq!((found("de"), found("en")), (None, None));
     put("en").await;
     assert_eq!((found("de"), found("en")), (None, Some("en".into())), "what was purged does not come back");
 
-    // While the first is on its way, one that asks otherwise is told so and finds its own way.
+    // While the first variant is being fetched, a request for another one finds out and starts a fill of its own.
     cache.purge(&Purge { target: PurgeTarget::Key("k".into()), soft: false }, NOW);
     let (mut writer, _reader) = fill("de");
     let Lookup::Join(joined) = cache.lookup("k", &speaking("en"), |_| true) else { panic!() };

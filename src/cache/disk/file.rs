@@ -56,7 +56,7 @@ impl From<io::Error> for Unreadable {
 }
 
 #[derive(Debug, Serialize, Deserialize)]
-struct Header {
+struct EntryHeader {
     key: String,
     status: u16,
     /// Each byte of a value is one character, as values need not be UTF-8.
@@ -106,7 +106,7 @@ impl<'a> Entry<'a> {
     pub(super) fn of(key: &str, stored: &'a Stored) -> Option<Self> {
         let text = |value: &HeaderValue| value.as_bytes().iter().map(|byte| char::from(*byte)).collect();
         let sum = hex(digest(&SHA256, &stored.body).as_ref());
-        let header = Header {
+        let header = EntryHeader {
             key: key.to_owned(),
             status: stored.status.as_u16(),
             fields: stored.headers.iter().map(|(name, value)| (name.as_str().to_owned(), text(value))).collect(),
@@ -201,7 +201,7 @@ fn number<const N: usize>(bytes: &[u8]) -> Option<[u8; N]> {
 }
 
 /// Reads and verifies the header of a file; whether it was made stale, and the length of the file in bytes.
-fn open(path: &Path) -> Result<(File, Header, MadeStale, u64), Unreadable> {
+fn open(path: &Path) -> Result<(File, EntryHeader, MadeStale, u64), Unreadable> {
     let mut file = File::open(path)?;
     let mut prefix = [0_u8; PREFIX_BYTES];
     file.read_exact(&mut prefix)?;
@@ -226,7 +226,7 @@ fn open(path: &Path) -> Result<(File, Header, MadeStale, u64), Unreadable> {
     if digest(&SHA256, &header).as_ref() != sum {
         return Err(Unreadable::Corrupt("the header's checksum"));
     }
-    let header: Header = serde_json::from_slice(&header).map_err(|_| Unreadable::Corrupt("the header's form"))?;
+    let header: EntryHeader = serde_json::from_slice(&header).map_err(|_| Unreadable::Corrupt("the header's form"))?;
     if (PREFIX_BYTES as u64).checked_add(header.length).is_none_or(|end| end > offset) {
         return Err(Unreadable::Corrupt("the file's length"));
     }
@@ -242,7 +242,7 @@ pub(super) fn read_header(path: &Path) -> Result<FoundEntry, Unreadable> {
 
 /// Reads and verifies a whole file.
 pub(super) fn read(path: &Path, key: &str) -> Result<Stored, Unreadable> {
-    let (mut file, header, end, _) = open(path)?;
+    let (mut file, header, made_stale, _) = open(path)?;
     if header.key != key {
         return Err(Unreadable::Corrupt("another key"));
     }
@@ -252,16 +252,16 @@ pub(super) fn read(path: &Path, key: &str) -> Result<Stored, Unreadable> {
     if hex(digest(&SHA256, &body).as_ref()) != header.digest {
         return Err(Unreadable::Corrupt("the body's checksum"));
     }
-    restore(header, end, body.into()).ok_or(Unreadable::Corrupt("the header's fields"))
+    restore(header, made_stale, body.into()).ok_or(Unreadable::Corrupt("the header's fields"))
 }
 
-fn restore(header: Header, end: MadeStale, body: Bytes) -> Option<Stored> {
+fn restore(header: EntryHeader, made_stale: MadeStale, body: Bytes) -> Option<Stored> {
     let mut headers = HeaderMap::with_capacity(header.fields.len());
     for (name, value) in &header.fields {
         let bytes: Option<Vec<u8>> = value.chars().map(|c| u8::try_from(c).ok()).collect();
         headers.append(HeaderName::try_from(name.as_str()).ok()?, HeaderValue::from_bytes(&bytes?).ok()?);
     }
-    let freshness = match end {
+    let freshness = match made_stale {
         MadeStale::Not => header.freshness,
         MadeStale::AtMs(at_ms) => header.freshness.ended_at(at_ms),
         MadeStale::Unknown => header.freshness.ended_long_ago(),

@@ -17,24 +17,24 @@ pub(super) struct DiskMetrics {
 impl DiskMetrics {
     pub(super) fn new(registry: &Registry) -> Self {
         let metrics = Self {
-            bytes: telemetry::gauge(registry, "lyceum_edge_disk_bytes", "Disk that stored responses take."),
+            bytes: telemetry::gauge(registry, "lyceum_edge_disk_bytes", "Bytes on disk that stored responses take."),
             objects: telemetry::gauge(registry, "lyceum_edge_disk_objects", "Responses that are stored on disk."),
             reads: telemetry::counters(
                 registry,
                 "lyceum_edge_disk_reads_total",
-                "Stored responses looked for on disk by what came of it.",
+                "Reads of stored responses from disk by result.",
                 &["result"],
             ),
             writes: telemetry::counters(
                 registry,
                 "lyceum_edge_disk_writes_total",
-                "Responses to be written to disk by what came of it.",
+                "Writes of responses to disk by result.",
                 &["result"],
             ),
             evicted: telemetry::counter(
                 registry,
                 "lyceum_edge_disk_evictions_total",
-                "Responses that made room for others on disk.",
+                "Responses evicted from disk to make room.",
             ),
         };
         // A series that appears with its first count hides that count from rate().

@@ -1,8 +1,8 @@
-//! What a task process and its parent say to each other.
+//! Protocol between a task process and its parent.
 //!
-//! Down the task's standard input, a socket: one line of JSON (the [`Job`]), then answers to the task's requests for
-//! bytes of the source, which it writes into the same socket. Up its standard output, a pipe: messages, each with an
-//! optional payload. Nothing else is open to a task.
+//! Standard input of the task is a socket. The parent sends one line of JSON (the [`Job`]); then the task writes
+//! [`ReadRequest`]s for bytes of the source and the parent answers them. Standard output is a pipe: [`Message`]s, each
+//! with an optional payload. A task has no other open descriptors but its log, standard error.
 
 use std::io::{self, Read, Write};
 
@@ -11,67 +11,67 @@ use serde::{Deserialize, Serialize};
 
 use crate::limits::Limits;
 
-/// The longest head of a message, in bytes.
-pub(crate) const MAX_HEAD: u32 = 16 << 20;
+/// The longest JSON header of a message, in bytes.
+pub(crate) const MAX_HEAD_BYTES: u32 = 16 << 20;
 /// The largest payload, in bytes.
-pub(crate) const MAX_PAYLOAD: u32 = 256 << 20;
-/// The longest line that starts a task, in bytes.
-pub(crate) const MAX_JOB: u64 = 16 << 20;
-/// The most bytes that a task asks for at once.
-pub(crate) const MAX_READ: u32 = 1 << 20;
-/// The length in an answer that says: the source can't be read now.
+pub(crate) const MAX_PAYLOAD_BYTES: u32 = 256 << 20;
+/// The longest job line, in bytes.
+pub(crate) const MAX_JOB_BYTES: u64 = 16 << 20;
+/// The most bytes of one read request.
+pub(crate) const MAX_READ_BYTES: u32 = 1 << 20;
+/// The length in a reply that signals a failed read of the source.
 pub(crate) const SOURCE_FAILED: u32 = u32::MAX;
 
-/// What to do.
+/// A task with its limits.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Job {
     /// The task.
     pub(crate) spec: TaskSpec,
-    /// What it may use.
+    /// Its resource limits.
     pub(crate) limits: Limits,
     /// The size of the source, in bytes.
     pub(crate) source_bytes: u64,
 }
 
-/// What a task says.
+/// A message of the task.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(tag = "say", rename_all = "snake_case")]
 pub(crate) enum Message {
-    /// An object; its bytes are the payload.
+    /// An output object; its bytes are the payload.
     Object {
-        /// What it is.
+        /// Its description.
         handover: Handover,
     },
-    /// How far it is.
+    /// Progress.
     Progress {
         /// 0 to 1.
         fraction: f64,
     },
-    /// What a probe found.
+    /// The result of a probe.
     Report {
-        /// The findings.
+        /// What the probe found.
         info: MediaInfo,
     },
-    /// The end: it can't be done.
+    /// Final message: the task failed.
     Failed(Failure),
-    /// The end: all is handed over.
+    /// Final message: all objects were sent.
     Done,
 }
 
-/// Why a task could not be done.
+/// Why a task failed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[error("{code}: {detail}")]
 pub(crate) struct Failure {
     /// A stable code: `media_*` or `task_*`.
     pub(crate) code: String,
-    /// One sentence.
+    /// One sentence for people.
     pub(crate) detail: String,
-    /// Whether trying again may help.
+    /// Whether a retry may help.
     pub(crate) retry: bool,
 }
 
 impl Failure {
-    /// A failure of the machinery, not of the recording: another try may help.
+    /// A failure that the recording did not cause: a retry may help.
     pub(crate) fn machinery(code: &str, detail: impl Into<String>) -> Self {
         Self { code: code.to_owned(), detail: detail.into(), retry: true }
     }
@@ -86,14 +86,14 @@ impl From<lyceum_packaging::Refusal> for Failure {
 /// A request for bytes of the source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ReadRequest {
-    /// From where.
+    /// Offset in the source, in bytes.
     pub(crate) offset: u64,
-    /// How many, at most [`MAX_READ`].
+    /// Number of bytes, at most [`MAX_READ_BYTES`].
     pub(crate) length: u32,
 }
 
 impl ReadRequest {
-    /// Its bytes on the socket.
+    /// The encoding on the socket: offset and length, big endian.
     pub(crate) fn encode(self) -> [u8; 12] {
         let mut out = [0; 12];
         let (offset, length) = out.split_at_mut(8);
@@ -102,12 +102,12 @@ impl ReadRequest {
         out
     }
 
-    /// From its bytes on the socket; a length out of bounds is refused.
+    /// Decodes a request; a length out of bounds is an error.
     pub(crate) fn decode(bytes: [u8; 12]) -> io::Result<Self> {
         let [a, b, c, d, e, f, g, h, i, j, k, l] = bytes;
         let length = u32::from_be_bytes([i, j, k, l]);
-        if length == 0 || length > MAX_READ {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "a task asked for too much at once"));
+        if length == 0 || length > MAX_READ_BYTES {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "a task's read request is empty or too long"));
         }
         Ok(Self { offset: u64::from_be_bytes([a, b, c, d, e, f, g, h]), length })
     }
@@ -126,17 +126,17 @@ pub(crate) fn write_message(out: &mut impl Write, message: &Message, payload: &[
     out.flush()
 }
 
-/// The lengths of head and payload, checked against their bounds: what comes from a task is not trusted.
+/// Decodes the lengths of header and payload and checks them against their limits.
 pub(crate) fn decode_lengths(bytes: [u8; 8]) -> io::Result<(usize, usize)> {
     let [a, b, c, d, e, f, g, h] = bytes;
     let (head, payload) = (u32::from_be_bytes([a, b, c, d]), u32::from_be_bytes([e, f, g, h]));
-    if head > MAX_HEAD || payload > MAX_PAYLOAD {
+    if head > MAX_HEAD_BYTES || payload > MAX_PAYLOAD_BYTES {
         return Err(io::Error::new(io::ErrorKind::InvalidData, "a task's message is too large"));
     }
     Ok((head as usize, payload as usize))
 }
 
-/// Reads the job: one line, bounded, and not one byte more.
+/// Reads the job line, bounded, and no byte beyond it.
 pub(crate) fn read_job(from: &mut impl Read) -> io::Result<Job> {
     let mut line = Vec::new();
     let mut byte = [0];
@@ -147,7 +147,7 @@ pub(crate) fn read_job(from: &mut impl Read) -> io::Result<Job> {
             return serde_json::from_slice(&line).map_err(io::Error::other);
         }
         line.push(read);
-        if line.len() as u64 > MAX_JOB {
+        if line.len() as u64 > MAX_JOB_BYTES {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "a job is too long"));
         }
     }

@@ -1,5 +1,5 @@
-//! `lyceum-transcoder`: the only program that links FFmpeg. `run` makes one file into HLS and DASH, `worker` leases
-//! tasks from origins; both run each task in a process of its own (`task`, which only they start).
+//! `lyceum-transcoder`, the only program that links FFmpeg. `run` converts one file to HLS and DASH, `worker` leases
+//! tasks from origins. Both run each task in a process of its own, the hidden command `task`.
 #![deny(unsafe_code)]
 
 mod ipc;
@@ -17,7 +17,7 @@ use clap::{Parser, Subcommand};
 use lyceum_core::telemetry::logs::{self, LogFormat};
 use lyceum_core::units::Span;
 
-/// Turns recordings into HLS and DASH.
+/// Converts recordings to HLS and DASH.
 #[derive(Parser, Debug)]
 #[command(name = "lyceum-transcoder", version)]
 struct Cli {
@@ -30,19 +30,19 @@ struct Cli {
 
 #[derive(Subcommand, Debug)]
 enum Command {
-    /// Make one file into HLS and DASH on disk; needs no server
+    /// Convert one file to HLS and DASH on disk, without a server
     Run(run::Options),
-    /// Lease tasks from origins and do them
+    /// Lease tasks from origins and run them
     Worker(worker::Options),
     /// Make a sample recording with motion, a clock and sound
     Sample {
         /// The MP4 file to write
         out: PathBuf,
-        /// How long it is: 1s to 12h
+        /// Its duration: 1s to 12h
         #[arg(long, default_value = "60s")]
         duration: Span,
     },
-    /// Do one task; started by the other commands alone
+    /// Run one task; started by the other commands only
     #[command(hide = true)]
     Task,
 }
@@ -62,7 +62,7 @@ fn with_runtime(work: impl Future<Output = ExitCode>) -> ExitCode {
     match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => {
             let code = runtime.block_on(work);
-            // A read of the source that hangs on a dead disk does not keep the program from ending.
+            // A blocked read of the source must not keep the program from exiting.
             runtime.shutdown_background();
             code
         }

@@ -1,5 +1,5 @@
-//! The demo's sample recording, made on the spot: motion, a clock that can be read, and a beep each second while a
-//! white square flashes, so that sound and picture can be seen to be in step.
+//! The `sample` command: a generated recording with motion, a readable clock, and each second a beep with a flashing
+//! white square, which shows whether sound and picture are in sync.
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -17,7 +17,7 @@ const FRAMES_PER_SECOND: i32 = 25;
 const SAMPLES_PER_SECOND: i32 = 48_000;
 const AUDIO_FRAME: u32 = 1024;
 
-/// Written beside its place and renamed, so that nothing half-made stays.
+/// Writes the recording to a temporary file and renames it, so that an incomplete file never appears at `out`.
 pub(crate) fn main(out: &Path, duration: Span) -> ExitCode {
     let seconds = duration.get().as_secs();
     if !(1..=43_200).contains(&seconds) {
@@ -49,13 +49,13 @@ fn make(path: &Path, seconds: u64) -> Result<(), TaskError> {
     ff::log::set_level(ff::log::Level::Fatal);
     let failed = TaskError::ffmpeg("writing the sample");
     let mut output = ff::format::output_as(path, "mp4").map_err(&failed)?;
-    let mut picture = Lane::picture(&mut output, seconds)?;
-    let mut sound = Lane::sound(&mut output, seconds)?;
+    let mut picture = SampleStream::picture(&mut output, seconds)?;
+    let mut sound = SampleStream::sound(&mut output, seconds)?;
     let mut options = Dictionary::new();
     options.set("movflags", "+faststart");
     output.write_header_with(options).map_err(&failed)?;
     while !(picture.ended && sound.ended) {
-        // Whichever is behind goes on, so that the file is interleaved.
+        // The stream that is behind goes on, so that the file is interleaved.
         let next = if sound.ended || !picture.ended && picture.seconds() <= sound.seconds() {
             &mut picture
         } else {
@@ -71,7 +71,7 @@ enum Encoder {
     Sound(encoder::audio::Encoder),
 }
 
-struct Lane {
+struct SampleStream {
     graph: filter::Graph,
     encoder: Encoder,
     stream: usize,
@@ -93,14 +93,14 @@ fn chain(sink: &str, description: &str) -> Result<filter::Graph, TaskError> {
     Ok(graph)
 }
 
-impl Lane {
+impl SampleStream {
     fn picture(output: &mut Output, seconds: u64) -> Result<Self, TaskError> {
         let flash = "drawbox=x=40:y=40:w=120:h=120:color=white:t=fill:enable='lt(mod(t,1),0.08)'";
         let source = format!("size=1280x720:rate={FRAMES_PER_SECOND}:duration={seconds}");
         let with_font = format!(
             "testsrc2={source},drawtext=fontfile={FONT}:text='%{{pts\\:hms}}':x=(w-tw)/2:y=h-170:fontsize=96:fontcolor=white:box=1:boxcolor=black@0.7:boxborderw=20,{flash},format=yuv420p"
         );
-        // Without the font there is a pattern that draws its seconds by itself.
+        // Without the font, a test pattern that draws the time itself.
         let without = format!("testsrc={source}:decimals=2,{flash},format=yuv420p");
         let graph =
             if Path::new(FONT).exists() { chain("buffersink", &with_font) } else { chain("buffersink", &without) };

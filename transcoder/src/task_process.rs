@@ -1,6 +1,5 @@
-//! Running a task in a process of its own: starting it, serving its source, taking what it hands over, and judging
-//! how it ended. What a task says is not trusted: lengths are bounded, and a task that ends without a last word
-//! crashed.
+//! Parent side of a task process: starts it, serves its source, receives its output and determines how it ended.
+//! Messages of a task are not trusted: lengths are bounded, and a task that ends without a final message has crashed.
 
 use std::future::Future;
 use std::io;
@@ -20,32 +19,36 @@ use tokio::sync::mpsc;
 
 use crate::ipc::{Failure, Job, Message, ReadRequest, SOURCE_FAILED, decode_lengths};
 
-/// Where a task's bytes come from.
-pub(crate) trait Source: Send + Sync + 'static {
+/// The source of a task: bytes by offset.
+pub(crate) trait TaskSource: Send + Sync + 'static {
     /// The size of the source, in bytes.
     fn size(&self) -> u64;
     /// Up to `length` bytes from `offset`; fewer only at the end.
     fn read(&self, offset: u64, length: u32) -> impl Future<Output = io::Result<Bytes>> + Send;
 }
 
-/// What a task does while it runs.
+/// An event of a running task.
 #[derive(Debug)]
-pub(crate) enum Event {
-    /// It hands an object over.
+pub(crate) enum TaskEvent {
+    /// An output object and its bytes.
     Object(Handover, Bytes),
-    /// It is so far, from 0 to 1.
+    /// Progress, from 0 to 1.
     Progress(f64),
-    /// A probe's findings.
+    /// The result of a probe.
     Report(Box<MediaInfo>),
 }
 
-/// Characters of a log line of a task that are kept.
-const LOG_LINE: usize = 400;
-/// Lines of a task's log that are passed on.
-const LOG_LINES: usize = 50;
+/// Characters kept of one line of a task's log.
+const MAX_LOG_LINE_CHARS: usize = 400;
+/// Lines of a task's log that are forwarded.
+const MAX_LOG_LINES: usize = 50;
 
-/// Runs `job` over `source`. Dropping the future ends the process.
-pub(crate) async fn run<S: Source>(job: &Job, source: Arc<S>, events: mpsc::Sender<Event>) -> Result<(), Failure> {
+/// Runs `job` on `source`. Dropping the future kills the process.
+pub(crate) async fn run<S: TaskSource>(
+    job: &Job,
+    source: Arc<S>,
+    events: mpsc::Sender<TaskEvent>,
+) -> Result<(), Failure> {
     let limit = match job.spec {
         TaskSpec::Probe => job.limits.probe_time,
         _ => job.limits.wall_time,
@@ -59,10 +62,14 @@ pub(crate) async fn run<S: Source>(job: &Job, source: Arc<S>, events: mpsc::Send
     }
 }
 
-async fn run_unbounded<S: Source>(job: &Job, source: Arc<S>, events: mpsc::Sender<Event>) -> Result<(), Failure> {
+async fn run_unbounded<S: TaskSource>(
+    job: &Job,
+    source: Arc<S>,
+    events: mpsc::Sender<TaskEvent>,
+) -> Result<(), Failure> {
     let started =
         start().map_err(|cause| Failure::machinery("task_not_started", format!("a task can't be started: {cause}")))?;
-    let Started { mut child, socket } = started;
+    let ChildTask { mut child, socket } = started;
     let serve = serve(job, socket, source);
     let listen = async {
         match child.stdout.take() {
@@ -70,14 +77,14 @@ async fn run_unbounded<S: Source>(job: &Job, source: Arc<S>, events: mpsc::Sende
             None => Err(io::ErrorKind::BrokenPipe.into()),
         }
     };
-    let log = child.stderr.take().map(|stderr| tokio::spawn(pass_log_on(stderr)));
-    // The last word ends the task: serving ends with it, whatever it still asks for.
+    let log = child.stderr.take().map(|stderr| tokio::spawn(forward_log(stderr)));
+    // The final message ends the task; pending read requests are dropped.
     let said = tokio::select! {
         said = listen => said,
         Err(cause) = serve => Err(cause),
     };
     if said.is_err() {
-        // It may be in the middle of a codec, or writing what nobody can read.
+        // It may be busy in a codec, or blocked writing to a full pipe.
         let _ = child.start_kill();
     }
     let status = child.wait().await;
@@ -92,17 +99,17 @@ async fn run_unbounded<S: Source>(job: &Job, source: Arc<S>, events: mpsc::Sende
     }
 }
 
-struct Started {
+struct ChildTask {
     child: Child,
     socket: UnixStream,
 }
 
-/// This program's own file, which is the task program too.
+/// This program's executable, which also runs the task.
 fn program() -> io::Result<PathBuf> {
     std::env::current_exe()
 }
 
-fn start() -> io::Result<Started> {
+fn start() -> io::Result<ChildTask> {
     let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
     ours.set_nonblocking(true)?;
     let child = Command::new(program()?)
@@ -114,12 +121,12 @@ fn start() -> io::Result<Started> {
         .stderr(Stdio::piped())
         .kill_on_drop(true)
         .spawn()?;
-    Ok(Started { child, socket: UnixStream::from_std(ours)? })
+    Ok(ChildTask { child, socket: UnixStream::from_std(ours)? })
 }
 
-/// Sends the job, then answers requests for bytes. Never ends well by itself: a task that closes its end is judged
-/// by what it said.
-async fn serve<S: Source>(job: &Job, mut socket: UnixStream, source: Arc<S>) -> io::Result<()> {
+/// Sends the job, then answers read requests. Returns only on errors: a task that closes its socket is judged by its
+/// messages.
+async fn serve<S: TaskSource>(job: &Job, mut socket: UnixStream, source: Arc<S>) -> io::Result<()> {
     let mut line = serde_json::to_vec(job).map_err(io::Error::other)?;
     line.push(b'\n');
     if socket.write_all(&line).await.is_err() {
@@ -146,8 +153,8 @@ async fn serve<S: Source>(job: &Job, mut socket: UnixStream, source: Arc<S>) -> 
     }
 }
 
-/// Takes messages until the last one, or until the pipe closes.
-async fn listen(pipe: impl AsyncRead + Unpin, events: &mpsc::Sender<Event>) -> io::Result<Option<Message>> {
+/// Receives messages until the final one, or until the pipe closes (`None`).
+async fn listen(pipe: impl AsyncRead + Unpin, events: &mpsc::Sender<TaskEvent>) -> io::Result<Option<Message>> {
     let mut pipe = BufReader::with_capacity(256 << 10, pipe);
     loop {
         let mut lengths = [0; 8];
@@ -162,33 +169,33 @@ async fn listen(pipe: impl AsyncRead + Unpin, events: &mpsc::Sender<Event>) -> i
         }
         let event = match serde_json::from_slice(&bytes).map_err(io::Error::other)? {
             Message::Object { handover } if handover.bytes == body.len() as u64 => {
-                Event::Object(handover, Bytes::from(body))
+                TaskEvent::Object(handover, Bytes::from(body))
             }
-            Message::Object { .. } => return Err(io::Error::other("an object of another size than it says")),
-            Message::Progress { fraction } => Event::Progress(fraction.clamp(0.0, 1.0)),
-            Message::Report { info } => Event::Report(Box::new(info)),
+            Message::Object { .. } => return Err(io::Error::other("an object's size differs from its description")),
+            Message::Progress { fraction } => TaskEvent::Progress(fraction.clamp(0.0, 1.0)),
+            Message::Report { info } => TaskEvent::Report(Box::new(info)),
             last @ (Message::Failed(_) | Message::Done) => return Ok(Some(last)),
         };
         if events.send(event).await.is_err() {
-            return Err(io::Error::other("nobody takes what the task hands over"));
+            return Err(io::Error::other("the receiver of the task's output is gone"));
         }
     }
 }
 
-async fn pass_log_on(pipe: impl AsyncRead + Unpin) {
+async fn forward_log(pipe: impl AsyncRead + Unpin) {
     let mut lines = BufReader::new(pipe.take(1 << 20)).split(b'\n');
     let mut count = 0;
     while let Ok(Some(line)) = lines.next_segment().await {
         count += 1;
-        if count <= LOG_LINES {
+        if count <= MAX_LOG_LINES {
             let text: String =
-                String::from_utf8_lossy(&line).chars().filter(|c| !c.is_control()).take(LOG_LINE).collect();
+                String::from_utf8_lossy(&line).chars().filter(|c| !c.is_control()).take(MAX_LOG_LINE_CHARS).collect();
             tracing::debug!(line = text, "task");
         }
     }
 }
 
-/// A task that ended without a last word.
+/// The failure of a task that ended without a final message.
 fn crashed(status: Option<ExitStatus>) -> Failure {
     if status.and_then(|s| s.signal()) == Some(libc::SIGXCPU) {
         let detail = "The recording took more processor time than one task may use.";

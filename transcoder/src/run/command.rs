@@ -15,7 +15,7 @@ use super::progress::Progress;
 use super::{queue, sidecars};
 use crate::ipc::{Failure, Job};
 use crate::limits::Limits;
-use crate::task_process::{self, Event};
+use crate::task_process::{self, TaskEvent};
 
 /// The version's name under `OUT_DIR`.
 const VERSION: &str = "1";
@@ -25,7 +25,7 @@ const VERSION: &str = "1";
 pub(crate) struct Options {
     /// The recording
     input: PathBuf,
-    /// The directory to make; its parent must exist
+    /// The directory to create; its parent must exist
     out_dir: PathBuf,
     /// The renditions to make (default: 240p to 2160p in H.264, never above the source)
     #[arg(long, value_name = "FILE")]
@@ -56,7 +56,7 @@ enum Form {
     Json,
 }
 
-/// Runs; the exit code is the design's.
+/// Runs the command. Exit codes: 0 done, 1 failed, 2 wrong usage.
 pub(crate) async fn main(options: &Options) -> ExitCode {
     let progress = Progress::new(options.progress == Form::Json);
     let ended = tokio::select! {
@@ -87,7 +87,7 @@ async fn signalled() {
     }
 }
 
-/// The file of an option, or what is so without.
+/// The configuration in the file of an option, or the default without one.
 fn loaded<T: serde::de::DeserializeOwned + Default>(path: Option<&PathBuf>) -> Result<T, RunError> {
     let load = |path| lyceum_core::config::load::<T>(path).map_err(|error| RunError::Usage(error.to_string()));
     path.map_or_else(|| Ok(T::default()), |path| load(path))
@@ -131,7 +131,7 @@ async fn probe(source: Arc<FileSource>, limits: &Limits) -> Result<MediaInfo, Ru
     let mut tries = 1;
     loop {
         match probe_once(source.clone(), limits).await {
-            Err(RunError::Task(failure)) if failure.retry && tries < queue::TRIES => {
+            Err(RunError::Task(failure)) if failure.retry && tries < queue::MAX_TRIES => {
                 tracing::warn!(%failure, "probing again");
                 tries += 1;
             }
@@ -142,11 +142,12 @@ async fn probe(source: Arc<FileSource>, limits: &Limits) -> Result<MediaInfo, Ru
 
 async fn probe_once(source: Arc<FileSource>, limits: &Limits) -> Result<MediaInfo, RunError> {
     let (events, mut taken) = mpsc::channel(4);
-    let job = Job { spec: TaskSpec::Probe, limits: limits.clone(), source_bytes: task_process::Source::size(&*source) };
+    let job =
+        Job { spec: TaskSpec::Probe, limits: limits.clone(), source_bytes: task_process::TaskSource::size(&*source) };
     let take = async {
         let mut found = None;
         while let Some(event) = taken.recv().await {
-            if let Event::Report(info) = event {
+            if let TaskEvent::Report(info) = event {
                 found = Some(*info);
             }
         }

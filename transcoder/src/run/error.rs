@@ -7,28 +7,28 @@ use crate::ipc::Failure;
 /// Why a run failed.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum RunError {
-    /// The call is wrong.
+    /// Wrong usage: arguments or input files.
     #[error("{0}")]
     Usage(String),
-    /// The recording or the machinery.
+    /// A task failed: unsuitable recording or internal error.
     #[error("{0}")]
     Task(#[from] Failure),
-    /// The disk.
+    /// Writing the output failed.
     #[error("{}: {doing} {}: {cause}", output_code(cause), path.display())]
     Output {
-        /// What was under way.
+        /// The operation, such as "writing".
         doing: &'static str,
-        /// On what.
+        /// Its path.
         path: PathBuf,
         /// Why it failed.
         cause: std::io::Error,
     },
-    /// A signal.
+    /// Stopped by a signal.
     #[error("interrupted: stopped by a signal, nothing was left behind")]
     Interrupted,
 }
 
-/// A full disk is told apart: there the user can do something.
+/// A full disk has a code of its own, as the user can act on it.
 fn output_code(cause: &std::io::Error) -> &'static str {
     match cause.kind() {
         std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => "output_full",

@@ -30,7 +30,7 @@ impl FileSource {
     }
 }
 
-impl task_process::Source for FileSource {
+impl task_process::TaskSource for FileSource {
     fn size(&self) -> u64 {
         self.size
     }

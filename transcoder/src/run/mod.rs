@@ -1,5 +1,5 @@
-//! `lyceum-transcoder run`: one file to HLS and DASH on disk, by the same plan and the same task processes that
-//! workers use, over all cores.
+//! `lyceum-transcoder run`: converts one file to HLS and DASH on disk with the same plan and task processes as workers,
+//! over all cores.
 
 mod command;
 mod error;

@@ -1,4 +1,4 @@
-//! How far a run is: a bar for people on standard error, or JSON lines for programs on standard output.
+//! Progress of a run: a bar on standard error for people, or JSON lines on standard output for programs.
 
 use std::io::Write;
 use std::path::Path;
@@ -10,10 +10,10 @@ use lyceum_core::time::{Instant, monotonic};
 use lyceum_packaging::{Index, MediaInfo, Plan, TaskSpec};
 use serde_json::json;
 
-/// At most so many JSON lines come a second.
-const EVERY: Duration = Duration::from_millis(250);
-/// The work of a second of sound against that of a second of picture.
-const SOUND: f64 = 0.05;
+/// The shortest time between two JSON lines.
+const MIN_LINE_INTERVAL: Duration = Duration::from_millis(250);
+/// Cost of transcoding a second of audio, relative to a second of video.
+const AUDIO_WEIGHT: f64 = 0.05;
 
 /// Shared by all tasks of a run.
 #[derive(Clone)]
@@ -25,19 +25,19 @@ pub(super) struct Progress {
 
 struct State {
     started: Instant,
-    told: Option<Instant>,
+    last_line: Option<Instant>,
     seconds: f64,
     tasks: Vec<(f64, f64)>,
 }
 
 impl Progress {
-    /// A bar, or JSON lines.
+    /// Shows a bar, or prints JSON lines.
     pub(super) fn new(json: bool) -> Self {
         let bar = if json { ProgressBar::hidden() } else { ProgressBar::new(1000) };
         if let Ok(style) = ProgressStyle::with_template("{msg:10} [{bar:36}] {percent:>3} %  {prefix}") {
             bar.set_style(style.progress_chars("=> "));
         }
-        let state = State { started: monotonic(), told: None, seconds: 0.0, tasks: Vec::new() };
+        let state = State { started: monotonic(), last_line: None, seconds: 0.0, tasks: Vec::new() };
         Self { json, bar, state: Arc::new(Mutex::new(state)) }
     }
 
@@ -45,7 +45,7 @@ impl Progress {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A stage without a measure begins.
+    /// Begins a stage without measurable progress.
     pub(super) fn stage(&self, stage: &'static str) {
         self.bar.set_message(stage);
         if self.json {
@@ -55,9 +55,9 @@ impl Progress {
         }
     }
 
-    /// Transcoding begins.
+    /// Begins transcoding.
     pub(super) fn transcode(&self, plan: &Plan) {
-        let weight = |spec: &TaskSpec| if matches!(spec, TaskSpec::Video(_)) { 1.0 } else { SOUND };
+        let weight = |spec: &TaskSpec| if matches!(spec, TaskSpec::Video(_)) { 1.0 } else { AUDIO_WEIGHT };
         let mut state = self.lock();
         state.started = monotonic();
         state.seconds = plan.duration_ms as f64 / 1000.0;
@@ -65,18 +65,18 @@ impl Progress {
         self.bar.set_message("transcode");
     }
 
-    /// Task `number` is so far, from 0 to 1.
+    /// Sets the progress of task `number`, from 0 to 1.
     pub(super) fn task(&self, number: usize, fraction: f64) {
         let mut state = self.lock();
         if let Some((_, done)) = state.tasks.get_mut(number) {
-            // A task that is tried again has its share already.
+            // A retried task keeps its earlier share, so that progress never falls.
             *done = done.max(fraction);
         }
         let now = monotonic();
-        if state.told.is_some_and(|told| now - told < EVERY) {
+        if state.last_line.is_some_and(|last_line| now - last_line < MIN_LINE_INTERVAL) {
             return;
         }
-        state.told = Some(now);
+        state.last_line = Some(now);
         let whole: f64 = state.tasks.iter().map(|(weight, _)| weight).sum();
         let done: f64 = state.tasks.iter().map(|(weight, done)| weight * done).sum::<f64>() / whole.max(1e-9);
         let elapsed = (now - state.started).as_secs_f64();
@@ -94,7 +94,7 @@ impl Progress {
         }
     }
 
-    /// It came to nothing.
+    /// Reports that the run failed.
     pub(super) fn failed(&self, code: &str, detail: &str) {
         self.bar.finish_and_clear();
         if self.json {
@@ -102,7 +102,7 @@ impl Progress {
         }
     }
 
-    /// All is there.
+    /// Reports that the run is complete.
     pub(super) fn done(&self, info: &MediaInfo, index: &Index<'_>, place: &Path) {
         let elapsed = (monotonic() - self.lock().started).as_secs_f64();
         let seconds = index.plan().duration_ms as f64 / 1000.0;
@@ -121,7 +121,7 @@ impl Progress {
     }
 }
 
-/// A line for programs; a reader that has gone does not stop the work.
+/// Prints a JSON line; a closed standard output does not stop the run.
 fn line(value: &serde_json::Value) {
     let mut out = std::io::stdout().lock();
     let _ = writeln!(out, "{value}").and_then(|()| out.flush());

@@ -1,4 +1,4 @@
-//! All tasks of a plan over a number of slots, the most urgent first; each is tried again within bounds.
+//! Runs the tasks of a plan over a number of slots, in the order of the plan, with bounded retries.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -13,12 +13,12 @@ use super::file_source::FileSource;
 use super::progress::Progress;
 use crate::ipc::Job;
 use crate::limits::Limits;
-use crate::task_process::{self, Event, Source};
+use crate::task_process::{self, TaskEvent, TaskSource};
 
-/// How often a task is tried when the failure may pass.
-pub(super) const TRIES: u32 = 3;
+/// The most attempts at a task, if a retry may help.
+pub(super) const MAX_TRIES: u32 = 3;
 
-/// Runs all tasks and returns what they handed over. The first failure ends all.
+/// Runs all tasks and returns the descriptions of their objects. The first failure ends the run.
 pub(super) async fn run_all(
     plan: &Plan,
     source: Arc<FileSource>,
@@ -39,8 +39,13 @@ pub(super) async fn run_all(
         while running.len() < slots.max(1)
             && let Some((number, task)) = waiting.next()
         {
-            let work =
-                Work { number, task: task.clone(), limits: limits.clone(), source: source.clone(), dir: dir.clone() };
+            let work = TaskRun {
+                number,
+                task: task.clone(),
+                limits: limits.clone(),
+                source: source.clone(),
+                dir: dir.clone(),
+            };
             running.spawn(work.run(progress.clone()));
         }
         let Some(ended) = running.join_next().await else { return Ok(handovers) };
@@ -54,7 +59,7 @@ pub(super) async fn run_all(
     }
 }
 
-struct Work {
+struct TaskRun {
     number: usize,
     task: PlannedTask,
     limits: Limits,
@@ -62,7 +67,7 @@ struct Work {
     dir: Arc<Path>,
 }
 
-impl Work {
+impl TaskRun {
     async fn run(self, progress: Progress) -> Result<Vec<Handover>, RunError> {
         let job = Job { spec: self.task.spec.clone(), limits: self.limits.clone(), source_bytes: self.source.size() };
         let mut tries = 1;
@@ -76,7 +81,7 @@ impl Work {
                     progress.task(self.number, 1.0);
                     return Ok(handovers);
                 }
-                (Err(failure), Ok(_)) if failure.retry && tries < TRIES => {
+                (Err(failure), Ok(_)) if failure.retry && tries < MAX_TRIES => {
                     tracing::warn!(task = self.task.spec.name(), %failure, "trying a task again");
                     tries += 1;
                 }
@@ -85,30 +90,34 @@ impl Work {
         }
     }
 
-    async fn store(&self, mut events: mpsc::Receiver<Event>, progress: &Progress) -> Result<Vec<Handover>, RunError> {
+    async fn store(
+        &self,
+        mut events: mpsc::Receiver<TaskEvent>,
+        progress: &Progress,
+    ) -> Result<Vec<Handover>, RunError> {
         let mut handovers = Vec::new();
         while let Some(event) = events.recv().await {
             match event {
-                Event::Progress(fraction) => progress.task(self.number, fraction),
-                Event::Object(handover, bytes) => {
+                TaskEvent::Progress(fraction) => progress.task(self.number, fraction),
+                TaskEvent::Object(handover, bytes) => {
                     self.write(&handover, bytes).await?;
                     handovers.push(handover);
                 }
-                Event::Report(_) => {}
+                TaskEvent::Report(_) => {}
             }
         }
         Ok(handovers)
     }
 
     async fn write(&self, handover: &Handover, bytes: Bytes) -> Result<(), RunError> {
-        // The path comes from a process that is not trusted.
+        // The path comes from an untrusted process.
         let plain = |part: &str| {
             !part.is_empty()
                 && !part.starts_with('.')
                 && part.bytes().all(|b| b.is_ascii_alphanumeric() || b"-.".contains(&b))
         };
         if !handover.path.split('/').all(plain) {
-            return Err(crate::ipc::Failure::machinery("task_failed", "a task named a path that is none").into());
+            return Err(crate::ipc::Failure::machinery("task_failed", "a task named an invalid path").into());
         }
         let path = self.dir.join(&handover.path);
         tokio::fs::write(&path, &bytes).await.map_err(|cause| RunError::Output { doing: "writing", path, cause })

@@ -1,4 +1,4 @@
-//! What comes along with a recording: subtitle files and the key to encrypt with.
+//! Files that accompany a recording: subtitles, and the encryption key.
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use super::error::RunError;
 use super::out_dir::OutDir;
 use crate::ipc::Failure;
 
-/// A subtitle file, read.
+/// A parsed subtitle file.
 pub(super) struct Sidecar {
     path: PathBuf,
     language: String,
@@ -19,7 +19,7 @@ pub(super) struct Sidecar {
 }
 
 /// The files that were named as `FILE[:LANGUAGE]`, and those beside `input` that have its name: `talk.srt` and
-/// `talk.en.vtt` beside `talk.mp4`. A file that was named must be readable; one that was found is left out if not.
+/// `talk.en.vtt` beside `talk.mp4`. A named file must be readable; a found one is skipped if it is not.
 pub(super) fn subtitles(input: &Path, named: &[String]) -> Result<Vec<Sidecar>, RunError> {
     let mut found = Vec::new();
     for text in named {
@@ -30,7 +30,7 @@ pub(super) fn subtitles(input: &Path, named: &[String]) -> Result<Vec<Sidecar>, 
             .map_err(|why| RunError::Usage(format!("{}: {why}", path.display())))?;
         found.push(Sidecar { path, language, cues });
     }
-    for path in beside(input) {
+    for path in files_beside(input) {
         if found.iter().any(|sidecar| same(&sidecar.path, &path)) {
             continue;
         }
@@ -39,7 +39,9 @@ pub(super) fn subtitles(input: &Path, named: &[String]) -> Result<Vec<Sidecar>, 
             Ok(Err(why)) => {
                 tracing::warn!(path = %path.display(), %why, "a subtitle file beside the input is left out")
             }
-            Err(why) => tracing::warn!(path = %path.display(), why, "a subtitle file beside the input is left out"),
+            Err(why) => {
+                tracing::warn!(path = %path.display(), why, "a subtitle file beside the input is left out")
+            }
         }
     }
     Ok(found)
@@ -50,7 +52,7 @@ fn same(one: &Path, other: &Path) -> bool {
 }
 
 /// Subtitle files beside `input` with its stem, in the order of their names.
-fn beside(input: &Path) -> Vec<PathBuf> {
+fn files_beside(input: &Path) -> Vec<PathBuf> {
     let parent = input.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let Some(stem) = input.file_stem().and_then(|stem| stem.to_str()) else { return Vec::new() };
     let ours = |path: &Path| {
@@ -65,7 +67,7 @@ fn beside(input: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// `en` of `talk.en.srt`; nothing where the name says none.
+/// `en` of `talk.en.srt`; empty if the name tells no language.
 fn language_in(path: &Path) -> String {
     let stem = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
     let language = stem.rsplit_once('.').map_or("", |(_, language)| language);
@@ -73,7 +75,7 @@ fn language_in(path: &Path) -> String {
     if short { language.to_owned() } else { String::new() }
 }
 
-/// A path and what follows its colon. A file whose name has a colon is meant as a whole.
+/// A path and the suffix after its colon. If a file of the whole name exists, there is no suffix.
 fn with_suffix(text: &str, split: impl Fn(&str) -> Option<(&str, &str)>) -> (PathBuf, Option<&str>) {
     match split(text) {
         Some((path, rest)) if !Path::new(text).is_file() => (PathBuf::from(path), Some(rest)),
@@ -91,7 +93,7 @@ fn read(path: &Path, most: usize) -> Result<Vec<u8>, String> {
     Ok(bytes)
 }
 
-/// Adds each file's track to the plan and writes it.
+/// Adds a track to the plan for each file, and writes its segments.
 pub(super) fn write(
     sidecars: &[Sidecar],
     plan: &mut Plan,

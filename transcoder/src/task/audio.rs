@@ -1,10 +1,10 @@
-//! A stretch of one sound track: decoded, brought to 48 kHz stereo, placed on the lesson's clock to the sample,
-//! encoded as AAC-LC.
+//! A section of one audio track: decoded, resampled to 48 kHz stereo, aligned to the lesson's timeline by the sample,
+//! and encoded as AAC-LC.
 //!
-//! AAC frame `k` always holds the samples `k × 1024 ..` of the lesson, whichever task makes it. A task encodes some
-//! frames before its own and throws them away, so that the encoder's state, and the overlap of the first frame with
-//! the one before, are as if it had been running all along. The encoder's delay is one frame, which its timestamps
-//! already tell: no edit list is needed.
+//! AAC frame `k` always holds the samples `k × 1024 ..` of the lesson, whichever task encodes it. A task encodes some
+//! frames before its own and discards them, so that the encoder's state and the overlap of its first frame with the
+//! previous one are as in continuous encoding. The encoder's delay of one frame is in its timestamps: no edit list is
+//! needed.
 
 use std::collections::VecDeque;
 
@@ -21,45 +21,45 @@ use lyceum_packaging::task::AudioTask;
 use super::demux;
 use super::error::TaskError;
 use super::output::Output;
-use super::segmenter::Cutter;
-use super::source::Source;
-use super::timeline::Clock;
+use super::segmenter::Segmenter;
+use super::source::SourceHandle;
+use super::timeline::Timeline;
 use super::timestamp::known;
 use super::{ffi, limiter};
 use crate::ipc::Message;
 use crate::limits::Limits;
 
-/// AAC frames encoded before the stretch and thrown away: a third of a second.
+/// AAC frames encoded before the section and discarded: a third of a second.
 const PREROLL_FRAMES: u64 = 16;
-/// Frames of look-ahead that the last frame's window and the encoder's model want.
+/// AAC frames after the section that the encoder needs as look-ahead.
 const POSTROLL_FRAMES: u64 = 3;
-/// What is decoded before the first sample that is used, for codecs that need a run-up, in microseconds.
+/// How much is decoded before the first used sample, for codecs that need to converge, in microseconds.
 const RUN_UP_US: i64 = 500_000;
-/// Timestamps off by more than this many samples of 48 kHz move the sound; less is taken for rounding.
-const TOLERANCE: i64 = 960;
-const SAMPLE: format::Sample = format::Sample::F32(Layout::Planar);
+/// Deviations of timestamps up to this many samples at 48 kHz count as rounding; larger ones move the sound.
+const MAX_JITTER_SAMPLES: i64 = 960;
+const SAMPLE_FORMAT: format::Sample = format::Sample::F32(Layout::Planar);
 
 /// Runs the task.
-pub(super) fn run(task: &AudioTask, source: &Source, limits: &Limits, output: &Output) -> Result<(), TaskError> {
+pub(super) fn run(task: &AudioTask, source: &SourceHandle, limits: &Limits, output: &Output) -> Result<(), TaskError> {
     let first = task.grid.first_audio_frame(task.first_segment);
     let end = task.grid.first_audio_frame(task.first_segment.saturating_add(task.segments));
     let from = first.saturating_sub(PREROLL_FRAMES) * AAC_FRAME;
     let to = (end + POSTROLL_FRAMES) * AAC_FRAME;
-    let mut sound = Sound::new(from, to);
-    Decode::open(&task.source, source, limits)?.fill(&mut sound)?;
-    output.say(&Message::Progress { fraction: 0.7 }).map_err(TaskError::Source)?;
+    let mut sound = StereoBuffer::new(from, to);
+    AudioDecoder::open(&task.source, source, limits)?.fill(&mut sound)?;
+    output.send(&Message::Progress { fraction: 0.7 }).map_err(TaskError::Source)?;
     sound.amplify(task.gain_db);
     encode(task, &sound, (first, end), output)
 }
 
-/// Stereo samples of the lesson's clock, silent where the source has none.
-pub(super) struct Sound {
+/// Stereo samples of a range of the lesson's timeline, silent where the source has none.
+pub(super) struct StereoBuffer {
     from: u64,
     pub(super) channels: [Vec<f32>; 2],
 }
 
-impl Sound {
-    /// Silence from one sample to another of the lesson's clock.
+impl StereoBuffer {
+    /// Silence for a range of samples of the lesson's timeline.
     pub(super) fn new(from: u64, to: u64) -> Self {
         let length = usize::try_from(to.saturating_sub(from)).unwrap_or(0);
         Self { from, channels: [vec![0.0; length], vec![0.0; length]] }
@@ -70,7 +70,7 @@ impl Sound {
         i64::try_from(self.from).unwrap_or(i64::MAX).saturating_add(i64::try_from(left.len()).unwrap_or(i64::MAX))
     }
 
-    /// Writes what of `frame` falls inside, its first sample being `at` on the lesson's clock.
+    /// Writes the part of `frame` inside the range; its first sample is at `at` of the lesson's timeline.
     fn place(&mut self, at: i64, frame: &ff::frame::Audio) {
         let offset = at - i64::try_from(self.from).unwrap_or(i64::MAX);
         let skipped = usize::try_from(-offset.min(0)).unwrap_or(usize::MAX);
@@ -93,22 +93,22 @@ impl Sound {
     }
 }
 
-/// Decodes one sound track, any stretches of it.
-pub(super) struct Decode<'a> {
+/// Decodes sections of one audio track, in any order.
+pub(super) struct AudioDecoder<'a> {
     origin_us: i64,
-    source: &'a Source,
+    source: &'a SourceHandle,
     input: Input,
     decoder: codec::decoder::Audio,
     stream: usize,
     base: ff::Rational,
-    clock: Clock,
+    timeline: Timeline,
     stream_start: i64,
     moved: bool,
 }
 
-impl<'a> Decode<'a> {
+impl<'a> AudioDecoder<'a> {
     /// Opens the track.
-    pub(super) fn open(track: &SourceStream, source: &'a Source, limits: &Limits) -> Result<Self, TaskError> {
+    pub(super) fn open(track: &SourceStream, source: &'a SourceHandle, limits: &Limits) -> Result<Self, TaskError> {
         let mut input = demux::open(source, limits)?;
         let stream = track.stream as usize;
         ffi::keep_only(&mut input, &[stream]);
@@ -117,21 +117,31 @@ impl<'a> Decode<'a> {
             let decoder = demux::decoder(&stream, limits, 1)?.audio().map_err(TaskError::ffmpeg("decoding sound"))?;
             (decoder, stream.time_base(), known(stream.start_time()).unwrap_or(0))
         };
-        let clock = Clock::new(&track.breaks);
-        Ok(Self { origin_us: track.origin_us, source, input, decoder, stream, base, clock, stream_start, moved: false })
+        let timeline = Timeline::new(&track.breaks);
+        Ok(Self {
+            origin_us: track.origin_us,
+            source,
+            input,
+            decoder,
+            stream,
+            base,
+            timeline,
+            stream_start,
+            moved: false,
+        })
     }
 
-    /// Fills `sound` with what the track has there.
-    pub(super) fn fill(&mut self, sound: &mut Sound) -> Result<(), TaskError> {
+    /// Fills `sound` from the track.
+    pub(super) fn fill(&mut self, sound: &mut StereoBuffer) -> Result<(), TaskError> {
         let wanted = i64::try_from(sound.from * 1_000_000 / u64::from(AUDIO_RATE)).unwrap_or(0);
         let target = self.origin_us + wanted - RUN_UP_US;
         self.decoder.flush();
         if sound.from > 0 || self.moved {
-            let sought = self.clock.seek(&mut self.input, target).or_else(|_| self.input.seek(0, ..));
+            let sought = self.timeline.seek(&mut self.input, target).or_else(|_| self.input.seek(0, ..));
             sought.map_err(TaskError::ffmpeg("seeking"))?;
         }
         self.moved = true;
-        let mut placer = Placer::default();
+        let mut resampler = AlignedResampler::default();
         let mut frame = ff::frame::Audio::empty();
         loop {
             let packet = self.read_packet()?;
@@ -139,14 +149,14 @@ impl<'a> Decode<'a> {
                 Some(packet) => self.decoder.send_packet(packet),
                 None => self.decoder.send_eof(),
             };
-            // Damaged packets leave a gap, which stays silent.
+            // Damaged packets leave a gap of silence.
             let _ = sent;
             while self.decoder.receive_frame(&mut frame).is_ok() {
                 let position = self.position(&frame);
-                placer.push(position, &mut frame, sound)?;
+                resampler.push(position, &mut frame, sound)?;
             }
-            if packet.is_none() || placer.cursor.is_some_and(|cursor| cursor > sound.end()) {
-                return placer.flush(sound);
+            if packet.is_none() || resampler.cursor.is_some_and(|cursor| cursor > sound.end()) {
+                return resampler.flush(sound);
             }
         }
     }
@@ -157,7 +167,7 @@ impl<'a> Decode<'a> {
             let mut packet = ff::Packet::empty();
             match packet.read(&mut self.input) {
                 Ok(()) if packet.stream() == self.stream => {
-                    self.clock.mend(&mut packet, self.base);
+                    self.timeline.apply(&mut packet, self.base);
                     return Ok(Some(packet));
                 }
                 Ok(()) => {}
@@ -170,16 +180,16 @@ impl<'a> Decode<'a> {
         }
     }
 
-    /// Where a frame's first sample lies on the lesson's clock, in samples of 48 kHz with a fraction.
+    /// The position of a frame's first sample on the lesson's timeline, in samples of 48 kHz with a fraction.
     fn position(&self, frame: &ff::frame::Audio) -> Option<f64> {
-        // Not the decoder's best guess: that is from before samples were cut off at the start.
+        // Not the decoder's best guess, which ignores samples that were trimmed at the start.
         let pts = frame.pts().or_else(|| frame.timestamp().and_then(known))?;
         let origin = self.origin_us as f64 / 1e6;
         let ticks = f64::from(self.base.numerator()) / f64::from(self.base.denominator().max(1));
         let mut seconds = pts as f64 * ticks;
         let samples = frame.samples() as f64 / f64::from(frame.rate().max(1));
-        // Clocks coarser than a sample (Matroska's milliseconds): frames of constant length are counted instead,
-        // so that all tasks agree to the sample.
+        // Time bases coarser than a sample (milliseconds in Matroska): frames of constant length are counted instead, so
+        // that all tasks agree to the sample.
         if ticks * f64::from(frame.rate()) > 1.5 && frame.samples() >= 128 {
             let start = self.stream_start as f64 * ticks;
             let counted = start + ((seconds - start) / samples).round() * samples;
@@ -191,22 +201,22 @@ impl<'a> Decode<'a> {
     }
 }
 
-/// Resamples, and keeps the sound contiguous where timestamps are but rounded.
+/// Resamples, and keeps the sound contiguous where timestamps are only rounded.
 #[derive(Default)]
-struct Placer {
+struct AlignedResampler {
     resampler: Option<(ff::software::resampling::Context, (format::Sample, u64, u32))>,
-    /// Where the next sample that comes out belongs.
+    /// Position of the next output sample.
     cursor: Option<i64>,
-    /// Where the next sample that goes in is expected.
+    /// Expected position of the next input sample.
     expected: f64,
 }
 
-impl Placer {
+impl AlignedResampler {
     fn push(
         &mut self,
         position: Option<f64>,
         frame: &mut ff::frame::Audio,
-        sound: &mut Sound,
+        sound: &mut StereoBuffer,
     ) -> Result<(), TaskError> {
         if frame.rate() == 0 || frame.samples() == 0 {
             return Ok(());
@@ -215,7 +225,7 @@ impl Placer {
             frame.set_channel_layout(ChannelLayout::default(i32::from(frame.channels().max(1))));
         }
         let position = position.unwrap_or(self.expected);
-        let jumped = self.cursor.is_some() && (position - self.expected).abs() > TOLERANCE as f64;
+        let jumped = self.cursor.is_some() && (position - self.expected).abs() > MAX_JITTER_SAMPLES as f64;
         let shape = (frame.format(), frame.channel_layout().bits(), frame.rate());
         if jumped || self.resampler.as_ref().is_some_and(|(_, known)| *known != shape) {
             self.flush(sound)?;
@@ -231,7 +241,7 @@ impl Placer {
                 frame.format(),
                 frame.channel_layout(),
                 frame.rate(),
-                SAMPLE,
+                SAMPLE_FORMAT,
                 ChannelLayout::STEREO,
                 AUDIO_RATE,
             );
@@ -248,14 +258,14 @@ impl Placer {
         Ok(())
     }
 
-    fn place(&mut self, frame: &ff::frame::Audio, sound: &mut Sound) {
+    fn place(&mut self, frame: &ff::frame::Audio, sound: &mut StereoBuffer) {
         if let (Some(cursor), true) = (&mut self.cursor, frame.samples() > 0) {
             sound.place(*cursor, frame);
             *cursor += i64::try_from(frame.samples()).unwrap_or(0);
         }
     }
 
-    fn flush(&mut self, sound: &mut Sound) -> Result<(), TaskError> {
+    fn flush(&mut self, sound: &mut StereoBuffer) -> Result<(), TaskError> {
         let Some((mut resampler, shape)) = self.resampler.take() else { return Ok(()) };
         loop {
             let mut out = room_for(4096);
@@ -270,22 +280,22 @@ impl Placer {
     }
 }
 
-/// A frame with room for `samples` of the output's form.
+/// A frame with room for `samples` in the output format.
 fn room_for(samples: usize) -> ff::frame::Audio {
-    ff::frame::Audio::new(SAMPLE, samples, ChannelLayout::STEREO)
+    ff::frame::Audio::new(SAMPLE_FORMAT, samples, ChannelLayout::STEREO)
 }
 
-fn encode(task: &AudioTask, sound: &Sound, (first, end): (u64, u64), output: &Output) -> Result<(), TaskError> {
+fn encode(task: &AudioTask, sound: &StereoBuffer, (first, end): (u64, u64), output: &Output) -> Result<(), TaskError> {
     let mut encoder = open_encoder(task)?;
-    let cutter = Cutter::new(&task.track, &task.grid, false, (task.first_segment, task.segments), output);
-    let mut cutter = cutter.protected(&task.protection)?;
+    let segmenter = Segmenter::new(&task.track, &task.grid, false, (task.first_segment, task.segments), output);
+    let mut segmenter = segmenter.with_protection(&task.protection)?;
     if task.first_segment == 0 {
         let config = ffi::extradata(encoder.as_ref());
         let bitrate = u32::try_from(task.bitrate).unwrap_or(u32::MAX);
         let entry = SampleEntry::Aac { config, channels: 2, sample_rate: AUDIO_RATE, bitrate };
         let facts =
             TrackFacts { codec: "mp4a.40.2".to_owned(), channels: 2, sample_rate: AUDIO_RATE, ..TrackFacts::default() };
-        cutter.init(&entry, facts, "und")?;
+        segmenter.write_init(&entry, facts, "und")?;
     }
     let mut pending: VecDeque<(u64, Vec<u8>)> = VecDeque::new();
     let frames = sound.channels.first().map_or(0, Vec::len) / AAC_FRAME as usize;
@@ -306,15 +316,15 @@ fn encode(task: &AudioTask, sound: &Sound, (first, end): (u64, u64), output: &Ou
             }
         }
         while let Some((at, data)) = pending.pop_front() {
-            cutter.push(at, true, data)?;
+            segmenter.push(at, true, data)?;
         }
     }
-    cutter.finish()
+    segmenter.finish()
 }
 
-fn aac_frame(sound: &Sound, n: usize) -> ff::frame::Audio {
+fn aac_frame(sound: &StereoBuffer, n: usize) -> ff::frame::Audio {
     let size = AAC_FRAME as usize;
-    let mut frame = ff::frame::Audio::new(SAMPLE, size, ChannelLayout::STEREO);
+    let mut frame = ff::frame::Audio::new(SAMPLE_FORMAT, size, ChannelLayout::STEREO);
     frame.set_rate(AUDIO_RATE);
     frame.set_pts(i64::try_from(sound.from + n as u64 * AAC_FRAME).ok());
     for (plane, channel) in sound.channels.iter().enumerate() {
@@ -332,7 +342,7 @@ fn open_encoder(task: &AudioTask) -> Result<codec::encoder::audio::Encoder, Task
     context.set_flags(codec::Flags::GLOBAL_HEADER);
     let mut audio = context.encoder().audio().map_err(TaskError::ffmpeg("preparing an encoder"))?;
     audio.set_rate(i32::try_from(AUDIO_RATE).unwrap_or(48_000));
-    audio.set_format(SAMPLE);
+    audio.set_format(SAMPLE_FORMAT);
     audio.set_channel_layout(ChannelLayout::STEREO);
     audio.set_channels(2);
     audio.set_bit_rate(usize::try_from(task.bitrate).unwrap_or(128_000));

@@ -1,4 +1,4 @@
-//! Opening a recording: allow-lists of demuxers and decoders, and refusals that a creator understands.
+//! Opens a recording: allow-lists of demuxers and decoders, and refusals that the uploader understands.
 
 use std::io::Read;
 
@@ -9,14 +9,14 @@ use lyceum_packaging::info::{Refusal, RefusalCode};
 
 use super::error::TaskError;
 use super::ffi::{self, StreamFacts};
-use super::source::Source;
+use super::source::SourceHandle;
 use crate::limits::Limits;
 
-/// Demuxers that read one file and open no other.
+/// Allowed demuxers: they read one file and open no other.
 const FORMATS: &str =
     "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,flv,mpegts,mpeg,mp3,wav,w64,ogg,aac,flac,aiff,caf,asf,mxf,mpegvideo";
 
-/// Decoders, by FFmpeg's names.
+/// Allowed decoders, by FFmpeg's names.
 const DECODERS: &str = "h264,hevc,vp8,vp9,libvpx,libvpx-vp9,av1,libdav1d,mpeg4,mpeg1video,mpeg2video,mpegvideo,msmpeg4v1,msmpeg4v2,\
 msmpeg4,h263,h263i,h263p,flv,flashsv,vp6,vp6a,vp6f,theora,prores,dnxhd,mjpeg,dvvideo,wmv1,wmv2,wmv3,vc1,ffv1,huffyuv,ffvhuff,utvideo,\
 magicyuv,rawvideo,qtrle,rpza,svq1,svq3,cinepak,rv30,rv40,cfhd,tscc,tscc2,msrle,msvideo1,zmbv,\
@@ -30,7 +30,7 @@ mov_text,subrip,srt,ass,ssa,webvtt,text";
 const BUFFER: usize = 128 << 10;
 
 /// Opens the source.
-pub(super) fn open(source: &Source, limits: &Limits) -> Result<Input, TaskError> {
+pub(super) fn open(source: &SourceHandle, limits: &Limits) -> Result<Input, TaskError> {
     if source.size() == 0 {
         return Err(Refusal::new(RefusalCode::Empty, "The file is empty: it has no bytes at all.").into());
     }
@@ -38,7 +38,7 @@ pub(super) fn open(source: &Source, limits: &Limits) -> Result<Input, TaskError>
     let mut options = Dictionary::new();
     options.set("format_whitelist", FORMATS);
     options.set("codec_whitelist", DECODERS);
-    // No protocol has this name: nothing but the reader above is ever opened.
+    // No protocol has this name: FFmpeg can open nothing but the reader above.
     options.set("protocol_whitelist", "none");
     options.set("max_streams", &(limits.streams + 1).to_string());
     options.set("probesize", "8000000");
@@ -55,8 +55,8 @@ fn too_many_streams(limits: &Limits) -> TaskError {
     Refusal::new(RefusalCode::LimitExceeded, detail).into()
 }
 
-/// What the first bytes say of a file that FFmpeg did not take.
-fn refusal(source: &Source, cause: ff::Error) -> TaskError {
+/// Why FFmpeg did not open a file, from its first bytes.
+fn refusal(source: &SourceHandle, cause: ff::Error) -> TaskError {
     if source.failed() {
         return TaskError::Source(std::io::Error::other("reading the source failed"));
     }
@@ -77,7 +77,7 @@ fn refusal(source: &Source, cause: ff::Error) -> TaskError {
     classify(&head).into()
 }
 
-/// A sentence for a file that holds nothing to play.
+/// Classifies a file that is not a playable recording by its first bytes.
 fn classify(head: &[u8]) -> Refusal {
     let text =
         std::str::from_utf8(head).ok().or_else(|| std::str::from_utf8(head.get(..head.len().saturating_sub(4))?).ok());
@@ -114,7 +114,7 @@ pub(super) fn encrypted(facts: &StreamFacts) -> bool {
     [b"encv", b"enca", b"drmi", b"drms", b"enct"].contains(&&facts.codec_tag)
 }
 
-/// Opens the decoder of `stream`, threaded by frames over `threads`.
+/// Opens the decoder of `stream` with frame threading over `threads` threads.
 pub(super) fn decoder(
     stream: &ff::Stream<'_>,
     limits: &Limits,

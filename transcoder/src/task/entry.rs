@@ -6,14 +6,14 @@ use lyceum_packaging::TaskSpec;
 
 use super::error::TaskError;
 use super::output::Output;
-use super::source::{Socket, Source};
+use super::source::{ParentSocket, SourceHandle};
 use super::{audio, ffi, probe, sandbox, subtitles, thumbnails, video};
 use crate::ipc::{Job, Message, read_job};
 
-/// The whole life of a task process.
+/// Runs the task process.
 pub(crate) fn main() -> ExitCode {
     ffi::close_inherited();
-    let mut stdin = Socket::take();
+    let mut stdin = ParentSocket::take();
     let job = match read_job(&mut stdin) {
         Ok(job) => job,
         Err(cause) => {
@@ -26,7 +26,7 @@ pub(crate) fn main() -> ExitCode {
         return ExitCode::FAILURE;
     }
     sandbox::enter();
-    let source = Source::start(stdin, job.source_bytes);
+    let source = SourceHandle::start(stdin, job.source_bytes);
     ffmpeg_next::log::set_level(ffmpeg_next::log::Level::Fatal);
     let output = Output::new(job.limits.output.0);
     let message = match run(&job, &source, &output) {
@@ -36,15 +36,15 @@ pub(crate) fn main() -> ExitCode {
             Message::Failed(error.into_failure(source.failed()))
         }
     };
-    // A parent that is gone reads nothing, and there is nobody left to tell.
-    if output.say(&message).is_err() { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+    // If the parent is gone, nobody can receive the message.
+    if output.send(&message).is_err() { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
 
-fn run(job: &Job, source: &Source, output: &Output) -> Result<(), TaskError> {
+fn run(job: &Job, source: &SourceHandle, output: &Output) -> Result<(), TaskError> {
     match &job.spec {
         TaskSpec::Probe => {
             let info = probe::probe(source, &job.limits)?;
-            output.say(&Message::Report { info }).map_err(TaskError::Source)
+            output.send(&Message::Report { info }).map_err(TaskError::Source)
         }
         TaskSpec::Video(task) => video::run(task, source, &job.limits, output),
         TaskSpec::Audio(task) => audio::run(task, source, &job.limits, output),

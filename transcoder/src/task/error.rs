@@ -4,24 +4,24 @@ use lyceum_packaging::info::{Refusal, RefusalCode};
 
 use crate::ipc::Failure;
 
-/// Why a task ends early, inside the task process.
+/// Why a task fails, inside the task process.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum TaskError {
-    /// The recording is to blame.
+    /// The recording is unsuitable.
     #[error(transparent)]
     Refused(#[from] Refusal),
-    /// FFmpeg gave up.
+    /// FFmpeg reported an error.
     #[error("{doing}: {cause}")]
     Ffmpeg {
-        /// What was under way.
+        /// The operation that failed.
         doing: &'static str,
-        /// What it said.
+        /// The error.
         cause: ffmpeg_next::Error,
     },
-    /// The parent is gone, or can't read the source.
+    /// The parent is gone or can't read the source.
     #[error("the source can't be read: {0}")]
     Source(std::io::Error),
-    /// The machinery is to blame.
+    /// An internal error.
     #[error("{0}")]
     Machinery(String),
 }
@@ -29,7 +29,7 @@ pub(crate) enum TaskError {
 impl TaskError {
     /// For `map_err`: FFmpeg failed while `doing` something.
     pub(crate) fn ffmpeg(doing: &'static str) -> impl Fn(ffmpeg_next::Error) -> Self {
-        // Encoders and threads that get no memory say that something went wrong, but not what.
+        // Encoders and threads that run out of memory often report another error.
         move |cause| Self::Ffmpeg { doing, cause: if memory_is_short() { NO_MEMORY } else { cause } }
     }
 
@@ -59,7 +59,7 @@ impl TaskError {
 
 const NO_MEMORY: ffmpeg_next::Error = ffmpeg_next::Error::Other { errno: ffmpeg_next::error::ENOMEM };
 
-/// Whether this process is at the end of what it may use: there is no room for a few more frames.
+/// Whether this process has reached its memory limit: a few more frames would not fit.
 fn memory_is_short() -> bool {
     const ROOM: usize = 64 << 20;
     Vec::<u8>::new().try_reserve_exact(ROOM).is_err()

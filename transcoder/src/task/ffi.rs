@@ -1,6 +1,6 @@
-//! The one place with `unsafe`: fields of FFmpeg's structures that its wrapper does not show.
+//! The only module with `unsafe` code: fields and functions of FFmpeg that `ffmpeg-next` does not expose.
 //!
-//! Each function borrows what it reads for the length of the call and copies out plain values.
+//! Each function borrows its arguments for the duration of the call and returns plain values.
 #![allow(unsafe_code)]
 
 use ff::ffi;
@@ -9,7 +9,7 @@ use lyceum_packaging::info::ColorInfo;
 
 use super::error::TaskError;
 
-/// What a stream's parameters say.
+/// The parameters of a stream.
 #[derive(Clone, Debug, Default)]
 pub(super) struct StreamFacts {
     pub(super) codec: String,
@@ -17,9 +17,9 @@ pub(super) struct StreamFacts {
     pub(super) width: i32,
     pub(super) height: i32,
     pub(super) sample_aspect: [i32; 2],
-    /// Whether it is stored as fields, where the stream says so.
+    /// Whether the picture is interlaced; `None` if the stream does not tell.
     pub(super) interlaced: Option<bool>,
-    /// By how many frames decoding runs ahead of showing.
+    /// Frames of reordering delay between decoding and presentation.
     pub(super) delay: i64,
     pub(super) pixel_format: Option<ff::format::Pixel>,
     pub(super) bit_depth: i32,
@@ -79,28 +79,28 @@ pub(super) fn facts(stream: &ff::Stream<'_>) -> StreamFacts {
 /// One entry of a demuxer's index.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct IndexEntry {
-    /// Its place in the file.
+    /// Byte offset in the file.
     pub(super) position: i64,
     /// Its size in bytes.
     pub(super) size: i64,
-    /// Its time, in the stream's time base.
+    /// Timestamp in the stream's time base.
     pub(super) timestamp: i64,
     /// Whether decoding can start there.
     pub(super) key: bool,
-    /// Whether it is shown: what an edit list leaves out is decoded alone.
+    /// Whether it is presented; samples outside the edit list are only decoded.
     pub(super) shown: bool,
 }
 
-/// The most entries of an index that are looked at.
-const MAX_ENTRIES: i32 = 4_000_000;
+/// The most entries of an index that are read.
+const MAX_INDEX_ENTRIES: i32 = 4_000_000;
 
-/// What the demuxer knows of a stream's samples without reading them.
+/// The demuxer's index of a stream.
 pub(super) fn index(stream: &ff::Stream<'_>) -> Vec<IndexEntry> {
     // SAFETY: the entries belong to the stream, which is borrowed; each pointer is checked and copied from before
     // the next call, which could move them.
     unsafe {
         let pointer = stream.as_ptr().cast_mut();
-        let count = ffi::avformat_index_get_entries_count(pointer).min(MAX_ENTRIES);
+        let count = ffi::avformat_index_get_entries_count(pointer).min(MAX_INDEX_ENTRIES);
         (0..count)
             .filter_map(|i| ffi::avformat_index_get_entry(pointer, i).as_ref())
             .map(|entry| IndexEntry {
@@ -127,7 +127,7 @@ pub(super) fn extradata(context: &ff::codec::Context) -> Vec<u8> {
     }
 }
 
-/// A second handle on a frame's pixels, with timestamps and picture type of its own.
+/// Another reference to a frame's pixels, with its own timestamps and picture type.
 pub(super) fn share(frame: &ff::frame::Video) -> Result<ff::frame::Video, TaskError> {
     let mut shared = ff::frame::Video::empty();
     // SAFETY: both are valid frames, `shared` holds nothing yet; the pixels are counted references and encoders do
@@ -139,8 +139,8 @@ pub(super) fn share(frame: &ff::frame::Video) -> Result<ff::frame::Video, TaskEr
     Ok(shared)
 }
 
-/// Has the encoder quantise all of `frame` coarser by `steps`, within the range of H.264's 52.
-pub(super) fn coarser(frame: &mut ff::frame::Video, steps: f64) -> Result<(), TaskError> {
+/// Asks the encoder to quantise all of `frame` coarser by `steps` of H.264's quantiser (0 to 51).
+pub(super) fn set_quantiser_offset(frame: &mut ff::frame::Video, steps: f64) -> Result<(), TaskError> {
     const STEPS: f64 = 51.0;
     let num = (steps / STEPS * 1000.0).round().clamp(-1000.0, 1000.0) as i32;
     if num == 0 {
@@ -168,23 +168,23 @@ pub(super) fn coarser(frame: &mut ff::frame::Video, steps: f64) -> Result<(), Ta
     made.ok_or(TaskError::Ffmpeg { doing: "describing a frame", cause })
 }
 
-/// How one plane of a frame lies in memory.
+/// Memory layout of one plane of a frame.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct PlaneShape {
-    /// Rows that are shown.
+    /// Visible rows.
     pub(super) rows: usize,
-    /// Bytes of a row that are shown; what lies behind them is the decoder's own.
+    /// Visible bytes of a row, without padding.
     pub(super) bytes: usize,
-    /// What those bytes are.
+    /// Sample format.
     pub(super) samples: Samples,
 }
 
-/// The samples of a plane.
+/// The sample format of a plane.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Samples {
-    /// Of eight bits.
+    /// Eight bits.
     Bytes,
-    /// Of two bytes, little endian, finer than eight bits by `shift` bits.
+    /// Two bytes, little endian; shifted right by `shift` they are eight bits.
     Words { shift: u32 },
     /// Palettes, packed bits, floating point.
     Other,
@@ -221,7 +221,7 @@ pub(super) fn plane_shapes(frame: &ff::frame::Video) -> Option<Vec<PlaneShape>> 
     row_bytes.iter().enumerate().map(shape).collect()
 }
 
-/// Tells a scaler the matrix of its input and of its output, and whether each is of full range.
+/// Sets the colour matrix and the range (`true`: full) of a scaler's input and output.
 pub(super) fn set_scaler_color(scaler: &mut ff::software::scaling::Context, from: (u16, bool), to: (u16, bool)) {
     let known = |matrix: u16| match matrix {
         0 | 2 | 3 => ffi::SWS_CS_DEFAULT,
@@ -243,7 +243,7 @@ pub(super) fn set_scaler_color(scaler: &mut ff::software::scaling::Context, from
     }
 }
 
-/// Goes to a byte of the file.
+/// Seeks to a byte of the file.
 pub(super) fn seek_byte(input: &mut ff::format::context::Input, byte: u64) -> Result<(), ff::Error> {
     let byte = i64::try_from(byte).unwrap_or(i64::MAX);
     // SAFETY: the context is open and borrowed mutably; stream -1 is the file as a whole.
@@ -251,7 +251,7 @@ pub(super) fn seek_byte(input: &mut ff::format::context::Input, byte: u64) -> Re
     if result < 0 { Err(ff::Error::from(result)) } else { Ok(()) }
 }
 
-/// Has the demuxer leave out every stream but those of `kept`, so that their bytes need not be read.
+/// Makes the demuxer discard all streams except `kept`, so that their bytes need not be read.
 pub(super) fn keep_only(input: &mut ff::format::context::Input, kept: &[usize]) {
     for mut stream in input.streams_mut() {
         let index = stream.index();
@@ -263,14 +263,14 @@ pub(super) fn keep_only(input: &mut ff::format::context::Input, kept: &[usize]) 
     }
 }
 
-/// By how many frames an opened encoder reorders at most.
+/// The most frames by which an opened encoder reorders.
 pub(super) fn reordered_frames(context: &ff::codec::Context) -> u32 {
     // SAFETY: the context is valid, and the field plain.
     let frames = unsafe { (*context.as_ptr()).has_b_frames };
     u32::try_from(frames).unwrap_or(0)
 }
 
-/// Closes what this process inherited beside its standard streams: whoever started it may have left files open.
+/// Closes inherited file descriptors other than the standard streams.
 pub(super) fn close_inherited() {
     // SAFETY: called first thing in the process, when nothing in it owns a descriptor above standard error.
     unsafe {

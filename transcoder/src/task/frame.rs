@@ -6,15 +6,15 @@ use ffmpeg_next as ff;
 use lyceum_packaging::FrameRate;
 
 /// A frame on the grid.
-pub(super) struct Picture {
+pub(super) struct GridFrame {
     pub(super) frame: Arc<ff::frame::Video>,
-    /// Its place, counted from the lesson's start.
+    /// Its index on the grid, counted from the start of the lesson.
     pub(super) index: u64,
-    /// Whether a segment starts with it.
+    /// Whether it is the first frame of a segment.
     pub(super) key: bool,
 }
 
-/// The place on the grid nearest to a timestamp, halves rounded up. Exact in integers.
+/// The grid index nearest to a timestamp, halves rounded up. Exact integer arithmetic.
 pub(super) fn place(pts: i64, base: ff::Rational, origin_us: i64, rate: FrameRate) -> i64 {
     let (num, den) = (i128::from(base.numerator()), i128::from(base.denominator().max(1)));
     let time = i128::from(pts) * num * 1_000_000 - i128::from(origin_us) * den;

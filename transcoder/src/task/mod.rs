@@ -1,8 +1,8 @@
-//! The task process: one task over one source, in a process of its own that treats its input as hostile.
+//! The task process: runs one task on one source and treats the source as hostile.
 //!
-//! It reads its job and its source through its standard input, a socket that its parent serves, and hands over
-//! through its standard output. It holds no credentials, and before it opens anything it gives up files, network and
-//! most system calls ([`sandbox`]). It knows nothing of origins, leases or HTTP.
+//! It reads its job and its source from standard input, a socket served by its parent, and writes its output to standard
+//! output ([`crate::ipc`]). It holds no credentials, and before it opens the source it gives up files, network and most
+//! system calls ([`sandbox`]). It knows nothing of origins, leases or HTTP.
 
 mod audio;
 mod demux;

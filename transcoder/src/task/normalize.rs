@@ -1,5 +1,5 @@
-//! What is done to a decoded frame once for all renditions: deinterlacing, turning upright, and bringing high dynamic
-//! range and wide gamut to BT.709, which every screen shows.
+//! Normalization of decoded frames, once for all renditions: deinterlacing, rotation, and conversion of high dynamic
+//! range and wide gamut to BT.709.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -10,12 +10,12 @@ use lyceum_packaging::info::ColorInfo;
 use super::error::TaskError;
 use super::timestamp::timestamp;
 
-/// A frame that is ready.
-pub(super) enum Prepared {
+/// A normalized frame.
+pub(super) enum NormalizedFrame {
     /// With a timestamp in a time base.
     Timed(i64, ff::Rational, ff::frame::Video),
-    /// With its place on the grid already known.
-    Placed(i64, Arc<ff::frame::Video>),
+    /// With its index on the frame grid.
+    OnGrid(i64, Arc<ff::frame::Video>),
 }
 
 /// Transfer characteristics of ISO/IEC 23091-2: SMPTE ST 2084 and ARIB STD-B67.
@@ -25,21 +25,21 @@ const HLG: u16 = 18;
 const BT2020: u16 = 9;
 const BT2020_CONSTANT: u16 = 10;
 
-/// The brightness of white paper in high dynamic range, and of its highlights, in candelas per square metre
-/// (BT.2408). What is darker than white keeps its look; highlights are compressed into what is left.
+/// Luminance of diffuse white and of the brightest highlights in HDR, in cd/m² (ITU-R BT.2408). Levels up to white are
+/// kept; highlights above it are compressed.
 const HDR_WHITE: f64 = 203.0;
 const HDR_PEAK: f64 = 1000.0;
 
-/// The colour of what [`Prepare`] makes of `source`.
-pub(super) fn prepared_color(source: &ColorInfo) -> ColorInfo {
+/// The colour description of frames after [`Normalizer`].
+pub(super) fn normalized_color(source: &ColorInfo) -> ColorInfo {
     match to_bt709(source) {
         Some(_) => ColorInfo { primaries: 1, transfer: 1, matrix: 1, full_range: false },
         None => *source,
     }
 }
 
-/// The filters that bring `color` to BT.709; none where it is a standard range already. What a stream leaves out of its
-/// tags is what its transfer is always used with. Tone mapping works on linear light, in floating point.
+/// The filters that convert `color` to BT.709; `None` for SDR sources with another gamut than BT.2020. Missing tags are
+/// completed by what the transfer function is commonly used with. Tone mapping works on linear light in floating point.
 fn to_bt709(color: &ColorInfo) -> Option<String> {
     let transfer = match color.transfer {
         PQ => "smpte2084",
@@ -67,8 +67,8 @@ fn to_bt709(color: &ColorInfo) -> Option<String> {
     })
 }
 
-/// The filters, built for the first frame and again where size or format change.
-pub(super) struct Prepare {
+/// The filter graph, built for the first frame and rebuilt when size or pixel format change.
+pub(super) struct Normalizer {
     chain: String,
     base: ff::Rational,
     graph: Option<Graph>,
@@ -82,7 +82,7 @@ struct Graph {
 
 type Shape = (u32, u32, ff::format::Pixel);
 
-impl Prepare {
+impl Normalizer {
     /// Filters for a stream of `color` with time base `base`. `rotation` is in clockwise degrees.
     pub(super) fn new(interlaced: bool, rotation: u32, color: &ColorInfo, base: ff::Rational) -> Self {
         let mut filters = Vec::new();
@@ -100,13 +100,17 @@ impl Prepare {
         Self { chain: filters.join(","), base, graph: None, last_pts: None }
     }
 
-    /// Takes a decoded frame; what is ready goes to `out`.
-    pub(super) fn push(&mut self, frame: ff::frame::Video, out: &mut VecDeque<Prepared>) -> Result<(), TaskError> {
-        // A frame without a time comes right after the one before it.
+    /// Filters a decoded frame; finished frames are appended to `out`.
+    pub(super) fn push(
+        &mut self,
+        frame: ff::frame::Video,
+        out: &mut VecDeque<NormalizedFrame>,
+    ) -> Result<(), TaskError> {
+        // A frame without a timestamp follows the previous one by a tick.
         let pts = timestamp(&frame).or_else(|| self.last_pts.map(|last| last + 1)).unwrap_or(0);
         self.last_pts = Some(pts);
         if self.chain.is_empty() {
-            out.push_back(Prepared::Timed(pts, self.base, frame));
+            out.push_back(NormalizedFrame::Timed(pts, self.base, frame));
             return Ok(());
         }
         let shape = (frame.width(), frame.height(), frame.format());
@@ -127,8 +131,8 @@ impl Prepare {
         Ok(())
     }
 
-    /// No more frames of this shape come.
-    pub(super) fn finish(&mut self, out: &mut VecDeque<Prepared>) -> Result<(), TaskError> {
+    /// Flushes the filters: no more frames of this size and format follow.
+    pub(super) fn finish(&mut self, out: &mut VecDeque<NormalizedFrame>) -> Result<(), TaskError> {
         if let Some(mut graph) = self.graph.take() {
             if let Some(mut source) = graph.graph.get("in") {
                 source.source().flush().map_err(TaskError::ffmpeg("filtering"))?;
@@ -155,7 +159,7 @@ impl Prepare {
 }
 
 impl Graph {
-    fn drain(&mut self, out: &mut VecDeque<Prepared>) {
+    fn drain(&mut self, out: &mut VecDeque<NormalizedFrame>) {
         let Some(mut sink) = self.graph.get("out") else { return };
         let base = sink.sink().time_base();
         loop {
@@ -164,7 +168,7 @@ impl Graph {
                 return;
             }
             let pts = frame.pts().unwrap_or(0);
-            out.push_back(Prepared::Timed(pts, base, frame));
+            out.push_back(NormalizedFrame::Timed(pts, base, frame));
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Handing over: messages and objects up the pipe, from several threads, within the limit of output.
+//! Messages and objects to the parent, from several threads, within the output limit.
 
 use std::io::{self, Stdout};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,28 +10,28 @@ use lyceum_packaging::info::{Refusal, RefusalCode};
 use super::error::TaskError;
 use crate::ipc::{Message, write_message};
 
-/// The way up.
+/// The pipe to the parent.
 pub(crate) struct Output {
     pipe: Mutex<Stdout>,
-    left: AtomicU64,
+    remaining_bytes: AtomicU64,
 }
 
 impl Output {
-    /// An output that takes at most `limit` bytes of objects.
+    /// An output for at most `limit` bytes of objects.
     pub(crate) fn new(limit: u64) -> Self {
-        Self { pipe: Mutex::new(io::stdout()), left: AtomicU64::new(limit) }
+        Self { pipe: Mutex::new(io::stdout()), remaining_bytes: AtomicU64::new(limit) }
     }
 
-    /// Says something without a payload.
-    pub(crate) fn say(&self, message: &Message) -> io::Result<()> {
+    /// Sends a message without a payload.
+    pub(crate) fn send(&self, message: &Message) -> io::Result<()> {
         let mut pipe = self.pipe.lock().unwrap_or_else(PoisonError::into_inner);
         write_message(&mut *pipe, message, &[])
     }
 
-    /// Hands an object over.
-    pub(crate) fn hand(&self, handover: Handover, bytes: &[u8]) -> Result<(), TaskError> {
-        let take = |left: u64| left.checked_sub(bytes.len() as u64);
-        if self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_err() {
+    /// Sends an object. Fails when the output limit is exceeded.
+    pub(crate) fn hand_over(&self, handover: Handover, bytes: &[u8]) -> Result<(), TaskError> {
+        let take = |remaining_bytes: u64| remaining_bytes.checked_sub(bytes.len() as u64);
+        if self.remaining_bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_err() {
             let detail = "The recording makes more output than one task may hand over.";
             return Err(Refusal::new(RefusalCode::LimitExceeded, detail).into());
         }

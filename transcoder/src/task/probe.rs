@@ -1,4 +1,4 @@
-//! Finding out what a recording is, and refusing what can't become a lesson.
+//! Examines a recording, and refuses files that can't become a lesson.
 
 use ff::codec::packet::side_data;
 use ff::format::context::Input;
@@ -11,21 +11,22 @@ use lyceum_packaging::info::{
     AudioInfo, MediaInfo, Purpose, Refusal, RefusalCode, SourceStream, SubtitleInfo, VideoInfo, Warning,
 };
 
-use super::audio::{Decode, Sound};
+use super::audio::{AudioDecoder, StereoBuffer};
 use super::demux;
 use super::error::TaskError;
 use super::ffi::{self, StreamFacts};
 use super::loudness::LoudnessMeter;
-use super::source::Source;
-use super::stream_spans::{Span, Spans, measure_index, span, timeline as set_timeline};
-use super::timeline::{self, Lost};
+use super::source::SourceHandle;
+use super::stream_spans::{StreamSpan, StreamSpans, measure_index, set_timeline, span};
+use super::timeline::{self, LostTime, TimelineScan};
 use super::timestamp::{known, micros};
 use crate::limits::Limits;
 
-/// How much of a file without an index is read to learn the distance of its key frames: packets and microseconds.
+/// How much of a file without an index is read to estimate its key frame interval, in packets.
 const SAMPLED_PACKETS: usize = 20_000;
-/// Packets that are looked at for encryption.
+/// Packets that are examined for encryption and interlacing.
 const FIRST_PACKETS: usize = 8;
+/// The same in microseconds.
 const SAMPLED_US: i64 = 30_000_000;
 /// Windows over which loudness is estimated, how long each is in seconds, and for how many tracks.
 const LOUDNESS_WINDOWS: u64 = 30;
@@ -35,11 +36,11 @@ const MEASURED_TRACKS: usize = 8;
 const BEYOND_END_US: i64 = 250_000;
 
 /// Probes the source.
-pub(super) fn probe(source: &Source, limits: &Limits) -> Result<MediaInfo, TaskError> {
+pub(super) fn probe(source: &SourceHandle, limits: &Limits) -> Result<MediaInfo, TaskError> {
     let mut input = demux::open(source, limits)?;
     let mut info =
         MediaInfo { bytes: source.size(), container: input.format().name().to_owned(), ..MediaInfo::default() };
-    let mut spans = Spans::default();
+    let mut spans = StreamSpans::default();
     let picture = best_picture(&input);
     if let Some(index) = picture
         && let Some(stream) = input.stream(index)
@@ -71,8 +72,8 @@ pub(super) fn probe(source: &Source, limits: &Limits) -> Result<MediaInfo, TaskE
         video.key_interval_us = sampled_key_interval(&mut input, index);
     }
     let streams: Vec<usize> = spans.all().map(|span| span.index).collect();
-    let timeline::Found { breaks, lost_us } =
-        timeline::find(&mut input, &streams, source.size(), || demux::open(source, limits));
+    let TimelineScan { breaks, lost_us } =
+        timeline::scan(&mut input, &streams, source.size(), || demux::open(source, limits));
     info.breaks = breaks;
     if lost_us > 0 || spans.lost_us > 0 {
         info.warn(Warning::ClockDamaged);
@@ -85,7 +86,7 @@ pub(super) fn probe(source: &Source, limits: &Limits) -> Result<MediaInfo, TaskE
     set_timeline(&mut info, &spans, &input);
     let stretches = u64::try_from(info.breaks.len()).unwrap_or(0);
     if let Some(video) = info.video.as_mut().filter(|_| stretches > 0) {
-        // A task reads a stretch from its first byte: few long tasks are best.
+        // A task reads a section from its first byte: few long tasks are best.
         video.key_interval_us = video.key_interval_us.max(info.duration_us / (stretches + 1));
     }
     let longest = u64::try_from(limits.duration.get().as_micros()).unwrap_or(u64::MAX);
@@ -97,12 +98,12 @@ pub(super) fn probe(source: &Source, limits: &Limits) -> Result<MediaInfo, TaskE
     Ok(info)
 }
 
-/// Estimates each track's loudness from windows spread over it. A track that can't be decoded there is left
-/// unmeasured: its own task will say what is wrong.
-fn measure_loudness(info: &mut MediaInfo, source: &Source, limits: &Limits) -> Result<(), TaskError> {
+/// Estimates the loudness of each track from windows spread over it. A track that can't be decoded stays unmeasured: its
+/// own task will report the error.
+fn measure_loudness(info: &mut MediaInfo, source: &SourceHandle, limits: &Limits) -> Result<(), TaskError> {
     let second = u64::from(AUDIO_RATE);
     let seconds = info.duration_us / 1_000_000;
-    // Short recordings are heard as a whole.
+    // Short recordings are measured completely.
     let (windows, spacing) = if seconds <= LOUDNESS_WINDOWS * WINDOW_S {
         (seconds.div_ceil(WINDOW_S).max(1), WINDOW_S * second)
     } else {
@@ -111,11 +112,11 @@ fn measure_loudness(info: &mut MediaInfo, source: &Source, limits: &Limits) -> R
     let mut track = SourceStream::new(info, 0);
     for audio in info.audio.iter_mut().take(MEASURED_TRACKS) {
         track.stream = audio.stream;
-        let Ok(mut decode) = Decode::open(&track, source, limits) else { continue };
+        let Ok(mut decode) = AudioDecoder::open(&track, source, limits) else { continue };
         let mut meter = LoudnessMeter::default();
         for window in 0..windows {
             let from = window * spacing + (spacing - WINDOW_S * second) / 2;
-            let mut sound = Sound::new(from, from + WINDOW_S * second);
+            let mut sound = StereoBuffer::new(from, from + WINDOW_S * second);
             if decode.fill(&mut sound).is_ok() {
                 meter
                     .add(&sound.channels)
@@ -129,7 +130,7 @@ fn measure_loudness(info: &mut MediaInfo, source: &Source, limits: &Limits) -> R
     Ok(())
 }
 
-/// The picture that a player would choose; covers of albums are none.
+/// The video stream that a player would choose; cover art does not count.
 fn best_picture(input: &Input) -> Option<usize> {
     let moving = |s: &Stream<'_>| {
         s.parameters().medium() == media::Type::Video && !s.disposition().contains(Disposition::ATTACHED_PIC)
@@ -138,7 +139,7 @@ fn best_picture(input: &Input) -> Option<usize> {
     best.or_else(|| input.streams().find(moving)).map(|s| s.index())
 }
 
-fn video(stream: &Stream<'_>, input: &Input, limits: &Limits, spans: &mut Spans) -> Result<VideoInfo, TaskError> {
+fn video(stream: &Stream<'_>, input: &Input, limits: &Limits, spans: &mut StreamSpans) -> Result<VideoInfo, TaskError> {
     let facts = ffi::facts(stream);
     check(&facts, limits)?;
     let (width, height) = (u32::try_from(facts.width).unwrap_or(0), u32::try_from(facts.height).unwrap_or(0));
@@ -159,10 +160,10 @@ fn video(stream: &Stream<'_>, input: &Input, limits: &Limits, spans: &mut Spans)
     let index = ffi::index(stream);
     if input.format().name().starts_with("mov") {
         let base = stream.time_base();
-        let mut lost = Lost::default();
+        let mut lost = LostTime::default();
         index.iter().for_each(|entry| lost.step(micros(entry.timestamp, base), spans.frame_us));
         spans.lost_us = lost.us;
-        // An edit list may end before what it shows does.
+        // An edit list may end before the last presented sample does.
         let last = index.iter().filter(|e| e.shown).map(|e| micros(e.timestamp, base)).max().unwrap_or(0);
         own.end = own.end.map(|end| if last > end + BEYOND_END_US { last + spans.frame_us } else { end });
     }
@@ -212,12 +213,12 @@ fn check(facts: &StreamFacts, limits: &Limits) -> Result<(), Refusal> {
 fn refuse_encrypted_samples(input: &mut Input) -> Result<(), Refusal> {
     let encrypted = |packet: &ff::Packet| packet.side_data().any(|s| s.kind() == side_data::Type::EncryptionInfo);
     let found = input.packets().take(FIRST_PACKETS).any(|(_, packet)| encrypted(&packet));
-    // What follows reads from a place of its own.
+    // Later readers seek for themselves.
     let _ = input.seek(0, ..);
     if found { Err(is_encrypted()) } else { Ok(()) }
 }
 
-/// For streams that do not say it (DV, Motion JPEG): each frame does.
+/// For streams without the flag (DV, Motion JPEG), taken from the first frame.
 fn first_frame_is_interlaced(input: &mut Input, picture: usize, mut decoder: codec::decoder::Opened) -> bool {
     let mut frame = ff::frame::Video::empty();
     let packets = input.packets().filter(|(stream, _)| stream.index() == picture);
@@ -236,7 +237,7 @@ fn is_encrypted() -> Refusal {
 
 fn aspect([num, den]: [i32; 2]) -> [u32; 2] {
     match (u32::try_from(num), u32::try_from(den)) {
-        // Shapes beyond 8:1 are damage, not lenses.
+        // Aspect ratios beyond 8:1 are damaged metadata.
         (Ok(num), Ok(den)) if num > 0 && den > 0 && num / den < 8 && den / num < 8 => [num, den],
         _ => [1, 1],
     }
@@ -254,7 +255,7 @@ fn rotation(stream: &Stream<'_>) -> u32 {
     ((degrees / 90.0).round() as u32 % 4) * 90
 }
 
-/// 0 where the index tells but of the part of the file that was read so far.
+/// Mean key frame interval by the index, in microseconds; 0 if the index covers only the part read so far.
 fn index_key_interval(index: &[ffi::IndexEntry], stream: &Stream<'_>, end: Option<i64>) -> u64 {
     let (keys, first, last) = index
         .iter()
@@ -271,7 +272,7 @@ fn index_key_interval(index: &[ffi::IndexEntry], stream: &Stream<'_>, end: Optio
     }
 }
 
-/// For files without an index: from the first half minute.
+/// Mean key frame interval of files without an index, from the first half minute.
 fn sampled_key_interval(input: &mut Input, picture: usize) -> u64 {
     let (mut keys, mut first, mut last) = (0i64, None, 0);
     for (stream, packet) in input.packets().take(SAMPLED_PACKETS) {
@@ -293,7 +294,12 @@ fn tag(stream: &Stream<'_>, name: &str) -> String {
     text.chars().filter(|c| !c.is_control()).take(120).collect()
 }
 
-fn collect(stream: &Stream<'_>, limits: &Limits, info: &mut MediaInfo, spans: &mut Spans) -> Result<(), TaskError> {
+fn collect(
+    stream: &Stream<'_>,
+    limits: &Limits,
+    info: &mut MediaInfo,
+    spans: &mut StreamSpans,
+) -> Result<(), TaskError> {
     let facts = ffi::facts(stream);
     let index = u32::try_from(stream.index()).unwrap_or(0);
     match stream.parameters().medium() {
@@ -301,7 +307,7 @@ fn collect(stream: &Stream<'_>, limits: &Limits, info: &mut MediaInfo, spans: &m
             if facts.channels > 0 && facts.sample_rate > 0 && !facts.codec.is_empty() && facts.codec != "none" =>
         {
             check(&facts, limits)?;
-            // A track that no decoder here takes is left out, as players do.
+            // A track without a decoder is left out, as players do.
             if demux::decoder(stream, limits, 1).is_err() {
                 info.warn(Warning::AudioNotDecodable);
                 return Ok(());
@@ -309,7 +315,7 @@ fn collect(stream: &Stream<'_>, limits: &Limits, info: &mut MediaInfo, spans: &m
             let base = stream.time_base();
             let start = known(stream.start_time()).map_or(0, |t| micros(t, base));
             let end = known(stream.duration()).filter(|d| *d > 0).map(|d| start + micros(d, base));
-            let mut own = Span { index: stream.index(), start, end, last_byte: 0, playable_end: None };
+            let mut own = StreamSpan { index: stream.index(), start, end, last_byte: 0, playable_end: None };
             measure_index(&ffi::index(stream), i64::try_from(info.bytes).unwrap_or(i64::MAX), stream, &mut own);
             spans.sounds.push(own);
             info.audio.push(AudioInfo {

@@ -1,7 +1,7 @@
-//! One rendition of the picture: scaled, encoded on one thread, cut and handed over.
+//! One rendition of the picture: scaled, encoded on one thread, segmented and sent.
 //!
-//! One thread for each encoder: renditions run beside one another, the bytes do not depend on the machine, and no
-//! work is lost to waiting inside an encoder.
+//! Each encoder runs on one thread: renditions run in parallel, the output does not depend on the number of cores, and
+//! no time is lost to synchronization inside an encoder.
 
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
@@ -17,77 +17,78 @@ use lyceum_packaging::{TrackFacts, VideoCodec, av1, avc, hevc};
 
 use super::error::TaskError;
 use super::ffi;
-use super::frame::Picture;
-use super::normalize::prepared_color;
+use super::frame::GridFrame;
+use super::normalize::normalized_color;
 use super::output::Output;
-use super::segmenter::Cutter;
-use super::ssim::Quality;
+use super::segmenter::Segmenter;
+use super::ssim::SsimMeter;
 
-/// Encodes `rendition` of what comes in.
+/// Encodes `rendition` of the frames from `pictures`.
 pub(super) fn run(
     task: &VideoTask,
     rendition: &Rendition,
-    pictures: &Receiver<Arc<Picture>>,
+    pictures: &Receiver<Arc<GridFrame>>,
     output: &Output,
 ) -> Result<(), TaskError> {
-    let mut lane = Lane::open(task, rendition, output)?;
-    // A picture is encoded when the next one comes: how long it is shown is then known.
-    let mut shown: Option<Arc<Picture>> = None;
+    let mut encoder = RenditionEncoder::open(task, rendition, output)?;
+    // A frame is encoded when its successor arrives, as only then its duration is known.
+    let mut shown: Option<Arc<GridFrame>> = None;
     for picture in pictures {
         let until = picture.index;
         if let Some(before) = shown.replace(picture) {
-            lane.encode(&before, until)?;
+            encoder.encode(&before, until)?;
         }
     }
     if let Some(last) = shown {
-        lane.encode(&last, task.grid.first_frame(task.first_segment.saturating_add(task.segments)))?;
+        encoder.encode(&last, task.grid.first_frame(task.first_segment.saturating_add(task.segments)))?;
     }
-    lane.finish()
+    encoder.finish()
 }
 
-/// One rendition on its way from the decoder to the parent.
-struct Lane<'a> {
+/// Scaler, encoder and segmenter of one rendition.
+struct RenditionEncoder<'a> {
     codec: VideoCodec,
     scaler: Scaler,
     encoder: encoder::video::Encoder,
     packet: ff::Packet,
-    quality: Option<Quality>,
-    /// The frame after the segment that is measured.
+    ssim: Option<SsimMeter>,
+    /// End of the measured segment, exclusive.
     measured_end: u64,
-    cutter: Cutter<'a>,
+    segmenter: Segmenter<'a>,
 }
 
-impl<'a> Lane<'a> {
+impl<'a> RenditionEncoder<'a> {
     fn open(task: &'a VideoTask, rendition: &'a Rendition, output: &'a Output) -> Result<Self, TaskError> {
-        let prepared = prepared_color(&task.color);
+        let prepared = normalized_color(&task.color);
         let color = output_color(&prepared);
         let encoder = open(task, rendition, &color)?;
-        let cutter = Cutter::new(&rendition.track, &task.grid, true, (task.first_segment, task.segments), output);
-        let cutter = cutter.reordered(reordered(&encoder, rendition.codec)).protected(&task.protection)?;
+        let segmenter = Segmenter::new(&rendition.track, &task.grid, true, (task.first_segment, task.segments), output);
+        let segmenter =
+            segmenter.with_reordering(reordered(&encoder, rendition.codec)).with_protection(&task.protection)?;
         if task.first_segment == 0 {
             let (entry, facts) = describe(&encoder, rendition, &color)?;
-            cutter.init(&entry, facts, "und")?;
+            segmenter.write_init(&entry, facts, "und")?;
         }
         let first = task.grid.first_frame(task.first_segment);
         let measured_end = task.grid.first_frame(task.first_segment.saturating_add(1));
-        let quality = if task.measure { Some(Quality::new(&encoder, first, measured_end)?) } else { None };
+        let ssim = if task.measure { Some(SsimMeter::new(&encoder, first, measured_end)?) } else { None };
         let scaler = Scaler::new(rendition, prepared);
-        Ok(Self { codec: rendition.codec, scaler, encoder, packet: ff::Packet::empty(), quality, measured_end, cutter })
+        Ok(Self { codec: rendition.codec, scaler, encoder, packet: ff::Packet::empty(), ssim, measured_end, segmenter })
     }
 
-    /// Encodes what is shown from its own place up to `until`.
-    fn encode(&mut self, picture: &Picture, until: u64) -> Result<(), TaskError> {
+    /// Encodes `picture`, which is shown from its index up to `until`.
+    fn encode(&mut self, picture: &GridFrame, until: u64) -> Result<(), TaskError> {
         let mut frame = self.scaler.scale(&picture.frame)?;
-        // Decoded frames carry the source's picture type, which the encoder would obey.
+        // Decoded frames carry the source's picture type, which the encoder would use.
         frame.set_kind(if picture.key { ff::picture::Type::I } else { ff::picture::Type::None });
-        if let Some(quality) = &mut self.quality {
-            quality.given(picture.index, &frame)?;
+        if let Some(ssim) = &mut self.ssim {
+            ssim.add_source(picture.index, &frame)?;
         }
         if self.codec == VideoCodec::H264 {
-            ffi::coarser(&mut frame, held_longer(until.saturating_sub(picture.index)))?;
+            ffi::set_quantiser_offset(&mut frame, quantiser_offset(until.saturating_sub(picture.index)))?;
             return self.send(&mut frame, picture.index);
         }
-        // The others know nothing of longer frames: their rate control, and AV1's key frames, go by the count.
+        // The other encoders ignore frame durations: their rate control, and AV1's key frames, count frames.
         for index in picture.index..until.max(picture.index + 1) {
             let mut again = ffi::share(&frame)?;
             if index > picture.index {
@@ -104,16 +105,16 @@ impl<'a> Lane<'a> {
         self.take()
     }
 
-    /// Takes the packets that are ready.
+    /// Passes on finished packets.
     fn take(&mut self) -> Result<(), TaskError> {
         while self.encoder.receive_packet(&mut self.packet).is_ok() {
             let index = self.packet.pts().and_then(|pts| u64::try_from(pts).ok());
             let index =
                 index.ok_or_else(|| TaskError::Machinery("the encoder gave a packet without its time".to_owned()))?;
             if index >= self.measured_end && self.packet.is_key() {
-                self.measured();
-            } else if let Some(quality) = &mut self.quality {
-                quality.made(&self.packet);
+                self.finish_measurement();
+            } else if let Some(ssim) = &mut self.ssim {
+                ssim.add_packet(&self.packet);
             }
             let data = self.packet.data().unwrap_or_default();
             let data = match self.codec {
@@ -121,48 +122,48 @@ impl<'a> Lane<'a> {
                 VideoCodec::Hevc => hevc::sample(data),
                 VideoCodec::Av1 => av1::sample(data),
             };
-            self.cutter.push(index, self.packet.is_key(), data)?;
+            self.segmenter.push(index, self.packet.is_key(), data)?;
         }
         Ok(())
     }
 
-    /// The segment that is measured is whole, and not yet handed over.
-    fn measured(&mut self) {
-        if let Some(quality) = self.quality.take() {
-            self.cutter.measured(quality.finish());
+    /// Ends the measurement: the segment is complete but not yet sent.
+    fn finish_measurement(&mut self) {
+        if let Some(ssim) = self.ssim.take() {
+            self.segmenter.set_ssim(ssim.finish());
         }
     }
 
     fn finish(mut self) -> Result<(), TaskError> {
         self.encoder.send_eof().map_err(TaskError::ffmpeg("encoding"))?;
         self.take()?;
-        self.measured();
-        self.cutter.finish()
+        self.finish_measurement();
+        self.segmenter.finish()
     }
 }
 
-/// By how many steps of quantisation x264 is to be coarser with a frame that stands for `frames` of the grid.
+/// How many quantiser steps coarser x264 must encode a frame that is shown for `frames` of the grid.
 ///
-/// It takes 2.4 steps off for each doubling of the time that a frame is shown: eleven for a second at 25 frames, far
-/// below what the same picture gets where it is repeated. 75 % of that is given back; what remains makes a slide as good
-/// as one that is repeated, in no more bytes.
-fn held_longer(frames: u64) -> f64 {
+/// x264 lowers the quantiser by 2.4 steps for each doubling of a frame's duration: eleven for a second at 25 frames a
+/// second, far more than a repeated picture would get. 75 % of that is undone; the rest makes a held slide as good as a
+/// repeated one, in no more bytes.
+fn quantiser_offset(frames: u64) -> f64 {
     const GIVEN_BACK: f64 = 0.75;
     GIVEN_BACK * 2.4 * (frames.max(1) as f64).log2()
 }
 
-/// By how many frames the encoder reorders at most.
+/// The most frames by which the encoder reorders.
 fn reordered(encoder: &encoder::video::Encoder, codec: VideoCodec) -> u32 {
     match codec {
         VideoCodec::H264 => ffi::reordered_frames(encoder.as_ref()),
-        // libx265's wrapper does not say; with a pyramid of B-frames it is two.
+        // libx265's wrapper does not tell; with a B-frame pyramid it is two.
         VideoCodec::Hevc => ffi::reordered_frames(encoder.as_ref()).max(2),
-        // AV1's packets come in the order in which they are shown.
+        // AV1 packets come in presentation order.
         VideoCodec::Av1 => 0,
     }
 }
 
-/// The renditions are of limited range; RGB sources become BT.601, which is what the scaler makes of them.
+/// Renditions have limited range; the scaler converts RGB sources to BT.601.
 fn output_color(source: &ColorInfo) -> ColorInfo {
     let matrix = if source.matrix == 0 { 6 } else { source.matrix };
     ColorInfo { matrix, full_range: false, ..*source }
@@ -192,7 +193,7 @@ fn open(task: &VideoTask, rendition: &Rendition, color: &ColorInfo) -> Result<en
         VideoCodec::Hevc => hevc_options(rendition),
         VideoCodec::Av1 => av1_options(rendition),
     };
-    // Key frames are asked for one by one; the encoder's own would fall elsewhere. Only AV1's encoder counts them.
+    // Key frames are requested one by one, as the encoder's own would fall elsewhere. Only AV1's encoder counts them.
     let each = task.grid.frames_per_segment;
     video.set_gop(if rendition.codec == VideoCodec::Av1 { each } else { each.saturating_mul(4) });
     set_color(&mut options, color);
@@ -276,7 +277,7 @@ fn describe(
     Ok((entry, TrackFacts { codec: name, video_range: "SDR".to_owned(), ..TrackFacts::default() }))
 }
 
-/// Scales to the rendition's size in 4:2:0 of eight bits.
+/// Scales to the rendition's size, as 4:2:0 with eight bits.
 struct Scaler {
     width: u32,
     height: u32,

@@ -1,7 +1,7 @@
-//! What a task process gives up before it opens anything: resources beyond its limits, all files and the network
-//! (Landlock), and every system call that decoding and encoding do not need (seccomp).
+//! The sandbox of a task process: resource limits, no files and no network (Landlock), and only the system calls that
+//! decoding and encoding need (seccomp).
 //!
-//! Where the kernel lacks a part, a line in the log says so and the rest holds.
+//! A part that the kernel lacks is logged; the others still apply.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
 
 use crate::limits::Limits;
 
-/// Beside what is written, address space is reserved by allocators, thread stacks and libraries.
+/// Address space beyond the memory limit, which allocators, thread stacks and libraries reserve without using it.
 const RESERVED: u64 = 8 << 30;
 
 /// Sets the resource limits of this process.
@@ -19,7 +19,7 @@ pub(super) fn limit(limits: &Limits) -> std::io::Result<()> {
     set(Resource::Core, 0)?;
     set(Resource::Data, limits.memory.0)?;
     set(Resource::As, limits.memory.0.saturating_add(RESERVED))?;
-    // The first limit ends the process with a signal of its own (SIGXCPU), which tells the parent why.
+    // The soft limit ends the process by SIGXCPU, which tells the parent why.
     let cpu = limits.cpu_time.get().as_secs().max(1);
     setrlimit(Resource::Cpu, Rlimit { current: Some(cpu), maximum: Some(cpu.saturating_add(5)) })?;
     set(Resource::Fsize, 0)?;
@@ -27,7 +27,7 @@ pub(super) fn limit(limits: &Limits) -> std::io::Result<()> {
     Ok(())
 }
 
-/// Gives up files, network and system calls, for this thread and all that come from it.
+/// Gives up files, network and system calls, for this thread and all threads it starts.
 pub(super) fn enter() {
     match landlock() {
         Ok(true) => {}
@@ -50,7 +50,7 @@ fn landlock() -> Result<bool, landlock::RulesetError> {
     Ok(status.ruleset != RulesetStatus::NotEnforced)
 }
 
-/// What FFmpeg's codecs, the allocator, threads, the pipe and the socket need.
+/// System calls of FFmpeg's codecs, the allocator, threads, the pipe and the socket.
 const ALLOWED: &[i64] = &[
     libc::SYS_read,
     libc::SYS_readv,
@@ -126,7 +126,7 @@ const ALLOWED: &[i64] = &[
 
 fn seccomp() -> Result<(), Box<dyn std::error::Error>> {
     let rules: BTreeMap<i64, Vec<_>> = ALLOWED.iter().map(|call| (*call, Vec::new())).collect();
-    // Refused calls answer EPERM: libraries that try something optional go on without it.
+    // Refused calls return EPERM, so that libraries go on without optional features.
     let refused = SeccompAction::Errno(u32::try_from(libc::EPERM)?);
     let filter = SeccompFilter::new(rules, refused, SeccompAction::Allow, std::env::consts::ARCH.try_into()?)?;
     let program: BpfProgram = filter.try_into()?;

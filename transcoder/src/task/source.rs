@@ -1,7 +1,7 @@
-//! The source as a task sees it: bytes by offset, asked for over the one socket to the parent.
+//! The source inside a task: bytes by offset, requested over the socket to the parent.
 //!
-//! A thread of its own reads the socket, so that the end of the parent is seen at once, whatever FFmpeg is doing: the
-//! process then ends itself. A task never outlives its parent.
+//! A dedicated thread reads the socket, so that the process notices the end of its parent at once, whatever FFmpeg is
+//! doing, and aborts. A task never outlives its parent.
 
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::fd::AsFd;
@@ -10,13 +10,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::ipc::{MAX_READ, ReadRequest, SOURCE_FAILED};
+use crate::ipc::{MAX_READ_BYTES, ReadRequest, SOURCE_FAILED};
 
 /// Standard input, which is a socket.
-pub(crate) struct Socket(UnixStream);
+pub(crate) struct ParentSocket(UnixStream);
 
-impl Socket {
-    /// Takes standard input over. Without one that can be duplicated there is no parent to work for.
+impl ParentSocket {
+    /// Takes over standard input; aborts if it is not open, as there is no parent then.
     pub(crate) fn take() -> Self {
         match io::stdin().as_fd().try_clone_to_owned() {
             Ok(fd) => Self(UnixStream::from(fd)),
@@ -25,17 +25,17 @@ impl Socket {
     }
 }
 
-impl Read for Socket {
+impl Read for ParentSocket {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         self.0.read(into)
     }
 }
 
-type Answer = io::Result<Vec<u8>>;
+type ReadReply = io::Result<Vec<u8>>;
 
 /// The source. Cheap to clone; clones read one at a time.
 #[derive(Clone)]
-pub(crate) struct Source {
+pub(crate) struct SourceHandle {
     link: Arc<Mutex<Link>>,
     size: u64,
     failed: Arc<AtomicBool>,
@@ -43,20 +43,20 @@ pub(crate) struct Source {
 
 struct Link {
     requests: UnixStream,
-    answers: Receiver<Answer>,
+    answers: Receiver<ReadReply>,
 }
 
-impl Source {
+impl SourceHandle {
     /// Starts the thread that reads answers from `socket`.
-    pub(crate) fn start(socket: Socket, size: u64) -> Self {
-        let (sender, answers) = sync_channel::<Answer>(1);
+    pub(crate) fn start(socket: ParentSocket, size: u64) -> Self {
+        let (sender, answers) = sync_channel::<ReadReply>(1);
         let Ok(mut reader) = socket.0.try_clone() else { std::process::abort() };
         std::thread::spawn(move || {
             loop {
-                match read_answer(&mut reader) {
+                match read_reply(&mut reader) {
                     Ok(answer) => drop(sender.send(answer)),
-                    // The parent is gone. Nothing is left to do, and nothing to clean up: an orderly exit could wait
-                    // for threads that are deep inside a codec.
+                    // The parent is gone, and there is nothing to clean up. An orderly exit could wait for threads that
+                    // are busy in a codec.
                     Err(_) => std::process::abort(),
                 }
             }
@@ -70,14 +70,14 @@ impl Source {
         self.size
     }
 
-    /// Whether a read has failed for reasons that are not the recording's.
+    /// Whether a read has failed: the recording is not the cause of later errors.
     pub(crate) fn failed(&self) -> bool {
         self.failed.load(Ordering::Relaxed)
     }
 
     /// A reader from the start.
-    pub(crate) fn reader(&self) -> Reader {
-        Reader { source: self.clone(), at: 0 }
+    pub(crate) fn reader(&self) -> SourceReader {
+        SourceReader { source: self.clone(), at: 0 }
     }
 
     fn fetch(&self, offset: u64, length: u32) -> io::Result<Vec<u8>> {
@@ -93,14 +93,14 @@ impl Source {
     }
 }
 
-fn read_answer(from: &mut UnixStream) -> io::Result<Answer> {
+fn read_reply(from: &mut UnixStream) -> io::Result<ReadReply> {
     let mut length = [0; 4];
     from.read_exact(&mut length)?;
     let length = u32::from_be_bytes(length);
     if length == SOURCE_FAILED {
         return Ok(Err(io::Error::other("the parent can't read the source")));
     }
-    if length > MAX_READ {
+    if length > MAX_READ_BYTES {
         return Err(io::ErrorKind::InvalidData.into());
     }
     let mut bytes = vec![0; length as usize];
@@ -108,20 +108,20 @@ fn read_answer(from: &mut UnixStream) -> io::Result<Answer> {
     Ok(Ok(bytes))
 }
 
-/// A place in the source.
-pub(crate) struct Reader {
-    source: Source,
+/// A reader with a position in the source.
+pub(crate) struct SourceReader {
+    source: SourceHandle,
     at: u64,
 }
 
-impl Read for Reader {
+impl Read for SourceReader {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         let left = self.source.size.saturating_sub(self.at);
-        let wanted = u64::from(MAX_READ).min(left).min(into.len() as u64);
+        let wanted = u64::from(MAX_READ_BYTES).min(left).min(into.len() as u64);
         if wanted == 0 {
             return Ok(0);
         }
-        let bytes = self.source.fetch(self.at, u32::try_from(wanted).unwrap_or(MAX_READ))?;
+        let bytes = self.source.fetch(self.at, u32::try_from(wanted).unwrap_or(MAX_READ_BYTES))?;
         let count = bytes.len().min(into.len());
         if let (Some(into), Some(bytes)) = (into.get_mut(..count), bytes.get(..count)) {
             into.copy_from_slice(bytes);
@@ -131,7 +131,7 @@ impl Read for Reader {
     }
 }
 
-impl Seek for Reader {
+impl Seek for SourceReader {
     fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
         let target = match to {
             SeekFrom::Start(offset) => Some(offset),

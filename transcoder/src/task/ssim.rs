@@ -1,8 +1,7 @@
-//! How close a rendition is to what its encoder was given: structural similarity (Wang, Bovik, Sheikh, Simoncelli 2004)
-//! of the luma of some frames of one segment.
+//! Quality of a rendition: structural similarity (SSIM; Wang, Bovik, Sheikh, Simoncelli 2004) between the encoder's
+//! input and output, for the luma of some frames of one segment.
 //!
-//! The packets of that segment are decoded again as they leave the encoder. Only the frames that are compared are kept,
-//! a few at a time.
+//! The segment's packets are decoded as they leave the encoder. Only frames that are compared are kept, a few at a time.
 
 use std::collections::VecDeque;
 
@@ -12,15 +11,15 @@ use ffmpeg_next as ff;
 use super::error::TaskError;
 use super::ffi;
 
-/// Frames of a segment that are compared.
-const FRAMES: u64 = 8;
-/// The most frames that wait to be decoded again; one more is not compared.
-const WAITING: usize = 8;
+/// Compared frames per segment.
+const COMPARED_FRAMES: u64 = 8;
+/// The most source frames that wait for their decoded counterpart; further ones are not compared.
+const MAX_PENDING_FRAMES: usize = 8;
 
 /// The measurement of one segment of one rendition.
-pub(super) struct Quality {
+pub(super) struct SsimMeter {
     decoder: decoder::Video,
-    /// The frames of the segment: the first, and that after the last.
+    /// The frame range of the segment, end exclusive.
     frames: (u64, u64),
     /// The next frame to keep.
     next: u64,
@@ -29,8 +28,8 @@ pub(super) struct Quality {
     count: u32,
 }
 
-impl Quality {
-    /// For the frames `first .. end` of what `encoder` makes.
+impl SsimMeter {
+    /// Measures the frames `first .. end` of `encoder`'s output.
     pub(super) fn new(encoder: &encoder::video::Encoder, first: u64, end: u64) -> Result<Self, TaskError> {
         let failed = TaskError::ffmpeg("opening a decoder to measure with");
         let context = codec::Context::from_parameters(codec::Parameters::from(encoder)).map_err(&failed)?;
@@ -38,26 +37,26 @@ impl Quality {
         Ok(Self { decoder, frames: (first, end), next: first, kept: VecDeque::new(), sum: 0.0, count: 0 })
     }
 
-    /// The encoder gets `frame` for the place `index`.
-    pub(super) fn given(&mut self, index: u64, frame: &ff::frame::Video) -> Result<(), TaskError> {
+    /// Records the source `frame` at grid index `index`.
+    pub(super) fn add_source(&mut self, index: u64, frame: &ff::frame::Video) -> Result<(), TaskError> {
         let (first, end) = self.frames;
-        if index >= self.next && index < end && self.kept.len() < WAITING {
+        if index >= self.next && index < end && self.kept.len() < MAX_PENDING_FRAMES {
             let at = i64::try_from(index).unwrap_or(i64::MAX);
             self.kept.push_back((at, ffi::share(frame)?));
-            self.next = index + (end - first).div_ceil(FRAMES).max(1);
+            self.next = index + (end - first).div_ceil(COMPARED_FRAMES).max(1);
         }
         Ok(())
     }
 
-    /// The encoder gave `packet` of the segment.
-    pub(super) fn made(&mut self, packet: &ff::Packet) {
-        // What can't be decoded is not measured: the lesson does not depend on it.
+    /// Decodes and compares a `packet` of the segment.
+    pub(super) fn add_packet(&mut self, packet: &ff::Packet) {
+        // Packets that can't be decoded are not measured: measuring must not fail the task.
         if self.decoder.send_packet(packet).is_ok() {
             self.compare();
         }
     }
 
-    /// The mean over the segment's frames, once all of its packets were given.
+    /// The mean SSIM of the compared frames, after all packets were added; `None` without any.
     pub(super) fn finish(mut self) -> Option<f64> {
         if self.decoder.send_eof().is_ok() {
             self.compare();
@@ -72,12 +71,12 @@ impl Quality {
             while self.kept.front().is_some_and(|(kept, _)| *kept < at) {
                 self.kept.pop_front();
             }
-            // What is left in front is no earlier: this frame's own, or none of it.
+            // The front is now this frame's source or a later one.
             if self.kept.front().is_none_or(|(kept, _)| *kept != at) {
                 continue;
             }
-            if let Some((_, given)) = self.kept.pop_front()
-                && let Some(alike) = ssim(&Luma::of(&given), &Luma::of(&frame))
+            if let Some((_, source)) = self.kept.pop_front()
+                && let Some(alike) = ssim(&Luma::of(&source), &Luma::of(&frame))
             {
                 self.sum += alike;
                 self.count += 1;
@@ -127,7 +126,7 @@ impl std::ops::Add for Sums {
     }
 }
 
-/// Over windows of 8 by 8 samples, each four from the next. `None` for pictures of two sizes, or of none.
+/// Mean SSIM over windows of 8 by 8 samples, four apart. `None` if sizes differ or no window fits.
 fn ssim(one: &Luma<'_>, other: &Luma<'_>) -> Option<f64> {
     if (one.width, one.height) != (other.width, other.height) {
         return None;
@@ -147,7 +146,7 @@ fn ssim(one: &Luma<'_>, other: &Luma<'_>) -> Option<f64> {
     (count > 0).then(|| sum / f64::from(count))
 }
 
-/// The squares of one band of four rows.
+/// Sums of the 4 by 4 squares of a band of four rows.
 fn squares(one: &[&[u8]], other: &[&[u8]]) -> Vec<Sums> {
     let count = one.first().map_or(0, |row| row.len() / 4);
     let mut all = vec![Sums::default(); count];
@@ -165,7 +164,7 @@ fn squares(one: &[&[u8]], other: &[&[u8]]) -> Vec<Sums> {
     all
 }
 
-/// Of one window of 64 samples, with the constants of the paper for levels up to 255.
+/// SSIM of one window of 64 samples, with the constants of the paper for levels up to 255.
 fn similarity(sums: Sums) -> f64 {
     const C1: f64 = 0.01 * 0.01 * 255.0 * 255.0;
     const C2: f64 = 0.03 * 0.03 * 255.0 * 255.0;
@@ -184,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn alike_is_one_and_less_alike_is_less() {
+    fn equal_pictures_have_one_and_others_less() {
         let picture: Vec<u8> = (0..64 * 32u32).map(|n| (n * 7 % 64 * 3) as u8 + 20).collect();
         let with = |change: &dyn Fn(usize, u8) -> u8| -> Vec<u8> {
             picture.iter().enumerate().map(|(n, level)| change(n, *level)).collect()
@@ -195,7 +194,7 @@ mod tests {
         let more = of(&with(&|n, level| level.wrapping_add((n * 31 % 40) as u8)));
         let flat = of(&with(&|_, _| 100));
         assert!(little > 0.98 && more < little && flat < more && flat < 0.1, "{little} {more} {flat}");
-        // What lies behind a row is none of it.
+        // Padding of rows does not count.
         assert!((of(&with(&|n, level| if n % 64 >= 60 { 0 } else { level })) - 1.0).abs() < 1e-9);
         assert!(ssim(&luma(&picture), &Luma { width: 30, ..luma(&picture) }).is_none());
     }

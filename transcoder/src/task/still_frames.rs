@@ -1,9 +1,9 @@
-//! What is on the screen, and whether another frame shows anything else.
+//! Detection of still frames, which are neither scaled nor encoded again.
 //!
-//! Slides and screen recordings stand still for seconds, but a frame that was encoded with loss never comes out of the
-//! decoder the same to the bit. So frames are compared block by block, always with the frame that is **shown**, never
-//! with the one before: what changes slowly adds up until it counts. One block is enough, so that a pointer, a typed
-//! letter or a cursor that blinks is never left out.
+//! Slides and screen recordings stand still for seconds, but lossy encoding makes successive frames differ slightly.
+//! Frames are therefore compared in blocks, and always with the frame that is **shown**, not with the previous one, so
+//! that slow changes add up until they count. A single block that differs suffices: a pointer, a typed letter or a
+//! blinking cursor is never missed.
 
 use std::sync::Arc;
 
@@ -14,39 +14,38 @@ use super::ffi::{self, PlaneShape, Samples};
 
 /// The side of a block, in samples.
 const BLOCK: usize = 8;
-/// A block whose mean has moved by more than this many 64ths of a level (of 255) shows something else: a step of one
-/// and a half levels can't be seen, and a fade takes no longer steps than that.
-const MEAN: i32 = 96;
-/// A block whose squared differences add up to more than this shows something else: sixteen on average, or one sample
-/// by 32 levels. What an encoder leaves of a picture that stands still, and noise that a camera adds, stay below.
-const SQUARES: u32 = 1024;
+/// A block differs if its mean has moved by more than this many 64ths of a level (of 255). A step of one and a half
+/// levels is invisible.
+const MAX_MEAN_SHIFT_64THS: i32 = 96;
+/// A block differs if its squared differences add up to more than this: sixteen on average, or one sample by 32 levels.
+/// Coding artefacts of a still picture and camera noise stay below.
+const MAX_SQUARED_DIFFERENCE: u32 = 1024;
 
-/// The frame that is on the screen. One that shows the same is neither scaled nor encoded: the one before it stands for
-/// longer, but never more than a second, so that a player that joins or seeks finds its place and what was too faint to
-/// count is not late for long.
-pub(super) struct Shown {
+/// Holds the shown frame. A frame is held for at most a second, so that joining and seeking stay quick and changes
+/// below the thresholds appear soon.
+pub(super) struct StillFrameDetector {
     frame: Option<(Arc<ff::frame::Video>, u64)>,
-    longest: u64,
-    /// Where something else was seen last.
-    hint: Place,
+    max_hold_frames: u64,
+    /// The band in which the last difference was found.
+    hint: BlockBand,
     blocks: Vec<Block>,
 }
 
-impl Shown {
-    /// Nothing yet, on a grid of `rate`.
+impl StillFrameDetector {
+    /// A detector for a grid of `rate`, with no frame shown yet.
     pub(super) fn new(rate: FrameRate) -> Self {
-        Self { frame: None, longest: (rate.fps().ceil() as u64).max(1), hint: (0, 0), blocks: Vec::new() }
+        Self { frame: None, max_hold_frames: (rate.fps().ceil() as u64).max(1), hint: (0, 0), blocks: Vec::new() }
     }
 
-    /// `frame` is shown from `place` on.
-    pub(super) fn set(&mut self, frame: &Arc<ff::frame::Video>, place: u64) {
+    /// Records that `frame` is shown from grid index `place` on.
+    pub(super) fn show(&mut self, frame: &Arc<ff::frame::Video>, place: u64) {
         self.frame = Some((frame.clone(), place));
     }
 
-    /// Whether `frame` must be shown at `place`.
-    pub(super) fn is_news(&mut self, frame: &Arc<ff::frame::Video>, place: u64) -> bool {
+    /// Whether `frame` must be shown at grid index `place`.
+    pub(super) fn must_show(&mut self, frame: &Arc<ff::frame::Video>, place: u64) -> bool {
         let Some((shown, since)) = &self.frame else { return true };
-        if place.saturating_sub(*since) >= self.longest {
+        if place.saturating_sub(*since) >= self.max_hold_frames {
             return true;
         }
         if Arc::ptr_eq(shown, frame) {
@@ -66,21 +65,26 @@ struct Block {
 }
 
 impl Block {
-    fn is_news(self) -> bool {
-        self.sum.abs() > MEAN || self.squares > SQUARES
+    fn differs(self) -> bool {
+        self.sum.abs() > MAX_MEAN_SHIFT_64THS || self.squares > MAX_SQUARED_DIFFERENCE
     }
 }
 
 /// A band of blocks: its plane, and its number from the top.
-type Place = (usize, usize);
+type BlockBand = (usize, usize);
 
-/// The first band in which two frames show something else; `hint` is looked at first, since what moves goes on moving.
-/// Frames of two shapes differ at the top.
-fn difference(one: &ff::frame::Video, other: &ff::frame::Video, hint: Place, blocks: &mut Vec<Block>) -> Option<Place> {
+/// The first band in which two frames differ; `hint` is compared first, as motion usually continues there. Frames of
+/// different size or format differ in the first band.
+fn difference(
+    one: &ff::frame::Video,
+    other: &ff::frame::Video,
+    hint: BlockBand,
+    blocks: &mut Vec<Block>,
+) -> Option<BlockBand> {
     let shape = |f: &ff::frame::Video| (f.format(), f.width(), f.height(), f.planes());
     let planes = ffi::plane_shapes(one).filter(|_| shape(one) == shape(other));
     let Some(planes) = planes else { return Some((0, 0)) };
-    let mut news = |(n, band): Place| {
+    let mut news = |(n, band): BlockBand| {
         let plane = planes.get(n)?;
         let rows = band * BLOCK..((band + 1) * BLOCK).min(plane.rows);
         let pair = |row: usize| Some((visible(one, n, plane, row)?, visible(other, n, plane, row)?));
@@ -92,13 +96,13 @@ fn difference(one: &ff::frame::Video, other: &ff::frame::Video, hint: Place, blo
     news(hint).or_else(|| all.into_iter().find_map(news))
 }
 
-/// The bytes of a row that are shown.
+/// The visible bytes of a row.
 fn visible<'f>(frame: &'f ff::frame::Video, n: usize, plane: &PlaneShape, row: usize) -> Option<&'f [u8]> {
     let from = row * frame.stride(n);
     frame.data(n).get(from..from + plane.bytes)
 }
 
-/// Whether no block of one row of blocks shows something else.
+/// Whether no block of a band differs.
 fn same_band<'f>(rows: impl Iterator<Item = (&'f [u8], &'f [u8])>, plane: PlaneShape, blocks: &mut Vec<Block>) -> bool {
     blocks.clear();
     blocks.resize(plane.bytes.div_ceil(BLOCK), Block::default());
@@ -106,11 +110,11 @@ fn same_band<'f>(rows: impl Iterator<Item = (&'f [u8], &'f [u8])>, plane: PlaneS
         match plane.samples {
             Samples::Bytes => add_bytes(a, b, blocks),
             Samples::Words { shift } => add_words(a, b, shift, blocks),
-            // Nothing is known of what a difference would look like.
+            // The size of a difference is unknown in other formats.
             Samples::Other => return false,
         }
     }
-    !blocks.iter().any(|block| block.is_news())
+    !blocks.iter().any(|block| block.differs())
 }
 
 fn add_bytes(a: &[u8], b: &[u8], blocks: &mut [Block]) {
@@ -200,14 +204,14 @@ mod tests {
     #[test]
     fn what_changes_slowly_adds_up_against_what_is_shown() {
         let rate = FrameRate::new(25, 1);
-        let mut shown = Shown::new(rate);
+        let mut detector = StillFrameDetector::new(rate);
         let (mut changes, mut last) = (Vec::new(), 0);
         for place in 0..100 {
             // A fifth of a level each frame, by more and more samples that are one level brighter.
             let bright = |x: usize, y: usize| 100 + (place / 5) + u16::from((x + y * 3) % 5 < usize::from(place % 5));
             let frame = Arc::new(frame(Pixel::YUV420P, bright));
-            if shown.is_news(&frame, u64::from(place)) {
-                shown.set(&frame, u64::from(place));
+            if detector.must_show(&frame, u64::from(place)) {
+                detector.show(&frame, u64::from(place));
                 changes.push(place - last);
                 last = place;
             }
@@ -217,12 +221,12 @@ mod tests {
 
     #[test]
     fn a_picture_that_stands_still_is_shown_again_after_a_second() {
-        let mut shown = Shown::new(FrameRate::new(30_000, 1001));
+        let mut detector = StillFrameDetector::new(FrameRate::new(30_000, 1001));
         let still = Arc::new(frame(Pixel::YUV420P, |_, _| 90));
         let mut at = Vec::new();
         for place in 0..100 {
-            if shown.is_news(&still, place) {
-                shown.set(&still, place);
+            if detector.must_show(&still, place) {
+                detector.show(&still, place);
                 at.push(place);
             }
         }

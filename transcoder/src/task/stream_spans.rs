@@ -7,43 +7,43 @@ use lyceum_packaging::info::{MediaInfo, TimeBreak};
 
 use super::error::TaskError;
 use super::ffi::IndexEntry;
-use super::timeline::Clock;
+use super::timeline::Timeline;
 use super::timestamp::{known, micros};
 
 /// The most packets of a file's end that are read.
-const SAMPLED_PACKETS: usize = 20_000;
-/// How much of a file's end is read to see whether it is there, in microseconds.
+const MAX_END_PACKETS: usize = 20_000;
+/// How much of a file's end is read to check that it is complete, in microseconds.
 const END_READ_US: i64 = 3_000_000;
-/// Sound that ends this much after the picture does not lengthen the lesson, in microseconds.
+/// Audio that ends up to this much after the picture does not extend the lesson, in microseconds.
 const TAIL_US: i64 = 100_000;
-/// Sound that begins this much before the picture is kept, in microseconds.
+/// Audio that begins up to this much before the picture is trimmed, in microseconds.
 const LEAD_US: i64 = 200_000;
 
-/// When each stream that is used starts and ends, in microseconds of the file's own clock.
+/// When each used stream starts and ends, in microseconds of the file's timestamps.
 #[derive(Default)]
-pub(super) struct Spans {
-    /// How long a frame of the picture is, for packets that do not say how long they are.
+pub(super) struct StreamSpans {
+    /// Duration of a video frame, for packets without a duration.
     pub(super) frame_us: i64,
-    /// By how much frames are shown later than they are decoded, for packets that do not say when they are shown.
+    /// Reordering delay, for packets without a presentation timestamp.
     pub(super) delay_us: i64,
-    /// Time of the picture that its clock leaves no room for, as the index tells.
+    /// Time of the picture that timestamps leave no room for, by the index.
     pub(super) lost_us: i64,
-    pub(super) picture: Option<Span>,
-    pub(super) sounds: Vec<Span>,
+    pub(super) picture: Option<StreamSpan>,
+    pub(super) sounds: Vec<StreamSpan>,
 }
 
 #[derive(Clone, Copy)]
-pub(super) struct Span {
+pub(super) struct StreamSpan {
     pub(super) index: usize,
     pub(super) start: i64,
     pub(super) end: Option<i64>,
-    /// Where its last sample ends in the file, and how far what lies within the file can be played.
+    /// Byte offset of the end of its last sample, and the end of what is playable if the file is truncated.
     pub(super) last_byte: i64,
     pub(super) playable_end: Option<i64>,
 }
 
-impl Spans {
-    pub(super) fn all(&self) -> impl Iterator<Item = &Span> {
+impl StreamSpans {
+    pub(super) fn all(&self) -> impl Iterator<Item = &StreamSpan> {
         self.picture.iter().chain(&self.sounds)
     }
 
@@ -56,9 +56,8 @@ impl Spans {
         self.all().any(|s| s.last_byte > size)
     }
 
-    /// Finds where the streams end: what containers without an index of all samples say of that is rounded, or of the
-    /// file as a whole. The last seconds are read, or all where they are not there. Answers whether that is because the
-    /// file ends before what its container speaks of.
+    /// Finds where the streams end, as containers without a full index tell that only roughly. Reads the last seconds, or
+    /// the whole file if they are missing. Returns whether the file ends before its container claims.
     pub(super) fn find_end(&mut self, input: &mut Input) -> Result<bool, TaskError> {
         let Some(end) = self.longest_end() else {
             self.measure(input, &[])?;
@@ -67,7 +66,7 @@ impl Spans {
         let from = end - END_READ_US;
         if end >= END_READ_US * 2 && input.seek(from, ..from).is_ok() {
             let mut ends: Vec<(usize, i64)> = Vec::new();
-            for (stream, packet) in input.packets().take(SAMPLED_PACKETS) {
+            for (stream, packet) in input.packets().take(MAX_END_PACKETS) {
                 let index = stream.index();
                 let Some(found) = self.end_of(&stream, &packet) else { continue };
                 match ends.iter_mut().find(|(known, _)| *known == index) {
@@ -78,7 +77,7 @@ impl Spans {
             if ends.iter().any(|(_, found)| *found >= end - END_READ_US / 2) {
                 for span in self.picture.iter_mut().chain(&mut self.sounds) {
                     let found = ends.iter().find(|(index, _)| *index == span.index).map(|(_, end)| *end);
-                    // One that is silent there ended before.
+                    // A stream without packets there ended before.
                     span.end = found.or(span.end.map(|end| end.min(from.max(span.start))));
                 }
                 return Ok(false);
@@ -88,7 +87,7 @@ impl Spans {
         Ok(self.longest_end().is_none_or(|found| found < end - END_READ_US / 2))
     }
 
-    /// When what is in a packet of a stream that is used ends.
+    /// The end of a packet's presentation; `None` for unused streams.
     fn end_of(&self, stream: &Stream<'_>, packet: &ff::Packet) -> Option<i64> {
         let span = self.all().find(|s| s.index == stream.index())?;
         let own = micros(packet.duration().max(0), stream.time_base());
@@ -98,14 +97,14 @@ impl Spans {
         Some(micros(packet.pts().or(packet.dts())?, stream.time_base()).saturating_add(length + delay))
     }
 
-    /// For files that do not say how long they are, or say it wrongly: reads them to the end.
+    /// Reads a file without a reliable duration to its end.
     pub(super) fn measure(&mut self, input: &mut Input, breaks: &[TimeBreak]) -> Result<(), TaskError> {
-        let mut clock = Clock::new(breaks);
-        clock.seek(input, i64::MIN).map_err(TaskError::ffmpeg("going back to the start"))?;
+        let mut timeline = Timeline::new(breaks);
+        timeline.seek(input, i64::MIN).map_err(TaskError::ffmpeg("going back to the start"))?;
         self.picture.iter_mut().chain(&mut self.sounds).for_each(|span| span.end = None);
         for (stream, mut packet) in input.packets() {
             let index = stream.index();
-            clock.mend(&mut packet, stream.time_base());
+            timeline.apply(&mut packet, stream.time_base());
             let end = self.end_of(&stream, &packet);
             let Some(span) = self.picture.iter_mut().chain(&mut self.sounds).find(|s| s.index == index) else {
                 continue;
@@ -113,7 +112,7 @@ impl Spans {
             if let (Some(end), Some(pts)) = (end, packet.pts().or(packet.dts())) {
                 let start = micros(pts, stream.time_base());
                 if !breaks.is_empty() {
-                    // What the container says of its start took all stretches for one.
+                    // The container's start ignores discontinuities.
                     span.start = if span.end.is_none() { start } else { span.start.min(start) };
                 }
                 span.end = Some(span.end.map_or(end, |known| known.max(end)));
@@ -123,7 +122,7 @@ impl Spans {
     }
 }
 
-pub(super) fn span(stream: &Stream<'_>, input: &Input) -> Span {
+pub(super) fn span(stream: &Stream<'_>, input: &Input) -> StreamSpan {
     let base = stream.time_base();
     let start = known(stream.start_time()).map_or(0, |t| micros(t, base));
     let container_end = || {
@@ -133,16 +132,16 @@ pub(super) fn span(stream: &Stream<'_>, input: &Input) -> Span {
         Some(from.saturating_add(whole))
     };
     let end = known(stream.duration()).filter(|d| *d > 0).map(|d| start + micros(d, base)).or_else(container_end);
-    Span { index: stream.index(), start, end, last_byte: 0, playable_end: None }
+    StreamSpan { index: stream.index(), start, end, last_byte: 0, playable_end: None }
 }
 
-/// When the first of all streams starts.
+/// The start of the earliest stream.
 pub(super) fn container_start(input: &Input) -> i64 {
     input.streams().filter_map(|s| known(s.start_time()).map(|t| micros(t, s.time_base()))).min().unwrap_or(0)
 }
 
-/// Where the samples end in the file, and how much of them is there.
-pub(super) fn measure_index(index: &[IndexEntry], size: i64, stream: &Stream<'_>, span: &mut Span) {
+/// Sets the end of the samples in the file, and how much is playable if the file is truncated.
+pub(super) fn measure_index(index: &[IndexEntry], size: i64, stream: &Stream<'_>, span: &mut StreamSpan) {
     span.last_byte = index.iter().map(|e| e.position.saturating_add(e.size)).max().unwrap_or(0);
     if span.last_byte > size {
         let first_missing =
@@ -151,21 +150,21 @@ pub(super) fn measure_index(index: &[IndexEntry], size: i64, stream: &Stream<'_>
     }
 }
 
-/// Sets the instant that becomes 0 and all lengths. The frame grid lies on the picture's own first frame, so that
-/// constant sources keep their frames' times exactly and sound stays in step.
-pub(super) fn timeline(info: &mut MediaInfo, spans: &Spans, input: &Input) {
+/// Sets the origin of the lesson's timeline and all durations. The frame grid is aligned to the first video frame, so that
+/// sources of constant rate keep their frame times exactly and audio stays in sync.
+pub(super) fn set_timeline(info: &mut MediaInfo, spans: &StreamSpans, input: &Input) {
     let whole = known(input.duration()).filter(|d| *d > 0);
     let sound_start = spans.sounds.iter().map(|s| s.start).min();
     let frame = info.video.as_ref().map_or(1, |v| (1e6 / v.rate.fps()).round().max(1.0) as i64);
     let origin = match (&spans.picture, sound_start) {
         (Some(picture), Some(sound)) if picture.start - sound > LEAD_US => {
-            // Whole frames before the first one, so that the grid stays on the picture's times.
+            // Whole frames before the first one keep the grid aligned to the picture.
             picture.start - (picture.start - sound + frame - 1) / frame * frame
         }
         (Some(picture), _) => picture.start,
         (None, sound) => sound.unwrap_or(0),
     };
-    let end_of = |s: &Span| s.playable_end.or(s.end).or_else(|| whole.map(|w| s.start + w));
+    let end_of = |s: &StreamSpan| s.playable_end.or(s.end).or_else(|| whole.map(|w| s.start + w));
     let picture_end = spans.picture.as_ref().and_then(end_of);
     let sound_end = spans.sounds.iter().filter_map(end_of).max();
     let end = match (picture_end, sound_end) {
@@ -175,7 +174,7 @@ pub(super) fn timeline(info: &mut MediaInfo, spans: &Spans, input: &Input) {
     };
     info.start_us = origin;
     info.duration_us = u64::try_from(end - origin).unwrap_or(0);
-    let length = |s: &Span| u64::try_from(end_of(s).unwrap_or(s.start) - s.start).unwrap_or(0);
+    let length = |s: &StreamSpan| u64::try_from(end_of(s).unwrap_or(s.start) - s.start).unwrap_or(0);
     if let (Some(video), Some(span)) = (&mut info.video, &spans.picture) {
         video.start_us = span.start - origin;
         video.duration_us = length(span);

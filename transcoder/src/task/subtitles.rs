@@ -1,5 +1,4 @@
-//! Embedded subtitles: the recording is read through once, and the text of its packets becomes WebVTT. No decoder is
-//! opened: what the packets hold is text.
+//! Embedded subtitles: reads the recording once and converts the text of its packets to WebVTT, without a decoder.
 
 use std::collections::BTreeMap;
 
@@ -11,23 +10,28 @@ use super::demux;
 use super::error::TaskError;
 use super::ffi;
 use super::output::Output;
-use super::source::Source;
-use super::timeline::Clock;
+use super::source::SourceHandle;
+use super::timeline::Timeline;
 use super::timestamp::micros;
 use crate::limits::Limits;
 
-/// The most packets of a track, and bytes of one packet, that are kept.
+/// The most packets kept of a track, and the most bytes of one packet.
 const MAX_PACKETS: usize = 200_000;
 const MAX_PACKET_BYTES: usize = 64 << 10;
-/// Damaged packets in a row that are read over.
+/// Consecutive damaged packets that are skipped.
 const MAX_DAMAGED: u32 = 10_000;
 
-/// Runs the task. A track without a readable line becomes an empty one.
-pub(super) fn run(task: &SubtitlesTask, source: &Source, limits: &Limits, output: &Output) -> Result<(), TaskError> {
+/// Runs the task. A track without readable text becomes an empty one.
+pub(super) fn run(
+    task: &SubtitlesTask,
+    source: &SourceHandle,
+    limits: &Limits,
+    output: &Output,
+) -> Result<(), TaskError> {
     let mut input = demux::open(source, limits)?;
     let kept: Vec<usize> = task.tracks.iter().map(|t| t.stream as usize).collect();
     ffi::keep_only(&mut input, &kept);
-    let mut clock = Clock::new(&task.breaks);
+    let mut timeline = Timeline::new(&task.breaks);
     let mut packets: BTreeMap<usize, Vec<Packet>> = BTreeMap::new();
     let mut damaged = 0;
     loop {
@@ -36,7 +40,7 @@ pub(super) fn run(task: &SubtitlesTask, source: &Source, limits: &Limits, output
             Ok(()) => {
                 damaged = 0;
                 if let Some(stream) = input.stream(packet.stream()) {
-                    clock.mend(&mut packet, stream.time_base());
+                    timeline.apply(&mut packet, stream.time_base());
                 }
                 if let Some((stream, line)) = line(task, &input, &packet) {
                     let lines = packets.entry(stream).or_default();
@@ -56,13 +60,13 @@ pub(super) fn run(task: &SubtitlesTask, source: &Source, limits: &Limits, output
         let mut lines = packets.remove(&(found.stream as usize)).unwrap_or_default();
         lines.sort_by_key(|(start, _, _)| *start);
         for (handover, bytes) in objects(&task.grid, &found.track, &packet_cues(&found.codec, &lines)) {
-            output.hand(handover, &bytes)?;
+            output.hand_over(handover, &bytes)?;
         }
     }
     Ok(())
 }
 
-/// A packet of one of the task's streams with its times in milliseconds of the lesson.
+/// A packet of one of the task's streams, with times in milliseconds of the lesson.
 fn line(task: &SubtitlesTask, input: &ff::format::context::Input, packet: &ff::Packet) -> Option<(usize, Packet)> {
     let stream = packet.stream();
     let base = input.stream(stream)?.time_base();

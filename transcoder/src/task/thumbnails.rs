@@ -1,5 +1,5 @@
-//! The poster and the storyboard, from key frames alone: the demuxer goes from one to the next, and nothing between
-//! them is decoded. A picture that shows nothing at all gets none; that is no failure.
+//! The poster and the storyboard, made from key frames only: frames between them are not decoded. A recording without
+//! a decodable key frame gets neither, which is no failure.
 
 use std::collections::VecDeque;
 
@@ -15,25 +15,25 @@ use lyceum_packaging::{Handover, ObjectKind};
 use super::demux;
 use super::error::TaskError;
 use super::ffi;
-use super::normalize::{Prepare, Prepared, prepared_color};
+use super::normalize::{NormalizedFrame, Normalizer, normalized_color};
 use super::output::Output;
-use super::source::Source;
-use super::timeline::Clock;
+use super::source::SourceHandle;
+use super::timeline::Timeline;
 use super::timestamp::micros;
 use crate::ipc::Message;
 use crate::limits::Limits;
 
-/// Key frames that a poster is chosen from, and how far into the lesson they reach, in milliseconds.
-const CANDIDATES: u64 = 8;
-const CANDIDATES_MS: u64 = 120_000;
-/// Packets that are read to find a key frame.
+/// Key frames from which the poster is chosen, and the part of the lesson they come from, in milliseconds.
+const POSTER_CANDIDATES: u64 = 8;
+const POSTER_REACH_MS: u64 = 120_000;
+/// The most packets that are read to find a key frame.
 const MAX_PACKETS: usize = 100_000;
 /// The quantiser of the JPEG encoder, 1 (best) to 31.
-const POSTER_QUALITY: u32 = 3;
-const SHEET_QUALITY: u32 = 5;
+const POSTER_QUANTISER: u32 = 3;
+const SHEET_QUANTISER: u32 = 5;
 
 /// Runs the task.
-pub(super) fn run(task: &ImagesTask, source: &Source, limits: &Limits, output: &Output) -> Result<(), TaskError> {
+pub(super) fn run(task: &ImagesTask, source: &SourceHandle, limits: &Limits, output: &Output) -> Result<(), TaskError> {
     let mut keys = KeyFrames::open(task, source, limits)?;
     match &task.images {
         Images::Poster { width, height } => poster(task, &mut keys, (*width, *height), output),
@@ -41,12 +41,12 @@ pub(super) fn run(task: &ImagesTask, source: &Source, limits: &Limits, output: &
     }
 }
 
-/// The one of the first pictures that has the most to see: titles fade in from black, and so do films.
+/// The frame with the highest contrast among the first ones, as recordings often fade in from black.
 fn poster(task: &ImagesTask, keys: &mut KeyFrames<'_>, size: (u32, u32), output: &Output) -> Result<(), TaskError> {
-    let reach = (task.duration_ms / 3).min(CANDIDATES_MS);
+    let reach = (task.duration_ms / 3).min(POSTER_REACH_MS);
     let mut best: Option<(f64, ff::frame::Video)> = None;
-    for n in 0..CANDIDATES {
-        let Some(KeyFrame { frame, fresh: true }) = keys.at(reach * n / CANDIDATES)? else { continue };
+    for n in 0..POSTER_CANDIDATES {
+        let Some(KeyFrame { frame, fresh: true }) = keys.at(reach * n / POSTER_CANDIDATES)? else { continue };
         let picture = keys.scaled(&frame, size)?;
         let seen = contrast(&picture);
         if best.as_ref().is_none_or(|(most, _)| seen > most * 1.05) {
@@ -54,7 +54,7 @@ fn poster(task: &ImagesTask, keys: &mut KeyFrames<'_>, size: (u32, u32), output:
         }
     }
     let Some((_, picture)) = best else { return Ok(()) };
-    hand(output, POSTER.to_owned(), ObjectKind::Image, &jpeg(&picture, POSTER_QUALITY)?)
+    hand(output, POSTER.to_owned(), ObjectKind::Image, &jpeg(&picture, POSTER_QUANTISER)?)
 }
 
 fn storyboard(
@@ -81,9 +81,9 @@ fn storyboard(
                 paste(&mut sheet, tile, board.position(at));
             }
             let fraction = f64::from(at + 1) / f64::from(board.tiles.max(1));
-            output.say(&Message::Progress { fraction }).map_err(TaskError::Source)?;
+            output.send(&Message::Progress { fraction }).map_err(TaskError::Source)?;
         }
-        hand(output, sheet_path(n), ObjectKind::Image, &jpeg(&sheet, SHEET_QUALITY)?)?;
+        hand(output, sheet_path(n), ObjectKind::Image, &jpeg(&sheet, SHEET_QUANTISER)?)?;
     }
     hand(output, STORYBOARD.to_owned(), ObjectKind::Text, board.index(task.duration_ms).as_bytes())
 }
@@ -102,10 +102,10 @@ fn hand(output: &Output, path: String, kind: ObjectKind, bytes: &[u8]) -> Result
         ssim: None,
         facts: None,
     };
-    output.hand(handover, bytes)
+    output.hand_over(handover, bytes)
 }
 
-/// A key frame, and whether it is another one than that asked for before.
+/// A key frame, and whether it differs from the previous one.
 struct KeyFrame {
     frame: ff::frame::Video,
     fresh: bool,
@@ -113,19 +113,19 @@ struct KeyFrame {
 
 struct KeyFrames<'a> {
     task: &'a ImagesTask,
-    source: &'a Source,
+    source: &'a SourceHandle,
     input: Input,
     decoder: codec::decoder::Opened,
     stream: usize,
     base: Rational,
-    clock: Clock,
+    timeline: Timeline,
     scaler: Option<(ff::software::scaling::Context, (u32, u32))>,
-    /// The last one and its time, in ticks.
+    /// The last key frame and its timestamp, in ticks.
     last: Option<(i64, ff::frame::Video)>,
 }
 
 impl<'a> KeyFrames<'a> {
-    fn open(task: &'a ImagesTask, source: &'a Source, limits: &Limits) -> Result<Self, TaskError> {
+    fn open(task: &'a ImagesTask, source: &'a SourceHandle, limits: &Limits) -> Result<Self, TaskError> {
         let mut input = demux::open(source, limits)?;
         let stream = task.source.stream as usize;
         ffi::keep_only(&mut input, &[stream]);
@@ -140,7 +140,7 @@ impl<'a> KeyFrames<'a> {
             decoder,
             stream,
             base,
-            clock: Clock::new(&task.source.breaks),
+            timeline: Timeline::new(&task.source.breaks),
             scaler: None,
             last: None,
         })
@@ -150,10 +150,10 @@ impl<'a> KeyFrames<'a> {
     fn at(&mut self, ms: u64) -> Result<Option<KeyFrame>, TaskError> {
         let wanted = i64::try_from(ms.saturating_mul(1000)).unwrap_or(i64::MAX);
         let wanted = self.task.source.origin_us.saturating_add(wanted);
-        if self.clock.seek(&mut self.input, wanted).or_else(|_| self.input.seek(0, ..)).is_err() {
+        if self.timeline.seek(&mut self.input, wanted).or_else(|_| self.input.seek(0, ..)).is_err() {
             return self.again();
         }
-        // Where time starts again within the file, key frames are gone through from the stretch's first byte on.
+        // In files with discontinuities, key frames are read from the first byte of the section.
         let forward = !self.task.source.breaks.is_empty();
         let mut before: Option<(i64, ff::Packet)> = None;
         for _ in 0..MAX_PACKETS {
@@ -166,7 +166,7 @@ impl<'a> KeyFrames<'a> {
                 }
                 Err(_) => break,
             }
-            self.clock.mend(&mut packet, self.base);
+            self.timeline.apply(&mut packet, self.base);
             let at = packet.pts().or(packet.dts()).unwrap_or(0);
             let time = micros(at, self.base);
             if forward && time <= wanted {
@@ -177,7 +177,7 @@ impl<'a> KeyFrames<'a> {
             if let Some(found) = self.key_frame(at, &packet)? {
                 return Ok(Some(found));
             }
-            // Damaged: the next one stands for it, unless it lies far ahead.
+            // Damaged: the next key frame is used, unless it is far ahead.
             if time > wanted.saturating_add(10_000_000) {
                 break;
             }
@@ -190,7 +190,7 @@ impl<'a> KeyFrames<'a> {
         self.again()
     }
 
-    /// The key frame in `packet`, unless it is the last one again.
+    /// Decodes the key frame in `packet`, or returns the last one if it is the same.
     fn key_frame(&mut self, at: i64, packet: &ff::Packet) -> Result<Option<KeyFrame>, TaskError> {
         if self.last.as_ref().is_some_and(|(last, _)| *last == at) {
             return self.again();
@@ -216,17 +216,17 @@ impl<'a> KeyFrames<'a> {
         if !got {
             return Ok(None);
         }
-        let mut prepare = Prepare::new(self.task.interlaced, self.task.rotation, &self.task.color, self.base);
+        let mut normalizer = Normalizer::new(self.task.interlaced, self.task.rotation, &self.task.color, self.base);
         let mut ready = VecDeque::new();
-        prepare.push(frame, &mut ready)?;
-        prepare.finish(&mut ready)?;
+        normalizer.push(frame, &mut ready)?;
+        normalizer.finish(&mut ready)?;
         Ok(ready.pop_front().and_then(|prepared| match prepared {
-            Prepared::Timed(_, _, frame) => Some(frame),
-            Prepared::Placed(..) => None,
+            NormalizedFrame::Timed(_, _, frame) => Some(frame),
+            NormalizedFrame::OnGrid(..) => None,
         }))
     }
 
-    /// `frame` at another size, as JPEG wants it: BT.601 of full range.
+    /// Scales `frame` and converts it for JPEG: BT.601, full range.
     fn scaled(&mut self, frame: &ff::frame::Video, size: (u32, u32)) -> Result<ff::frame::Video, TaskError> {
         let fits = self.scaler.as_ref().is_some_and(|(context, made)| {
             let input = context.input();
@@ -239,7 +239,7 @@ impl<'a> KeyFrames<'a> {
             let made =
                 ff::software::scaling::Context::get(format, width, height, Pixel::YUVJ420P, size.0, size.1, flags);
             let mut context = made.map_err(TaskError::ffmpeg("setting the scaler up"))?;
-            let color = prepared_color(&self.task.color);
+            let color = normalized_color(&self.task.color);
             ffi::set_scaler_color(&mut context, (color.matrix, color.full_range), (6, true));
             self.scaler = Some((context, size));
         }
@@ -251,7 +251,7 @@ impl<'a> KeyFrames<'a> {
     }
 }
 
-/// How far the brightness of a picture's points spreads.
+/// The standard deviation of a frame's luma.
 fn contrast(frame: &ff::frame::Video) -> f64 {
     let (mut count, mut sum, mut squares) = (0.0f64, 0.0f64, 0.0f64);
     let rows = frame.data(0).chunks(frame.stride(0).max(1)).take(frame.plane_height(0) as usize).step_by(4);
@@ -272,7 +272,7 @@ fn black(width: u32, height: u32) -> ff::frame::Video {
     sheet
 }
 
-/// Copies `tile` onto `sheet`. Places and sizes are even, so that the colour planes fit.
+/// Copies `tile` onto `sheet`. Positions and sizes are even, so that chroma planes fit.
 fn paste(sheet: &mut ff::frame::Video, tile: &ff::frame::Video, (x, y): (u32, u32)) {
     for plane in 0..3 {
         let half = u32::from(plane > 0);

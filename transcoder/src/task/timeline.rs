@@ -1,6 +1,6 @@
-//! The clock of recordings whose timestamps start again: transport streams and the like that were joined end to end, or
-//! whose encoder was restarted. Where in the file that happens is found once, by the probe; every task then reads the
-//! same continuous time.
+//! A continuous timeline for recordings with timestamp discontinuities: concatenated transport streams and the like, or
+//! recordings whose encoder was restarted. The probe finds the discontinuities once; every task then applies the same
+//! offsets.
 
 use ff::format::context::Input;
 use ffmpeg_next as ff;
@@ -9,56 +9,56 @@ use lyceum_packaging::info::TimeBreak;
 use super::ffi;
 use super::timestamp::micros;
 
-/// Containers whose clock may start again in the middle: they can be joined byte by byte.
+/// Containers that can be concatenated byte by byte, so that timestamps may start again in the middle.
 const JOINABLE: &[&str] = &["mpegts", "mpeg", "flv"];
-/// Files up to this size are read through; of larger ones places are looked at first.
-const READ_THROUGH: u64 = 64 << 20;
-const PLACES: u64 = 64;
-/// Packets that are read at a place to find a timestamp.
-const PACKETS_AT_PLACE: usize = 400;
-/// Time that goes back by more than this, or forward by more than that, started again. In microseconds.
-const BACK_US: i64 = 500_000;
-const FORWARD_US: i64 = 10_000_000;
-/// A packet that is followed by the next within this part of its length has no room.
-const SQUEEZED: i64 = 8;
-/// From so much on time was lost, in microseconds.
-const LOST_IN_A_ROW_US: i64 = 500_000;
-/// The most breaks that are kept; a file with more is damaged, and its rest follows the last clock.
+/// Files up to this size are read completely; larger ones only if timestamps at [`PROBE_POINTS`] are uneven.
+const MAX_READ_THROUGH_BYTES: u64 = 64 << 20;
+const PROBE_POINTS: u64 = 64;
+/// Packets that are read at a probe point to find a timestamp.
+const MAX_PACKETS_PER_POINT: usize = 400;
+/// A step of time further back or forward than this is a discontinuity, in microseconds.
+const MAX_BACKWARD_US: i64 = 500_000;
+const MAX_FORWARD_US: i64 = 10_000_000;
+/// A packet whose successor follows within `duration / MIN_STEP_DIVISOR` has lost its time.
+const MIN_STEP_DIVISOR: i64 = 8;
+/// Lost time of consecutive packets counts from this sum on, in microseconds.
+const MIN_LOST_RUN_US: i64 = 500_000;
+/// The most discontinuities that are kept; the rest of a file with more uses the last offset.
 const MAX_BREAKS: usize = 1000;
 
-/// Where each stretch of a file's time lies.
+/// The offsets of a file's sections between discontinuities.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Clock {
+pub(super) struct Timeline {
     breaks: Vec<TimeBreak>,
-    /// The place of the last packet that had one: those without lie behind it.
-    place: u64,
+    /// Byte offset of the last packet that had one; packets without follow it.
+    byte: u64,
 }
 
-impl Clock {
-    /// A clock with these breaks, by their places.
+impl Timeline {
+    /// A timeline with these discontinuities, in the order of their bytes.
     pub(super) fn new(breaks: &[TimeBreak]) -> Self {
-        Self { breaks: breaks.to_vec(), place: 0 }
+        Self { breaks: breaks.to_vec(), byte: 0 }
     }
 
-    /// Goes to the last place from which all that is shown at `at` can be read. Fails where the container can't.
+    /// Seeks to the last position from which all that is presented at `at` can be decoded. Fails if the container can't.
     pub(super) fn seek(&mut self, input: &mut Input, at: i64) -> Result<(), ff::Error> {
         if self.breaks.is_empty() {
             return if at == i64::MIN { input.seek(0, ..) } else { input.seek(at, ..at) };
         }
-        // Timestamps come more than once: the stretch that holds the instant is read from its first byte.
-        self.place = self.breaks.iter().rev().find(|b| b.start_us <= at).map_or(0, |b| b.byte);
-        ffi::seek_byte(input, self.place)
+        // Timestamps are ambiguous: the section that holds the instant is read from its first byte.
+        self.byte = self.breaks.iter().rev().find(|b| b.start_us <= at).map_or(0, |b| b.byte);
+        ffi::seek_byte(input, self.byte)
     }
 
-    /// Puts a packet's times right.
-    pub(super) fn mend(&mut self, packet: &mut ff::Packet, base: ff::Rational) {
+    /// Moves a packet's timestamps to the continuous timeline.
+    pub(super) fn apply(&mut self, packet: &mut ff::Packet, base: ff::Rational) {
         if self.breaks.is_empty() {
             return;
         }
-        if let Ok(place) = u64::try_from(packet.position()) {
-            self.place = place;
+        if let Ok(byte) = u64::try_from(packet.position()) {
+            self.byte = byte;
         }
-        let shift = self.breaks.iter().rev().find(|b| b.byte <= self.place).map_or(0, |b| b.shift_us);
+        let shift = self.breaks.iter().rev().find(|b| b.byte <= self.byte).map_or(0, |b| b.shift_us);
         let (num, den) = (i128::from(base.numerator()).max(1), i128::from(base.denominator()));
         let ticks = i64::try_from(i128::from(shift) * den / (num * 1_000_000)).unwrap_or(0);
         packet.set_pts(packet.pts().map(|pts| pts.saturating_add(ticks)));
@@ -66,69 +66,69 @@ impl Clock {
     }
 }
 
-/// What is found of a file's clock.
+/// Findings about a file's timestamps.
 #[derive(Default)]
-pub(super) struct Found {
-    /// Where time starts again.
+pub(super) struct TimelineScan {
+    /// The discontinuities.
     pub(super) breaks: Vec<TimeBreak>,
-    /// How much of the picture its clock leaves no room for, in microseconds.
+    /// Time of the picture that timestamps leave no room for, in microseconds.
     pub(super) lost_us: i64,
 }
 
-/// Finds where time starts again among the packets of `streams`, the picture being the first where there is one. Nothing
-/// for containers whose index rules. `open` opens the same file again.
-pub(super) fn find<E>(
+/// Finds discontinuities among the packets of `streams`, of which the picture is the first if there is one. Containers
+/// with an authoritative index have none. `open` opens the same file again.
+pub(super) fn scan<E>(
     input: &mut Input,
     streams: &[usize],
     size: u64,
     open: impl FnOnce() -> Result<Input, E>,
-) -> Found {
+) -> TimelineScan {
     let joinable = JOINABLE.contains(&input.format().name());
-    if joinable && size > READ_THROUGH && steady(input, streams, size) {
-        return Found::default();
+    if joinable && size > MAX_READ_THROUGH_BYTES && is_monotonic(input, streams, size) {
+        return TimelineScan::default();
     }
-    if !joinable && (size > READ_THROUGH || !input.format().name().starts_with("matroska")) {
-        return Found::default();
+    if !joinable && (size > MAX_READ_THROUGH_BYTES || !input.format().name().starts_with("matroska")) {
+        return TimelineScan::default();
     }
     if joinable {
         if ffi::seek_byte(input, 0).is_err() {
-            return Found::default();
+            return TimelineScan::default();
         }
         let found = read_through(input, streams, joinable);
         let _ = ffi::seek_byte(input, 0);
         return found;
     }
-    // A recording without an index, as browsers make them, can't be wound back to its start.
-    open().map_or_else(|_| Found::default(), |mut input| read_through(&mut input, streams, joinable))
+    // A recording without an index, as browsers make them, can't seek back to its start.
+    open().map_or_else(|_| TimelineScan::default(), |mut input| read_through(&mut input, streams, joinable))
 }
 
 /// Reads all packets from where `input` stands.
-fn read_through(input: &mut Input, streams: &[usize], joinable: bool) -> Found {
-    let mut lost = Lost::default();
+fn read_through(input: &mut Input, streams: &[usize], joinable: bool) -> TimelineScan {
+    let mut lost = LostTime::default();
     let mut found: Vec<TimeBreak> = Vec::new();
     let mut ends: Vec<(usize, i64)> = Vec::new();
-    let mut clock = Clock::default();
+    let mut timeline = Timeline::default();
     for (stream, mut packet) in input.packets() {
         let index = stream.index();
         if !streams.contains(&index) {
             continue;
         }
         let base = stream.time_base();
-        clock.mend(&mut packet, base);
-        let place = u64::try_from(packet.position()).unwrap_or(clock.place);
+        timeline.apply(&mut packet, base);
+        let byte = u64::try_from(packet.position()).unwrap_or(timeline.byte);
         let Some(at) = packet.dts().or(packet.pts()).map(|ticks| micros(ticks, base)) else { continue };
         let length = micros(packet.duration().max(0), base);
         let known = ends.iter_mut().find(|(stream, _)| *stream == index);
         let expected = known.as_ref().map_or(at, |(_, end)| *end);
-        let broken = at < expected - BACK_US || at > expected + FORWARD_US;
-        if joinable && broken && found.len() < MAX_BREAKS && found.last().is_none_or(|last| last.byte < place) {
+        let broken = at < expected - MAX_BACKWARD_US || at > expected + MAX_FORWARD_US;
+        if joinable && broken && found.len() < MAX_BREAKS && found.last().is_none_or(|last| last.byte < byte) {
             let start_us = ends.iter().map(|(_, end)| *end).max().unwrap_or(expected);
             let before = found.last().map_or(0, |last| last.shift_us);
             if streams.first() == Some(&index) {
                 lost.step(start_us, length);
             }
-            found.push(TimeBreak { byte: place, shift_us: before.saturating_add(start_us - at), start_us });
-            clock = Clock { breaks: found.clone(), place };
+            found.push(TimeBreak { byte: byte, shift_us: before.saturating_add(start_us - at), start_us });
+            timeline = Timeline { breaks: found.clone(), byte };
             ends.iter_mut().filter(|(stream, _)| *stream == index).for_each(|(_, end)| *end = start_us + length);
             continue;
         }
@@ -140,53 +140,54 @@ fn read_through(input: &mut Input, streams: &[usize], joinable: bool) -> Found {
             None => ends.push((index, at + length)),
         }
     }
-    Found { breaks: found, lost_us: lost.us }
+    TimelineScan { breaks: found, lost_us: lost.us }
 }
 
-/// Time that packets need and do not get: an encoder whose clock went back writes what comes then within a moment,
-/// because containers want time to rise. A few frames that come too close say nothing.
+/// Time that packets need but do not get: containers want increasing timestamps, so that an encoder whose clock went
+/// back squeezes the following packets into a moment. A few frames that follow too closely do not count.
 #[derive(Default)]
-pub(super) struct Lost {
+pub(super) struct LostTime {
     last: Option<(i64, i64)>,
     in_a_row: i64,
-    /// What was lost in all, in microseconds.
+    /// Lost time in total, in microseconds.
     pub(super) us: i64,
 }
 
-impl Lost {
+impl LostTime {
     /// The next packet is decoded at `at` and lasts `length`.
     pub(super) fn step(&mut self, at: i64, length: i64) {
         let Some((before, length)) = self.last.replace((at, length)) else { return };
         let step = at.saturating_sub(before);
-        if step >= length / SQUEEZED {
+        if step >= length / MIN_STEP_DIVISOR {
             self.in_a_row = 0;
             return;
         }
         let missing = length.saturating_sub(step);
         self.in_a_row = self.in_a_row.saturating_add(missing);
-        // The row counts as a whole from the moment on at which it is long enough.
-        if self.in_a_row >= LOST_IN_A_ROW_US {
+        // Once the run is long enough, it counts as a whole.
+        if self.in_a_row >= MIN_LOST_RUN_US {
             let before = self.in_a_row - missing;
-            self.us = self.us.saturating_add(if before < LOST_IN_A_ROW_US { self.in_a_row } else { missing });
+            self.us = self.us.saturating_add(if before < MIN_LOST_RUN_US { self.in_a_row } else { missing });
         }
     }
 }
 
-/// Whether time only goes forward, and evenly, over places spread through the file.
-fn steady(input: &mut Input, streams: &[usize], size: u64) -> bool {
+/// Whether timestamps increase evenly over points spread through the file.
+fn is_monotonic(input: &mut Input, streams: &[usize], size: u64) -> bool {
     let mut times = Vec::new();
-    for n in 0..PLACES {
-        if ffi::seek_byte(input, size / PLACES * n).is_err() {
+    for n in 0..PROBE_POINTS {
+        if ffi::seek_byte(input, size / PROBE_POINTS * n).is_err() {
             return true;
         }
-        let mut packets = input.packets().take(PACKETS_AT_PLACE).filter(|(s, _)| streams.first() == Some(&s.index()));
+        let mut packets =
+            input.packets().take(MAX_PACKETS_PER_POINT).filter(|(s, _)| streams.first() == Some(&s.index()));
         times.extend(packets.find_map(|(s, p)| p.dts().or(p.pts()).map(|ticks| micros(ticks, s.time_base()))));
     }
     let mut steps: Vec<i64> = times.windows(2).filter_map(|w| Some(w.get(1)? - w.first()?)).collect();
     steps.sort_unstable();
     let usual = steps.get(steps.len() / 2).copied().unwrap_or(0);
     let (least, most) = (steps.first().copied().unwrap_or(0), steps.last().copied().unwrap_or(0));
-    least >= -BACK_US && most <= usual.saturating_mul(8).max(FORWARD_US)
+    least >= -MAX_BACKWARD_US && most <= usual.saturating_mul(8).max(MAX_FORWARD_US)
 }
 
 #[cfg(test)]
@@ -194,7 +195,7 @@ mod tests {
     use super::*;
 
     fn lost(steps: impl IntoIterator<Item = i64>) -> i64 {
-        let (mut lost, mut at) = (Lost::default(), 0);
+        let (mut lost, mut at) = (LostTime::default(), 0);
         for step in steps {
             lost.step(at, 40_000);
             at += step;
@@ -203,13 +204,13 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_stands_still_loses_what_comes_then() {
+    fn a_clock_that_stops_loses_the_time_that_follows() {
         assert_eq!(lost(std::iter::repeat_n(40_000, 100)), 0);
         let stuck = std::iter::repeat_n(40_000, 50).chain(std::iter::repeat_n(10, 50)).chain([40_000; 50]);
         assert_eq!(lost(stuck), 50 * 39_990);
-        // Back by two seconds, in a container that lets it.
+        // Back by two seconds, in a container that allows it.
         assert_eq!(lost([40_000, 40_000, -2_000_000, 40_000, 40_000]), 2_040_000);
-        // Frames of a variable rate that come in pairs lose nothing, nor do those of the sound that B-frames delay.
+        // Nothing is lost by pairs of frames at a variable rate, nor by timestamps that B-frames delay.
         assert_eq!(lost(std::iter::repeat_n([1_000, 79_000], 500).flatten()), 0);
     }
 }

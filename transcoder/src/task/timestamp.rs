@@ -13,7 +13,7 @@ pub(super) fn known(ticks: i64) -> Option<i64> {
     (ticks != ff::ffi::AV_NOPTS_VALUE).then_some(ticks)
 }
 
-/// A frame's own timestamp, or the decoder's best guess.
+/// A frame's best-effort timestamp, or else its presentation timestamp.
 pub(super) fn timestamp(frame: &ff::frame::Video) -> Option<i64> {
     frame.timestamp().and_then(known).or_else(|| frame.pts())
 }

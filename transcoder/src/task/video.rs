@@ -1,7 +1,7 @@
-//! A stretch of the picture: decoded once, put on the constant grid, and given to all renditions at once.
+//! A section of the picture: decoded once, aligned to the constant frame grid, and passed to all renditions.
 //!
-//! Which decoded frame stands at which place of the grid depends on timestamps alone, never on where a task began, so
-//! that tasks join without a frame doubled or lost.
+//! The grid index of a decoded frame depends on its timestamp only, never on where a task began, so that the outputs of
+//! tasks join without duplicated or lost frames.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -16,62 +16,62 @@ use lyceum_packaging::task::VideoTask;
 
 use super::demux;
 use super::error::TaskError;
-use super::frame::{Picture, place};
-use super::normalize::{Prepare, Prepared};
+use super::frame::{GridFrame, place};
+use super::normalize::{NormalizedFrame, Normalizer};
 use super::output::Output;
-use super::source::Source;
-use super::still_frames::Shown;
-use super::timeline::Clock;
+use super::source::SourceHandle;
+use super::still_frames::StillFrameDetector;
+use super::timeline::Timeline;
 use super::timestamp::micros;
 use super::{ffi, rendition};
 use crate::ipc::Message;
 use crate::limits::Limits;
 
-/// Frames that wait for each rendition. More only costs memory: the slowest sets the pace.
-const QUEUE: usize = 3;
+/// Frames queued for each rendition. More would only cost memory, as the slowest rendition sets the pace.
+const QUEUED_FRAMES: usize = 3;
 /// Threads of the decoder.
 const DECODER_THREADS: usize = 2;
 /// Damaged packets in a row that are read over.
 const MAX_DAMAGED: u32 = 10_000;
 
 /// Runs the task.
-pub(super) fn run(task: &VideoTask, source: &Source, limits: &Limits, output: &Output) -> Result<(), TaskError> {
+pub(super) fn run(task: &VideoTask, source: &SourceHandle, limits: &Limits, output: &Output) -> Result<(), TaskError> {
     std::thread::scope(|scope| {
-        let mut lanes: Vec<Lane<'_>> = Vec::new();
+        let mut renditions: Vec<RenditionThread<'_>> = Vec::new();
         let mut started = Ok(());
         for rendition in &task.renditions {
-            let (sender, pictures) = sync_channel(QUEUE);
+            let (sender, pictures) = sync_channel(QUEUED_FRAMES);
             let work = move || rendition::run(task, rendition, &pictures, output);
             match std::thread::Builder::new().spawn_scoped(scope, work) {
-                Ok(work) => lanes.push(Lane { sender, work }),
+                Ok(work) => renditions.push(RenditionThread { sender, work }),
                 Err(cause) => started = Err(TaskError::thread(&cause)),
             }
         }
-        let fed = started.and_then(|()| Feeder::open(task, source, limits)?.feed(&lanes, output));
+        let fed = started.and_then(|()| FrameFeeder::open(task, source, limits)?.feed(&renditions, output));
         let mut failed = Ok(());
-        for Lane { sender, work } in lanes {
+        for RenditionThread { sender, work } in renditions {
             drop(sender);
             let ended = work.join().unwrap_or_else(|_| Err(TaskError::Machinery("a rendition panicked".to_owned())));
             failed = failed.and(ended);
         }
-        // A feeder that found a lane closed says less than the lane itself.
+        // If the feeder failed because a rendition ended, the rendition's own error is more precise.
         if matches!(fed, Err(TaskError::Machinery(_))) { failed.and(fed) } else { fed.and(failed) }
     })
 }
 
-struct Lane<'scope> {
-    sender: SyncSender<Arc<Picture>>,
+struct RenditionThread<'scope> {
+    sender: SyncSender<Arc<GridFrame>>,
     work: ScopedJoinHandle<'scope, Result<(), TaskError>>,
 }
 
-struct Feeder<'a> {
+struct FrameFeeder<'a> {
     task: &'a VideoTask,
-    source: &'a Source,
+    source: &'a SourceHandle,
     input: Input,
     decoder: ff::codec::decoder::Opened,
-    prepare: Prepare,
-    clock: Clock,
-    ready: VecDeque<Prepared>,
+    normalizer: Normalizer,
+    timeline: Timeline,
+    ready: VecDeque<NormalizedFrame>,
     stream: usize,
     base: ff::Rational,
     first: u64,
@@ -79,8 +79,8 @@ struct Feeder<'a> {
     drained: bool,
 }
 
-impl<'a> Feeder<'a> {
-    fn open(task: &'a VideoTask, source: &'a Source, limits: &Limits) -> Result<Self, TaskError> {
+impl<'a> FrameFeeder<'a> {
+    fn open(task: &'a VideoTask, source: &'a SourceHandle, limits: &Limits) -> Result<Self, TaskError> {
         let mut input = demux::open(source, limits)?;
         let stream = task.source.stream as usize;
         ffi::keep_only(&mut input, &[stream]);
@@ -90,14 +90,14 @@ impl<'a> Feeder<'a> {
         };
         let first = task.grid.first_frame(task.first_segment);
         let end = task.grid.first_frame(task.first_segment.saturating_add(task.segments));
-        let prepare = Prepare::new(task.interlaced, task.rotation, &task.color, base);
+        let normalizer = Normalizer::new(task.interlaced, task.rotation, &task.color, base);
         Ok(Self {
             task,
             source,
             input,
             decoder,
-            prepare,
-            clock: Clock::new(&task.source.breaks),
+            normalizer,
+            timeline: Timeline::new(&task.source.breaks),
             ready: VecDeque::new(),
             stream,
             base,
@@ -107,12 +107,12 @@ impl<'a> Feeder<'a> {
         })
     }
 
-    /// Decodes from the key frame before the stretch to its end.
-    fn feed(&mut self, lanes: &[Lane<'_>], output: &Output) -> Result<(), TaskError> {
+    /// Decodes from the key frame before the section to its end.
+    fn feed(&mut self, renditions: &[RenditionThread<'_>], output: &Output) -> Result<(), TaskError> {
         let mut held = self.start()?;
         let mut next = self.first;
         let mut told = 0;
-        let mut shown = Shown::new(self.task.grid.rate);
+        let mut still = StillFrameDetector::new(self.task.grid.rate);
         while next < self.end {
             let following = self.next_frame()?;
             let until = following.as_ref().map_or(self.end, |(place, _)| u64::try_from(*place).unwrap_or(0));
@@ -121,11 +121,11 @@ impl<'a> Feeder<'a> {
                 let each = u64::from(self.task.grid.frames_per_segment.max(1));
                 let segment = u32::try_from(next / each).unwrap_or(u32::MAX);
                 let key = self.task.grid.first_frame(segment) == next;
-                if key || shown.is_news(&held, next) {
-                    shown.set(&held, next);
-                    let picture = Arc::new(Picture { frame: held.clone(), index: next, key });
-                    for lane in lanes {
-                        let sent = lane.sender.send(picture.clone());
+                if key || still.must_show(&held, next) {
+                    still.show(&held, next);
+                    let picture = Arc::new(GridFrame { frame: held.clone(), index: next, key });
+                    for rendition in renditions {
+                        let sent = rendition.sender.send(picture.clone());
                         sent.map_err(|_| TaskError::Machinery("a rendition ended early".to_owned()))?;
                     }
                 }
@@ -138,14 +138,14 @@ impl<'a> Feeder<'a> {
             if tenths > told {
                 told = tenths;
                 let fraction = (next - self.first) as f64 / (self.end - self.first) as f64;
-                output.say(&Message::Progress { fraction }).map_err(TaskError::Source)?;
+                output.send(&Message::Progress { fraction }).map_err(TaskError::Source)?;
             }
         }
         Ok(())
     }
 
-    /// Seeks so that the frame shown at the stretch's first place is decoded, further and further back where a
-    /// container's seeking is not exact, and returns that frame.
+    /// Seeks so that the frame at the section's first index is decoded, further and further back where seeking is not
+    /// exact, and returns that frame.
     fn start(&mut self) -> Result<Arc<ff::frame::Video>, TaskError> {
         let target = self.task.source.origin_us.saturating_add(self.frame_us(self.first));
         let mut back = 0;
@@ -159,8 +159,8 @@ impl<'a> Feeder<'a> {
             while let Some((place, frame)) = self.next_frame()? {
                 let place_needed = i64::try_from(self.first).unwrap_or(i64::MAX);
                 if place > place_needed {
-                    // The stretch's first frame stands between the one held and this one.
-                    self.ready.push_front(Prepared::Placed(place, frame));
+                    // The section's first index lies between the held frame and this one.
+                    self.ready.push_front(NormalizedFrame::OnGrid(place, frame));
                     break;
                 }
                 let found = place == place_needed;
@@ -173,11 +173,11 @@ impl<'a> Feeder<'a> {
                 return Ok(frame);
             }
             if at_start {
-                // Nothing comes before: the first frame stands for what is missing.
+                // No frame precedes: the first one fills the gap.
                 let first = self.next_frame()?;
                 return first
                     .map(|(place, frame)| {
-                        self.ready.push_front(Prepared::Placed(place, frame.clone()));
+                        self.ready.push_front(NormalizedFrame::OnGrid(place, frame.clone()));
                         frame
                     })
                     .ok_or_else(nothing_decoded);
@@ -192,27 +192,27 @@ impl<'a> Feeder<'a> {
 
     fn seek(&mut self, to: i64) -> Result<(), TaskError> {
         self.decoder.flush();
-        self.prepare = Prepare::new(self.task.interlaced, self.task.rotation, &self.task.color, self.base);
+        self.normalizer = Normalizer::new(self.task.interlaced, self.task.rotation, &self.task.color, self.base);
         self.ready.clear();
         self.drained = false;
         let sought = if to <= i64::MIN / 2 {
-            self.clock.seek(&mut self.input, i64::MIN)
+            self.timeline.seek(&mut self.input, i64::MIN)
         } else {
-            self.clock.seek(&mut self.input, to)
+            self.timeline.seek(&mut self.input, to)
         };
-        // A container that can't seek there is read from its start.
+        // If the container can't seek there, it is read from its start.
         sought.or_else(|_| self.input.seek(0, ..)).map_err(|_| {
             let detail = "The recording can't be read from its middle on: its index is damaged.";
             Refusal::new(RefusalCode::NotVideo, detail).into()
         })
     }
 
-    /// The next decoded frame and its place on the grid.
+    /// The next decoded frame and its grid index.
     fn next_frame(&mut self) -> Result<Option<(i64, Arc<ff::frame::Video>)>, TaskError> {
         loop {
             match self.ready.pop_front() {
-                Some(Prepared::Placed(place, frame)) => return Ok(Some((place, frame))),
-                Some(Prepared::Timed(pts, base, frame)) => {
+                Some(NormalizedFrame::OnGrid(place, frame)) => return Ok(Some((place, frame))),
+                Some(NormalizedFrame::Timed(pts, base, frame)) => {
                     let place = place(pts, base, self.task.source.origin_us, self.task.grid.rate);
                     return Ok(Some((place, Arc::new(frame))));
                 }
@@ -225,10 +225,10 @@ impl<'a> Feeder<'a> {
     fn decode_more(&mut self) -> Result<(), TaskError> {
         match self.read_packet()? {
             Some(packet) => {
-                self.skip_what_is_thrown_away(&packet);
+                self.skip_discarded_frames(&packet);
                 match self.decoder.send_packet(&packet) {
                     Ok(()) | Err(ff::Error::InvalidData | ff::Error::Eof) => {}
-                    // Damage is shown as the decoder can; only a lack of memory ends the task.
+                    // Damaged frames are shown as far as decodable; only a lack of memory fails the task.
                     Err(cause @ ff::Error::Other { errno: ff::error::ENOMEM }) => {
                         return Err(TaskError::Ffmpeg { doing: "decoding", cause });
                     }
@@ -243,16 +243,16 @@ impl<'a> Feeder<'a> {
         let mut frame = ff::frame::Video::empty();
         while self.decoder.receive_frame(&mut frame).is_ok() {
             let done = std::mem::replace(&mut frame, ff::frame::Video::empty());
-            self.prepare.push(done, &mut self.ready)?;
+            self.normalizer.push(done, &mut self.ready)?;
         }
         if self.drained {
-            self.prepare.finish(&mut self.ready)?;
+            self.normalizer.finish(&mut self.ready)?;
         }
         Ok(())
     }
 
-    /// Frames that no other needs are not decoded while they would be thrown away.
-    fn skip_what_is_thrown_away(&mut self, packet: &ff::Packet) {
+    /// Skips decoding of non-reference frames before the section.
+    fn skip_discarded_frames(&mut self, packet: &ff::Packet) {
         let wanted = self.task.source.origin_us.saturating_add(self.frame_us(self.first)) - 1_000_000;
         let early = packet.pts().is_some_and(|pts| micros(pts, self.base) < wanted);
         self.decoder.skip_frame(if early { Discard::NonReference } else { Discard::Default });
@@ -264,7 +264,7 @@ impl<'a> Feeder<'a> {
             let mut packet = ff::Packet::empty();
             match packet.read(&mut self.input) {
                 Ok(()) if packet.stream() == self.stream => {
-                    self.clock.mend(&mut packet, self.base);
+                    self.timeline.apply(&mut packet, self.base);
                     return Ok(Some(packet));
                 }
                 Ok(()) => {}

@@ -12,7 +12,7 @@ use super::config::Config;
 use super::context::Context;
 use super::lease;
 use super::metrics::Metrics;
-use super::origin_client::Api;
+use super::origin_client::OriginClient;
 
 /// `worker --config FILE`.
 #[derive(Args, Debug)]
@@ -20,10 +20,10 @@ pub(crate) struct Options {
     /// The configuration (worker.toml)
     #[arg(long, value_name = "FILE")]
     config: PathBuf,
-    /// Only say what is wrong with the configuration
+    /// Only check the configuration
     #[arg(long, hide = true)]
     check: bool,
-    /// End at once when standard input does
+    /// Exit at once when standard input is closed
     #[arg(long, hide = true)]
     exit_with_stdin: bool,
 }
@@ -53,7 +53,7 @@ pub(crate) async fn main(options: &Options) -> ExitCode {
     }
 }
 
-/// Task processes notice by themselves: the sockets that serve them close with this process.
+/// Task processes end by themselves, as their sockets close with this process.
 fn end_with_stdin() {
     std::thread::spawn(|| {
         let _ = std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink());
@@ -82,7 +82,7 @@ async fn serve(config: Config) -> Result<(), admin::AdminError> {
     tracing::info!(origins = ?config.origins, slots = config.slots, admin = admin_url, "leasing tasks");
 
     let context = Arc::new(Context {
-        api: Api::new(&config),
+        origins: OriginClient::new(&config),
         limits: config.limits.clone(),
         source_cache: config.source_cache,
         metrics,

@@ -19,22 +19,22 @@ pub(super) struct Config {
     pub(super) origins: Vec<String>,
     /// An API key of role `worker`.
     pub(super) api_key: String,
-    /// Tasks at once, 1 to 256; default one for each core. A task uses about one core.
+    /// Concurrent tasks, 1 to 256; default one for each core. A task uses about one core.
     #[serde(default = "cores", deserialize_with = "units::number::<_, 1, 256>")]
     pub(super) slots: u64,
-    /// On SIGTERM, what is under way gets this long to finish before it is given back: 0ms to 1h, default 30s.
+    /// On SIGTERM, running tasks may finish for this long before they are returned: 0ms to 1h, default 30s.
     #[serde(default = "drain_timeout", deserialize_with = "units::span::<_, 0, 3_600_000>")]
     pub(super) drain_timeout: Span,
     /// How long an origin may hold a request for a task open: 0ms to 25s, default 10s.
     #[serde(default = "lease_wait", deserialize_with = "units::span::<_, 0, 25_000>")]
     pub(super) lease_wait: Span,
-    /// Memory for what was read of a task's source: 1MiB to 4GiB, default 16MiB.
+    /// Cache for read parts of a task's source: 1MiB to 4GiB, default 16MiB.
     #[serde(default = "source_cache", deserialize_with = "units::size::<_, { 1 << 20 }, { 4 << 30 }>")]
     pub(super) source_cache: ByteSize,
-    /// What each task may use.
+    /// Resource limits of each task.
     #[serde(default)]
     pub(super) limits: Limits,
-    /// What a call to an origin may cost.
+    /// Timeouts and limits of calls to origins.
     #[serde(default)]
     pub(super) client: client::Limits,
 }

@@ -1,4 +1,4 @@
-//! The life of a lease: run the task, hand its objects over one by one, keep the lease alive, and say how it ended.
+//! The life of a lease: run the task, upload its objects one by one, renew the lease, and report the result.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,49 +11,49 @@ use tokio::sync::{Mutex, Notify, mpsc};
 use super::backoff::jittered;
 use super::context::Context;
 use super::metrics::Metrics;
-use super::origin_client::{ApiError, Lease};
-use super::source::Remote;
+use super::origin_client::{Lease, LeaseError};
+use super::source::LeasedSource;
 use crate::ipc::{Failure, Job};
-use crate::task_process::{self, Event, Source};
+use crate::task_process::{self, TaskEvent, TaskSource};
 
-/// The pause after no origin could be asked: the first, and the longest.
-const PAUSE: Duration = Duration::from_millis(200);
-const LONGEST_PAUSE: Duration = Duration::from_secs(10);
-/// How often an object is sent.
-const PUT_TRIES: u32 = 6;
+/// The first and the longest pause after no origin could be reached.
+const MIN_PAUSE: Duration = Duration::from_millis(200);
+const MAX_PAUSE: Duration = Duration::from_secs(10);
+/// The most attempts at uploading an object.
+const MAX_PUT_TRIES: u32 = 6;
 
-/// Leases and runs tasks one after another until the drain begins.
+/// Leases and runs tasks one after another until the worker drains.
 pub(super) async fn slot(slot: u64, context: Arc<Context>) {
-    let mut pause = PAUSE;
+    let mut pause = MIN_PAUSE;
     while !context.shutdown.is_draining() {
         let leased = tokio::select! {
-            leased = context.api.lease() => leased,
+            leased = context.origins.lease() => leased,
             () = context.shutdown.draining() => return,
         };
         let counted = |result| context.metrics.leases.with_label_values(&[result]).inc();
         match leased {
             Ok(Some(lease)) => {
                 counted("task");
-                pause = PAUSE;
+                pause = MIN_PAUSE;
                 run(context.clone(), Arc::new(lease)).await;
             }
             Ok(None) => {
                 counted("none");
-                pause = PAUSE;
-                // An origin that does not wait must not be asked in a tight loop.
-                rest(&context, jittered(PAUSE)).await;
+                pause = MIN_PAUSE;
+                // Avoid a tight loop with an origin that does not wait.
+                pause_for(&context, jittered(MIN_PAUSE)).await;
             }
             Err(error) => {
                 counted("error");
                 tracing::warn!(slot, %error, "no origin gives tasks; asking again in {pause:?}");
-                rest(&context, jittered(pause)).await;
-                pause = (pause * 2).min(LONGEST_PAUSE);
+                pause_for(&context, jittered(pause)).await;
+                pause = (pause * 2).min(MAX_PAUSE);
             }
         }
     }
 }
 
-async fn rest(context: &Context, time: Duration) {
+async fn pause_for(context: &Context, time: Duration) {
     tokio::select! {
         () = tokio::time::sleep(time) => {}
         () = context.shutdown.draining() => {}
@@ -61,10 +61,10 @@ async fn rest(context: &Context, time: Duration) {
 }
 
 /// How a task ended, for the origin and the metrics.
-enum Ended {
+enum TaskOutcome {
     Done,
     Failed(Failure),
-    /// The origin does not want it any more, or another worker has it: there is nobody to tell.
+    /// The task was cancelled or leased to another worker: no report is due.
     Dropped(&'static str),
 }
 
@@ -74,23 +74,23 @@ async fn run(context: Arc<Context>, lease: Arc<Lease>) {
     let _running = Running::begin(&context.metrics);
     let started = monotonic();
     tracing::info!(task = lease.id, kind = name, "task leased");
-    let work = Work::new(context.clone(), lease.clone());
+    let work = LeasedTask::new(context.clone(), lease.clone());
     let ended = tokio::select! {
         ended = work.run() => ended,
         ended = work.keep_alive() => ended,
-        () = drained(&context) => Ended::Failed(Failure::machinery("worker_draining", "The worker was told to stop.")),
+        () = drained(&context) => TaskOutcome::Failed(Failure::machinery("worker_draining", "The worker was told to stop.")),
     };
     let result = match ended {
-        Ended::Done => work.complete().await,
-        Ended::Failed(failure) => {
+        TaskOutcome::Done => work.complete().await,
+        TaskOutcome::Failed(failure) => {
             tracing::warn!(task = lease.id, kind = name, %failure, "task failed");
-            let said = context.api.fail(&lease, &failure.code, &failure.detail, failure.retry).await;
+            let said = context.origins.fail(&lease, &failure.code, &failure.detail, failure.retry).await;
             if let Err(error) = said {
-                tracing::warn!(task = lease.id, %error, "the failure could not be told; the lease will run out");
+                tracing::warn!(task = lease.id, %error, "the failure could not be reported; the lease will run out");
             }
             "failed"
         }
-        Ended::Dropped(why) => {
+        TaskOutcome::Dropped(why) => {
             tracing::info!(task = lease.id, kind = name, why, "task dropped");
             why
         }
@@ -122,31 +122,32 @@ impl Drop for Running<'_> {
     }
 }
 
-struct Work {
+struct LeasedTask {
     context: Arc<Context>,
     lease: Arc<Lease>,
-    state: Mutex<State>,
+    state: Mutex<HandedOver>,
     /// The fraction, as bits of an `f64`.
     progress: AtomicU64,
-    news: Notify,
+    stored_objects: Notify,
 }
 
 #[derive(Default)]
-struct State {
+struct HandedOver {
     stored: Vec<Handover>,
-    told: usize,
+    reported: usize,
     report: Option<MediaInfo>,
 }
 
-impl Work {
+impl LeasedTask {
     fn new(context: Arc<Context>, lease: Arc<Lease>) -> Self {
-        Self { context, lease, state: Mutex::default(), progress: AtomicU64::new(0), news: Notify::new() }
+        Self { context, lease, state: Mutex::default(), progress: AtomicU64::new(0), stored_objects: Notify::new() }
     }
 
-    async fn run(&self) -> Ended {
-        let source = match Remote::open(self.context.clone(), self.lease.clone(), self.context.source_cache).await {
+    async fn run(&self) -> TaskOutcome {
+        let source = match LeasedSource::open(self.context.clone(), self.lease.clone(), self.context.source_cache).await
+        {
             Ok(source) => Arc::new(source),
-            Err(error) => return judged(error),
+            Err(error) => return outcome_of(error),
         };
         let job =
             Job { spec: self.lease.spec.clone(), limits: self.context.limits.clone(), source_bytes: source.size() };
@@ -154,25 +155,25 @@ impl Work {
         let task = task_process::run(&job, source.clone(), events);
         let (ended, stored) = tokio::join!(task, self.store(taken));
         match (ended, stored) {
-            _ if source.lost() => Ended::Dropped("lost"),
-            (_, Err(error)) => judged(error),
-            (Ok(()), Ok(())) => Ended::Done,
-            (Err(failure), Ok(())) => Ended::Failed(failure),
+            _ if source.lost() => TaskOutcome::Dropped("lost"),
+            (_, Err(error)) => outcome_of(error),
+            (Ok(()), Ok(())) => TaskOutcome::Done,
+            (Err(failure), Ok(())) => TaskOutcome::Failed(failure),
         }
     }
 
-    async fn store(&self, mut events: mpsc::Receiver<Event>) -> Result<(), ApiError> {
+    async fn store(&self, mut events: mpsc::Receiver<TaskEvent>) -> Result<(), LeaseError> {
         while let Some(event) = events.recv().await {
             match event {
-                Event::Progress(fraction) => self.progress.store(fraction.to_bits(), Ordering::Relaxed),
-                Event::Report(info) => self.state.lock().await.report = Some(*info),
-                Event::Object(handover, bytes) => {
+                TaskEvent::Progress(fraction) => self.progress.store(fraction.to_bits(), Ordering::Relaxed),
+                TaskEvent::Report(info) => self.state.lock().await.report = Some(*info),
+                TaskEvent::Object(handover, bytes) => {
                     let size = bytes.len() as u64;
                     let mut tries = 1;
                     loop {
-                        match self.context.api.put(&self.lease, &handover, bytes.clone()).await {
+                        match self.context.origins.put(&self.lease, &handover, bytes.clone()).await {
                             Ok(()) => break,
-                            Err(ApiError::Call(error)) if error.retry() && tries < PUT_TRIES => {
+                            Err(LeaseError::Call(error)) if error.retry() && tries < MAX_PUT_TRIES => {
                                 tracing::debug!(%error, path = handover.path, "handing over again");
                                 tokio::time::sleep(jittered(Duration::from_millis(100 << tries))).await;
                                 tries += 1;
@@ -182,58 +183,58 @@ impl Work {
                     }
                     self.context.metrics.object_bytes.inc_by(size);
                     self.state.lock().await.stored.push(handover);
-                    self.news.notify_one();
+                    self.stored_objects.notify_one();
                 }
             }
         }
         Ok(())
     }
 
-    /// Heartbeats: at once when something was stored, so that it is committed, else three in a lease's time. Ends
-    /// only when the lease is gone.
-    async fn keep_alive(&self) -> Ended {
+    /// Sends heartbeats: at once after an object was stored, so that it is committed, else three per lease duration.
+    /// Returns only when the lease is lost.
+    async fn keep_alive(&self) -> TaskOutcome {
         let time = Duration::from_secs(self.lease.lease_seconds.clamp(3, 3600));
         let mut alive = monotonic();
         let mut pause = time / 3;
         loop {
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
-                () = self.news.notified() => {}
+                () = self.stored_objects.notified() => {}
             }
             let (handed, upto) = {
                 let state = self.state.lock().await;
-                (state.stored.get(state.told..).unwrap_or_default().to_vec(), state.stored.len())
+                (state.stored.get(state.reported..).unwrap_or_default().to_vec(), state.stored.len())
             };
             let progress = f64::from_bits(self.progress.load(Ordering::Relaxed));
-            match self.context.api.heartbeat(&self.lease, progress, &handed).await {
-                Ok(true) => return Ended::Dropped("cancelled"),
+            match self.context.origins.heartbeat(&self.lease, progress, &handed).await {
+                Ok(true) => return TaskOutcome::Dropped("cancelled"),
                 Ok(false) => {
                     alive = monotonic();
                     pause = time / 3;
-                    self.state.lock().await.told = upto;
+                    self.state.lock().await.reported = upto;
                 }
-                Err(ApiError::Lost) => return Ended::Dropped("lost"),
-                Err(ApiError::Call(error)) => {
+                Err(LeaseError::Lost) => return TaskOutcome::Dropped("lost"),
+                Err(LeaseError::Call(error)) => {
                     tracing::debug!(%error, "a heartbeat failed");
                     pause = jittered(Duration::from_secs(1));
                     if alive.elapsed() > time {
-                        return Ended::Dropped("lost");
+                        return TaskOutcome::Dropped("lost");
                     }
                 }
             }
         }
     }
 
-    /// Says that all is done, for as long as the lease may live.
+    /// Reports completion, with retries for the duration of the lease.
     async fn complete(&self) -> &'static str {
         let state = self.state.lock().await;
         let started = monotonic();
         loop {
-            match self.context.api.complete(&self.lease, &state.stored, state.report.as_ref()).await {
+            match self.context.origins.complete(&self.lease, &state.stored, state.report.as_ref()).await {
                 Ok(()) => return "done",
-                Err(ApiError::Lost) => return "lost",
-                Err(ApiError::Call(error)) => {
-                    tracing::warn!(task = self.lease.id, %error, "the end could not be told");
+                Err(LeaseError::Lost) => return "lost",
+                Err(LeaseError::Call(error)) => {
+                    tracing::warn!(task = self.lease.id, %error, "the end could not be reported");
                     if !error.retry() || started.elapsed() > Duration::from_secs(self.lease.lease_seconds) {
                         return "untold";
                     }
@@ -244,13 +245,15 @@ impl Work {
     }
 }
 
-fn judged(error: ApiError) -> Ended {
+fn outcome_of(error: LeaseError) -> TaskOutcome {
     match error {
-        ApiError::Lost => Ended::Dropped("lost"),
-        // An origin that is away or full is nobody's fault, and its tries are not counted; one that says no is.
-        ApiError::Call(error) if error.retry() => {
-            Ended::Failed(Failure::machinery("worker_transfer_failed", error.to_string()))
+        LeaseError::Lost => TaskOutcome::Dropped("lost"),
+        // An unreachable or overloaded origin does not count as an attempt at the task; a refusal does.
+        LeaseError::Call(error) if error.retry() => {
+            TaskOutcome::Failed(Failure::machinery("worker_transfer_failed", error.to_string()))
         }
-        ApiError::Call(error) => Ended::Failed(Failure::machinery("worker_transfer_refused", error.to_string())),
+        LeaseError::Call(error) => {
+            TaskOutcome::Failed(Failure::machinery("worker_transfer_refused", error.to_string()))
+        }
     }
 }

@@ -1,9 +1,9 @@
-//! What a worker counts.
+//! Metrics of a worker.
 
 use lyceum_core::telemetry;
 use prometheus::{HistogramVec, IntCounter, IntCounterVec, IntGauge, Registry};
 
-/// The handles.
+/// The metrics.
 pub(super) struct Metrics {
     pub(super) tasks: IntCounterVec,
     pub(super) task_seconds: HistogramVec,

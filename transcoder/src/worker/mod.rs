@@ -1,5 +1,5 @@
-//! `lyceum-transcoder worker`: leases tasks from origins over HTTP, runs each in a process of its own, and hands back
-//! what it makes. It holds an API key and nothing else: no database, no bucket, no state on disk.
+//! `lyceum-transcoder worker`: leases tasks from origins over HTTP, runs each in a process of its own, and uploads the
+//! results. It needs only an API key: no database, no bucket, no state on disk.
 
 mod backoff;
 mod command;

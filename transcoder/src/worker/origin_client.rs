@@ -1,5 +1,5 @@
-//! The task protocol of the origins: lease, heartbeat, complete, fail, and the objects in between. Calls go to the
-//! origin that gave the lease; where that one is away, to the others, which share its queue and store.
+//! Client of the origins' task protocol: lease, heartbeat, complete, fail, and transfer of sources and objects. Calls
+//! try the configured origins in order, as all of them share one queue and store.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -11,25 +11,25 @@ use serde::{Deserialize, Serialize};
 
 use super::config::Config;
 
-/// A task under a lease.
+/// A leased task.
 #[derive(Clone, Debug, Deserialize)]
 pub(super) struct Lease {
     pub(super) id: String,
     pub(super) spec: TaskSpec,
-    pub(super) source: Place,
+    pub(super) source: Location,
     pub(super) lease: String,
     #[serde(default = "half_a_minute")]
     pub(super) lease_seconds: u64,
-    pub(super) objects: Place,
+    pub(super) objects: Location,
 }
 
 fn half_a_minute() -> u64 {
     30
 }
 
-/// Where bytes are, or go.
+/// The URL of a source, or the prefix of objects' URLs.
 #[derive(Clone, Debug, Deserialize)]
-pub(super) struct Place {
+pub(super) struct Location {
     pub(super) url: String,
 }
 
@@ -41,7 +41,7 @@ struct Heartbeat<'a> {
 }
 
 #[derive(Deserialize)]
-struct Beaten {
+struct HeartbeatReply {
     #[serde(default)]
     cancel: bool,
 }
@@ -54,36 +54,36 @@ struct Completion<'a> {
 }
 
 #[derive(Serialize)]
-struct Failed<'a> {
+struct FailureReport<'a> {
     lease: &'a str,
     code: &'a str,
     detail: &'a str,
     retry: bool,
 }
 
-/// How a call ended badly.
+/// Why a call about a lease failed.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum ApiError {
-    /// Another worker has the task now, or nobody wants it any more.
+pub(super) enum LeaseError {
+    /// The task was leased to another worker or is no longer wanted.
     #[error("the lease was lost")]
     Lost,
-    /// Anything else.
+    /// Any other error.
     #[error(transparent)]
     Call(#[from] Error),
 }
 
-impl From<ApiError> for std::io::Error {
-    fn from(error: ApiError) -> Self {
+impl From<LeaseError> for std::io::Error {
+    fn from(error: LeaseError) -> Self {
         Self::other(error)
     }
 }
 
-fn judged(error: Error) -> ApiError {
-    if error.status() == Some(StatusCode::CONFLICT) { ApiError::Lost } else { ApiError::Call(error) }
+fn lease_error(error: Error) -> LeaseError {
+    if error.status() == Some(StatusCode::CONFLICT) { LeaseError::Lost } else { LeaseError::Call(error) }
 }
 
-/// The client.
-pub(super) struct Api {
+/// Calls the origins.
+pub(super) struct OriginClient {
     http: Http,
     key: String,
     origins: Vec<String>,
@@ -91,7 +91,7 @@ pub(super) struct Api {
     next: AtomicUsize,
 }
 
-impl Api {
+impl OriginClient {
     pub(super) fn new(config: &Config) -> Self {
         Self {
             http: Http::new(config.client.clone()),
@@ -102,7 +102,7 @@ impl Api {
         }
     }
 
-    /// Asks the next origin in turn for a task, and after it those that follow where one can't answer.
+    /// Asks the origins for a task in round-robin order until one answers.
     pub(super) async fn lease(&self) -> Result<Option<Lease>, Error> {
         let mut failed = None;
         for _ in 0..self.origins.len() {
@@ -124,27 +124,32 @@ impl Api {
         Err(failed.unwrap_or_else(|| Error::Request("there is no origin".to_owned())))
     }
 
-    /// The lease goes on; says whether the task is not wanted any more.
-    pub(super) async fn heartbeat(&self, lease: &Lease, progress: f64, handed: &[Handover]) -> Result<bool, ApiError> {
+    /// Renews the lease. Returns whether the task was cancelled.
+    pub(super) async fn heartbeat(
+        &self,
+        lease: &Lease,
+        progress: f64,
+        handed: &[Handover],
+    ) -> Result<bool, LeaseError> {
         let body = Heartbeat { lease: &lease.lease, progress, handed };
-        let answer: Option<Beaten> = self.post(lease, "heartbeat", &body).await?;
+        let answer: Option<HeartbeatReply> = self.post(lease, "heartbeat", &body).await?;
         Ok(answer.is_some_and(|beaten| beaten.cancel))
     }
 
-    /// The task is done.
+    /// Reports that the task is done.
     pub(super) async fn complete(
         &self,
         lease: &Lease,
         segments: &[Handover],
         report: Option<&MediaInfo>,
-    ) -> Result<(), ApiError> {
+    ) -> Result<(), LeaseError> {
         let body = Completion { lease: &lease.lease, segments, report };
         self.post::<serde::de::IgnoredAny>(lease, "complete", &body).await.map(drop)
     }
 
-    /// The task failed.
-    pub(super) async fn fail(&self, lease: &Lease, code: &str, detail: &str, retry: bool) -> Result<(), ApiError> {
-        let body = Failed { lease: &lease.lease, code, detail, retry };
+    /// Reports that the task failed.
+    pub(super) async fn fail(&self, lease: &Lease, code: &str, detail: &str, retry: bool) -> Result<(), LeaseError> {
+        let body = FailureReport { lease: &lease.lease, code, detail, retry };
         self.post::<serde::de::IgnoredAny>(lease, "fail", &body).await.map(drop)
     }
 
@@ -153,21 +158,21 @@ impl Api {
         lease: &Lease,
         verb: &str,
         body: &impl Serialize,
-    ) -> Result<Option<T>, ApiError> {
+    ) -> Result<Option<T>, LeaseError> {
         let mut failed = Error::Request("there is no origin".to_owned());
         for origin in &self.origins {
             let url = format!("{origin}/v1/tasks/{}/{verb}", lease.id);
             match self.http.json(Method::POST, &url, &self.key, Some(body)).await {
                 Ok(answer) => return Ok(answer),
                 Err(error @ (Error::Unreachable { .. } | Error::Timeout { .. })) => failed = error,
-                Err(error) => return Err(judged(error)),
+                Err(error) => return Err(lease_error(error)),
             }
         }
         Err(failed.into())
     }
 
-    /// Hands an object over.
-    pub(super) async fn put(&self, lease: &Lease, handover: &Handover, bytes: Bytes) -> Result<(), ApiError> {
+    /// Uploads an object.
+    pub(super) async fn put(&self, lease: &Lease, handover: &Handover, bytes: Bytes) -> Result<(), LeaseError> {
         let url = format!("{}{}", lease.objects.url, handover.path);
         let prepare = |request: &mut http::Request<client::Body>| {
             let length = HeaderValue::from(bytes.len());
@@ -178,16 +183,16 @@ impl Api {
         self.send(lease, Method::PUT, &url, prepare).await.map(drop)
     }
 
-    /// Bytes `from ..= to` of the source, and its whole size.
-    pub(super) async fn read(&self, lease: &Lease, from: u64, to: u64) -> Result<(Bytes, u64), ApiError> {
+    /// Reads bytes `from ..= to` of the source. Returns them and the size of the source.
+    pub(super) async fn read(&self, lease: &Lease, from: u64, to: u64) -> Result<(Bytes, u64), LeaseError> {
         let range = HeaderValue::from_str(&format!("bytes={from}-{to}"));
         let range = range.map_err(|e| Error::Request(e.to_string()))?;
         let prepare = |request: &mut http::Request<client::Body>| {
             request.headers_mut().insert(header::RANGE, range.clone());
         };
         let (head, bytes) = match self.send(lease, Method::GET, &lease.source.url, prepare).await {
-            // Nothing lies beyond the end: an empty file has no range at all.
-            Err(ApiError::Call(Error::Status { status: StatusCode::RANGE_NOT_SATISFIABLE, .. })) => {
+            // An empty source has no satisfiable range.
+            Err(LeaseError::Call(Error::Status { status: StatusCode::RANGE_NOT_SATISFIABLE, .. })) => {
                 return Ok((Bytes::new(), 0));
             }
             other => other?,
@@ -212,14 +217,14 @@ impl Api {
         Ok((bytes, size))
     }
 
-    /// Sends to a URL of a lease. Credentials go along to origins alone, not to a store's presigned URLs.
+    /// Sends a request to a URL of a lease. Credentials are sent to origins only, not to presigned URLs of a store.
     async fn send(
         &self,
         lease: &Lease,
         method: Method,
         url: &str,
         prepare: impl Fn(&mut http::Request<client::Body>),
-    ) -> Result<(http::response::Parts, Bytes), ApiError> {
+    ) -> Result<(http::response::Parts, Bytes), LeaseError> {
         let own = self.own_path(url);
         let mut urls = vec![url.to_owned()];
         if let Some(path) = &own {
@@ -240,13 +245,13 @@ impl Api {
                     return Ok((head, bytes));
                 }
                 Err(error @ (Error::Unreachable { .. } | Error::Timeout { .. })) => failed = error,
-                Err(error) => return Err(judged(error)),
+                Err(error) => return Err(lease_error(error)),
             }
         }
         Err(failed.into())
     }
 
-    /// The path of a URL that is an origin's own.
+    /// The path of a URL if it belongs to an origin.
     fn own_path(&self, url: &str) -> Option<String> {
         let uri: http::Uri = url.parse().ok()?;
         let path = uri.path_and_query()?.as_str();
@@ -258,7 +263,7 @@ impl Api {
     }
 }
 
-/// Start and whole size from `bytes 0-9/100` (RFC 9110, section 14.4).
+/// Start and complete size from `bytes 0-9/100` (RFC 9110, section 14.4).
 fn content_range(value: &str) -> Option<(u64, u64)> {
     let (range, size) = value.strip_prefix("bytes ")?.split_once('/')?;
     let (start, _) = range.split_once('-')?;
@@ -281,7 +286,7 @@ mod tests {
     fn credentials_go_to_origins_alone() {
         let text = "origins = [\"http://a:1\", \"http://b:2\"]\napi_key = \"k\"";
         let config = lyceum_core::config::parse(text, std::path::Path::new("w"), &|_| None).unwrap();
-        let api = Api::new(&config);
+        let api = OriginClient::new(&config);
         assert_eq!(api.own_path("http://a:1/v1/tasks/x/source").as_deref(), Some("/v1/tasks/x/source"));
         assert_eq!(api.own_path("http://public:9/v1/tasks/x/source").as_deref(), Some("/v1/tasks/x/source"));
         assert_eq!(api.own_path("http://a:1.evil.example/x"), None);

@@ -1,5 +1,5 @@
-//! A task's source, read from the origin in blocks: what a demuxer reads in many small pieces becomes few requests,
-//! and blocks grow while it reads on.
+//! A task's source, read from the origin in blocks: many small reads of a demuxer become few requests, and blocks grow
+//! during sequential reads.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -12,17 +12,17 @@ use tokio::sync::Mutex;
 
 use super::backoff::jittered;
 use super::context::Context;
-use super::origin_client::{Api, ApiError, Lease};
+use super::origin_client::{Lease, LeaseError, OriginClient};
 use crate::task_process;
 
-/// The smallest request, in bytes, and the largest.
-const FIRST: u64 = 256 << 10;
-const LARGEST: u64 = 4 << 20;
-/// How often a read is tried.
-const TRIES: u32 = 5;
+/// The smallest and the largest block that is requested, in bytes.
+const MIN_REQUEST_BYTES: u64 = 256 << 10;
+const MAX_REQUEST_BYTES: u64 = 4 << 20;
+/// The most attempts at a read.
+const MAX_READ_TRIES: u32 = 5;
 
 /// The source of a leased task.
-pub(super) struct Remote {
+pub(super) struct LeasedSource {
     context: Arc<Context>,
     lease: Arc<Lease>,
     size: u64,
@@ -46,7 +46,7 @@ impl Blocks {
         let (start, bytes) = self.blocks.remove(at)?;
         let skipped = usize::try_from(offset - start).unwrap_or(usize::MAX);
         let tail = bytes.slice(skipped.min(bytes.len())..);
-        // Found lately, thrown out last.
+        // Recently used blocks are evicted last.
         self.blocks.push_back((start, bytes));
         Some(tail)
     }
@@ -62,27 +62,32 @@ impl Blocks {
     }
 }
 
-impl Remote {
+impl LeasedSource {
     /// Opens the source of `lease`; the first block tells its size.
-    pub(super) async fn open(context: Arc<Context>, lease: Arc<Lease>, cache: ByteSize) -> Result<Self, ApiError> {
-        let (bytes, size) = patient(&context.api, &lease, 0, FIRST - 1).await?;
+    pub(super) async fn open(context: Arc<Context>, lease: Arc<Lease>, cache: ByteSize) -> Result<Self, LeaseError> {
+        let (bytes, size) = read_with_retries(&context.origins, &lease, 0, MIN_REQUEST_BYTES - 1).await?;
         context.metrics.source_bytes.inc_by(bytes.len() as u64);
-        let mut blocks = Blocks { next: bytes.len() as u64, step: FIRST, ..Blocks::default() };
+        let mut blocks = Blocks { next: bytes.len() as u64, step: MIN_REQUEST_BYTES, ..Blocks::default() };
         blocks.insert(0, bytes, cache.0);
         Ok(Self { context, lease, size, cached: Mutex::new(blocks), most: cache.0, lost: AtomicBool::new(false) })
     }
 
-    /// Whether a read said that the lease was lost.
+    /// Whether a read found that the lease was lost.
     pub(super) fn lost(&self) -> bool {
         self.lost.load(Ordering::Relaxed)
     }
 }
 
-async fn patient(api: &Api, lease: &Lease, from: u64, to: u64) -> Result<(Bytes, u64), ApiError> {
+async fn read_with_retries(
+    origins: &OriginClient,
+    lease: &Lease,
+    from: u64,
+    to: u64,
+) -> Result<(Bytes, u64), LeaseError> {
     let mut tries = 1;
     loop {
-        match api.read(lease, from, to).await {
-            Err(ApiError::Call(error)) if error.retry() && tries < TRIES => {
+        match origins.read(lease, from, to).await {
+            Err(LeaseError::Call(error)) if error.retry() && tries < MAX_READ_TRIES => {
                 tracing::debug!(%error, "reading the source again");
                 tokio::time::sleep(jittered(Duration::from_millis(100 << tries))).await;
                 tries += 1;
@@ -92,7 +97,7 @@ async fn patient(api: &Api, lease: &Lease, from: u64, to: u64) -> Result<(Bytes,
     }
 }
 
-impl task_process::Source for Remote {
+impl task_process::TaskSource for LeasedSource {
     fn size(&self) -> u64 {
         self.size
     }
@@ -105,11 +110,15 @@ impl task_process::Source for Remote {
         let tail = match cached.find(offset) {
             Some(tail) => tail,
             None => {
-                // Reading on doubles the step; a jump starts small again.
-                cached.step = if offset == cached.next { (cached.step * 2).clamp(FIRST, LARGEST) } else { FIRST };
+                // Sequential reads double the block size; a seek resets it.
+                cached.step = if offset == cached.next {
+                    (cached.step * 2).clamp(MIN_REQUEST_BYTES, MAX_REQUEST_BYTES)
+                } else {
+                    MIN_REQUEST_BYTES
+                };
                 let most = cached.step.max(u64::from(length)).min(self.size - offset);
-                let read = patient(&self.context.api, &self.lease, offset, offset + most - 1).await;
-                if matches!(read, Err(ApiError::Lost)) {
+                let read = read_with_retries(&self.context.origins, &self.lease, offset, offset + most - 1).await;
+                if matches!(read, Err(LeaseError::Lost)) {
                     self.lost.store(true, Ordering::Relaxed);
                 }
                 let (bytes, _) = read?;

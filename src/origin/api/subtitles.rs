@@ -40,8 +40,8 @@ pub(super) struct TrackQuery {
     title: String,
 }
 
-/// A language tag in the form of BCP 47.
-fn language(text: &str) -> Result<&str, Refusal> {
+/// Checks that a language tag has the form of BCP 47.
+fn language_tag(text: &str) -> Result<&str, Refusal> {
     let parts =
         text.split('-').all(|part| (1..=8).contains(&part.len()) && part.bytes().all(|b| b.is_ascii_alphanumeric()));
     if parts && (2..=35).contains(&text.len()) {
@@ -135,11 +135,11 @@ pub(super) async fn list(
 pub(super) async fn put(
     State(app): State<Arc<App>>,
     caller: Caller,
-    Path((id, said)): Path<(String, String)>,
+    Path((id, language)): Path<(String, String)>,
     Query(query): Query<TrackQuery>,
     body: Body,
 ) -> ApiResult {
-    let language = language(&said)?;
+    let language = language_tag(&language)?;
     let title = if query.title.is_empty() { String::new() } else { extract::title(&query.title)? };
     own_lesson(&mut app.db.read().await?, &caller, &extract::id(&id)?).await?;
     let bytes = extract::read_body(body, MAX_FILE_BYTES).await?;
@@ -214,9 +214,9 @@ async fn add(
 pub(super) async fn remove(
     State(app): State<Arc<App>>,
     caller: Caller,
-    Path((id, said)): Path<(String, String)>,
+    Path((id, language)): Path<(String, String)>,
 ) -> ApiResult {
-    let language = language(&said)?;
+    let language = language_tag(&language)?;
     let mut tx = app.db.begin().await?;
     let Planned { lesson, version, mut plan, replanned } = planned(&mut tx, &caller, &id).await?;
     caller.may_change(&lesson.owner)?;

@@ -54,6 +54,7 @@ fn base_url(app: &App, peer: Option<&Peer>, headers: &HeaderMap) -> String {
     }
 }
 
+/// `POST /v1/tasks/lease`: the next task, waiting for one at most as long as the worker wishes; 204 if there is none.
 pub(super) async fn lease(State(app): State<Arc<App>>, caller: Caller, request: Request) -> ApiResult {
     caller.require_role(&[Role::Worker])?;
     let authority = request.uri().authority().map(|authority| authority.as_str().to_owned());
@@ -73,9 +74,9 @@ pub(super) async fn lease(State(app): State<Arc<App>>, caller: Caller, request: 
         if app.shutdown.is_draining() {
             return Ok(StatusCode::NO_CONTENT.into_response());
         }
-        let rung = app.ingest.changed.notified();
-        tokio::pin!(rung);
-        rung.as_mut().enable();
+        let changed = app.ingest.changed.notified();
+        tokio::pin!(changed);
+        changed.as_mut().enable();
         if let Some((task, lease)) = take(&app).await? {
             match tasks::spec_for_worker(&app.ingest, &task, lease.as_str()).await? {
                 Some(spec) => return leased(&app, &base, &task.id, spec, &lease),
@@ -87,7 +88,7 @@ pub(super) async fn lease(State(app): State<Arc<App>>, caller: Caller, request: 
             return Ok(StatusCode::NO_CONTENT.into_response());
         }
         tokio::select! {
-            _ = timeout(left.min(app.config().api.look.get()), rung) => {}
+            _ = timeout(left.min(app.config().api.look.get()), changed) => {}
             () = app.shutdown.draining() => {}
         }
     }
@@ -130,6 +131,7 @@ async fn version(app: &App, task: &queue::Task) -> Result<catalog::Version, Refu
     catalog::version(&mut app.db.read().await?, &task.version).await?.ok_or(Refusal::LeaseLost)
 }
 
+/// `GET /v1/tasks/{id}/source`: the recording, by ranges.
 pub(super) async fn source(
     State(app): State<Arc<App>>,
     caller: Caller,
@@ -143,6 +145,7 @@ pub(super) async fn source(
     media::object(&app.store, &key, &headers, None).await
 }
 
+/// `PUT /v1/tasks/{id}/objects/{path}`.
 pub(super) async fn put_object(
     State(app): State<Arc<App>>,
     caller: Caller,
@@ -184,12 +187,13 @@ pub(super) struct Heartbeat {
 }
 
 /// Runs `work` to its end even when the worker hangs up, so that what is committed is also counted and announced.
-async fn to_its_end<T: Send + 'static>(
+async fn run_to_end<T: Send + 'static>(
     work: impl Future<Output = Result<T, IngestError>> + Send + 'static,
 ) -> Result<T, Refusal> {
     Ok(tokio::spawn(work).await.map_err(|ended| Refusal::Internal(ended.to_string()))??)
 }
 
+/// `POST /v1/tasks/{id}/heartbeat`: renews the lease and commits objects; tells the worker whether to stop.
 pub(super) async fn heartbeat(
     State(app): State<Arc<App>>,
     caller: Caller,
@@ -200,7 +204,7 @@ pub(super) async fn heartbeat(
     let progress = if beat.progress.is_finite() { beat.progress } else { 0.0 };
     let (ingest, id) = (Arc::clone(&app.ingest), extract::id(&id)?);
     let cancel =
-        to_its_end(async move { tasks::heartbeat(&ingest, &id, &beat.lease, progress, &beat.handed).await }).await?;
+        run_to_end(async move { tasks::heartbeat(&ingest, &id, &beat.lease, progress, &beat.handed).await }).await?;
     Ok(axum::Json(serde_json::json!({ "cancel": cancel })).into_response())
 }
 
@@ -213,6 +217,7 @@ pub(super) struct Completion {
     report: Option<MediaInfo>,
 }
 
+/// `POST /v1/tasks/{id}/complete`.
 pub(super) async fn complete(
     State(app): State<Arc<App>>,
     caller: Caller,
@@ -221,7 +226,7 @@ pub(super) async fn complete(
 ) -> ApiResult {
     caller.require_role(&[Role::Worker])?;
     let (ingest, id) = (Arc::clone(&app.ingest), extract::id(&id)?);
-    to_its_end(async move { tasks::complete(&ingest, &id, &done.lease, &done.segments, done.report).await }).await?;
+    run_to_end(async move { tasks::complete(&ingest, &id, &done.lease, &done.segments, done.report).await }).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
@@ -235,6 +240,7 @@ pub(super) struct Failure {
     retry: bool,
 }
 
+/// `POST /v1/tasks/{id}/fail`.
 pub(super) async fn fail(
     State(app): State<Arc<App>>,
     caller: Caller,
@@ -242,9 +248,9 @@ pub(super) async fn fail(
     LargeJson(failure): LargeJson<Failure>,
 ) -> ApiResult {
     caller.require_role(&[Role::Worker])?;
-    let plain = (1..=64).contains(&failure.code.len())
+    let is_code = (1..=64).contains(&failure.code.len())
         && failure.code.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
-    let code = if plain { failure.code.as_str() } else { "media_crashed" };
+    let code = if is_code { failure.code.as_str() } else { "media_crashed" };
     let detail: String = failure.detail.chars().filter(|c| !c.is_control()).take(500).collect();
     let retry = match code {
         _ if !failure.retry => Retry::Never,

@@ -100,7 +100,7 @@ fn overview(edge: &Edge) -> Response {
         .iter()
         .map(|(pool, _)| {
             let origins: Vec<_> =
-                pool.standing().into_iter().map(|(origin, up)| json!({ "origin": origin, "up": up })).collect();
+                pool.origin_states().into_iter().map(|(origin, up)| json!({ "origin": origin, "up": up })).collect();
             (pool.name().to_owned(), origins.into())
         })
         .collect();

@@ -15,7 +15,7 @@ use lyceum_cache::{Came, FillPlan, ResponseHead, SliceLayout, Stored, Vary, Writ
 use lyceum_http::fields;
 use lyceum_http::freshness::{Exchange, Freshness, NotStored, Standing};
 use lyceum_http::range::{self, Span};
-use lyceum_upstream::{Answer, FetchError, Incoming, Outgoing, stable_hash};
+use lyceum_upstream::{FetchError, ResponseBody, UpstreamRequest, UpstreamResponse, stable_hash};
 
 /// How often a body that broke off is asked for from where it ended.
 const RESUMES: usize = 3;
@@ -93,7 +93,7 @@ impl Fetcher {
         writer: &Writer<FetchError>,
         wanted: &Wanted,
         stale: Option<&Arc<Stored>>,
-    ) -> (Result<Answer, FetchError>, Ask, bool, i64) {
+    ) -> (Result<UpstreamResponse, FetchError>, Ask, bool, i64) {
         let mut validating = stale.filter(|stored| has_validator(&stored.headers));
         let mut ask = self.ask(writer, wanted, stale.map(AsRef::as_ref));
         let mut way = 0;
@@ -143,7 +143,7 @@ impl Fetcher {
     }
 
     /// The client's first byte lies beyond the end: now the length is known.
-    fn ask_after_416(&self, answer: &Answer, span: Span) -> Ask {
+    fn ask_after_416(&self, answer: &UpstreamResponse, span: Span) -> Ask {
         let total = fields::single(&answer.head.headers, &header::CONTENT_RANGE)
             .and_then(|text| text.strip_prefix("bytes */")?.parse::<u64>().ok());
         match total {
@@ -155,7 +155,14 @@ impl Fetcher {
     }
 
     /// 304: the stored response takes over the new fields (RFC 9111, sections 3.2 and 4.3.4).
-    fn renew(&self, writer: Writer<FetchError>, wanted: &Wanted, stored: &Stored, answer: &Answer, requested_ms: i64) {
+    fn renew(
+        &self,
+        writer: Writer<FetchError>,
+        wanted: &Wanted,
+        stored: &Stored,
+        answer: &UpstreamResponse,
+        requested_ms: i64,
+    ) {
         let mut headers = stored.headers.clone();
         let mut new = answer.head.headers.clone();
         fields::strip_hop_by_hop(&mut new);
@@ -200,11 +207,11 @@ impl Fetcher {
         &self,
         mut writer: Writer<FetchError>,
         wanted: &Wanted,
-        answer: Answer,
+        answer: UpstreamResponse,
         ask: Ask,
         requested_ms: i64,
     ) {
-        let Answer { head, body, .. } = answer;
+        let UpstreamResponse { head, body, .. } = answer;
         let (mut status, mut headers) = (head.status, head.headers);
         let part = match ask {
             Ask::Window(_) if status == StatusCode::PARTIAL_CONTENT => content_range(&headers),
@@ -284,7 +291,7 @@ impl Fetcher {
         freshness: Freshness,
         tags: Vec<Box<str>>,
         first: u64,
-        body: Incoming,
+        body: ResponseBody,
     ) {
         for name in [header::CONTENT_RANGE, header::CONTENT_LENGTH] {
             head.headers.remove(name);
@@ -346,7 +353,7 @@ impl Fetcher {
         wanted: &Wanted,
         stored: &Stored,
         slice: u64,
-        body: Incoming,
+        body: ResponseBody,
         skip: u64,
     ) {
         let place = stored.sliced().and_then(|sliced| Some((sliced.span(slice)?, sliced.length)));
@@ -376,16 +383,16 @@ impl Fetcher {
         &self,
         writer: &mut Writer<FetchError>,
         wanted: &Wanted,
-        mut body: Incoming,
+        mut body: ResponseBody,
         place: Option<Place>,
         mut skip: u64,
     ) -> Result<u64, Ended> {
         let most = place.as_ref().map_or(u64::MAX, |place| place.span.length());
         let (mut came, mut resumes) = (0_u64, 0_usize);
         // What goes to one client alone may take its time: it holds no one else up.
-        let least = if writer.is_private() { 0 } else { wanted.route.pool.least() };
+        let least = if writer.is_private() { 0 } else { wanted.route.pool.min_progress_bytes() };
         loop {
-            body.hurry(least);
+            body.require_progress(least);
             match body.next().await {
                 Ok(None) => return Ok(came),
                 Ok(Some(mut piece)) => {
@@ -448,7 +455,7 @@ impl Fetcher {
 
 impl Place {
     /// Asks for the rest after `came` bytes: only of the same representation.
-    fn outgoing(&self, wanted: &Wanted, came: u64) -> Option<Outgoing> {
+    fn outgoing(&self, wanted: &Wanted, came: u64) -> Option<UpstreamRequest> {
         let mut outgoing = outgoing(wanted, None, Ask::Whole);
         let range = format!("bytes={}-{}", self.span.first.checked_add(came)?, self.span.last);
         outgoing.headers.insert(header::RANGE, HeaderValue::try_from(range).ok()?);
@@ -456,14 +463,14 @@ impl Place {
         Some(outgoing)
     }
 
-    fn fits(&self, answer: &Answer, came: u64) -> bool {
+    fn fits(&self, answer: &UpstreamResponse, came: u64) -> bool {
         let rest = Span { first: self.span.first.saturating_add(came), last: self.span.last };
         answer.head.status == StatusCode::PARTIAL_CONTENT
             && content_range(&answer.head.headers) == Some((rest, self.total))
             && self.is_same(&answer.head.headers)
     }
 
-    fn is_whole_of_same(&self, answer: &Answer) -> bool {
+    fn is_whole_of_same(&self, answer: &UpstreamResponse) -> bool {
         let length = fields::single(&answer.head.headers, &header::CONTENT_LENGTH).and_then(|text| text.parse().ok());
         answer.head.status == StatusCode::OK && length == Some(self.total) && self.is_same(&answer.head.headers)
     }
@@ -472,7 +479,7 @@ impl Place {
         strong_etag(headers).as_ref() == Some(&self.etag) && !is_coded(headers)
     }
 
-    async fn rest(&self, wanted: &Wanted, came: u64) -> Option<Answer> {
+    async fn rest(&self, wanted: &Wanted, came: u64) -> Option<UpstreamResponse> {
         if came >= self.span.length() {
             return None;
         }
@@ -487,7 +494,7 @@ fn window(byte: u64, size: u64) -> Span {
     Span { first, last: first.saturating_add(size.max(1) - 1) }
 }
 
-fn outgoing(wanted: &Wanted, stale: Option<&Stored>, ask: Ask) -> Outgoing {
+fn outgoing(wanted: &Wanted, stale: Option<&Stored>, ask: Ask) -> UpstreamRequest {
     let mut headers = wanted.headers.clone();
     // Absence would mean that any coding will do (RFC 9110, section 12.5.3).
     headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
@@ -515,7 +522,7 @@ fn outgoing(wanted: &Wanted, stale: Option<&Stored>, ask: Ask) -> Outgoing {
             }
         }
     }
-    Outgoing {
+    UpstreamRequest {
         method: Method::GET,
         target: wanted.target.clone(),
         headers,

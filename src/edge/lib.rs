@@ -42,7 +42,7 @@ use lyceum_core::shutdown::Shutdown;
 use lyceum_core::time::{Clock, Instant, monotonic};
 use lyceum_server::{Handler, Peer, Refused, RequestBody, ResponseFuture};
 use lyceum_token::{ClaimKey, Issuer, KeyError, Renewer, Verifier, VerifierConfig};
-use lyceum_upstream::{self as upstream, FetchError, Pool, UpstreamError};
+use lyceum_upstream::{self as upstream, FetchError, Pool, PoolError};
 
 pub use body::{Body, BodyError};
 pub use config::Config;
@@ -78,7 +78,7 @@ pub enum StartError {
         /// Its name.
         pool: String,
         /// What is wrong with it.
-        cause: UpstreamError,
+        cause: PoolError,
     },
     /// The cache's disk.
     #[error(transparent)]
@@ -145,7 +145,7 @@ impl Pools {
         for pool in &config.pool {
             let failed = |cause| StartError::Pool { pool: pool.name.clone(), cause };
             if pool.origins.is_empty() {
-                return Err(failed(UpstreamError::Empty(pool.name.clone())));
+                return Err(failed(PoolError::Empty(pool.name.clone())));
             }
             let made = Arc::new(Pool::new(pool, metrics).map_err(failed)?);
             if pools.named.insert(pool.name.clone(), (Arc::clone(&made), pool.auth.is_some())).is_some() {
@@ -161,7 +161,7 @@ impl Pools {
 
     fn watch(&self) {
         for (pool, health) in &self.all {
-            let (watch, end) = (Arc::clone(pool).watch(health.clone()), self.end.clone());
+            let (watch, end) = (Arc::clone(pool).check_health(health.clone()), self.end.clone());
             tokio::spawn(async move {
                 tokio::select! {
                     () = watch => {}

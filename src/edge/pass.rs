@@ -19,7 +19,7 @@ use super::serve::{key_for, key_of};
 use lyceum_cache::{FillPlan, Purge, PurgeTarget, ResponseHead, Vary};
 use lyceum_http::{fields, path::CleanPath};
 use lyceum_server::RequestBody;
-use lyceum_upstream::{Outgoing, stable_hash};
+use lyceum_upstream::{UpstreamRequest, stable_hash};
 
 /// The fields that go on to a route's origins.
 pub(super) fn end_to_end(route: &Route, request: &HeaderMap) -> HeaderMap {
@@ -117,7 +117,7 @@ impl Inner {
         if ends_here(&head.method, &mut headers) {
             return Ok((options(), CacheOutcome::None));
         }
-        let outgoing = Outgoing {
+        let outgoing = UpstreamRequest {
             method: head.method.clone(),
             affinity: stable_hash(target.as_bytes()),
             target,

@@ -15,7 +15,7 @@ use lyceum_http::cache_control::CDN_CACHE_CONTROL;
 use lyceum_http::conditional::ETag;
 use lyceum_http::fields;
 use lyceum_http::range::{self, Span};
-use lyceum_upstream::{Answer, Failure, FetchError};
+use lyceum_upstream::{Failure, FetchError, UpstreamResponse};
 
 /// The most tags of one response.
 const MAX_TAGS: usize = 64;
@@ -41,14 +41,14 @@ pub(super) fn has_validator(headers: &HeaderMap) -> bool {
 }
 
 /// A 304 with a strong validator that is not the stored response's (RFC 9111, section 4.3.4).
-pub(super) fn speaks_of_another(answer: &Answer, stored: &Stored) -> bool {
+pub(super) fn speaks_of_another(answer: &UpstreamResponse, stored: &Stored) -> bool {
     answer.head.status == StatusCode::NOT_MODIFIED
         && strong_etag(&answer.head.headers).is_some_and(|etag| stored.headers.get(header::ETAG) != Some(&etag))
 }
 
 /// A part of what was asked for that is not all of it, as a server may send it (RFC 9110, section 15.3.7), or another:
 /// nothing to share.
-pub(super) fn is_another_part(answer: &Answer, ask: Ask) -> bool {
+pub(super) fn is_another_part(answer: &UpstreamResponse, ask: Ask) -> bool {
     let Ask::Window(asked) = ask else { return false };
     answer.head.status == StatusCode::PARTIAL_CONTENT
         && !content_range(&answer.head.headers).is_some_and(|(came, total)| is_window(came, asked, total))
@@ -60,7 +60,12 @@ fn is_window(came: Span, asked: Span, total: u64) -> bool {
 }
 
 /// An answer that can be one to what was asked; a part that is the whole becomes the whole (RFC 9110, section 15.3.7.3).
-pub(super) fn sound(mut answer: Answer, ask: Ask, range: Option<&str>, validated: bool) -> Result<Answer, FetchError> {
+pub(super) fn sound(
+    mut answer: UpstreamResponse,
+    ask: Ask,
+    range: Option<&str>,
+    validated: bool,
+) -> Result<UpstreamResponse, FetchError> {
     match (answer.head.status, ask) {
         (StatusCode::NOT_MODIFIED, _) if !validated => Err(unsound(&answer, "304 without a condition")),
         (StatusCode::PARTIAL_CONTENT, Ask::AsItCame) => {
@@ -98,7 +103,7 @@ fn is_multipart(headers: &HeaderMap) -> bool {
     kind.is_some_and(|kind| kind.trim().eq_ignore_ascii_case("multipart/byteranges"))
 }
 
-pub(super) fn unsound(answer: &Answer, cause: &str) -> FetchError {
+pub(super) fn unsound(answer: &UpstreamResponse, cause: &str) -> FetchError {
     FetchError { failure: Failure::Protocol, origin: Arc::clone(&answer.origin), cause: cause.into() }
 }
 

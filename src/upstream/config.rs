@@ -1,60 +1,63 @@
-//! `[[pool]]` of an edge.
+//! `[[pool]]` of an edge's configuration.
 
 use http::HeaderValue;
 use serde::Deserialize;
 
-use super::{S3, UpstreamError};
 use lyceum_core::units::{self, ByteSize, Span};
 
-/// A pool of origins that serve the same.
+use crate::error::PoolError;
+use crate::sigv4::S3;
+
+/// A pool of origins that serve the same content.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Pool {
-    /// What routes call it.
+    /// The name by which routes refer to it.
     pub name: String,
-    /// How requests are spread.
+    /// How requests are distributed.
     #[serde(default)]
     pub balance: Balance,
-    /// Who is asked.
+    /// Its origins.
     pub origins: Vec<Origin>,
-    /// Who is asked when all of `origins` are out.
+    /// Origins that are used while all of `origins` are out.
     #[serde(default)]
     pub backup: Vec<Origin>,
-    /// Active checks; without them an origin is judged by its answers alone.
+    /// Active health checks; without them an origin is judged by its responses alone.
     #[serde(default)]
     pub health: Option<Health>,
-    /// What the pool shows its origins.
+    /// Credentials for the origins.
     #[serde(default)]
     pub auth: Option<Auth>,
     /// HTTP/2 without TLS to `http` origins.
     #[serde(default)]
     pub h2c: bool,
-    /// PEM file of further certificate authorities for `https` origins.
+    /// PEM file of certificate authorities for `https` origins, in addition to the public ones.
     #[serde(default)]
     pub ca: Option<std::path::PathBuf>,
     /// Time to connect. 10ms to 1m; default 2s.
     #[serde(default = "defaults::connect", deserialize_with = "units::span::<_, 10, 60_000>")]
     pub connect: Span,
-    /// Time from the connection to the header of the answer. 10ms to 10m; default 15s.
+    /// Time from the connection to the response's header. 10ms to 10m; default 15s.
     #[serde(default = "defaults::first_byte", deserialize_with = "units::span::<_, 10, 600_000>")]
     pub first_byte: Span,
     /// How long a body may stand still. 10ms to 10m; default 15s.
     #[serde(default = "defaults::idle", deserialize_with = "units::span::<_, 10, 600_000>")]
     pub idle: Span,
-    /// The fewest bytes of a body to be stored that must come in as much waiting as `idle`: a trickle below that is given
-    /// up. 0B to 1MiB; default 1KiB.
+    /// The fewest bytes of a body to be stored that must come within `idle` of waiting; a slower fetch fails. 0B to 1MiB;
+    /// default 1KiB.
     #[serde(default = "defaults::least", deserialize_with = "units::size::<_, 0, 1_048_576>")]
     pub least: ByteSize,
-    /// How many origins are asked for one request. 1 to 10; default 3.
+    /// Origins that are tried for one request. 1 to 10; default 3.
     #[serde(default = "defaults::attempts", deserialize_with = "units::number::<_, 1, 10>")]
     pub attempts: u64,
-    /// Retries in percent of requests, beside a burst of 50. 0 to 100; default 20.
+    /// Retries in percent of requests, in addition to a burst of 50. 0 to 100; default 20.
     #[serde(default = "defaults::retry_percent", deserialize_with = "units::number::<_, 0, 100>")]
     pub retry_percent: u64,
-    /// Consecutive failures after which an origin is left alone for a while. 1 to 1,000; default 3.
+    /// Consecutive failures after which an origin is ejected for a while. 1 to 1,000; default 3.
     #[serde(default = "defaults::eject_after", deserialize_with = "units::number::<_, 1, 1_000>")]
     pub eject_after: u64,
-    /// For how long, the first time; it doubles up to sixteen times that. 100ms to 10m; default 2s.
+    /// For how long at first; the time doubles with each ejection in a row, up to sixteen times this. 100ms to 10m;
+    /// default 2s.
     #[serde(default = "defaults::eject_for", deserialize_with = "units::span::<_, 100, 600_000>")]
     pub eject_for: Span,
     /// Idle connections kept to each origin. 0 to 10,000; default 64.
@@ -68,44 +71,44 @@ pub struct Pool {
 pub struct Origin {
     /// Scheme, host and port: `http://127.0.0.1:8080`.
     pub url: String,
-    /// What stands before each path there: `/media` for a bucket of that name whose store is asked by path.
+    /// A prefix of every path: `/media` for the bucket of that name of a store with path-style addresses.
     #[serde(default)]
     pub prefix: String,
-    /// Its share beside the others. 1 to 100; default 1.
+    /// Its weight relative to the others. 1 to 100; default 1.
     #[serde(default = "defaults::weight", deserialize_with = "units::number::<_, 1, 100>")]
     pub weight: u64,
 }
 
 impl Origin {
-    /// Host and port: a metric's label.
+    /// Host and port, the metrics' label.
     pub fn label(&self) -> String {
         self.url.split_once("://").map_or(self.url.as_str(), |(_, rest)| rest).trim_end_matches('/').to_owned()
     }
 }
 
-/// How requests are spread over a pool.
+/// How requests are distributed over a pool.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Balance {
-    /// By what is asked for, so that each origin's own cache holds its share; a busy origin's surplus goes to the next.
+    /// By the request's cache key, so that each origin's own cache holds its share; a busy origin's surplus goes to the next.
     #[default]
     ConsistentHash,
-    /// The less loaded of two taken at random, by requests under way and time to answer.
+    /// The less loaded of two random origins, by requests in flight and latency.
     LeastLoaded,
     /// In turn.
     RoundRobin,
 }
 
-/// Active checks.
+/// Active health checks.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Health {
-    /// What is asked for; a 2xx is health.
+    /// The path that is requested; a 2xx means healthy.
     pub path: String,
     /// How often. 50ms to 10m; default 2s.
     #[serde(default = "defaults::interval", deserialize_with = "units::span::<_, 50, 600_000>")]
     pub interval: Span,
-    /// Time for an answer. 10ms to 1m; default 1s.
+    /// Time for a response. 10ms to 1m; default 1s.
     #[serde(default = "defaults::timeout", deserialize_with = "units::span::<_, 10, 60_000>")]
     pub timeout: Span,
     /// Failed checks in a row after which an origin is out. 1 to 100; default 2.
@@ -116,14 +119,14 @@ pub struct Health {
     pub rise: u64,
 }
 
-/// What a pool shows its origins.
+/// Credentials for the origins of a pool: one of the two.
 #[derive(Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Auth {
     /// Sent as `Authorization: Bearer`.
     #[serde(default)]
     pub bearer: Option<String>,
-    /// The origins are buckets of an S3 store, and this key opens them.
+    /// The key of the buckets of an S3 store that the origins are.
     #[serde(default)]
     pub s3: Option<S3>,
 }
@@ -135,11 +138,11 @@ impl std::fmt::Debug for Auth {
 }
 
 impl Auth {
-    pub(super) fn value(&self) -> Option<Result<HeaderValue, UpstreamError>> {
+    pub(crate) fn bearer_header(&self) -> Option<Result<HeaderValue, PoolError>> {
         let value = match (&self.bearer, &self.s3) {
-            (Some(bearer), None) => HeaderValue::try_from(format!("Bearer {bearer}")).map_err(|_| UpstreamError::Auth),
+            (Some(bearer), None) => HeaderValue::try_from(format!("Bearer {bearer}")).map_err(|_| PoolError::Auth),
             (None, Some(_)) => return None,
-            (Some(_), Some(_)) | (None, None) => Err(UpstreamError::Auth),
+            (Some(_), Some(_)) | (None, None) => Err(PoolError::Auth),
         };
         Some(value.map(|mut value| {
             value.set_sensitive(true);

@@ -1,4 +1,4 @@
-//! One origin: how it does, and whether it is used.
+//! One origin: its failures, latency and health, and whether it is used.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -10,42 +10,50 @@ use http::{Request, StatusCode, Uri};
 use http_body_util::{BodyExt as _, Empty};
 use prometheus::{IntCounter, IntGauge};
 
-use super::connect::{Client, UpstreamError};
-use super::{Failure, Health, Metrics, OriginConfig, PoolConfig, is_origin_failure};
 use lyceum_core::time::{Instant, monotonic};
 
-/// How strongly a new measurement moves the average: an eighth.
+use crate::client::Client;
+use crate::config::{Health, Origin as OriginConfig, Pool as PoolConfig};
+use crate::error::{Failure, PoolError};
+use crate::metrics::Metrics;
+
+/// The weight of a new measurement in the average: 2^-3.
 const EWMA_SHIFT: u32 = 3;
 
-/// How often an ejection may double.
+/// How often the time of an ejection may double.
 const MAX_DOUBLINGS: u32 = 4;
 
+/// The most bytes of a health check's response that are read.
+const MAX_PROBE_BODY_BYTES: usize = 64 << 10;
+
 #[derive(Debug)]
-pub(super) struct Origin {
-    pub(super) label: Arc<str>,
-    pub(super) scheme: Scheme,
-    pub(super) authority: Authority,
+pub(crate) struct Origin {
+    pub(crate) label: Arc<str>,
+    pub(crate) scheme: Scheme,
+    pub(crate) authority: Authority,
     prefix: String,
-    pub(super) weight: u64,
-    pub(super) backup: bool,
-    pub(super) in_flight: AtomicUsize,
-    /// Average time to answer, in microseconds; rises at once, falls slowly.
-    pub(super) latency: AtomicU64,
-    /// By active checks.
+    pub(crate) weight: u64,
+    pub(crate) backup: bool,
+    pub(crate) in_flight: AtomicUsize,
+    /// Average time to the response's header, in microseconds; rises at once, falls slowly.
+    pub(crate) latency: AtomicU64,
+    /// By active health checks.
     healthy: AtomicBool,
+    /// Failures in a row.
     failures: AtomicU32,
+    /// Ejections in a row.
     ejections: AtomicU32,
-    /// Milliseconds since `born` until which it is left alone.
+    /// The end of its ejection, in milliseconds since `created`.
     ejected_until: AtomicU64,
-    born: Instant,
+    created: Instant,
     eject_after: u32,
     eject_for: Duration,
-    pub(super) metrics: OriginMetrics,
+    pub(crate) metrics: OriginMetrics,
 }
 
-/// Kept handles.
+/// An origin's metrics.
 #[derive(Debug)]
-pub(super) struct OriginMetrics {
+pub(crate) struct OriginMetrics {
     ok: IntCounter,
     client_error: IntCounter,
     server_error: IntCounter,
@@ -55,7 +63,7 @@ pub(super) struct OriginMetrics {
 }
 
 impl OriginMetrics {
-    pub(super) fn new(metrics: &Metrics, pool: &str, origin: &str) -> Self {
+    pub(crate) fn new(metrics: &Metrics, pool: &str, origin: &str) -> Self {
         let count = |result: &str| metrics.requests.with_label_values(&[pool, origin, result]);
         let failures =
             [Failure::Connect, Failure::Timeout, Failure::Reset, Failure::Protocol, Failure::Request, Failure::Client];
@@ -69,7 +77,7 @@ impl OriginMetrics {
         }
     }
 
-    fn answered(&self, status: StatusCode) {
+    fn record_response(&self, status: StatusCode) {
         match status.as_u16() {
             500.. => self.server_error.inc(),
             400.. => self.client_error.inc(),
@@ -77,7 +85,7 @@ impl OriginMetrics {
         }
     }
 
-    fn failed(&self, failure: Failure) {
+    fn record_failure(&self, failure: Failure) {
         if let Some((_, counter)) = self.failures.iter().find(|(name, _)| *name == failure) {
             counter.inc();
         }
@@ -85,13 +93,13 @@ impl OriginMetrics {
 }
 
 impl Origin {
-    pub(super) fn new(
+    pub(crate) fn new(
         origin: &OriginConfig,
         backup: bool,
         pool: &PoolConfig,
         metrics: OriginMetrics,
-    ) -> Result<Self, UpstreamError> {
-        let wrong = || UpstreamError::Url(origin.url.clone());
+    ) -> Result<Self, PoolError> {
+        let wrong = || PoolError::Url(origin.url.clone());
         let uri: Uri = origin.url.parse().map_err(|_| wrong())?;
         let parts = uri.into_parts();
         let scheme = parts.scheme.filter(|s| *s == Scheme::HTTP || *s == Scheme::HTTPS).ok_or_else(wrong)?;
@@ -99,10 +107,11 @@ impl Origin {
         if parts.path_and_query.is_some_and(|p| p.as_str() != "/") {
             return Err(wrong());
         }
-        let plain = |b: u8| b.is_ascii_alphanumeric() || b"/-._~".contains(&b);
+        let is_allowed = |b: u8| b.is_ascii_alphanumeric() || b"/-._~".contains(&b);
         let prefix = origin.prefix.as_str();
-        if !prefix.is_empty() && (!prefix.starts_with('/') || prefix.ends_with('/') || !prefix.bytes().all(plain)) {
-            return Err(UpstreamError::Prefix(origin.prefix.clone()));
+        if !prefix.is_empty() && (!prefix.starts_with('/') || prefix.ends_with('/') || !prefix.bytes().all(is_allowed))
+        {
+            return Err(PoolError::Prefix(origin.prefix.clone()));
         }
         metrics.up.set(1);
         Ok(Self {
@@ -118,7 +127,7 @@ impl Origin {
             failures: AtomicU32::new(0),
             ejections: AtomicU32::new(0),
             ejected_until: AtomicU64::new(0),
-            born: monotonic(),
+            created: monotonic(),
             eject_after: u32::try_from(pool.eject_after).unwrap_or(u32::MAX),
             eject_for: pool.eject_for.get(),
             metrics,
@@ -126,26 +135,26 @@ impl Origin {
     }
 
     /// Whether it is used.
-    pub(super) fn is_up(&self, now: Instant) -> bool {
-        self.healthy.load(Ordering::Relaxed) && self.since_born(now) >= self.ejected_until.load(Ordering::Relaxed)
+    pub(crate) fn is_up(&self, now: Instant) -> bool {
+        self.healthy.load(Ordering::Relaxed) && self.since_created(now) >= self.ejected_until.load(Ordering::Relaxed)
     }
 
-    /// Requests under way.
-    pub(super) fn in_flight(&self) -> usize {
+    /// Requests in flight.
+    pub(crate) fn in_flight(&self) -> usize {
         self.in_flight.load(Ordering::Relaxed)
     }
 
-    /// Path and query as this origin has them.
-    pub(super) fn target<'a>(&self, target: &'a str) -> Cow<'a, str> {
+    /// Path and query with this origin's prefix.
+    pub(crate) fn target<'a>(&self, target: &'a str) -> Cow<'a, str> {
         if self.prefix.is_empty() { Cow::Borrowed(target) } else { Cow::Owned(format!("{}{target}", self.prefix)) }
     }
 
-    fn since_born(&self, now: Instant) -> u64 {
-        u64::try_from(now.saturating_duration_since(self.born).as_millis()).unwrap_or(u64::MAX)
+    fn since_created(&self, now: Instant) -> u64 {
+        u64::try_from(now.saturating_duration_since(self.created).as_millis()).unwrap_or(u64::MAX)
     }
 
-    pub(super) fn answered(&self, status: StatusCode, took: Duration, now: Instant) {
-        self.metrics.answered(status);
+    pub(crate) fn record_response(&self, status: StatusCode, took: Duration, now: Instant) {
+        self.metrics.record_response(status);
         let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
         let _ = self.latency.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |old| {
             Some(if micros > old { micros } else { old - ((old - micros) >> EWMA_SHIFT) })
@@ -155,19 +164,19 @@ impl Origin {
         } else {
             self.failures.store(0, Ordering::Relaxed);
             self.ejections.store(0, Ordering::Relaxed);
-            self.show(now);
+            self.update_gauge(now);
         }
     }
 
-    pub(super) fn failed(&self, failure: Failure, now: Instant) {
-        self.metrics.failed(failure);
+    pub(crate) fn record_failure(&self, failure: Failure, now: Instant) {
+        self.metrics.record_failure(failure);
         if failure.retry() {
             self.count_failure(now);
         }
     }
 
-    /// A body that broke off: the answer was counted already.
-    pub(super) fn broke_off(&self, now: Instant) {
+    /// A body broke off; its response was counted already.
+    pub(crate) fn record_broken_body(&self, now: Instant) {
         self.count_failure(now);
     }
 
@@ -179,22 +188,22 @@ impl Origin {
         self.failures.store(0, Ordering::Relaxed);
         let doublings = self.ejections.fetch_add(1, Ordering::Relaxed).min(MAX_DOUBLINGS);
         let span = u64::try_from((self.eject_for * (1 << doublings)).as_millis()).unwrap_or(u64::MAX);
-        self.ejected_until.store(self.since_born(now).saturating_add(span), Ordering::Relaxed);
-        tracing::warn!(origin = %self.label, failures, for_ms = span, "origin left alone after failures in a row");
-        self.show(now);
+        self.ejected_until.store(self.since_created(now).saturating_add(span), Ordering::Relaxed);
+        tracing::warn!(origin = %self.label, failures, for_ms = span, "origin ejected after failures in a row");
+        self.update_gauge(now);
     }
 
-    fn show(&self, now: Instant) {
+    fn update_gauge(&self, now: Instant) {
         self.metrics.up.set(i64::from(self.is_up(now)));
     }
 
-    /// Asks the health path for ever.
-    pub(super) async fn check(&self, client: &Client, health: &Health) {
+    /// Requests the health path for ever.
+    pub(crate) async fn check(&self, client: &Client, health: &Health) {
         let (mut good, mut bad) = (0_u64, 0_u64);
-        let mut beat = tokio::time::interval(health.interval.get());
-        beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut ticks = tokio::time::interval(health.interval.get());
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
-            beat.tick().await;
+            ticks.tick().await;
             let passed = tokio::time::timeout(health.timeout.get(), self.probe(client, &health.path)).await;
             if passed.unwrap_or(false) {
                 (good, bad) = (good + 1, 0);
@@ -205,14 +214,14 @@ impl Origin {
             let is = if was { bad < health.fall } else { good >= health.rise };
             if was != is {
                 self.healthy.store(is, Ordering::Relaxed);
-                tracing::warn!(origin = %self.label, healthy = is, "health changed");
+                tracing::warn!(origin = %self.label, healthy = is, "origin health changed");
             }
             if is && !was {
-                // A good check after a bad time: what was counted before is of the past.
+                // It has recovered: failures from before do not count any more.
                 self.failures.store(0, Ordering::Relaxed);
                 self.ejected_until.store(0, Ordering::Relaxed);
             }
-            self.show(monotonic());
+            self.update_gauge(monotonic());
         }
     }
 
@@ -225,8 +234,8 @@ impl Origin {
         match client.send(request).await {
             Ok(response) => {
                 let healthy = response.status().is_success();
-                // Read to its end, so that the connection can be used again; a long body is not worth that.
-                let rest = http_body_util::Limited::new(response.into_body(), 64 << 10);
+                // Read to the end, so that the connection can be reused, unless the body is long.
+                let rest = http_body_util::Limited::new(response.into_body(), MAX_PROBE_BODY_BYTES);
                 let _ = rest.collect().await;
                 healthy
             }
@@ -235,19 +244,30 @@ impl Origin {
     }
 }
 
-/// A request under way; ends when its body has.
-#[derive(Debug)]
-pub(super) struct InFlight(Arc<Origin>);
+/// Whether a status blames the origin rather than the request.
+pub(crate) fn is_origin_failure(status: StatusCode) -> bool {
+    matches!(
+        status,
+        StatusCode::INTERNAL_SERVER_ERROR
+            | StatusCode::BAD_GATEWAY
+            | StatusCode::SERVICE_UNAVAILABLE
+            | StatusCode::GATEWAY_TIMEOUT
+    )
+}
 
-impl InFlight {
-    pub(super) fn new(origin: &Arc<Origin>) -> Self {
+/// Counts a request in flight, until its response's body has ended.
+#[derive(Debug)]
+pub(crate) struct InFlightGuard(Arc<Origin>);
+
+impl InFlightGuard {
+    pub(crate) fn new(origin: &Arc<Origin>) -> Self {
         origin.in_flight.fetch_add(1, Ordering::Relaxed);
         origin.metrics.in_flight.inc();
         Self(Arc::clone(origin))
     }
 }
 
-impl Drop for InFlight {
+impl Drop for InFlightGuard {
     fn drop(&mut self) {
         self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
         self.0.metrics.in_flight.dec();

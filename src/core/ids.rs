@@ -47,6 +47,7 @@ impl Id {
     }
 
     /// The text.
+    #[inline]
     pub fn as_str(&self) -> &str {
         &self.0
     }

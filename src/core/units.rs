@@ -43,6 +43,7 @@ impl ByteSize {
         Self(n << 10)
     }
     /// The number as a `usize`, at most that type's largest.
+    #[inline]
     pub fn as_usize(self) -> usize {
         usize::try_from(self.0).unwrap_or(usize::MAX)
     }
@@ -58,6 +59,7 @@ impl Span {
         Self(Duration::from_secs(n))
     }
     /// As a `Duration`.
+    #[inline]
     pub const fn get(self) -> Duration {
         self.0
     }

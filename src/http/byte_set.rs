@@ -1,11 +1,11 @@
-//! Sets of bytes, for what is looked at byte by byte on each request: one load for each.
+//! Sets of bytes, for checking the bytes of a request with one load each.
 
 /// A set of bytes.
 #[derive(Debug)]
 pub struct ByteSet([bool; 256]);
 
 impl ByteSet {
-    /// The letters and digits of ASCII, and these.
+    /// The letters and digits of ASCII, and `others`.
     pub const fn alphanumeric_and(others: &[u8]) -> Self {
         let mut set = [false; 256];
         let mut byte = 0_u8;
@@ -25,7 +25,7 @@ impl ByteSet {
         Self(set)
     }
 
-    /// Whether it holds `byte`.
+    /// Whether `byte` is in the set.
     #[inline]
     pub fn contains(&self, byte: u8) -> bool {
         self.0.get(usize::from(byte)).is_some_and(|is_member| *is_member)
@@ -37,7 +37,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn letters_digits_and_the_others_are_held() {
+    fn letters_digits_and_others_are_contained() {
         let set = ByteSet::alphanumeric_and(b"-_");
         for byte in 0..=u8::MAX {
             assert_eq!(set.contains(byte), byte.is_ascii_alphanumeric() || b"-_".contains(&byte), "{byte}");

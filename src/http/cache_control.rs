@@ -1,16 +1,16 @@
 //! `Cache-Control` (RFC 9111, section 5.2; RFC 5861; RFC 8246) and `CDN-Cache-Control` (RFC 9213).
 //!
-//! Where a field is unclear the reading is the one that stores and serves less.
+//! An unclear field is interpreted so that less is stored and served.
 
 use http::header::{self, HeaderMap, HeaderName};
 
-use super::fields;
+use crate::fields;
 
 /// `CDN-Cache-Control`.
 pub const CDN_CACHE_CONTROL: HeaderName = HeaderName::from_static("cdn-cache-control");
 
-/// Times are cut to this many seconds (RFC 9111, section 1.2.2).
-pub const MOST_SECONDS: u32 = 1 << 31;
+/// Times are limited to this many seconds (RFC 9111, section 1.2.2).
+pub const MAX_DELTA_SECONDS: u32 = 1 << 31;
 
 /// What a message's directives say, for a shared cache.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -27,25 +27,25 @@ pub struct Directives {
     pub must_revalidate: bool,
     /// The same, for shared caches.
     pub proxy_revalidate: bool,
-    /// Store only when the status code is understood; then `no-store` is passed over.
+    /// Store only when the status code is understood; then `no-store` is ignored.
     pub must_understand: bool,
     /// Does not change while fresh (RFC 8246).
     pub immutable: bool,
-    /// The content may not be changed on its way.
+    /// Intermediaries must not transform the content.
     pub no_transform: bool,
     /// Request: answer from the cache or with 504.
     pub only_if_cached: bool,
-    /// Seconds of life.
+    /// Freshness lifetime in seconds.
     pub max_age: Option<u32>,
-    /// Seconds of life in a shared cache.
+    /// Freshness lifetime in a shared cache, in seconds.
     pub s_maxage: Option<u32>,
-    /// Seconds past its life in which it may be used while it is validated (RFC 5861, section 3).
+    /// Seconds after expiry in which it may be used while it is validated (RFC 5861, section 3).
     pub stale_while_revalidate: Option<u32>,
-    /// Seconds past its life in which it may be used when the origin fails (RFC 5861, section 4).
+    /// Seconds after expiry in which it may be used when the origin fails (RFC 5861, section 4).
     pub stale_if_error: Option<u32>,
     /// Request: seconds that it must stay fresh for.
     pub min_fresh: Option<u32>,
-    /// Request: seconds that it may be stale; [`MOST_SECONDS`] without a value.
+    /// Request: seconds that it may be stale; [`MAX_DELTA_SECONDS`] without a value.
     pub max_stale: Option<u32>,
 }
 
@@ -62,23 +62,23 @@ impl Directives {
             .get_all(&CDN_CACHE_CONTROL)
             .iter()
             .all(|value| value.to_str().is_ok_and(|text| fields::list(text).all(is_dictionary_member)));
-        // One that is empty or can't be read is passed over (RFC 9213, section 2.1).
+        // One that is empty or malformed is ignored (RFC 9213, section 2.1).
         let says_something = fields::values(headers, &CDN_CACHE_CONTROL).flat_map(fields::list).next().is_some();
         (well_formed && says_something).then(|| Self::read(headers, &CDN_CACHE_CONTROL))
     }
 
     fn read(headers: &HeaderMap, name: &HeaderName) -> Self {
         let mut directives = Self::default();
-        // Of two the shorter (RFC 9111, section 4.2.1); in a dictionary the last (RFC 8941, section 3.2).
+        // Of two values the smaller (RFC 9111, section 4.2.1); in a dictionary the last (RFC 8941, section 3.2).
         let choose = if *name == CDN_CACHE_CONTROL { |_, last| last } else { u32::min };
         for value in headers.get_all(name) {
             match value.to_str() {
                 Ok(text) => fields::list(text).for_each(|member| {
-                    // Members of a dictionary may have parameters, which say nothing here (RFC 9213, section 2.1).
+                    // Members of a dictionary may have parameters, which have no meaning here (RFC 9213, section 2.1).
                     let end = if *name == CDN_CACHE_CONTROL { fields::unquoted(member, b';') } else { None };
                     directives.add(end.and_then(|end| member.get(..end)).unwrap_or(member), choose);
                 }),
-                // Bytes that no directive may hold: what they were meant to say is unknown.
+                // Bytes that no directive may contain: their meaning is unknown.
                 Err(_) => directives.no_store = true,
             }
         }
@@ -110,7 +110,7 @@ impl Directives {
             }
         }
         if is("max-stale") {
-            self.max_stale = Some(value.map_or(MOST_SECONDS, seconds));
+            self.max_stale = Some(value.map_or(MAX_DELTA_SECONDS, seconds));
             return;
         }
         let times = [
@@ -122,7 +122,7 @@ impl Directives {
         ];
         for (known, time) in times {
             if is(known) {
-                // No value or no number counts as stale.
+                // A missing or malformed value counts as 0.
                 let new = value.map_or(0, seconds);
                 *time = Some(time.map_or(new, |old| choose(old, new)));
                 return;
@@ -137,18 +137,18 @@ fn seconds(value: &str) -> u32 {
     if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) {
         return 0;
     }
-    digits.parse::<u32>().map_or(MOST_SECONDS, |n| n.min(MOST_SECONDS))
+    digits.parse::<u32>().map_or(MAX_DELTA_SECONDS, |n| n.min(MAX_DELTA_SECONDS))
 }
 
 /// A member of a Structured Fields dictionary (RFC 9651, section 3.2) as far as directives need it: a lower-case key,
-/// alone or with an integer, boolean, token or string; parameters are passed over.
+/// alone or with an integer, boolean, token or string; parameters are ignored.
 fn is_dictionary_member(member: &str) -> bool {
     let (key, value) = member.split_once('=').map_or((member, None), |(k, v)| (k, Some(v)));
     let key = key.split(';').next().unwrap_or_default();
     let mut bytes = key.bytes();
     let starts = bytes.next().is_some_and(|b| b.is_ascii_lowercase() || b == b'*');
     let goes_on = bytes.all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'_' | b'-' | b'.' | b'*'));
-    // One of the wrong type can't be read either.
+    // A value of the wrong type is malformed too.
     let is_time = ["max-age", "s-maxage", "stale-while-revalidate", "stale-if-error"].contains(&key);
     let value_fits = value.map_or(!is_time, |v| {
         let bare = v.split(';').next().unwrap_or_default();
@@ -186,11 +186,11 @@ mod tests {
         for bad in ["max-age", "max-age=", "max-age=-1", "max-age=1.5", "max-age=x", "max-age=\"1"] {
             assert_eq!(of(&[bad]).max_age, Some(0), "{bad}");
         }
-        assert_eq!(of(&["max-age=99999999999999999999"]).max_age, Some(MOST_SECONDS));
+        assert_eq!(of(&["max-age=99999999999999999999"]).max_age, Some(MAX_DELTA_SECONDS));
         assert!(of(&["private=\"set-cookie\""]).private);
         assert!(of(&["no-cache=\"set-cookie, x\", max-age=1"]).no_cache);
         assert_eq!(of(&["x=\"max-age=5\""]).max_age, None, "inside of a quoted string");
-        assert_eq!(of(&["max-stale"]).max_stale, Some(MOST_SECONDS));
+        assert_eq!(of(&["max-stale"]).max_stale, Some(MAX_DELTA_SECONDS));
     }
 
     #[test]

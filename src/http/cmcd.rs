@@ -1,8 +1,8 @@
-//! Common Media Client Data (CTA-5004): what players say of their playback, version 1 in the query or in headers
+//! Common Media Client Data (CTA-5004): what players report of their playback, version 1 in the query or in headers
 //! of segment requests, version 2 (CTA-5004-B) also as event reports in bodies of `application/cmcd`.
 //!
 //! Only the keys that are measured are kept. Players are not trusted: lengths, counts and numbers are bounded, and
-//! what is malformed is passed over key by key.
+//! a malformed key is ignored by itself.
 
 use std::borrow::Cow;
 
@@ -15,7 +15,7 @@ pub const QUERY_PARAMETER: &str = "CMCD";
 /// The media type of event reports.
 pub const MEDIA_TYPE: &str = "application/cmcd";
 
-/// The headers of header mode; a browser asks for leave to send them.
+/// The headers of header mode; browsers send them after a CORS preflight.
 pub static HEADERS: [HeaderName; 4] = [
     HeaderName::from_static("cmcd-request"),
     HeaderName::from_static("cmcd-object"),
@@ -24,13 +24,13 @@ pub static HEADERS: [HeaderName; 4] = [
 ];
 
 /// The longest report, in bytes.
-const MAX_REPORT: usize = 4096;
+const MAX_REPORT_BYTES: usize = 4096;
 /// The most keys of one report.
 const MAX_KEYS: usize = 64;
 /// The most reports of one body.
 pub const MAX_EVENTS: usize = 128;
 /// The longest session id, in characters (CTA-5004 says 64).
-const MAX_SESSION: usize = 64;
+const MAX_SESSION_CHARS: usize = 64;
 
 /// What a player does (version 2, key `sta`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -82,7 +82,7 @@ pub enum Event {
     PlayState,
     /// `e`: an error.
     Error,
-    /// `t`: a beat.
+    /// `t`: a regular interval.
     TimeInterval,
     /// `bc`: another bitrate.
     BitrateChange,
@@ -127,7 +127,8 @@ pub struct Report {
 }
 
 impl Report {
-    /// The report of a request, from its query or its headers; none where the player says nothing.
+    /// The report of a request, from its query or its headers; none where the player sends none.
+    #[inline]
     pub fn of_request(query: Option<&str>, headers: &HeaderMap) -> Option<Self> {
         if let Some(value) = query.and_then(parameter) {
             return Self::parse(&value);
@@ -137,7 +138,7 @@ impl Report {
         }
         let mut report = Self::default();
         let values = HEADERS.iter().filter_map(|name| headers.get(name)?.to_str().ok());
-        values.filter(|value| value.len() <= MAX_REPORT).for_each(|value| report.add_all(value));
+        values.filter(|value| value.len() <= MAX_REPORT_BYTES).for_each(|value| report.add_all(value));
         Some(report)
     }
 
@@ -148,7 +149,7 @@ impl Report {
 
     /// One report of the form `key=value,key,…`.
     pub fn parse(text: &str) -> Option<Self> {
-        if text.is_empty() || text.len() > MAX_REPORT {
+        if text.is_empty() || text.len() > MAX_REPORT_BYTES {
             return None;
         }
         let mut report = Self::default();
@@ -157,7 +158,7 @@ impl Report {
     }
 
     fn add_all(&mut self, text: &str) {
-        for member in super::fields::list(text).take(MAX_KEYS) {
+        for member in crate::fields::list(text).take(MAX_KEYS) {
             let (key, value) = member.split_once('=').unwrap_or((member, "?1"));
             self.add(key.trim(), value.trim());
         }
@@ -166,9 +167,9 @@ impl Report {
     fn add(&mut self, key: &str, value: &str) {
         match key {
             "sid" => {
-                let id = super::fields::unquote(value);
+                let id = crate::fields::unquote(value);
                 let plain = id.bytes().all(|b| b.is_ascii_graphic() && b != b'"' && b != b'\\');
-                if !id.is_empty() && id.len() <= MAX_SESSION && plain {
+                if !id.is_empty() && id.len() <= MAX_SESSION_CHARS && plain {
                     self.session = Some(id.to_owned());
                 }
             }
@@ -214,7 +215,7 @@ fn number(value: &str) -> Option<u32> {
 /// The decoded value of the parameter `CMCD` in a query.
 fn parameter(query: &str) -> Option<Cow<'_, str>> {
     let value = query.split('&').find_map(|pair| pair.strip_prefix(QUERY_PARAMETER)?.strip_prefix('='))?;
-    if value.len() > MAX_REPORT * 3 {
+    if value.len() > MAX_REPORT_BYTES * 3 {
         return None;
     }
     percent_encoding::percent_decode_str(value).decode_utf8().ok()
@@ -227,7 +228,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn a_query_and_headers_say_the_same() {
+    fn query_and_headers_are_equivalent() {
         let query = "x=1&CMCD=bl%3D21300%2Cbr%3D3200%2Cbs%2Cmtp%3D48100%2Cot%3Dv%2Csid%3D%226e2f%22%2Csu&y=2";
         let of_query = Report::of_request(Some(query), &HeaderMap::new()).unwrap();
         let mut headers = HeaderMap::new();
@@ -270,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_malformed_is_passed_over() {
+    fn malformed_keys_are_ignored() {
         let report = Report::parse("br=fast,bl=-1,mtp=99999999999,ts=later,sta=zz,sid=\"a b\",ot,bs=?0,br").unwrap();
         assert_eq!(report, Report { kind: Some(Kind::Other), ..Report::default() });
         assert_eq!(Report::parse(""), None);

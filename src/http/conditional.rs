@@ -2,7 +2,7 @@
 
 use http::header::{self, HeaderMap};
 
-use super::fields;
+use crate::fields;
 
 /// An entity tag (RFC 9110, section 8.8.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,11 +24,13 @@ impl<'a> ETag<'a> {
     }
 
     /// Strong comparison: neither is weak.
+    #[inline]
     pub fn strong_eq(self, other: Self) -> bool {
         !self.weak && !other.weak && self.opaque == other.opaque
     }
 
     /// Weak comparison.
+    #[inline]
     pub fn weak_eq(self, other: Self) -> bool {
         self.opaque == other.opaque
     }
@@ -74,6 +76,7 @@ pub enum Outcome {
 }
 
 /// Whether any condition (not `If-Range`) stands in a request; most have none.
+#[inline]
 pub fn is_conditional(request: &HeaderMap) -> bool {
     let conditions = [header::IF_NONE_MATCH, header::IF_MODIFIED_SINCE, header::IF_MATCH, header::IF_UNMODIFIED_SINCE];
     // Names that are walked cost less than names that are looked up.
@@ -112,6 +115,7 @@ fn matches(request: &HeaderMap, name: &header::HeaderName, same: impl Fn(ETag<'_
 }
 
 /// Whether `Range` counts: there is no `If-Range`, or it names just what is stored (section 13.1.5).
+#[inline]
 pub fn range_applies(request: &HeaderMap, stored: &Validators<'_>) -> bool {
     let Some(condition) = request.get(header::IF_RANGE) else { return true };
     let Ok(condition) = condition.to_str() else { return false };

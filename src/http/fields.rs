@@ -40,16 +40,19 @@ pub fn unquoted(text: &str, sought: u8) -> Option<usize> {
 }
 
 /// The content of a quoted string without escapes, or the text itself when it is not quoted.
+#[inline]
 pub fn unquote(text: &str) -> &str {
     text.strip_prefix('"').and_then(|t| t.strip_suffix('"')).unwrap_or(text)
 }
 
 /// All values of a field as text; those that are no visible ASCII are left out.
+#[inline]
 pub fn values<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a str> {
     headers.get_all(name).iter().filter_map(|value| value.to_str().ok())
 }
 
 /// A field's one value; none where the field is missing or stands more than once.
+#[inline]
 pub fn single<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
     let mut all = headers.get_all(name).iter();
     let value = all.next()?;

@@ -7,8 +7,8 @@ use core::net::{IpAddr, SocketAddr};
 
 use http::header::{self, HeaderMap, HeaderName};
 
-use super::fields;
-use super::ip_network::Network;
+use crate::fields;
+use crate::ip_network::Network;
 
 /// The most elements that are looked at, from the right.
 const MAX_HOPS: usize = 32;

@@ -4,8 +4,8 @@ use http::header::{self, HeaderMap, HeaderName};
 use http::{Method, StatusCode};
 use serde::{Deserialize, Serialize};
 
-use super::cache_control::{Directives, MOST_SECONDS};
-use super::fields;
+use crate::cache_control::{Directives, MAX_DELTA_SECONDS};
+use crate::fields;
 
 /// Why a response is not stored. The name is a log field and a metric label.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -34,6 +34,7 @@ pub enum NotStored {
 
 impl NotStored {
     /// The label.
+    #[inline]
     pub fn name(self) -> &'static str {
         match self {
             Self::Method => "method",
@@ -152,18 +153,21 @@ impl Freshness {
     }
 
     /// The current age in seconds (RFC 9111, section 4.2.3).
+    #[inline]
     pub fn age(&self, now_ms: i64) -> u32 {
         let resident = now_ms.saturating_sub(self.received_ms).max(0) / 1000;
-        self.initial_age.saturating_add(u32::try_from(resident).unwrap_or(MOST_SECONDS)).min(MOST_SECONDS)
+        self.initial_age.saturating_add(u32::try_from(resident).unwrap_or(MAX_DELTA_SECONDS)).min(MAX_DELTA_SECONDS)
     }
 
     /// Seconds of life left; negative once stale.
+    #[inline]
     pub fn left(&self, now_ms: i64) -> i64 {
         let left = i64::from(self.life) - i64::from(self.age(now_ms));
         if self.ended { left.min(0) } else { left }
     }
 
     /// What may be done with it now.
+    #[inline]
     pub fn standing(&self, now_ms: i64) -> Standing {
         let left = self.left(now_ms);
         if left > 0 && !self.always_validate {
@@ -287,7 +291,7 @@ fn expires_life(headers: &HeaderMap, received_ms: i64) -> Option<u32> {
     headers.get(header::EXPIRES)?;
     let expires = fields::single(headers, &header::EXPIRES).and_then(fields::date_leniently);
     let life = expires.map_or(0, |expires| expires.saturating_sub(date(headers, received_ms)));
-    Some(u32::try_from(life.max(0)).unwrap_or(MOST_SECONDS).min(MOST_SECONDS))
+    Some(u32::try_from(life.max(0)).unwrap_or(MAX_DELTA_SECONDS).min(MAX_DELTA_SECONDS))
 }
 
 /// `Date`, or when the response came.
@@ -305,10 +309,10 @@ fn initial_age(exchange: &Exchange<'_>) -> u32 {
         .flat_map(fields::list)
         .next()
         .filter(|text| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()))
-        .map_or(0, |digits| digits.parse().unwrap_or(i64::from(MOST_SECONDS)));
+        .map_or(0, |digits| digits.parse().unwrap_or(i64::from(MAX_DELTA_SECONDS)));
     let delay = exchange.received_ms.saturating_sub(exchange.requested_ms).max(0) / 1000;
     let age = apparent.max(stated.saturating_add(delay));
-    u32::try_from(age).unwrap_or(MOST_SECONDS).min(MOST_SECONDS)
+    u32::try_from(age).unwrap_or(MAX_DELTA_SECONDS).min(MAX_DELTA_SECONDS)
 }
 
 #[cfg(test)]

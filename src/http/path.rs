@@ -1,17 +1,17 @@
-//! A request path of which there is only one reading.
+//! A request path with only one interpretation.
 //!
-//! Proxies are got past where two parties read one path in two ways. So a path that RFC 3986 (section 6.2.2)
-//! would normalise, or that some server would, is refused and not repaired: the string that was checked is the
-//! one that routes, keys the cache and goes upstream.
+//! Access checks are bypassed where two parties interpret one path differently. So a path that RFC 3986 (section 6.2.2)
+//! or some server would normalise is refused, not repaired: the string that was checked is the one that is routed on, keys
+//! the cache and goes upstream.
 
 use std::fmt;
 
-use super::byte_set::ByteSet;
+use crate::byte_set::ByteSet;
 
-/// The longest path that is taken, in bytes.
-pub const MAX_PATH: usize = 16_384;
+/// The longest path that is accepted, in bytes.
+pub const MAX_PATH_BYTES: usize = 16_384;
 
-/// An absolute path without a query, of which there is only one reading.
+/// An absolute path without a query, with only one interpretation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct CleanPath<'a>(&'a str);
 
@@ -21,7 +21,7 @@ pub enum AmbiguousPath {
     /// It does not begin with a slash.
     #[error("the path is not absolute")]
     NotAbsolute,
-    /// Longer than [`MAX_PATH`].
+    /// Longer than [`MAX_PATH_BYTES`].
     #[error("the path is too long")]
     TooLong,
     /// `//`.
@@ -36,8 +36,8 @@ pub enum AmbiguousPath {
     /// A percent sign without two hexadecimal digits behind it.
     #[error("the path has a broken percent-encoding")]
     BrokenEncoding,
-    /// An encoded slash, backslash, dot, control or unreserved character, one of them in more bytes of UTF-8 than it
-    /// takes, or an encoding encoded again.
+    /// An encoded slash, backslash, dot, control or unreserved character, an overlong UTF-8 form of one, or a double
+    /// encoding.
     #[error("the path encodes a character that it must not")]
     NeedlessEncoding,
 }
@@ -49,7 +49,7 @@ impl<'a> CleanPath<'a> {
         if bytes.first() != Some(&b'/') {
             return Err(AmbiguousPath::NotAbsolute);
         }
-        if bytes.len() > MAX_PATH {
+        if bytes.len() > MAX_PATH_BYTES {
             return Err(AmbiguousPath::TooLong);
         }
         let mut segment = Segment::Start;
@@ -70,7 +70,7 @@ impl<'a> CleanPath<'a> {
                 }
                 b'\\' | b'?' | b'#' | 0..=0x20 | 0x7f..=0xff => return Err(AmbiguousPath::RawCharacter),
                 _ => {
-                    // Most of a path: letters and digits in a row change nothing.
+                    // Most of a path: runs of letters and digits do not change the state.
                     rest = skip_plain(tail);
                     Segment::Plain
                 }
@@ -82,13 +82,15 @@ impl<'a> CleanPath<'a> {
         }
     }
 
-    /// The text, as it came.
+    /// The path as received.
+    #[inline]
     pub fn as_str(self) -> &'a str {
         self.0
     }
 
-    /// Whether the path is `prefix` or lies under it, whole segments compared: `/v/a` holds `/v/a` and `/v/a/b`,
+    /// Whether the path is `prefix` or lies under it, comparing whole segments: `/v/a` holds `/v/a` and `/v/a/b`,
     /// not `/v/ab`.
+    #[inline]
     pub fn is_under(self, prefix: &str) -> bool {
         if !prefix.starts_with('/') {
             return false;
@@ -100,6 +102,7 @@ impl<'a> CleanPath<'a> {
     }
 
     /// The segments, without the leading slash; a trailing slash gives an empty last one.
+    #[inline]
     pub fn segments(self) -> std::str::Split<'a, char> {
         self.0.strip_prefix('/').unwrap_or(self.0).split('/')
     }
@@ -111,7 +114,7 @@ impl fmt::Display for CleanPath<'_> {
     }
 }
 
-/// What the segment being read looks like so far.
+/// The state of the segment being read.
 #[derive(Clone, Copy)]
 enum Segment {
     Start,
@@ -129,7 +132,7 @@ impl Segment {
         }
     }
 
-    /// Some servers take a segment's parameters off before they resolve dots and empty segments.
+    /// Some servers remove a segment's parameters before they resolve dots and empty segments.
     fn parameter(self) -> Result<Self, AmbiguousPath> {
         self.closed().map(|_| Self::Plain)
     }
@@ -146,13 +149,13 @@ impl Segment {
 /// Letters, digits, hyphens and underscores.
 static PLAIN: ByteSet = ByteSet::alphanumeric_and(b"-_");
 
-/// What follows the plain characters that stand in front.
+/// The rest after the leading plain characters.
 fn skip_plain(tail: &[u8]) -> &[u8] {
     let plain = tail.iter().take_while(|byte| PLAIN.contains(**byte)).count();
     tail.get(plain..).unwrap_or_default()
 }
 
-/// Takes what stands behind a percent sign; gives the rest behind its two digits.
+/// Checks what follows a percent sign; returns the rest after its two digits.
 fn check_encoding(tail: &[u8]) -> Result<&[u8], AmbiguousPath> {
     let [high, low, rest @ ..] = tail else {
         return Err(AmbiguousPath::BrokenEncoding);
@@ -170,8 +173,8 @@ fn check_encoding(tail: &[u8]) -> Result<&[u8], AmbiguousPath> {
     Ok(rest)
 }
 
-/// Whether `first` and what is encoded behind it spell a character in more bytes than it takes (RFC 3629, section 3):
-/// lenient decoders make a dot or a slash of it.
+/// Whether `first` and the encoding after it are an overlong form of a character (RFC 3629, section 3): lenient decoders
+/// read it as a dot or a slash.
 fn is_overlong(first: u8, rest: &[u8]) -> bool {
     let most = match first {
         0xc0 | 0xc1 => 0xbf,
@@ -221,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn every_second_reading_is_refused() {
+    fn ambiguous_paths_are_refused() {
         use AmbiguousPath::*;
         for (path, why) in [
             ("", NotAbsolute),
@@ -265,11 +268,11 @@ mod tests {
         ] {
             assert_eq!(CleanPath::check(path), Err(why), "{path}");
         }
-        assert_eq!(CleanPath::check(&format!("/{}", "a".repeat(MAX_PATH))), Err(TooLong));
+        assert_eq!(CleanPath::check(&format!("/{}", "a".repeat(MAX_PATH_BYTES))), Err(TooLong));
     }
 
     #[test]
-    fn prefixes_hold_whole_segments() {
+    fn prefixes_match_whole_segments() {
         let path = CleanPath::check("/v/lesson1/master.m3u8").unwrap();
         for prefix in ["/", "/v/", "/v", "/v/lesson1/", "/v/lesson1", "/v/lesson1/master.m3u8"] {
             assert!(path.is_under(prefix), "{prefix}");
@@ -294,7 +297,7 @@ mod tests {
         }
 
         #[test]
-        fn nothing_makes_it_fail_otherwise(path in "\\PC{0,64}") {
+        fn any_text_is_checked(path in "\\PC{0,64}") {
             let _ = CleanPath::check(&path);
         }
     }

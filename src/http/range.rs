@@ -25,6 +25,7 @@ pub struct Span {
 
 impl Span {
     /// How many bytes.
+    #[inline]
     pub fn length(self) -> u64 {
         (self.last - self.first).saturating_add(1)
     }

@@ -33,6 +33,7 @@ pub struct Striped {
 struct Place(AtomicU64);
 
 impl Striped {
+    #[inline]
     fn add(&self, more: u64) {
         let number = NUMBER.get().unwrap_or_else(number);
         match self.places.split_last() {
@@ -79,6 +80,7 @@ impl Atomic for Striped {
         self.places.iter().fold(0, |sum, Place(place)| sum.wrapping_add(place.load(Ordering::Relaxed)))
     }
 
+    #[inline]
     fn inc_by(&self, more: u64) {
         self.add(more);
     }

@@ -97,6 +97,7 @@ impl Verifier {
     }
 
     /// The revoked sessions.
+    #[inline]
     pub fn revocations(&self) -> &Revocations {
         &self.revocations
     }

@@ -23,22 +23,22 @@ use clap::Parser;
 enum Command {
     /// Virtual players that watch a lesson through an edge and report start-up, rebuffering, throughput and errors
     Viewers(viewers::Args),
-    /// What a hit costs, beside nginx and beside a floor of bare hyper and rustls
+    /// CPU cost of a cache hit, against nginx and a floor of bare hyper and rustls
     Bench(bench::Args),
     /// Soak an edge with random faults between it and its origins; afterwards the counters have to balance
     Faults(faults::Args),
     /// Hit ratio, collapse, memory and cost of the edge's cache
     Cache(cache::Args),
-    /// What the origin owes: upload throughput beside nginx, memory, playback sessions, cold segments
+    /// Performance of the origin: upload throughput against nginx, memory, playback sessions, cold segments
     Uploads(uploads::Args),
-    /// The transcoder beside Debian's ffmpeg: processor time, wall time, memory, first segment, slides, workers
+    /// The transcoder against Debian's ffmpeg: processor time, wall time, memory, first segment, slides, workers
     Transcode(transcode::Args),
     /// Answer constants from memory: the floor of `bench`
     #[command(hide = true)]
     Floor(bench::floor::Args),
 }
 
-/// The one that `lyceum` uses, so that the floor of `bench` differs from it in nothing but its work.
+/// The allocator of `lyceum`, so that the floor of `bench` is comparable.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

@@ -1,4 +1,4 @@
-//! Programs of others that a measurement stands beside: installed from Debian where they are missing.
+//! External programs that measurements need, installed from Debian if they are missing.
 
 use std::process::{Command, Stdio};
 

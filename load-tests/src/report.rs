@@ -1,4 +1,4 @@
-//! What a run says at its end: quantiles, a table for people, JSON for programs.
+//! Reports of a run: quantiles, tables for people, JSON for programs.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -14,13 +14,13 @@ pub struct Quantiles {
     sum: f64,
 }
 
-/// The most that is told apart, in micro-units: an hour in seconds, 3.6 Gbit/s in megabits.
-const MOST: u64 = 3_600_000_000;
+/// The largest recorded value, in micro-units: an hour in seconds, 3.6 Gbit/s in megabits.
+const MAX_MICROS: u64 = 3_600_000_000;
 
 impl Default for Quantiles {
     fn default() -> Self {
         // The bounds are constants that the constructor takes, so there is always a histogram.
-        Self { histogram: Histogram::new_with_bounds(1, MOST, 2).ok(), sum: 0.0 }
+        Self { histogram: Histogram::new_with_bounds(1, MAX_MICROS, 2).ok(), sum: 0.0 }
     }
 }
 

@@ -1,4 +1,4 @@
-//! An edge in this process, its counters, and content that can be checked at any place of it.
+//! An edge in this process, its metrics, and content that can be verified at any offset.
 
 use std::path::Path;
 use std::sync::Arc;

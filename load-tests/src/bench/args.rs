@@ -22,8 +22,8 @@ pub struct Args {
     pub(super) servers: Vec<String>,
     /// What is measured: hits, latency (at 70 % of each server's own maximum), idle (memory of TLS connections), connections
     /// and objects (the cost of a hit with few of them and with many)
-    #[arg(long, value_delimiter = ',', default_values_t = [Part::Hits])]
-    pub(super) parts: Vec<Part>,
+    #[arg(long, value_delimiter = ',', default_values_t = [BenchPart::Hits])]
+    pub(super) parts: Vec<BenchPart>,
     /// Write the figures as JSON here
     #[arg(long)]
     pub(super) json: Option<PathBuf>,
@@ -34,7 +34,7 @@ pub struct Args {
 
 /// A part of the benchmark.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub(super) enum Part {
+pub(super) enum BenchPart {
     Hits,
     Latency,
     Idle,
@@ -42,7 +42,7 @@ pub(super) enum Part {
     Objects,
 }
 
-impl std::fmt::Display for Part {
+impl std::fmt::Display for BenchPart {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         clap::ValueEnum::to_possible_value(self).map_or(Ok(()), |value| f.write_str(value.get_name()))
     }

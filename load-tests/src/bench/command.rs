@@ -3,15 +3,15 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use super::args::{Args, Part};
+use super::args::{Args, BenchPart};
 use super::error::BenchError;
 use super::load::Protocol;
-use super::servers::{Server, Setting};
+use super::servers::{Server, TestServers};
 use super::{account, goals, idle, latency, load, report, scale};
 
 /// Runs the benchmark.
 pub fn run(args: &Args) -> ExitCode {
-    match told(args) {
+    match figures(args) {
         Ok((json, markdown)) => {
             println!("{markdown}");
             let written = args
@@ -38,9 +38,9 @@ pub fn run(args: &Args) -> ExitCode {
 }
 
 /// The figures of the parts that are asked for, as JSON and as Markdown.
-fn told(args: &Args) -> Result<(String, String), BenchError> {
+fn figures(args: &Args) -> Result<(String, String), BenchError> {
     let goals = measure_goals(args)?;
-    if !args.parts.contains(&Part::Hits) {
+    if !args.parts.contains(&BenchPart::Hits) {
         return Ok((format!("{:#}\n", serde_json::json!({ "goals": goals })), goals::markdown(&goals)));
     }
     let report = measure(args)?;
@@ -60,11 +60,11 @@ fn measure_goals(args: &Args) -> Result<Vec<goals::Goal>, BenchError> {
     let mut goals = Vec::new();
     for part in &args.parts {
         match part {
-            Part::Hits => {}
-            Part::Latency => goals.extend(latency::measure(args)?),
-            Part::Idle => goals.extend(idle::measure()?),
-            Part::Connections => goals.push(scale::connections(args)?),
-            Part::Objects => goals.push(scale::objects(args)?),
+            BenchPart::Hits => {}
+            BenchPart::Latency => goals.extend(latency::measure(args)?),
+            BenchPart::Idle => goals.extend(idle::measure()?),
+            BenchPart::Connections => goals.push(scale::connections(args)?),
+            BenchPart::Objects => goals.push(scale::objects(args)?),
         }
     }
     Ok(goals)
@@ -72,7 +72,7 @@ fn measure_goals(args: &Args) -> Result<Vec<goals::Goal>, BenchError> {
 
 fn measure(args: &Args) -> Result<report::Report, BenchError> {
     load::have_programs(&args.servers)?;
-    let setting = Setting::new(&args.sizes)?;
+    let setting = TestServers::new(&args.sizes)?;
     let servers: Vec<Server> = args.servers.iter().map(|name| setting.start(name)).collect::<Result<_, _>>()?;
     let mut report = report::Report::default();
     let span = Duration::from_secs(args.seconds.max(1));

@@ -1,4 +1,5 @@
-//! The floor: bare hyper and rustls, one thread, constants from memory. What a server on these libraries can't beat.
+//! The floor: bare hyper and rustls on one thread, with constant bodies from memory: the least that a server on these
+//! libraries costs.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;

@@ -1,4 +1,4 @@
-//! What an idle TLS connection costs in memory, after it has been used once.
+//! Memory of an idle TLS connection after one request.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,14 +16,14 @@ use super::account;
 use super::error::BenchError;
 use super::goals::Goal;
 use super::load::{self, Protocol};
-use super::servers::{Server, Setting};
+use super::servers::{Server, TestServers};
 
-const SIZE: usize = 2 << 10;
+const OBJECT_BYTES: usize = 2 << 10;
 /// Connections that stand idle.
-const CONNECTIONS: usize = 4_000;
+const IDLE_CONNECTIONS: usize = 4_000;
 /// How long they have stood when memory is looked at: longer than an edge keeps an HTTP/2 connection's buffers for the
 /// next request (`rest`).
-const STOOD: Duration = Duration::from_secs(20);
+const IDLE_TIME: Duration = Duration::from_secs(20);
 
 /// Kept open until it is dropped.
 enum Held {
@@ -38,7 +38,7 @@ pub(super) fn measure() -> Result<Vec<Goal>, BenchError> {
     let mut goals = Vec::new();
     for protocol in [Protocol::Tls, Protocol::Http2] {
         // Each server anew: what one version left in an allocator is not the other's.
-        let setting = Setting::new(&[SIZE])?;
+        let setting = TestServers::new(&[OBJECT_BYTES])?;
         let mut costs = Vec::new();
         for name in ["edge", "nginx", "floor"] {
             let server = setting.start(name)?;
@@ -54,7 +54,7 @@ pub(super) fn measure() -> Result<Vec<Goal>, BenchError> {
                 most: *nginx,
                 unit: "KiB",
                 how: format!(
-                    "resident memory with {CONNECTIONS} of them after one request each; bare hyper and rustls {floor:.1} KiB"
+                    "resident memory with {IDLE_CONNECTIONS} of them after one request each; bare hyper and rustls {floor:.1} KiB"
                 ),
             });
         }
@@ -62,7 +62,7 @@ pub(super) fn measure() -> Result<Vec<Goal>, BenchError> {
     Ok(goals)
 }
 
-fn connector(setting: &Setting, protocol: Protocol) -> Result<TlsConnector, BenchError> {
+fn connector(setting: &TestServers, protocol: Protocol) -> Result<TlsConnector, BenchError> {
     let mut roots = rustls::RootCertStore::empty();
     let cert = CertificateDer::from_pem_file(setting.file("cert.pem")).map_err(BenchError::new)?;
     roots.add(cert).map_err(BenchError::new)?;
@@ -80,15 +80,15 @@ fn connector(setting: &Setting, protocol: Protocol) -> Result<TlsConnector, Benc
 
 /// Bytes that each of many idle connections adds.
 async fn cost(server: &Server, connector: &TlsConnector, protocol: Protocol) -> Result<f64, BenchError> {
-    // What is made once, by the first connections.
+    // Excludes what the server allocates once.
     let warm = open(server, connector, protocol, 100).await?;
-    tokio::time::sleep(STOOD).await;
+    tokio::time::sleep(IDLE_TIME).await;
     let before = account::resident(server.pids())?;
-    let held = open(server, connector, protocol, CONNECTIONS).await?;
-    tokio::time::sleep(STOOD).await;
+    let held = open(server, connector, protocol, IDLE_CONNECTIONS).await?;
+    tokio::time::sleep(IDLE_TIME).await;
     let after = account::resident(server.pids())?;
     drop((warm, held));
-    Ok(after.saturating_sub(before) as f64 / CONNECTIONS as f64)
+    Ok(after.saturating_sub(before) as f64 / IDLE_CONNECTIONS as f64)
 }
 
 async fn open(
@@ -111,7 +111,7 @@ async fn used(server: &Server, connector: &TlsConnector, protocol: Protocol) -> 
     socket.set_nodelay(true).map_err(BenchError::new)?;
     let name = ServerName::try_from("localhost").map_err(BenchError::new)?;
     let stream = connector.connect(name, socket).await.map_err(BenchError::new)?;
-    let uri = format!("https://localhost{}", server.path(SIZE));
+    let uri = format!("https://localhost{}", server.path(OBJECT_BYTES));
     let mut held = if protocol == Protocol::Http2 {
         let (send, connection) =
             http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.map_err(BenchError::new)?;
@@ -124,12 +124,16 @@ async fn used(server: &Server, connector: &TlsConnector, protocol: Protocol) -> 
     };
     let answer = match &mut held {
         Held::Http1(send) => {
-            let request = Request::get(server.path(SIZE)).header(header::HOST, "localhost").body(Empty::new());
+            let request = Request::get(server.path(OBJECT_BYTES)).header(header::HOST, "localhost").body(Empty::new());
             send.send_request(request.map_err(BenchError::new)?).await
         }
         // The authority in the URI is the host, and nginx refuses both.
         Held::Http2(send) => send.send_request(Request::get(uri).body(Empty::new()).map_err(BenchError::new)?).await,
     };
     let body = answer.map_err(BenchError::new)?.into_body().collect().await.map_err(BenchError::new)?.to_bytes();
-    if body.len() == SIZE { Ok(held) } else { Err(BenchError::new(format!("{} bytes in place of {SIZE}", body.len()))) }
+    if body.len() == OBJECT_BYTES {
+        Ok(held)
+    } else {
+        Err(BenchError::new(format!("{} bytes in place of {OBJECT_BYTES}", body.len())))
+    }
 }

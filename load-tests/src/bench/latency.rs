@@ -1,4 +1,4 @@
-//! How long a hit takes under load that the server can bear: the 99th percentile at 70 % of each server's own maximum.
+//! Latency of a hit under sustainable load: the 99th percentile at 70 % of each server's own maximum.
 
 use std::time::Duration;
 
@@ -7,15 +7,15 @@ use super::error::BenchError;
 use super::goals::Goal;
 use super::load::{self, Protocol};
 use super::report::median;
-use super::servers::Setting;
+use super::servers::TestServers;
 
 /// A segment of a small rendition.
-const SIZE: usize = 64 << 10;
-const SHARE: f64 = 0.7;
+const OBJECT_BYTES: usize = 64 << 10;
+const LOAD_SHARE: f64 = 0.7;
 
 /// What one server did.
 #[derive(Debug, Default)]
-struct Found {
+struct LatencySamples {
     most: Vec<f64>,
     p50: Vec<f64>,
     p99: Vec<f64>,
@@ -24,19 +24,19 @@ struct Found {
 /// The edge beside nginx, and beside what bare hyper does.
 pub(super) fn measure(args: &Args) -> Result<Vec<Goal>, BenchError> {
     load::have_programs(&["nginx".to_owned()])?;
-    let setting = Setting::new(&[SIZE])?;
+    let setting = TestServers::new(&[OBJECT_BYTES])?;
     let servers = [setting.start("edge")?, setting.start("nginx")?, setting.start("floor")?];
     let span = Duration::from_secs(args.seconds.max(1));
     let mut goals = Vec::new();
     for protocol in Protocol::ALL {
-        let mut found = [Found::default(), Found::default(), Found::default()];
+        let mut found = [LatencySamples::default(), LatencySamples::default(), LatencySamples::default()];
         for round in 0..args.rounds.max(1) {
             for (server, found) in servers.iter().zip(&mut found) {
-                let url = server.url(protocol, SIZE).ok_or_else(|| BenchError::new("a server without TLS"))?;
-                load::check_answer(protocol, &url, SIZE)?;
+                let url = server.url(protocol, OBJECT_BYTES).ok_or_else(|| BenchError::new("a server without TLS"))?;
+                load::check_answer(protocol, &url, OBJECT_BYTES)?;
                 let (count, _) = load::timed(protocol, &url, args.connections, None, Duration::from_secs(2))?;
                 let most = count as f64 / 2.0;
-                let (_, times) = load::timed(protocol, &url, args.connections, Some(most * SHARE), span)?;
+                let (_, times) = load::timed(protocol, &url, args.connections, Some(most * LOAD_SHARE), span)?;
                 let figures = times.figures();
                 let (p50, p99) = (figures.p50.unwrap_or(f64::NAN) * 1e3, figures.p99.unwrap_or(f64::NAN) * 1e3);
                 eprintln!("round {}: {} {protocol}: {most:.0}/s, p99 {p99:.2} ms", round + 1, server.name());
@@ -46,7 +46,7 @@ pub(super) fn measure(args: &Args) -> Result<Vec<Goal>, BenchError> {
             }
         }
         let [edge, nginx, floor] = found.map(|found| {
-            let Found { mut most, mut p50, mut p99 } = found;
+            let LatencySamples { mut most, mut p50, mut p99 } = found;
             (median(&mut most), median(&mut p50), median(&mut p99))
         });
         goals.push(Goal {

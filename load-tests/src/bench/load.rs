@@ -1,4 +1,4 @@
-//! The load: `wrk` for HTTP/1.1 and `h2load` for HTTP/2, held to a core of its own.
+//! The load generators: `wrk` for HTTP/1.1 and `h2load` for HTTP/2, pinned to a core of their own.
 
 use std::fmt;
 use std::path::Path;
@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::error::BenchError;
 use crate::report::Quantiles;
 
-/// How a cell is asked.
+/// The protocol of a measurement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Protocol {
     /// HTTP/1.1 without TLS.
@@ -37,7 +37,7 @@ impl fmt::Display for Protocol {
     }
 }
 
-/// The core that the load is held to; servers are held to core 0.
+/// The core that the load is pinned to; servers run on core 0.
 const LOAD_CORE: &str = "1";
 
 /// Installs the Debian packages that are missing, where that can be done, and says so.

@@ -1,12 +1,12 @@
-//! `lyceum-load bench`: what a hit costs, beside nginx, Varnish and a floor of bare hyper and rustls.
+//! `lyceum-load bench`: CPU cost of a cache hit, against nginx, Varnish and a floor of bare hyper and rustls.
 //!
-//! One run, interleaved rounds: each server is held to the first core and the load to another, and what counts is the
-//! CPU time that the kernel accounts to the server, per request and per gigabyte. The edge has everything on: a
-//! token in the path, cache, metrics, limits. nginx has `proxy_cache`, `sendfile` and `secure_link`. Varnish answers from
-//! memory and checks no link: Debian's has no module for that, and it speaks no TLS.
+//! In interleaved rounds, each server is pinned to the first core and the load to another. The figure is the CPU time
+//! that the kernel accounts to the server, per request and per gigabyte. The edge has everything enabled: a token in the
+//! path, cache, metrics, limits. nginx has `proxy_cache`, `sendfile` and `secure_link`. Varnish answers from
+//! memory without checking links, as Debian's build has no module for that, and without TLS.
 //!
-//! Beside the cost of hits (`--parts hits`) there are goals that one figure each decides: `latency`, `idle`,
-//! `connections` and `objects`.
+//! Besides the cost of hits (`--parts hits`) there are goals of a single figure: `latency`, `idle`, `connections` and
+//! `objects`.
 
 pub mod floor;
 

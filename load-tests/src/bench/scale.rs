@@ -1,5 +1,5 @@
-//! What a hit costs with few and with many: connections, and stored objects. The floor is asked in the same way, since
-//! much of what many cost is the kernel's and the processor's caches'.
+//! Cost of a hit with few and with many connections and stored objects. The floor is measured in the same way, since
+//! much of the difference comes from the kernel and the processor's caches.
 
 use std::time::Duration;
 
@@ -11,17 +11,17 @@ use super::args::Args;
 use super::error::BenchError;
 use super::goals::Goal;
 use super::report::median;
-use super::servers::{Server, Setting};
+use super::servers::{Server, TestServers};
 use super::{account, load};
 use crate::world::{ask, client, field, request};
 
-/// How much more than the floor's a cost may rise.
-const TOLERANCE: f64 = 1.15;
-const SIZE: usize = 2 << 10;
+/// How much more than the floor's the edge's cost may rise, as a ratio.
+const MAX_RATIO: f64 = 1.15;
+const OBJECT_BYTES: usize = 2 << 10;
 /// Bytes of each of many objects.
-const SMALL: usize = 64;
+const SMALL_OBJECT_BYTES: usize = 64;
 /// Who fills the cache asks for so many at once.
-const AT_ONCE: usize = 64;
+const CONCURRENT_FILLS: usize = 64;
 
 /// CPU microseconds a request by how many there are of something, floor and edge, one figure a round.
 struct Costs {
@@ -55,7 +55,7 @@ impl Costs {
                 counts.first().map_or("", String::as_str),
             ),
             found: Self::rise(&self.edge),
-            most: Self::rise(&self.floor) * TOLERANCE,
+            most: Self::rise(&self.floor) * MAX_RATIO,
             unit: "times",
             how: format!("CPU µs with {}: edge {}; floor {}", counts.join(", "), shown(&self.edge), shown(&self.floor)),
         }
@@ -84,14 +84,14 @@ fn cost(
 /// From 10 connections to 10,000.
 pub(super) fn connections(args: &Args) -> Result<Goal, BenchError> {
     load::have_programs(&["edge".to_owned()])?;
-    let setting = Setting::new(&[SIZE])?;
+    let setting = TestServers::new(&[OBJECT_BYTES])?;
     let (floor, edge) = (setting.start("floor")?, setting.start("edge")?);
     let span = Duration::from_secs(args.seconds.max(1));
     let mut costs = Costs::new(&[10, 1_000, 10_000]);
     for round in 0..args.rounds.max(1) {
         for (at, count) in costs.counts.iter().enumerate() {
             for (server, found) in [(&floor, costs.floor.get_mut(at)), (&edge, costs.edge.get_mut(at))] {
-                let url = format!("{}{}", server.plain(), server.path(SIZE));
+                let url = format!("{}{}", server.plain(), server.path(OBJECT_BYTES));
                 let found = found.ok_or_else(|| BenchError::new("no place for a figure"))?;
                 found.push(cost(server, |span| load::wrk_with(&url, *count, None, span), span)?);
                 eprintln!(
@@ -109,7 +109,7 @@ pub(super) fn connections(args: &Args) -> Result<Goal, BenchError> {
 /// From 100 objects to a million, all of them in memory, asked for by chance.
 pub(super) fn objects(args: &Args) -> Result<Goal, BenchError> {
     load::have_programs(&["edge".to_owned()])?;
-    let setting = Setting::new(&[SMALL])?;
+    let setting = TestServers::new(&[SMALL_OBJECT_BYTES])?;
     let (floor, edge) = (setting.start("floor")?, setting.edge("[cache]\nmemory = \"8GiB\"")?);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(BenchError::new)?;
     let span = Duration::from_secs(args.seconds.max(1));
@@ -137,7 +137,7 @@ pub(super) fn objects(args: &Args) -> Result<Goal, BenchError> {
 /// A script for `wrk` that asks for one of so many, by chance.
 fn lua(server: &Server, count: usize) -> String {
     format!(
-        "request = function() return wrk.format(\"GET\", \"{}/{SMALL}-\" .. math.random(0, {}) .. \".m4s\") end\n",
+        "request = function() return wrk.format(\"GET\", \"{}/{SMALL_OBJECT_BYTES}-\" .. math.random(0, {}) .. \".m4s\") end\n",
         server.folder(),
         count.saturating_sub(1)
     )
@@ -147,15 +147,19 @@ fn lua(server: &Server, count: usize) -> String {
 async fn fill(edge: &Server, from: usize, to: usize) -> Result<(), BenchError> {
     let http = client(true);
     let get = async |n: usize| {
-        let url = format!("{}{}/{SMALL}-{n}.m4s", edge.plain(), edge.folder());
+        let url = format!("{}{}/{SMALL_OBJECT_BYTES}-{n}.m4s", edge.plain(), edge.folder());
         let asking = request(Method::GET, &url, &[]).map_err(BenchError::new)?;
         let answer = ask(&http, asking, Duration::from_secs(20)).await.map_err(BenchError::new)?;
         let status = field(answer.headers(), "cache-status").to_owned();
         let body = answer.into_body().collect().await.map_err(BenchError::new)?.to_bytes();
-        if body.len() == SMALL { Ok(status) } else { Err(BenchError::new(format!("{url}: {} bytes", body.len()))) }
+        if body.len() == SMALL_OBJECT_BYTES {
+            Ok(status)
+        } else {
+            Err(BenchError::new(format!("{url}: {} bytes", body.len())))
+        }
     };
     let all = futures_util::stream::iter(from..to).map(|n| Ok(get(n)));
-    all.try_for_each_concurrent(AT_ONCE, async |asking| asking.await.map(drop)).await?;
+    all.try_for_each_concurrent(CONCURRENT_FILLS, async |asking| asking.await.map(drop)).await?;
     for n in (0..to).step_by((to / 100).max(1)) {
         let status = get(n).await?;
         if status != "lyceum; hit" {

@@ -1,4 +1,4 @@
-//! The servers that are compared, each held to the first core, before one origin.
+//! The compared servers, each pinned to the first core, in front of one origin.
 
 use std::collections::HashMap;
 use std::io::{BufRead as _, BufReader};
@@ -13,14 +13,14 @@ use super::account;
 use super::error::BenchError;
 use super::load::Protocol;
 
-/// The core that servers are held to.
+/// The core that servers are pinned to.
 const SERVER_CORE: &str = "0";
 
 /// What all servers share: files, the origin, a token.
-pub(super) struct Setting {
+pub(super) struct TestServers {
     folder: tempfile::TempDir,
     origin: SocketAddr,
-    _origin: Running,
+    _origin: ChildProcess,
     token: String,
     sizes: Vec<usize>,
 }
@@ -40,9 +40,9 @@ fn secure_link(uri: &str) -> Result<String, BenchError> {
 }
 
 /// A process that ends with this value.
-struct Running(Child);
+struct ChildProcess(Child);
 
-impl Drop for Running {
+impl Drop for ChildProcess {
     fn drop(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();
@@ -59,7 +59,7 @@ pub(super) struct Server {
     /// What stands behind each size's path.
     suffixes: HashMap<usize, String>,
     pids: Vec<u32>,
-    _running: Vec<Running>,
+    _running: Vec<ChildProcess>,
 }
 
 impl Server {
@@ -123,7 +123,7 @@ fn own_program() -> Result<PathBuf, BenchError> {
     std::env::current_exe().map_err(failed("this program"))
 }
 
-impl Setting {
+impl TestServers {
     pub(super) fn new(sizes: &[usize]) -> Result<Self, BenchError> {
         let folder = tempfile::tempdir().map_err(failed("a temporary directory"))?;
         let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned(), "127.0.0.1".to_owned()])
@@ -197,7 +197,7 @@ impl Setting {
         let program = own_program()?.with_file_name("lyceum");
         let mut command = Command::new("taskset");
         command.args(["-c", SERVER_CORE]).arg(program).args(["edge", "--config"]).arg(&path);
-        let child = Running(command.stdout(Stdio::null()).spawn().map_err(failed("lyceum edge"))?);
+        let child = ChildProcess(command.stdout(Stdio::null()).spawn().map_err(failed("lyceum edge"))?);
         wait(plain)?;
         wait(tls)?;
         Ok(Server {
@@ -234,7 +234,7 @@ impl Setting {
         std::fs::write(&path, config).map_err(failed("nginx.conf"))?;
         let mut command = Command::new("taskset");
         command.args(["-c", SERVER_CORE, "nginx", "-p"]).arg(self.folder.path()).arg("-c").arg(&path);
-        let child = Running(command.stdout(Stdio::null()).spawn().map_err(failed("nginx"))?);
+        let child = ChildProcess(command.stdout(Stdio::null()).spawn().map_err(failed("nginx"))?);
         wait(plain)?;
         wait(tls)?;
         // A child that has no title yet can't be told from the cache loader.
@@ -263,7 +263,7 @@ impl Setting {
     }
 }
 
-impl Setting {
+impl TestServers {
     fn varnish(&self) -> Result<Server, BenchError> {
         let plain = free_port()?;
         let folder = self.file("varnish");
@@ -278,7 +278,8 @@ impl Setting {
         let mut command = Command::new("taskset");
         command.args(["-c", SERVER_CORE, "varnishd", "-F", "-j", "none", "-s", "malloc,512m", "-a"]);
         command.arg(plain.to_string()).arg("-n").arg(&folder).arg("-f").arg(&path);
-        let child = Running(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().map_err(failed("varnishd"))?);
+        let child =
+            ChildProcess(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().map_err(failed("varnishd"))?);
         wait(plain)?;
         let mut pids = account::children(child.0.id());
         pids.push(child.0.id());
@@ -295,7 +296,7 @@ impl Setting {
 }
 
 /// Starts the floor on a free port.
-fn floor(before: &[&str], tls: Option<(&Path, &Path)>) -> Result<(Running, SocketAddr), BenchError> {
+fn floor(before: &[&str], tls: Option<(&Path, &Path)>) -> Result<(ChildProcess, SocketAddr), BenchError> {
     let mut command = match before {
         [program, arguments @ ..] => {
             let mut command = Command::new(program);
@@ -308,7 +309,7 @@ fn floor(before: &[&str], tls: Option<(&Path, &Path)>) -> Result<(Running, Socke
     if let Some((cert, key)) = tls {
         command.arg("--cert").arg(cert).arg("--key").arg(key);
     }
-    let mut child = Running(command.stdout(Stdio::piped()).spawn().map_err(failed("the floor"))?);
+    let mut child = ChildProcess(command.stdout(Stdio::piped()).spawn().map_err(failed("the floor"))?);
     let mut line = String::new();
     if let Some(out) = child.0.stdout.take() {
         BufReader::new(out).read_line(&mut line).map_err(failed("the floor"))?;

@@ -1,5 +1,4 @@
-//! `lyceum-load cache`: how much the cache answers by itself, how many fetches many askers cost, what it keeps to, and
-//! what a hit costs with few objects and with many.
+//! `lyceum-load cache`: hit ratio, request collapsing, memory bound, and the cost of a hit with few and with many objects.
 
 mod origin;
 
@@ -43,9 +42,9 @@ pub struct Args {
 }
 
 /// Time for one answer.
-const PATIENCE: Duration = Duration::from_secs(110);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(110);
 /// Streams on each connection of the many askers.
-const STREAMS: usize = 100;
+const STREAMS_PER_CONNECTION: usize = 100;
 
 const LIMITS: &str = "[limits]\nrequests_per_client = 1000000\nrequests_burst = 10000000\nconnections_per_client = 100000\nthroughput = \"0B\"\n";
 
@@ -140,7 +139,7 @@ async fn world(origin: &Origin, cache: &str) -> Result<Arc<World>, WorldError> {
 
 /// Asks and reads to the end; how it was answered, and how many bytes came.
 async fn get(http: &Http, url: &str) -> Result<(String, usize), WorldError> {
-    let answer = ask(http, request(Method::GET, url, &[])?, PATIENCE).await?;
+    let answer = ask(http, request(Method::GET, url, &[])?, ANSWER_TIMEOUT).await?;
     let status = field(answer.headers(), "cache-status").to_owned();
     let (mut body, mut length) = (answer.into_body(), 0);
     while let Some(frame) = body.frame().await {
@@ -208,21 +207,22 @@ async fn collapse(askers: usize) -> Result<Collapse, WorldError> {
     let world = world(&origin, "").await?;
     let body = 64 << 10;
     let url = world.media(&format!("hold/{body}/cold.m4s"));
-    let connections: Vec<Http> = (0..askers.div_ceil(STREAMS)).map(|_| client(true)).collect();
+    let connections: Vec<Http> = (0..askers.div_ceil(STREAMS_PER_CONNECTION)).map(|_| client(true)).collect();
     let start = monotonic();
     let tasks: Vec<_> = (0..askers)
-        .filter_map(|n| connections.get(n / STREAMS).cloned())
+        .filter_map(|n| connections.get(n / STREAMS_PER_CONNECTION).cloned())
         .map(|http| {
             let url = url.clone();
             tokio::spawn(async move { get(&http, &url).await.is_ok_and(|(_, length)| length == body) })
         })
         .collect();
-    let all = world.until(PATIENCE, |world| world.metric("lyceum_edge_requests_total", &[]) >= askers as f64).await;
+    let all =
+        world.until(ANSWER_TIMEOUT, |world| world.metric("lyceum_edge_requests_total", &[]) >= askers as f64).await;
     if !all {
         return Err(WorldError::new("not all askers were answered from the first half"));
     }
     let half = (askers * body / 2) as f64;
-    world.until(PATIENCE, |world| world.metric("lyceum_edge_response_bytes_total", &[]) >= half).await;
+    world.until(ANSWER_TIMEOUT, |world| world.metric("lyceum_edge_response_bytes_total", &[]) >= half).await;
     // Late readers, while the rest is held and no one else is served; then hits, in the same way.
     let late_first_byte = first_bytes(&url).await?;
     origin.go_on();
@@ -241,7 +241,7 @@ async fn first_bytes(url: &str) -> Result<Quantiles, WorldError> {
     let http = client(true);
     for n in 0..210 {
         let start = monotonic();
-        let answer = ask(&http, request(Method::GET, url, &[])?, PATIENCE).await?;
+        let answer = ask(&http, request(Method::GET, url, &[])?, ANSWER_TIMEOUT).await?;
         let mut body = answer.into_body();
         body.frame().await.ok_or_else(|| WorldError::new("no first byte"))?.map_err(WorldError::new)?;
         // The first ones open the connection.

@@ -1,4 +1,4 @@
-//! Clients that check every byte: some want parts, some are slow, some leave in the midst of it.
+//! Clients that check every byte: some request ranges, some are slow, some disconnect in the middle.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,8 +12,8 @@ use lyceum_core::time::{Instant, monotonic};
 use super::origin::object;
 use crate::world::{Content, Dice, Http, World, ask, client, field, request};
 
-/// How long an answer or a piece of it may take; what takes longer is stuck.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// How long a response or a piece of its body may take before it counts as stuck.
+const STALL_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What the clients saw.
 #[derive(Debug, Default)]
@@ -93,9 +93,9 @@ async fn one(world: &World, seen: &Seen, http: &Http, name: &str, dice: &mut Dic
     }
     let Ok(request) = request(method.clone(), &world.media(name), &fields) else { return true };
     let start = monotonic();
-    let answer = match ask(http, request, PATIENCE).await {
+    let answer = match ask(http, request, STALL_TIMEOUT).await {
         Ok(answer) => answer,
-        Err(_) if start.elapsed() >= PATIENCE => {
+        Err(_) if start.elapsed() >= STALL_TIMEOUT => {
             seen.stuck.fetch_add(1, Ordering::Relaxed);
             return false;
         }
@@ -163,7 +163,7 @@ async fn read(
             seen.left.fetch_add(1, Ordering::Relaxed);
             break false;
         }
-        let frame = match tokio::time::timeout(PATIENCE, body.frame()).await {
+        let frame = match tokio::time::timeout(STALL_TIMEOUT, body.frame()).await {
             Ok(Some(Ok(frame))) => frame,
             Ok(Some(Err(_))) => {
                 seen.broken.fetch_add(1, Ordering::Relaxed);
@@ -178,7 +178,7 @@ async fn read(
             }
             Err(_) => {
                 seen.stuck.fetch_add(1, Ordering::Relaxed);
-                eprintln!("lyceum-load: {name}: nothing came for {PATIENCE:?}");
+                eprintln!("lyceum-load: {name}: nothing came for {STALL_TIMEOUT:?}");
                 break false;
             }
         };

@@ -1,8 +1,8 @@
 //! `lyceum-load faults`: a soak with random faults between the edge and its origins.
 //!
-//! Clients of several kinds ask for everything that an edge serves and check every byte; the origins refuse, reset, cut
-//! short, stand still, trickle and lie by chance. Afterwards the books have to balance: what clients saw is what the
-//! edge counted, and nothing is left open.
+//! Clients of several kinds request everything that an edge serves and check every byte; the origins randomly refuse,
+//! reset, truncate, stall, trickle and send wrong headers. Afterwards the edge's counters must match what clients saw, and
+//! nothing may be left open.
 
 mod client;
 mod origin;
@@ -46,10 +46,10 @@ pub struct Args {
 }
 
 /// How long a body may stand still for the edge.
-const IDLE: Duration = Duration::from_millis(500);
+const IDLE_BODY_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Time for everything under way to end.
-const SETTLE: Duration = Duration::from_secs(20);
+const SETTLE_TIMEOUT: Duration = Duration::from_secs(20);
 
 #[derive(Debug, Serialize)]
 struct Check {
@@ -106,13 +106,15 @@ pub async fn run(args: Args) -> ExitCode {
 }
 
 async fn soak(args: &Args) -> Result<Report, WorldError> {
-    let deeds = Deeds::new(args.seed, args.percent, IDLE);
+    let deeds = Deeds::new(args.seed, args.percent, IDLE_BODY_TIMEOUT);
     let mut origins = Vec::new();
     for _ in 0..2 {
         origins.push(format!("http://{}", crate::origin::listen(Arc::clone(&deeds)).await?));
     }
-    let pool =
-        format!("idle = \"{}ms\"\nfirst_byte = \"1s\"\neject_for = \"200ms\"\neject_after = 5", IDLE.as_millis());
+    let pool = format!(
+        "idle = \"{}ms\"\nfirst_byte = \"1s\"\neject_for = \"200ms\"\neject_after = 5",
+        IDLE_BODY_TIMEOUT.as_millis()
+    );
     let more = "[cache]\nmemory = \"48MiB\"\ndisk = { path = \"{dir}/disk\", size = \"256MiB\" }\n\
                 [limits]\nrequests_per_client = 1000000\nrequests_burst = 10000000\nconnections_per_client = 100000\n";
     let world = Arc::new(World::start(&origins, &pool, more).await?);
@@ -165,7 +167,7 @@ async fn checks(world: &World, seen: &Seen) -> Vec<Check> {
         ("requests to origins left", "lyceum_upstream_in_flight_requests"),
         ("client connections left", "lyceum_front_connections"),
     ] {
-        world.until(SETTLE, |world| world.metric(name, &[]) == 0.0).await;
+        world.until(SETTLE_TIMEOUT, |world| world.metric(name, &[]) == 0.0).await;
         nothing(what, world.metric(name, &[]));
     }
     let counted = world.metric("lyceum_edge_requests_total", &[]);
@@ -185,7 +187,7 @@ async fn checks(world: &World, seen: &Seen) -> Vec<Check> {
     let (bytes, missing) = (read(&seen.bytes) as f64, read(&seen.missing) as f64);
     let out = world.metric("lyceum_edge_response_bytes_total", &[]);
     between("bytes out, beside bytes of bodies that clients read (and may have left)", bytes, bytes + missing, out);
-    let drained = world.drain(SETTLE).await;
+    let drained = world.drain(SETTLE_TIMEOUT).await;
     checks.push(Check {
         what: "all work of the edge ended",
         expected: "true".to_owned(),

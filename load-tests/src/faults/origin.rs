@@ -1,4 +1,4 @@
-//! An origin that misbehaves by chance: it refuses, resets, cuts short, stands still, trickles, and lies.
+//! An origin that misbehaves randomly: it refuses, resets, truncates, stalls, trickles, and sends wrong headers.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -1,5 +1,5 @@
-//! What a program costs: processor time with all its children, wall time, and the most memory that its whole process
-//! tree held at one time (proportional set size, so that shared pages count once).
+//! Cost of running a program: CPU time including children, wall time, and peak memory of its process tree (proportional
+//! set size, so that shared pages count once).
 
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -8,8 +8,8 @@ use lyceum_core::time::monotonic;
 
 use super::error::{Result, TranscodeError, failed};
 
-/// How often memory is looked at.
-const EVERY: Duration = Duration::from_millis(50);
+/// How often memory is sampled.
+const SAMPLE_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Seconds and bytes.
 #[derive(Clone, Copy, Debug, Default)]
@@ -33,7 +33,7 @@ pub(super) fn median(values: &mut [f64]) -> f64 {
     values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
-/// Runs a command to its end, which must be a good one.
+/// Runs a command and measures it. Fails if the command fails.
 pub(super) fn measured(command: &[&str]) -> Result<Cost> {
     let Some(name) = command.first() else { return Err(TranscodeError("nothing to run".to_owned())) };
     let log = tempfile::NamedTempFile::new().map_err(failed("a log"))?;
@@ -72,7 +72,7 @@ fn watch(child: &mut Child) -> Result<f64> {
             return Ok(most as f64);
         }
         most = most.max(descendants(child.id()).into_iter().map(proportional).sum::<u64>());
-        std::thread::sleep(EVERY);
+        std::thread::sleep(SAMPLE_INTERVAL);
     }
 }
 

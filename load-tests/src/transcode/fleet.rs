@@ -1,4 +1,4 @@
-//! An origin and workers, each held to a core, that make one lesson.
+//! An origin and workers, each pinned to a core, that transcode one lesson.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Read as _};
@@ -15,11 +15,11 @@ use serde_json::{Value, json};
 use super::command_line::program;
 use super::error::{Result, TranscodeError, failed};
 
-const ADMIN: &str = "bench-admin-key-0123456789";
+const ADMIN_KEY: &str = "bench-admin-key-0123456789";
 /// How long a lesson may take.
-const PATIENCE: Duration = Duration::from_secs(3600);
+const LESSON_TIMEOUT: Duration = Duration::from_secs(3600);
 
-/// What came of a lesson.
+/// The result of a lesson.
 pub(super) struct Made {
     /// From the upload's end to `ready`.
     pub(super) seconds: f64,
@@ -30,9 +30,9 @@ pub(super) struct Made {
 }
 
 /// A process that ends with this value.
-struct Running(Child);
+struct ChildProcess(Child);
 
-impl Drop for Running {
+impl Drop for ChildProcess {
     fn drop(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();
@@ -60,7 +60,9 @@ pub(super) fn lesson(folder: &Path, source: &Path, cores: &[&str], kill_after: O
         match state.get("state").and_then(Value::as_str) {
             Some("ready") => break (monotonic() - start).as_secs_f64(),
             Some("failed") => return Err(TranscodeError(format!("the lesson failed: {state}"))),
-            _ if monotonic() - start > PATIENCE => return Err(TranscodeError("the lesson takes for ever".to_owned())),
+            _ if monotonic() - start > LESSON_TIMEOUT => {
+                return Err(TranscodeError("the lesson takes too long".to_owned()));
+            }
             _ => {}
         }
         if kill_after.is_some_and(|after| (monotonic() - start).as_secs_f64() > after) {
@@ -85,7 +87,7 @@ fn free_port() -> Result<u16> {
 struct Origin {
     url: String,
     http: Http,
-    _running: Running,
+    _running: ChildProcess,
 }
 
 impl Origin {
@@ -95,7 +97,7 @@ impl Origin {
         let place = home.display();
         // A short lease, so that a killed worker's task is soon another's.
         let config = format!(
-            "public_url = \"{url}\"\nedges = [\"{url}\"]\ndatabase = \"sqlite:{place}/lyceum.db\"\nadmin_key = \"{ADMIN}\"\n\
+            "public_url = \"{url}\"\nedges = [\"{url}\"]\ndatabase = \"sqlite:{place}/lyceum.db\"\nadmin_key = \"{ADMIN_KEY}\"\n\
              edge_bearer = \"bench-edge-secret-0123456789\"\nstore = {{ directory = \"{place}/objects\" }}\n\
              tokens = {{ keys = \"{place}/keys\", issuer = \"lyceum\", audience = \"lyceum-edge\", ttl = \"1h\" }}\n\
              workers = {{ count = 0 }}\nqueue = {{ lease = \"5s\", backoff = \"100ms\" }}\n\
@@ -110,7 +112,7 @@ impl Origin {
     async fn ask(&self, method: Method, path: &str, body: &Value) -> Result<Value> {
         let url = format!("{}{path}", self.url);
         let body = (!body.is_null()).then_some(body);
-        let answer = self.http.json::<Value>(method, &url, ADMIN, body).await;
+        let answer = self.http.json::<Value>(method, &url, ADMIN_KEY, body).await;
         Ok(answer.map_err(|e| TranscodeError(format!("{path}: {e}")))?.unwrap_or(Value::Null))
     }
 
@@ -123,7 +125,7 @@ impl Origin {
         let lesson = lesson.get("id").and_then(Value::as_str).unwrap_or_default().to_owned();
         let url = format!("{}/v1/lessons/{lesson}/media", self.url);
         let wrong = |e: client::Error| TranscodeError(format!("the upload: {e}"));
-        let mut request = client::request(Method::POST, &url, ADMIN).map_err(wrong)?;
+        let mut request = client::request(Method::POST, &url, ADMIN_KEY).map_err(wrong)?;
         *request.body_mut() = client::full(std::fs::read(source).map_err(failed(source.display()))?);
         self.http.send_ok(request).await.map_err(wrong)?;
         Ok(lesson)
@@ -131,11 +133,11 @@ impl Origin {
 }
 
 /// Starts a program and waits until it says that it serves.
-fn ready(command: &mut Command, home: &Path, name: &str) -> Result<Running> {
+fn ready(command: &mut Command, home: &Path, name: &str) -> Result<ChildProcess> {
     let log = std::fs::File::create(home.join(format!("{name}.log"))).map_err(failed(name))?;
     let mut child = command.stdout(Stdio::piped()).stderr(log).spawn().map_err(failed(name))?;
     let out = child.stdout.take();
-    let running = Running(child);
+    let running = ChildProcess(child);
     let mut line = String::new();
     if let Some(out) = out {
         let mut out = BufReader::new(out);
@@ -146,7 +148,7 @@ fn ready(command: &mut Command, home: &Path, name: &str) -> Result<Running> {
 
 struct Worker {
     admin: String,
-    _running: Running,
+    _running: ChildProcess,
 }
 
 impl Worker {

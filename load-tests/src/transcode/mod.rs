@@ -1,10 +1,9 @@
-//! `lyceum-load transcode`: the transcoder beside Debian's `ffmpeg` doing the same ladder with the same preset and
-//! segments, in one run, the two in turn: processor time, wall time, memory of the whole process tree; how soon an
-//! hour's recording begins to play; slides; two workers against one; and what a killed worker costs.
+//! `lyceum-load transcode`: the transcoder against Debian's `ffmpeg` with the same ladder, preset and segments, in
+//! alternating runs: CPU time, wall time, memory of the process tree; time to the first playable segment of an hour;
+//! slides; two workers against one; and the cost of a killed worker.
 //!
-//! Ratios are what counts: machines differ, and so do their neighbours. The transcoder also measures loudness, limits
-//! peaks, and makes a poster and a storyboard, which `ffmpeg` here does not: all is counted, but for the measurement of its
-//! own quality, which is switched off.
+//! Compare ratios, as machines differ. The transcoder also measures loudness, limits peaks, and makes a poster and a
+//! storyboard, which `ffmpeg` here does not; this work is included. Only its quality measurement (SSIM) is switched off.
 
 mod command;
 mod command_line;

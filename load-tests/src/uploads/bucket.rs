@@ -9,19 +9,19 @@ use http::Method;
 use lyceum_client::{self as client, Http};
 
 use super::error::{LoadError, failed};
-use super::process::{Running, free_address, wait};
+use super::process::{ChildProcess, free_address, wait};
 use super::setting::folder;
 
-const ACCESS: &str = "loadkey";
-const SECRET: &str = "loadsecret";
+const ACCESS_KEY: &str = "loadkey";
+const SECRET_KEY: &str = "loadsecret";
 /// The server's objects are kept in files of this many MiB; so many files bound what it keeps.
-const VOLUME: u64 = 1024;
-const VOLUMES: u64 = 100;
+const VOLUME_MIB: u64 = 1024;
+const MAX_VOLUMES: u64 = 100;
 
 /// A running server with one bucket.
 pub(super) struct Bucket {
     endpoint: String,
-    _running: Running,
+    _running: ChildProcess,
     _folder: tempfile::TempDir,
 }
 
@@ -47,7 +47,7 @@ impl Bucket {
         }
         let kept = folder(within)?;
         let identities = serde_json::json!({ "identities": [{
-            "name": "load", "credentials": [{ "accessKey": ACCESS, "secretKey": SECRET }],
+            "name": "load", "credentials": [{ "accessKey": ACCESS_KEY, "secretKey": SECRET_KEY }],
             "actions": ["Admin", "Read", "Write", "List", "Tagging"],
         }]});
         let config = kept.path().join("s3.json");
@@ -58,12 +58,12 @@ impl Bucket {
         let mut command = Command::new(&weed);
         command.args(["server", "-ip=127.0.0.1", "-s3", "-s3.port.iceberg=0", "-s3.port.lance=0"]);
         command.arg(format!("-dir={}", data.display())).arg(format!("-s3.config={}", config.display()));
-        command.arg(format!("-volume.max={VOLUMES}")).arg(format!("-master.volumeSizeLimitMB={VOLUME}"));
+        command.arg(format!("-volume.max={MAX_VOLUMES}")).arg(format!("-master.volumeSizeLimitMB={VOLUME_MIB}"));
         command.arg(format!("-s3.port={s3}")).arg(format!("-master.port={master}"));
         command.arg(format!("-volume.port={volume}")).arg(format!("-filer.port={filer}"));
         let log = std::fs::File::create(kept.path().join("weed.log")).map_err(failed("weed.log"))?;
         command.current_dir(kept.path()).env("TMPDIR", kept.path()).stderr(log);
-        let running = Running::start(&mut command)?;
+        let running = ChildProcess::start(&mut command)?;
         for port in [s3, filer] {
             wait(([127, 0, 0, 1], port).into()).await?;
         }
@@ -91,7 +91,7 @@ impl Bucket {
     /// The bucket as `origin.toml` says it.
     pub(super) fn store(&self) -> String {
         format!(
-            "{{ s3 = {{ endpoint = \"{}\", bucket = \"lyceum\", access_key = \"{ACCESS}\", secret_key = \"{SECRET}\" }} }}",
+            "{{ s3 = {{ endpoint = \"{}\", bucket = \"lyceum\", access_key = \"{ACCESS_KEY}\", secret_key = \"{SECRET_KEY}\" }} }}",
             self.endpoint
         )
     }

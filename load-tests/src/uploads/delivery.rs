@@ -1,4 +1,4 @@
-//! The CPU time of giving an edge a segment that lies on the disk alone, beyond that of reading its file.
+//! CPU time of delivering an uncached segment to an edge, beyond that of reading its file.
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -13,15 +13,15 @@ use super::args::Args;
 use super::error::{LoadError, failed};
 use super::figure::Figure;
 use super::process::cpu;
-use super::setting::{EDGE, Setting, noise};
+use super::setting::{EDGE_SECRET, TestOrigin, noise};
 
 /// A segment of six seconds in 1080p.
-const SEGMENT: usize = 2 << 20;
+const SEGMENT_BYTES: usize = 2 << 20;
 
 fn write(folder: &Path, segments: usize) -> Result<Vec<PathBuf>, LoadError> {
     std::fs::create_dir_all(folder).map_err(failed("the segments' folder"))?;
     let piece = noise();
-    let bytes = piece.repeat(SEGMENT / piece.len());
+    let bytes = piece.repeat(SEGMENT_BYTES / piece.len());
     (0..segments)
         .map(|n| {
             let path = folder.join(format!("{n:05}-{}.m4s", n * 6000));
@@ -30,7 +30,7 @@ fn write(folder: &Path, segments: usize) -> Result<Vec<PathBuf>, LoadError> {
         .collect()
 }
 
-/// Takes files out of the page cache.
+/// Evicts files from the page cache.
 fn cool(files: &[PathBuf]) -> Result<(), LoadError> {
     for file in files {
         let of = format!("of={}", file.display());
@@ -57,7 +57,7 @@ fn read(files: &[PathBuf]) -> Result<f64, LoadError> {
 
 #[allow(clippy::cast_precision_loss)]
 pub(super) async fn measure(args: &Args) -> Result<Figure, LoadError> {
-    let setting = Setting::start(args.folder.as_deref(), None, Some("0")).await?;
+    let setting = TestOrigin::start(args.folder.as_deref(), None, Some("0")).await?;
     let (_, lesson) = setting.lesson().await?;
     let version = setting.make_playable(&lesson).await?;
     let track = format!("v/{lesson}/{version}/v1080");
@@ -69,15 +69,15 @@ pub(super) async fn measure(args: &Args) -> Result<Figure, LoadError> {
     let before = setting.origin.cpu()?;
     for file in &files {
         let name = file.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        let request =
-            client::request(Method::GET, &format!("{}/{track}/{name}", setting.url), EDGE).map_err(LoadError::new)?;
+        let request = client::request(Method::GET, &format!("{}/{track}/{name}", setting.url), EDGE_SECRET)
+            .map_err(LoadError::new)?;
         let answer = setting.http.send_ok(request).await.map_err(LoadError::new)?;
         let body = answer.into_body().collect().await.map_err(LoadError::new)?.to_bytes();
-        if body.len() != SEGMENT {
+        if body.len() != SEGMENT_BYTES {
             return Err(LoadError::new("a segment came short"));
         }
     }
     let giving = (setting.origin.cpu()? - before) * 1e3 / count;
-    let details = json!({ "giving_milliseconds": giving, "reading_milliseconds": reading, "segments": files.len(), "bytes": SEGMENT });
+    let details = json!({ "giving_milliseconds": giving, "reading_milliseconds": reading, "segments": files.len(), "bytes": SEGMENT_BYTES });
     Ok(Figure::at_most("CPU of a cold segment beyond reading it", giving - reading, "ms", 1.0, details))
 }

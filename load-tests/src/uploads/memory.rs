@@ -1,4 +1,4 @@
-//! The most memory that the origin has resident while many large uploads come in at once.
+//! Peak resident memory of the origin during many large concurrent uploads.
 
 use futures_util::future::try_join_all;
 use lyceum_core::time::monotonic;
@@ -8,10 +8,10 @@ use super::args::Args;
 use super::bucket::Bucket;
 use super::error::LoadError;
 use super::figure::Figure;
-use super::setting::{Setting, noise};
+use super::setting::{TestOrigin, noise};
 
-/// The configured budget of buffers and what may come beside it, in MiB.
-const BOUND: f64 = 64.0 + 64.0;
+/// The configured buffer budget plus the allowance for everything else.
+const MAX_MEMORY_MIB: f64 = 64.0 + 64.0;
 
 /// Into a directory, or the store that was named.
 pub(super) async fn measure(args: &Args) -> Result<Figure, LoadError> {
@@ -26,7 +26,7 @@ pub(super) async fn measure_s3(args: &Args) -> Result<Figure, LoadError> {
 
 #[allow(clippy::cast_precision_loss)]
 async fn sent_to(name: &'static str, store: Option<&str>, args: &Args) -> Result<Figure, LoadError> {
-    let setting = Setting::start(args.folder.as_deref(), store, None).await?;
+    let setting = TestOrigin::start(args.folder.as_deref(), store, None).await?;
     let idle = setting.origin.peak()?;
     let piece = noise();
     let mut uploads = Vec::new();
@@ -40,5 +40,5 @@ async fn sent_to(name: &'static str, store: Option<&str>, args: &Args) -> Result
     let rate = (args.parallel as f64 * (args.each << 20) as f64) / seconds / 1e6;
     let details = json!({ "idle_mebibytes": idle, "uploads": args.parallel, "mebibytes_each": args.each,
         "megabytes_per_second": rate });
-    Ok(Figure::at_most(name, setting.origin.peak()?, "MiB", BOUND, details))
+    Ok(Figure::at_most(name, setting.origin.peak()?, "MiB", MAX_MEMORY_MIB, details))
 }

@@ -1,9 +1,9 @@
-//! `lyceum-load uploads`: what the origin owes its uploads, its playback sessions and its deliveries, measured.
+//! `lyceum-load uploads`: performance of the origin, each figure against a bound. The run fails if one is missed.
 //!
-//! Each figure has its bound, and the run fails where one is missed:
-//! upload throughput beside nginx's WebDAV `PUT` followed by a sync to the same disk, in interleaved rounds; the memory of
-//! many large uploads at once, into a directory and into a bucket; durable playback sessions a second on one core; the CPU time of a cold segment beyond
-//! that of reading its file.
+//! - upload throughput against nginx's WebDAV `PUT` followed by a sync to the same disk, in interleaved rounds
+//! - memory of many large concurrent uploads, into a directory and into a bucket
+//! - durable playback sessions per second on one core
+//! - CPU time of delivering an uncached segment, beyond that of reading its file
 
 mod args;
 mod bucket;

@@ -8,7 +8,7 @@ use http::Method;
 use lyceum_client::{self as client, Http};
 
 use super::error::{LoadError, failed};
-use super::process::{Running, free_address, wait};
+use super::process::{ChildProcess, free_address, wait};
 use super::setting::{body, folder};
 
 /// A running nginx.
@@ -16,7 +16,7 @@ pub(super) struct Nginx {
     files: PathBuf,
     url: String,
     _folder: tempfile::TempDir,
-    _running: Running,
+    _running: ChildProcess,
 }
 
 impl Nginx {
@@ -38,7 +38,7 @@ impl Nginx {
         );
         let path = kept.path().join("nginx.conf");
         std::fs::write(&path, config).map_err(failed("nginx.conf"))?;
-        let running = Running::start(Command::new("nginx").arg("-p").arg(kept.path()).arg("-c").arg(&path))?;
+        let running = ChildProcess::start(Command::new("nginx").arg("-p").arg(kept.path()).arg("-c").arg(&path))?;
         wait(address).await?;
         Ok(Self { files, url: format!("http://{address}/files"), _folder: kept, _running: running })
     }

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::args::Args;
 use super::error::LoadError;
 use super::figure::Figure;
-use super::setting::{ADMIN, Setting};
+use super::setting::{ADMIN_KEY, TestOrigin};
 use crate::report::Quantiles;
 
 /// Users who have bought the course.
@@ -18,7 +18,7 @@ const USERS: usize = 100;
 
 #[allow(clippy::cast_precision_loss)]
 pub(super) async fn measure(args: &Args) -> Result<Figure, LoadError> {
-    let setting = Setting::start(args.folder.as_deref(), None, Some("0")).await?;
+    let setting = TestOrigin::start(args.folder.as_deref(), None, Some("0")).await?;
     let (course, lesson) = setting.lesson().await?;
     setting.make_playable(&lesson).await?;
     for user in 0..USERS {
@@ -33,8 +33,11 @@ pub(super) async fn measure(args: &Args) -> Result<Figure, LoadError> {
         let wanted = json!({ "user": format!("user-{}", number % USERS), "lesson": lesson });
         while began.elapsed() < span {
             let asked = monotonic();
-            let answer =
-                setting.http.json::<Value>(Method::POST, &url, ADMIN, Some(&wanted)).await.map_err(LoadError::new)?;
+            let answer = setting
+                .http
+                .json::<Value>(Method::POST, &url, ADMIN_KEY, Some(&wanted))
+                .await
+                .map_err(LoadError::new)?;
             if answer.and_then(|answer| answer.get("token").cloned()).is_none() {
                 return Err(LoadError::new("a session without a token"));
             }

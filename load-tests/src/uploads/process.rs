@@ -7,16 +7,16 @@ use std::time::Duration;
 use super::error::{LoadError, failed};
 
 /// A process that ends with this value.
-pub(super) struct Running(Child);
+pub(super) struct ChildProcess(Child);
 
-impl Drop for Running {
+impl Drop for ChildProcess {
     fn drop(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
 }
 
-impl Running {
+impl ChildProcess {
     pub(super) fn start(command: &mut Command) -> Result<Self, LoadError> {
         let what = format!("{:?}", command.get_program());
         command.stdin(Stdio::null()).stdout(Stdio::null()).spawn().map(Self).map_err(failed(&what))

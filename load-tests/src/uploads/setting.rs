@@ -1,4 +1,4 @@
-//! An origin over SQLite on the disk to measure, and a client of its.
+//! An origin with SQLite on the measured disk, and a client for it.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -15,19 +15,19 @@ use lyceum_storage::db::{Db, PoolConfig, Url};
 use serde_json::{Value, json};
 
 use super::error::{LoadError, failed};
-use super::process::{Running, free_address, wait};
+use super::process::{ChildProcess, free_address, wait};
 
 /// The admin's key.
-pub(super) const ADMIN: &str = "an-admin-key-for-the-load";
-/// What edges show.
-pub(super) const EDGE: &str = "an-edge-secret-for-the-load";
-/// What bodies are made of.
-const PIECE: usize = 256 << 10;
+pub(super) const ADMIN_KEY: &str = "an-admin-key-for-the-load";
+/// The bearer secret of edges.
+pub(super) const EDGE_SECRET: &str = "an-edge-secret-for-the-load";
+/// Size of the piece that bodies repeat.
+const PIECE_BYTES: usize = 256 << 10;
 
 /// A running origin.
-pub(super) struct Setting {
+pub(super) struct TestOrigin {
     pub(super) folder: tempfile::TempDir,
-    pub(super) origin: Running,
+    pub(super) origin: ChildProcess,
     pub(super) url: String,
     pub(super) http: Http,
 }
@@ -50,11 +50,11 @@ pub(super) fn client() -> Http {
     })
 }
 
-/// Bytes that no file system folds together.
+/// Incompressible bytes.
 pub(super) fn noise() -> Bytes {
     let mut state: u64 = 0x9e37_79b9_7f4a_7c15;
-    let mut bytes = Vec::with_capacity(PIECE);
-    while bytes.len() < PIECE {
+    let mut bytes = Vec::with_capacity(PIECE_BYTES);
+    while bytes.len() < PIECE_BYTES {
         state ^= state << 13;
         state ^= state >> 7;
         state ^= state << 17;
@@ -65,14 +65,14 @@ pub(super) fn noise() -> Bytes {
 
 /// A body of `length` bytes, which takes no memory but its one piece.
 pub(super) fn body(piece: &Bytes, length: u64) -> Body {
-    let whole = length / PIECE as u64;
-    let rest = usize::try_from(length % PIECE as u64).unwrap_or(0);
+    let whole = length / PIECE_BYTES as u64;
+    let rest = usize::try_from(length % PIECE_BYTES as u64).unwrap_or(0);
     let pieces = std::iter::repeat_n(piece.clone(), usize::try_from(whole).unwrap_or(usize::MAX));
     let pieces = pieces.chain((rest > 0).then(|| piece.slice(..rest))).map(Ok::<_, std::io::Error>);
     client::stream(futures_util::stream::iter(pieces))
 }
 
-impl Setting {
+impl TestOrigin {
     /// Starts an origin, held to `core` where given.
     pub(super) async fn start(
         within: Option<&Path>,
@@ -85,7 +85,7 @@ impl Setting {
         let store = store.map_or_else(|| format!("{{ directory = \"{}\" }}", at("objects")), str::to_owned);
         let config = format!(
             "public_url = \"http://{address}\"\nedges = [\"http://127.0.0.1:1\"]\ndatabase = \"sqlite:{}\"\n\
-             admin_key = \"{ADMIN}\"\nedge_bearer = \"{EDGE}\"\nstore = {store}\ntokens = {{ keys = \"{}\" }}\n\
+             admin_key = \"{ADMIN_KEY}\"\nedge_bearer = \"{EDGE_SECRET}\"\nstore = {store}\ntokens = {{ keys = \"{}\" }}\n\
              workers = {{ count = 0 }}\n[[listen]]\naddress = \"{address}\"\n",
             at("lyceum.db"),
             at("keys"),
@@ -101,7 +101,7 @@ impl Setting {
             }
             None => Command::new(program),
         };
-        let origin = Running::start(command.args(["origin", "--config"]).arg(&path))?;
+        let origin = ChildProcess::start(command.args(["origin", "--config"]).arg(&path))?;
         wait(address).await?;
         Ok(Self { folder, origin, url: format!("http://{address}"), http: client() })
     }
@@ -109,7 +109,7 @@ impl Setting {
     /// A call of the API.
     pub(super) async fn call(&self, method: Method, path: &str, body: &Value) -> Result<Value, LoadError> {
         let url = format!("{}{path}", self.url);
-        let answer = self.http.json::<Value>(method, &url, ADMIN, Some(body)).await.map_err(LoadError::new)?;
+        let answer = self.http.json::<Value>(method, &url, ADMIN_KEY, Some(body)).await.map_err(LoadError::new)?;
         Ok(answer.unwrap_or_default())
     }
 
@@ -147,7 +147,7 @@ impl Setting {
     }
 
     fn request(&self, method: Method, path: &str) -> Result<Request<Body>, LoadError> {
-        let mut request = client::request(method, &format!("{}{path}", self.url), ADMIN).map_err(LoadError::new)?;
+        let mut request = client::request(method, &format!("{}{path}", self.url), ADMIN_KEY).map_err(LoadError::new)?;
         request.headers_mut().insert("tus-resumable", http::HeaderValue::from_static("1.0.0"));
         Ok(request)
     }

@@ -1,4 +1,4 @@
-//! One upload's bytes a second until they are durable, beside nginx's WebDAV `PUT` and a sync.
+//! Throughput of one durable upload, against nginx's WebDAV `PUT` and a sync.
 
 use lyceum_core::time::monotonic;
 use serde_json::json;
@@ -7,7 +7,7 @@ use super::args::Args;
 use super::error::LoadError;
 use super::figure::Figure;
 use super::nginx::Nginx;
-use super::setting::{Setting, noise};
+use super::setting::{TestOrigin, noise};
 
 fn median(values: &mut [f64]) -> f64 {
     values.sort_by(f64::total_cmp);
@@ -18,7 +18,7 @@ fn median(values: &mut [f64]) -> f64 {
 pub(super) async fn measure(args: &Args) -> Result<Figure, LoadError> {
     crate::programs::have("uploads", &[("nginx", "nginx-light")]).map_err(LoadError::new)?;
     let within = args.folder.as_deref();
-    let setting = Setting::start(within, None, None).await?;
+    let setting = TestOrigin::start(within, None, None).await?;
     let nginx = Nginx::start(within).await?;
     let (_, lesson) = setting.lesson().await?;
     let (piece, length) = (noise(), args.size << 20);
@@ -26,7 +26,7 @@ pub(super) async fn measure(args: &Args) -> Result<Figure, LoadError> {
     for round in 0..args.rounds.max(1) + 1 {
         let rate = |seconds: f64| length as f64 / seconds / 1e6;
         let mut pair = [0.0, 0.0];
-        // Who goes first takes turns: a disk remembers what was written just before.
+        // The order alternates, as a disk is affected by what was written just before.
         for turn in 0..2 {
             if (round + turn) % 2 == 0 {
                 let upload = setting.begin(&lesson, length).await?;

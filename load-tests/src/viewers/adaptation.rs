@@ -17,13 +17,13 @@ pub enum Policy {
     Highest,
 }
 
-const QUICK_HALF_LIFE: f64 = 3.0;
-const SLOW_HALF_LIFE: f64 = 9.0;
+const QUICK_HALF_LIFE_SECONDS: f64 = 3.0;
+const SLOW_HALF_LIFE_SECONDS: f64 = 9.0;
 /// Shares of the estimate that a rendition may take to be kept, and to be gone up to.
-const KEEP: f64 = 0.95;
-const CLIMB: f64 = 0.7;
+const MAX_SHARE_TO_KEEP: f64 = 0.95;
+const MAX_SHARE_TO_CLIMB: f64 = 0.7;
 /// Transfers below this many bytes measure round trips, not throughput.
-const LEAST_SAMPLE: u64 = 16 << 10;
+const MIN_SAMPLE_BYTES: u64 = 16 << 10;
 
 /// Throughput as seen by one viewer.
 #[derive(Clone, Debug, Default)]
@@ -54,13 +54,13 @@ impl Mean {
 impl Throughput {
     /// A body of `bytes` took `took` from the request to its last byte.
     pub fn sample(&mut self, bytes: u64, took: Duration) {
-        if bytes < LEAST_SAMPLE {
+        if bytes < MIN_SAMPLE_BYTES {
             return;
         }
         let seconds = took.as_secs_f64().max(0.001);
         let rate = bytes as f64 * 8.0 / seconds;
-        self.quick.add(rate, seconds, QUICK_HALF_LIFE);
-        self.slow.add(rate, seconds, SLOW_HALF_LIFE);
+        self.quick.add(rate, seconds, QUICK_HALF_LIFE_SECONDS);
+        self.slow.add(rate, seconds, SLOW_HALF_LIFE_SECONDS);
     }
 
     /// Bits per second; `None` before the first sample.
@@ -91,7 +91,7 @@ impl Policy {
                 };
                 let fits =
                     |share: f64| bandwidths.iter().rposition(|needs| *needs as f64 <= estimate * share).unwrap_or(0);
-                let (kept, climbed) = (fits(KEEP), fits(CLIMB));
+                let (kept, climbed) = (fits(MAX_SHARE_TO_KEEP), fits(MAX_SHARE_TO_CLIMB));
                 if climbed > current { if buffered < scarce { current } else { climbed } } else { kept.min(current) }
             }
         }

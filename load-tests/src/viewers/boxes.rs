@@ -1,45 +1,44 @@
-//! Whether a body is the media it is said to be: a walk over its top-level boxes (ISO/IEC 14496-12, section 4.2; CMAF,
-//! ISO/IEC 23000-19, section 7.3). It keeps sixteen bytes, so that bodies need not be kept.
+//! Checks that a body is a CMAF init or media segment, by its top-level boxes (ISO/IEC 14496-12, section 4.2; CMAF,
+//! ISO/IEC 23000-19, section 7.3). It is incremental and keeps sixteen bytes, so that bodies need not be kept.
 //!
-//! A refusal, an error page or half a segment with status 200 would starve a real player's decoder. Here it must not
-//! pass for media either.
+//! An error page or a truncated segment with status 200 must not pass for media.
 
-/// What a body should be.
+/// The expected kind of body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Expected {
     /// `ftyp` and `moov`.
     Init,
     /// `moof` and `mdat`.
     Segment,
-    /// Anything: not media, or encrypted as a whole.
+    /// Anything: no media, or encrypted as a whole.
     Anything,
 }
 
-/// A walk under way.
+/// The state of a check.
 #[derive(Debug)]
-pub struct Walk {
+pub struct BoxWalk {
     expected: Expected,
     header: [u8; 16],
     have: usize,
     body: u64,
-    found: Found,
+    found: SeenBoxes,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
-struct Found {
+struct SeenBoxes {
     ftyp: bool,
     moov: bool,
     moof: bool,
     mdat: bool,
 }
 
-impl Walk {
-    /// A walk over a body of which nothing was read.
+impl BoxWalk {
+    /// A check before the first byte.
     pub fn new(expected: Expected) -> Self {
-        Self { expected, header: [0; 16], have: 0, body: 0, found: Found::default() }
+        Self { expected, header: [0; 16], have: 0, body: 0, found: SeenBoxes::default() }
     }
 
-    /// Reads on. An error says what can't be media.
+    /// Checks the next bytes. The error says why the body is not the expected media.
     pub fn feed(&mut self, mut bytes: &[u8]) -> Result<(), String> {
         if self.expected == Expected::Anything {
             return Ok(());
@@ -64,7 +63,7 @@ impl Walk {
         Ok(())
     }
 
-    /// Enters a box once its header is whole: 8 bytes, or 16 with a large size.
+    /// Enters a box once its header is complete: 8 bytes, or 16 with a 64-bit size.
     fn header_complete(&mut self) -> Result<(), String> {
         let [a, b, c, d, kind @ .., _, _, _, _, _, _, _, _] = self.header;
         let size = u32::from_be_bytes([a, b, c, d]);
@@ -94,9 +93,9 @@ impl Walk {
         Ok(())
     }
 
-    /// The body ended.
+    /// Checks that the body ended as expected.
     pub fn finish(self) -> Result<(), String> {
-        let Found { ftyp, moov, moof, mdat } = self.found;
+        let SeenBoxes { ftyp, moov, moof, mdat } = self.found;
         match self.expected {
             Expected::Anything => Ok(()),
             _ if self.body > 0 || self.have > 0 => Err("it ends in the middle of a box".into()),
@@ -119,7 +118,7 @@ mod tests {
     }
 
     fn walk(expected: Expected, pieces: &[&[u8]]) -> Result<(), String> {
-        let mut walk = Walk::new(expected);
+        let mut walk = BoxWalk::new(expected);
         for piece in pieces {
             walk.feed(piece)?;
         }
@@ -156,7 +155,7 @@ mod tests {
     }
 
     proptest! {
-        /// Where the body is cut into pieces on its way makes no difference.
+        /// The result does not depend on how the body is split into pieces.
         #[test]
         fn pieces_make_no_difference(body in prop::collection::vec(any::<u8>(), 0..80), sizes in prop::collection::vec(0usize..40, 0..6), cut in 1usize..9) {
             let mut bytes = a_box(b"moof", 9);

@@ -21,10 +21,10 @@ use super::shared::Shared;
 use super::tally::{End, Run, Tally};
 use crate::report;
 
-/// After the run's time is over, viewers say good-bye; this is the most that they get for it.
-const FAREWELL: Duration = Duration::from_secs(5);
+/// Time for viewers to send their last reports after the end of the run.
+const MAX_FAREWELL: Duration = Duration::from_secs(5);
 
-/// What `lyceum-load viewers` takes.
+/// The command line of `lyceum-load viewers`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Playback URL as `POST /v1/playback` gives it; several are spread over the viewers
@@ -102,7 +102,7 @@ impl Args {
     }
 }
 
-/// Runs the viewers and prints what they saw. Exit code 1 when a session failed or nobody saw a picture.
+/// Runs the viewers and prints a summary. Exit code 1 if a session failed or none showed a picture.
 pub async fn run(args: Args) -> ExitCode {
     for url in &args.urls {
         if !matches!(url.scheme(), "http" | "https") || url.host().is_none() {
@@ -121,11 +121,11 @@ pub async fn run(args: Args) -> ExitCode {
     let end = began + args.duration.get();
     let mut viewers = spawn(&args, &shared, began, end);
     let interrupted = wait(&mut viewers, &shared.tally, began, end).await;
-    // Sessions that end now say so themselves; the run's time is over without them.
+    // The final reports of sessions do not count towards the duration of the run.
     let seconds = monotonic().saturating_duration_since(began).as_secs_f64();
     let _ = stop.send(true);
     let farewell = async { while viewers.join_next().await.is_some() {} };
-    if tokio::time::timeout(FAREWELL, farewell).await.is_err() {
+    if tokio::time::timeout(MAX_FAREWELL, farewell).await.is_err() {
         viewers.abort_all();
     }
     let urls = args.urls.iter().map(shown).collect();
@@ -151,12 +151,12 @@ fn spawn(args: &Args, shared: &Shared, began: Instant, end: Instant) -> JoinSet<
                 () = tokio::time::sleep_until(at) => {}
                 _ = stop.wait_for(|stop| *stop) => return,
             }
-            // Connections are the viewer's: a second lesson is watched over those of the first.
+            // Connections belong to the viewer and are reused for its next lesson.
             let fetcher = Fetcher::new(timeouts);
             while monotonic() < end && !*shared.stop.borrow() {
                 match watch_lesson(&shared, &fetcher, &url).await {
                     End::Ended => {}
-                    // Who was turned away does not come again: it would only be turned away again.
+                    // A refused viewer does not retry: it would be refused again.
                     End::Failed(_) | End::Stopped => return,
                 }
             }
@@ -165,7 +165,7 @@ fn spawn(args: &Args, shared: &Shared, began: Instant, end: Instant) -> JoinSet<
     viewers
 }
 
-/// Waits for the end of the run, for all viewers to have left, or for a signal; tells whether it was a signal.
+/// Waits for the end of the run, the end of all viewers, or a signal. Returns whether it was a signal.
 async fn wait(viewers: &mut JoinSet<()>, tally: &Tally, began: Instant, end: Instant) -> bool {
     let show = std::io::stderr().is_terminal();
     let mut second = tokio::time::interval(Duration::from_secs(1));
@@ -200,7 +200,7 @@ async fn interrupt() {
     }
 }
 
-/// An address without what opens it: a token in the path is cut, a query left out.
+/// A URL without credentials: a token in the path is shortened, the query removed.
 fn shown(url: &Url) -> String {
     let mut url = url.clone();
     url.set_query(None);

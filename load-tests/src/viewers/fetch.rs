@@ -11,7 +11,7 @@ use lyceum_core::units::Span;
 use serde::Serialize;
 use url::Url;
 
-use super::boxes::{Expected, Walk};
+use super::boxes::{BoxWalk, Expected};
 use super::cmcd;
 use crate::hls::{self, ByteRange};
 
@@ -25,7 +25,7 @@ const MAX_PROBLEM_BYTES: usize = 64 << 10;
 /// What was asked for; the key of figures in the report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Kind {
+pub enum ResourceKind {
     /// The multivariant playlist.
     Multivariant,
     /// A media playlist.
@@ -40,7 +40,7 @@ pub enum Kind {
     Report,
 }
 
-impl Kind {
+impl ResourceKind {
     /// As in the report.
     pub fn name(self) -> &'static str {
         match self {
@@ -75,7 +75,7 @@ pub struct Fetched {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
     /// What was asked for.
-    pub kind: Kind,
+    pub kind: ResourceKind,
     /// The status, where there was one.
     pub status: Option<u16>,
     /// The server's code (RFC 9457), or one of ours: `unreachable`, `timeout`, `body_broken`, `body_too_large`,
@@ -89,7 +89,7 @@ pub struct Failure {
 
 impl Failure {
     /// A failure without a status.
-    pub fn new(kind: Kind, code: &str, detail: impl Into<String>, retry: bool) -> Self {
+    pub fn new(kind: ResourceKind, code: &str, detail: impl Into<String>, retry: bool) -> Self {
         Self { kind, status: None, code: code.into(), detail: detail.into(), retry }
     }
 }
@@ -128,14 +128,14 @@ impl Fetcher {
     }
 
     /// Fetches a playlist whole.
-    pub async fn playlist(&self, kind: Kind, url: Url, cmcd: String) -> Result<Fetched, Failure> {
+    pub async fn playlist(&self, kind: ResourceKind, url: Url, cmcd: String) -> Result<Fetched, Failure> {
         self.get(kind, url, None, cmcd, Expected::Anything, Some(hls::MAX_BYTES)).await
     }
 
     /// Fetches media, or a part of it, looks whether it is what it should be and drops it.
     pub async fn media(
         &self,
-        kind: Kind,
+        kind: ResourceKind,
         url: Url,
         range: Option<ByteRange>,
         cmcd: String,
@@ -146,7 +146,7 @@ impl Fetcher {
 
     async fn get(
         &self,
-        kind: Kind,
+        kind: ResourceKind,
         url: Url,
         range: Option<ByteRange>,
         cmcd: String,
@@ -162,7 +162,7 @@ impl Fetcher {
 
     async fn follow(
         &self,
-        kind: Kind,
+        kind: ResourceKind,
         url: Url,
         range: Option<ByteRange>,
         cmcd: String,
@@ -205,7 +205,7 @@ impl Fetcher {
 
     async fn body<B>(
         &self,
-        kind: Kind,
+        kind: ResourceKind,
         response: Response<B>,
         expected: Expected,
         keep: Option<usize>,
@@ -215,7 +215,7 @@ impl Fetcher {
     {
         let declared = response.body().size_hint().exact();
         let mut body = response.into_body();
-        let (mut kept, mut bytes, mut walk) = (Vec::new(), 0u64, Walk::new(expected));
+        let (mut kept, mut bytes, mut walk) = (Vec::new(), 0u64, BoxWalk::new(expected));
         let not_media = |what| Failure::new(kind, "not_media", what, false);
         loop {
             let piece = match tokio::time::timeout(self.timeouts.idle, body.frame()).await {
@@ -255,17 +255,17 @@ impl Fetcher {
         let request = Request::post(url.as_str()).header(header::CONTENT_TYPE, cmcd::REPORT_TYPE);
         let request = request
             .body(client::full(lines))
-            .map_err(|error| Failure::new(Kind::Report, "url", error.to_string(), false))?;
-        let response = self.http.send(request).await.map_err(|error| unsent(Kind::Report, &error))?;
+            .map_err(|error| Failure::new(ResourceKind::Report, "url", error.to_string(), false))?;
+        let response = self.http.send(request).await.map_err(|error| unsent(ResourceKind::Report, &error))?;
         if !response.status().is_success() {
-            return Err(self.refused(Kind::Report, response).await);
+            return Err(self.refused(ResourceKind::Report, response).await);
         }
         let _ = self.problem(response).await;
         Ok(monotonic().saturating_duration_since(began))
     }
 
     /// What a refusal says of itself.
-    async fn refused<B>(&self, kind: Kind, response: Response<B>) -> Failure
+    async fn refused<B>(&self, kind: ResourceKind, response: Response<B>) -> Failure
     where
         B: http_body::Body<Data = Bytes, Error: Into<Box<dyn std::error::Error + Send + Sync>>>,
     {
@@ -289,7 +289,7 @@ impl Fetcher {
     }
 }
 
-fn unsent(kind: Kind, error: &client::Error) -> Failure {
+fn unsent(kind: ResourceKind, error: &client::Error) -> Failure {
     let code = match error {
         client::Error::Timeout { .. } => "timeout",
         client::Error::Request(_) => "url",

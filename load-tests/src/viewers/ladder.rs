@@ -1,14 +1,14 @@
-//! The renditions that one viewer chooses from, as addresses, from the lowest to the highest. Pure.
+//! The renditions that one viewer chooses from, as URLs in ascending order. No I/O.
 
 use url::Url;
 
 use super::behaviour::Behaviour;
 use crate::hls::{self, MediaType, Multivariant, Rendition, Variant};
 
-/// Codecs that every player takes; a ladder in these is preferred to one in others.
+/// Codecs that every player supports; renditions in them are preferred.
 const COMMON: &[&str] = &["avc1.", "avc3."];
 
-/// One rendition of the pictures, with the sound that goes with it.
+/// One video rendition with its audio.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Rung {
     /// The media playlist of the pictures (or of both).
@@ -21,7 +21,7 @@ pub struct Rung {
     pub height: u32,
 }
 
-/// At least one rung, rising.
+/// At least one rung, in ascending order.
 #[derive(Clone, Debug)]
 pub struct Ladder {
     lowest: Rung,
@@ -66,7 +66,7 @@ impl Ladder {
         Ok(Self { bandwidths: rungs.iter().map(|rung| rung.bandwidth).collect(), lowest, rungs })
     }
 
-    /// A media playlist alone, with nothing to choose.
+    /// A single media playlist without alternatives.
     pub fn single(video: Url) -> Self {
         let rung = Rung { video, audio: None, bandwidth: 0, height: 0 };
         Self { lowest: rung.clone(), rungs: vec![rung], bandwidths: vec![0] }

@@ -1,9 +1,8 @@
-//! `lyceum-load viewers`: virtual players that follow playlists through an edge like real ones, each over connections
-//! of its own, and report what their viewers would have felt.
+//! `lyceum-load viewers`: virtual players that follow playlists through an edge like real ones, each over its own
+//! connections, and report the quality of experience.
 //!
-//! What is simulated is the screen: media is fetched, looked at and dropped, not decoded, and a playhead runs in real
-//! time over what has arrived. Not simulated, and worth knowing when figures are compared with browsers: a segment
-//! under way is never given up for a smaller one, and nothing is fetched before play is pressed.
+//! Media is fetched, checked and dropped, not decoded; a simulated playhead advances in real time over what has arrived.
+//! Unlike browsers, these players never abandon a segment for a smaller one, and fetch nothing before play is pressed.
 
 pub mod adaptation;
 pub mod behaviour;

@@ -1,16 +1,16 @@
-//! How a session begins: the multivariant playlist, where to start, and when to try again what failed.
+//! Start of a session: the multivariant playlist, the start position, and the backoff of retries.
 
 use std::time::Duration;
 
 use url::Url;
 
 use super::cmcd::{self, Ids, Now, Object};
-use super::fetch::{Failure, Fetcher, Kind};
+use super::fetch::{Failure, Fetcher, ResourceKind};
 use super::ladder::Ladder;
 use super::shared::Shared;
 use crate::hls::{self, Playlist};
 
-/// Reads the multivariant playlist, trying again as a player would.
+/// Fetches the multivariant playlist, with retries as in a player.
 pub async fn open(shared: &Shared, fetcher: &Fetcher, url: &Url, ids: &Ids) -> Result<(Url, Ladder), Failure> {
     let cmcd = match shared.behaviour.cmcd {
         true => cmcd::request(ids, Object::Manifest, &Now::default(), true, false),
@@ -18,7 +18,7 @@ pub async fn open(shared: &Shared, fetcher: &Fetcher, url: &Url, ids: &Ids) -> R
     };
     let mut tries = 0;
     let fetched = loop {
-        match fetcher.playlist(Kind::Multivariant, url.clone(), cmcd.clone()).await {
+        match fetcher.playlist(ResourceKind::Multivariant, url.clone(), cmcd.clone()).await {
             Ok(fetched) => break fetched,
             Err(failure) => {
                 shared.tally.failed(&failure);
@@ -30,9 +30,9 @@ pub async fn open(shared: &Shared, fetcher: &Fetcher, url: &Url, ids: &Ids) -> R
             }
         }
     };
-    shared.tally.fetched(Kind::Multivariant, &fetched);
+    shared.tally.fetched(ResourceKind::Multivariant, &fetched);
     let wrong = |what: String| {
-        let failure = Failure::new(Kind::Multivariant, "playlist_invalid", what, false);
+        let failure = Failure::new(ResourceKind::Multivariant, "playlist_invalid", what, false);
         shared.tally.failed(&failure);
         failure
     };
@@ -44,7 +44,7 @@ pub async fn open(shared: &Shared, fetcher: &Fetcher, url: &Url, ids: &Ids) -> R
     Ok((fetched.url, ladder))
 }
 
-/// Half a second, doubled each time, at most eight seconds.
+/// Exponential backoff: half a second, doubled with each try, at most eight seconds.
 pub fn backoff(tries: u32) -> Duration {
     Duration::from_millis(500u64 << tries.saturating_sub(1).min(4))
 }
@@ -55,8 +55,8 @@ pub fn lesson_of(url: &Url) -> String {
     segments.next().unwrap_or("unknown").chars().take(64).collect()
 }
 
-/// Where a player begins (RFC 8216, section 4.3.5.2): where the playlist says; else at the front of what is whole, and
-/// three target durations before the end of what grows.
+/// The start position (RFC 8216, section 4.3.5.2): `EXT-X-START`; else the beginning of a complete playlist, or three
+/// target durations before the end of a growing one.
 pub fn first_position(media: &hls::Media) -> Duration {
     let length = media.duration();
     match media.start {

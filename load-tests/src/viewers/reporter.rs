@@ -13,9 +13,9 @@ use super::fetch::{Failure, Fetcher};
 use super::tally::Tally;
 
 /// The most lines that wait; the oldest go first.
-const MAX_WAITING: usize = 64;
+const MAX_WAITING_LINES: usize = 64;
 /// How long the last reports of a session may take.
-const FLUSH: Duration = Duration::from_secs(2);
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Where the events of a playback URL go: `/t/{token}/cmcd` beside `/t/{token}/v/…`, or `/cmcd` with the token in the
 /// query. `None` when the URL carries no token.
@@ -69,7 +69,7 @@ impl Reporter {
         let ago = i64::try_from(ago.as_millis()).unwrap_or(0);
         let line = cmcd::report(&self.ids, event, state, now, self.number, self.clock.unix_millis() - ago, position);
         self.number += 1;
-        if self.waiting.len() >= MAX_WAITING {
+        if self.waiting.len() >= MAX_WAITING_LINES {
             self.waiting.pop_front();
             tally.reported(0, 0, 1);
         }
@@ -106,7 +106,7 @@ impl Reporter {
 
     /// The last reports, within a bound.
     pub async fn flush(mut self, fetcher: &Fetcher, tally: &Tally) {
-        let end = monotonic() + FLUSH;
+        let end = monotonic() + FLUSH_TIMEOUT;
         while self.enabled && (self.sending.is_some() || (!self.waiting.is_empty() && self.target.is_some())) {
             if tokio::time::timeout_at(end, self.turn(fetcher, tally)).await.is_err() {
                 let under_way = self.sending.as_ref().map_or(0, |(count, _)| *count);

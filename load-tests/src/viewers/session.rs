@@ -1,8 +1,8 @@
-//! One viewer watching one lesson, from pressing play to its end: follows the playlists, keeps the buffer filled,
-//! chooses renditions, tells the edge how it goes.
+//! One viewer watching one lesson, from pressing play to its end: follows playlists, keeps the buffer filled, chooses
+//! renditions, and sends CMCD reports.
 //!
-//! One task, one loop: what can be fetched is started, then whatever comes first is waited for. [`Playback`] decides
-//! what the viewer sees, [`Track`] what to fetch, [`Policy`](super::adaptation::Policy) at which quality.
+//! A single loop starts all fetches that are due, then waits for the next event. [`Playback`] decides what the viewer
+//! sees, [`Track`] what to fetch, [`Policy`](super::adaptation::Policy) at which quality.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use url::Url;
 use super::adaptation::Throughput;
 use super::boxes::Expected;
 use super::cmcd::{self, Event, Ids, Now, Object};
-use super::fetch::{Failure, Fetched, Fetcher, Kind};
+use super::fetch::{Failure, Fetched, Fetcher, ResourceKind};
 use super::ladder::{Ladder, Rung};
 use super::opening::{backoff, first_position, lesson_of, open};
 use super::playback::{Change, Playback, State, Totals};
@@ -27,14 +27,14 @@ use super::tally::End;
 use super::track::{Next, Part, Track};
 use crate::hls::{self, ByteRange, Playlist};
 
-/// A request that was answered, or came to nothing.
-struct Answer {
+/// The outcome of a request.
+struct FetchOutcome {
     track: usize,
-    asked: Asked,
+    asked: FetchTarget,
     result: Result<Fetched, Failure>,
 }
 
-enum Asked {
+enum FetchTarget {
     Playlist,
     Init(Url, Option<ByteRange>),
     Segment(Part, usize),
@@ -50,7 +50,7 @@ struct Session<'a> {
     throughput: Throughput,
     playback: Playback,
     tracks: Vec<Track>,
-    waiting: FuturesUnordered<BoxFuture<'static, Answer>>,
+    waiting: FuturesUnordered<BoxFuture<'static, FetchOutcome>>,
     seen: State,
     placed: bool,
     starved: bool,
@@ -73,7 +73,7 @@ pub async fn watch_lesson(shared: &Shared, fetcher: &Fetcher, url: &Url) -> End 
         Duration::ZERO,
         &shared.tally,
     );
-    // Known before the edge has answered, so that a refusal is reported as well.
+    // Set before the edge has answered, so that a refusal is reported too.
     reporter.send_beside(url);
     let mut stop = shared.stop.clone();
     let opened = tokio::select! {
@@ -169,7 +169,7 @@ impl<'a> Session<'a> {
         self.close(end).await
     }
 
-    /// What happens by the clock: interval reports and seeks.
+    /// Timed actions: interval reports and seeks.
     fn tick(&mut self, now: Instant) {
         if now >= self.next_report {
             self.next_report = now + self.shared.behaviour.report_interval;
@@ -194,7 +194,7 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Starts what each track wants and tells when to look again.
+    /// Starts the requests that tracks need. Returns when to look again.
     fn start_requests(&mut self, now: Instant) -> Result<Instant, Failure> {
         let mut wake = self.next_report;
         for at in self.playback.wake().into_iter().chain(self.next_seek.filter(|at| *at > now)) {
@@ -206,7 +206,7 @@ impl<'a> Session<'a> {
             let Some(track) = self.tracks.get(index) else {
                 continue;
             };
-            let kind = if track.audio { Kind::Audio } else { Kind::Video };
+            let kind = if track.audio { ResourceKind::Audio } else { ResourceKind::Video };
             let next = track
                 .next(now, hungry)
                 .map_err(|what| self.fatal(Failure::new(kind, "playlist_invalid", what, false)))?;
@@ -226,34 +226,37 @@ impl<'a> Session<'a> {
         Ok(wake)
     }
 
-    fn ask(&mut self, index: usize, kind: Kind, next: Next) {
+    fn ask(&mut self, index: usize, kind: ResourceKind, next: Next) {
         let fetcher = self.fetcher.clone();
         let work = match next {
             Next::Playlist(url) => {
                 let cmcd = self.cmcd(Object::Manifest);
                 async move {
-                    let result = fetcher.playlist(Kind::Playlist, url, cmcd).await;
-                    Answer { track: index, asked: Asked::Playlist, result }
+                    let result = fetcher.playlist(ResourceKind::Playlist, url, cmcd).await;
+                    FetchOutcome { track: index, asked: FetchTarget::Playlist, result }
                 }
                 .boxed()
             }
             Next::Init(url, range) => {
                 let cmcd = self.cmcd(Object::Init);
                 async move {
-                    let result = fetcher.media(Kind::Init, url.clone(), range, cmcd, Expected::Init).await;
-                    Answer { track: index, asked: Asked::Init(url, range), result }
+                    let result = fetcher.media(ResourceKind::Init, url.clone(), range, cmcd, Expected::Init).await;
+                    FetchOutcome { track: index, asked: FetchTarget::Init(url, range), result }
                 }
                 .boxed()
             }
             Next::Segment(part) => {
                 let duration = part.end.saturating_sub(part.start);
-                let cmcd =
-                    self.cmcd(Object::Segment { audio: kind == Kind::Audio, duration, next: part.next.as_deref() });
+                let cmcd = self.cmcd(Object::Segment {
+                    audio: kind == ResourceKind::Audio,
+                    duration,
+                    next: part.next.as_deref(),
+                });
                 let expected = if part.opaque { Expected::Anything } else { Expected::Segment };
                 let rung = self.rung;
                 async move {
                     let result = fetcher.media(kind, part.url.clone(), part.range, cmcd, expected).await;
-                    Answer { track: index, asked: Asked::Segment(part, rung), result }
+                    FetchOutcome { track: index, asked: FetchTarget::Segment(part, rung), result }
                 }
                 .boxed()
             }
@@ -265,8 +268,8 @@ impl<'a> Session<'a> {
         self.waiting.push(work);
     }
 
-    fn answered(&mut self, answer: Answer, now: Instant) -> Result<(), Failure> {
-        let Answer { track: index, asked, result } = answer;
+    fn answered(&mut self, answer: FetchOutcome, now: Instant) -> Result<(), Failure> {
+        let FetchOutcome { track: index, asked, result } = answer;
         let retries = self.shared.behaviour.retries;
         let Some(track) = self.tracks.get_mut(index) else {
             return Ok(());
@@ -284,18 +287,18 @@ impl<'a> Session<'a> {
         track.tries = 0;
         let audio = track.audio;
         match asked {
-            Asked::Playlist => {
-                self.shared.tally.fetched(Kind::Playlist, &fetched);
+            FetchTarget::Playlist => {
+                self.shared.tally.fetched(ResourceKind::Playlist, &fetched);
                 self.playlist_read(index, fetched, now)
             }
-            Asked::Init(url, range) => {
-                self.shared.tally.fetched(Kind::Init, &fetched);
+            FetchTarget::Init(url, range) => {
+                self.shared.tally.fetched(ResourceKind::Init, &fetched);
                 track.init_read(url, range);
                 Ok(())
             }
-            Asked::Segment(part, rung) => {
+            FetchTarget::Segment(part, rung) => {
                 track.segment_read(&part);
-                self.shared.tally.fetched(if audio { Kind::Audio } else { Kind::Video }, &fetched);
+                self.shared.tally.fetched(if audio { ResourceKind::Audio } else { ResourceKind::Video }, &fetched);
                 let change = self.playback.arrived(index, part.end, part.last);
                 if !audio {
                     let height = self.ladder.rung(rung).height;
@@ -312,7 +315,7 @@ impl<'a> Session<'a> {
     }
 
     fn playlist_read(&mut self, index: usize, fetched: Fetched, now: Instant) -> Result<(), Failure> {
-        let wrong = |code: &str, what: String| Failure::new(Kind::Playlist, code, what, false);
+        let wrong = |code: &str, what: String| Failure::new(ResourceKind::Playlist, code, what, false);
         let media = match hls::parse(&fetched.body) {
             Ok(Playlist::Media(media)) => media,
             Ok(Playlist::Multivariant(_)) => {
@@ -358,7 +361,7 @@ impl<'a> Session<'a> {
         self.report(&Event::Bitrate, Duration::ZERO);
     }
 
-    /// The viewer sees something else.
+    /// Records a change of the playback state.
     fn changed(&mut self, change: Change) {
         let tally = &self.shared.tally;
         let before = std::mem::replace(&mut self.seen, change.state);
@@ -408,7 +411,7 @@ impl<'a> Session<'a> {
         cmcd::request(&self.ids, object, &self.now(), urgent, starved)
     }
 
-    /// Counts a failure that is not one of a request.
+    /// Counts a failure other than that of a request.
     fn fatal(&self, failure: Failure) -> Failure {
         self.shared.tally.failed(&failure);
         failure
@@ -438,7 +441,7 @@ impl<'a> Session<'a> {
         if let Some((event, letter)) = last {
             self.reporter.push(&event, letter, &now, position, Duration::ZERO, tally);
         }
-        // Connections of requests under way are closed before the last word.
+        // Pending requests are cancelled before the last report.
         self.waiting.clear();
         self.reporter.flush(self.fetcher, tally).await;
         tally.session_over(totals, &end);

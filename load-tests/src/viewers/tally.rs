@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::fetch::{Failure, Fetched, Kind};
+use super::fetch::{Failure, Fetched, ResourceKind};
 use super::playback::{State, Totals};
 use crate::report::{Quantiles, Table, show_bytes, show_rate, show_time};
 
@@ -37,10 +37,10 @@ struct Sums {
     rebuffering: Quantiles,
     playback: Playback,
     throughput: Quantiles,
-    requests: BTreeMap<Kind, Requests>,
+    requests: BTreeMap<ResourceKind, Requests>,
     cache: BTreeMap<String, u64>,
     heights: BTreeMap<u32, f64>,
-    errors: BTreeMap<(Kind, Option<u16>, String), u64>,
+    errors: BTreeMap<(ResourceKind, Option<u16>, String), u64>,
     examples: BTreeMap<String, String>,
     reports: Reports,
 }
@@ -105,7 +105,7 @@ pub struct Reports {
 #[derive(Clone, Debug, Serialize)]
 pub struct ErrorCount {
     /// What was asked for.
-    pub request: Kind,
+    pub request: ResourceKind,
     /// The status, where there was one.
     pub status: Option<u16>,
     /// The server's code or ours.
@@ -223,14 +223,14 @@ impl Tally {
     }
 
     /// A request was answered as hoped.
-    pub fn fetched(&self, kind: Kind, fetched: &Fetched) {
+    pub fn fetched(&self, kind: ResourceKind, fetched: &Fetched) {
         let mut sums = self.sums();
         let requests = sums.requests.entry(kind).or_default();
         requests.count += 1;
         requests.bytes += fetched.bytes;
         requests.first_byte_seconds.time(fetched.first_byte);
         requests.total_seconds.time(fetched.took);
-        if matches!(kind, Kind::Init | Kind::Video | Kind::Audio) {
+        if matches!(kind, ResourceKind::Init | ResourceKind::Video | ResourceKind::Audio) {
             bump(&mut sums.cache, fetched.cache.clone(), "other".into(), 1);
         }
     }
@@ -265,7 +265,7 @@ impl Tally {
     /// A POST of reports was answered.
     pub fn report_took(&self, took: Duration) {
         let mut sums = self.sums();
-        let requests = sums.requests.entry(Kind::Report).or_default();
+        let requests = sums.requests.entry(ResourceKind::Report).or_default();
         requests.count += 1;
         requests.first_byte_seconds.time(took);
         requests.total_seconds.time(took);

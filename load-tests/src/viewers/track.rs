@@ -12,7 +12,7 @@ use crate::hls::{self, ByteRange, Media, PlaylistType};
 /// Segment boundaries of two renditions may differ by rounding; a difference below this is none.
 const TOLERANCE: Duration = Duration::from_millis(100);
 /// A playlist is never asked for more often.
-const LEAST_RELOAD: Duration = Duration::from_millis(500);
+const MIN_RELOAD_INTERVAL: Duration = Duration::from_millis(500);
 
 /// A playlist as last read.
 #[derive(Clone, Debug)]
@@ -129,7 +129,7 @@ impl Track {
         }
         // Section 6.3.4: a target duration after a change, half of one when nothing was new.
         let pause = if grew { media.target_duration } else { media.target_duration / 2 };
-        self.loaded = Some(Loaded { base, media: Arc::new(media), reload: now + pause.max(LEAST_RELOAD) });
+        self.loaded = Some(Loaded { base, media: Arc::new(media), reload: now + pause.max(MIN_RELOAD_INTERVAL) });
         Ok(())
     }
 

@@ -80,11 +80,11 @@ async fn an_upload_grows_in_a_bucket_over_breaks_and_a_fenced_writer_touches_not
             writer.write(Bytes::copy_from_slice(piece)).await.unwrap();
             while writer.wants_checkpoint() {
                 writer.checkpoint(false).await.unwrap();
-                writer.kept().await;
+                writer.state_saved().await;
             }
         }
         let (durable, last) = writer.checkpoint(true).await.unwrap();
-        writer.kept().await;
+        writer.state_saved().await;
         assert_eq!(durable, end as u64);
         (growth, length) = (last, end);
     }

@@ -121,7 +121,7 @@ async fn run_round(app: &Arc<App>, round: u64, due: Due) -> Result<(), IngestErr
     for upload in app.uploads.whole_but_open(ROWS_PER_STEP).await? {
         outcome = outcome.and(intake::take_upload(&app.ingest, &upload).await);
     }
-    for upload in app.uploads.to_join(ROWS_PER_STEP).await? {
+    for upload in app.uploads.to_concatenate(ROWS_PER_STEP).await? {
         // Copying may take long; the upload is marked as being written, so that the next round leaves it.
         let app = app.clone();
         tokio::spawn(async move {

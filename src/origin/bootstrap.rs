@@ -1,13 +1,14 @@
-//! What a first start makes: the admin's API key.
+//! The first start: makes the admin's API key.
 
-use super::config::Secret;
 use lyceum_catalog::{self as catalog, ApiKey, Role};
 use lyceum_core::ids::Id;
 use lyceum_core::time::Clock;
 use lyceum_storage::db::{Db, DbError, next_number};
 
+use crate::config::Secret;
+
 /// Makes the configured key the admin's; without one, makes one at the first start and prints it once.
-pub(super) async fn admin_key(db: &Db, configured: Option<&Secret>, clock: &Clock) -> Result<(), DbError> {
+pub(crate) async fn admin_key(db: &Db, configured: Option<&Secret>, clock: &Clock) -> Result<(), DbError> {
     let mut tx = db.begin().await?;
     tx.lock("bootstrap", "admin").await?;
     let key = |id: &str| -> Result<ApiKey, DbError> {
@@ -17,7 +18,7 @@ pub(super) async fn admin_key(db: &Db, configured: Option<&Secret>, clock: &Cloc
     match configured {
         Some(secret) => {
             let hash = catalog::hash_secret(secret.expose());
-            // Several origins start over one database: only a change is written.
+            // Several origins start over one database: nothing is written unless it changes.
             if catalog::find_api_key(&mut tx, hash).await?.is_none_or(|known| known.role != Role::Admin) {
                 catalog::ensure_api_key(&mut tx, &key("admin")?, hash).await?;
             }
@@ -30,7 +31,7 @@ pub(super) async fn admin_key(db: &Db, configured: Option<&Secret>, clock: &Cloc
             let secret = catalog::new_secret("lyk");
             catalog::add_api_key(&mut tx, &key("firstadmin")?, catalog::hash_secret(&secret)).await?;
             tx.commit().await?;
-            // Once, and not through the log, which is kept.
+            // Not through the log, which is kept.
             eprintln!("The admin's API key, shown this once: {secret}");
             Ok(())
         }

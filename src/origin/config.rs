@@ -27,13 +27,13 @@ pub struct Config {
     pub edges: Vec<String>,
     /// The catalogue and the queue.
     pub database: db::Url,
-    /// Connections to it.
+    /// Connections to the database.
     #[serde(default)]
     pub database_pool: db::PoolConfig,
     /// An API key of role admin. Without one, one is made at the first start and printed once.
     #[serde(default, deserialize_with = "secret_option")]
     pub admin_key: Option<Secret>,
-    /// What edges must show on `/v/`, the revocation feed and stream leases.
+    /// The bearer token that edges must send on `/v/`, the revocation feed and stream leases.
     #[serde(deserialize_with = "secret")]
     pub edge_bearer: Secret,
     /// The object store.
@@ -43,10 +43,10 @@ pub struct Config {
     /// How many streams a viewer may watch at once.
     #[serde(default)]
     pub streams: Streams,
-    /// Transcoding processes beside this one.
+    /// Transcoding processes that the origin starts.
     #[serde(default)]
     pub workers: Workers,
-    /// The rungs and segments that recordings are made into.
+    /// The renditions and segments that recordings are made into.
     #[serde(default)]
     pub ladder: Ladder,
     /// Uploads.
@@ -67,10 +67,10 @@ pub struct Config {
     /// The listeners.
     #[serde(default)]
     pub listen: Vec<server::Listen>,
-    /// Which sites' pages may use the API with a key of theirs.
+    /// Which sites' pages may use the API, with an API key.
     #[serde(default)]
     pub cors: Cors,
-    /// What a peer may cost.
+    /// Limits for each peer.
     #[serde(default)]
     pub limits: server::Limits,
 }
@@ -78,7 +78,7 @@ pub struct Config {
 /// The configuration in force; a reload replaces it.
 pub(crate) type Live = Arc<ArcSwap<Config>>;
 
-/// Keys of `origin.toml` that take a restart: what they name is bound, opened or started once.
+/// Keys of `origin.toml` that a reload does not change: what they configure is opened or started once.
 pub const FIXED: [&str; 10] = [
     "admin",
     "admin_key",
@@ -98,7 +98,7 @@ impl Config {
         self.encryption.sealing_keys.clone().unwrap_or_else(|| self.tokens.keys.join("sealing"))
     }
 
-    /// What no single key can tell: whether the parts fit together.
+    /// Checks what no single key can: whether the values fit together.
     pub fn check(&self) -> Result<(), String> {
         if self.tokens.issuer.is_empty() || self.tokens.audience.is_empty() {
             return Err("`tokens`: `issuer` and `audience` can't be empty".to_owned());
@@ -121,7 +121,7 @@ impl Config {
 pub struct Secret(String);
 
 impl Secret {
-    /// The text, for comparing and hashing.
+    /// The secret itself, for comparing and hashing.
     pub fn expose(&self) -> &str {
         &self.0
     }
@@ -240,7 +240,7 @@ pub struct Workers {
     pub count: u64,
 }
 
-/// `encryption = { … }`: HLS `AES-128`, for players that are given the key under the token alone.
+/// `encryption = { … }`: HLS `AES-128`, whose keys players get with the token alone.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Encryption {
@@ -259,7 +259,7 @@ pub struct Api {
     /// The largest JSON body. From 1KiB to 16MiB, default 256KiB; what a worker reports may have sixteen times that.
     #[serde(deserialize_with = "units::size::<_, 1024, 16_777_216>")]
     pub body: ByteSize,
-    /// How many rows a page of a list has at most. From 1 to 1,000, default 100.
+    /// The most rows of a list's page. From 1 to 1,000, default 100.
     #[serde(deserialize_with = "units::number::<_, 1, 1000>")]
     pub page: u64,
     /// How long a page's login lasts. From 5m to 90d, default 7d.
@@ -268,7 +268,7 @@ pub struct Api {
     /// Event streams and long polls open at once. From 1 to 100,000, default 2,000.
     #[serde(deserialize_with = "units::number::<_, 1, 100_000>")]
     pub waiting: u64,
-    /// How often a waiting request looks for what another origin did. From 50ms to 10s, default 400ms.
+    /// How often a waiting request polls for what another origin did. From 50ms to 10s, default 400ms.
     #[serde(deserialize_with = "units::span::<_, 50, 10_000>")]
     pub look: Span,
     /// The largest object that a worker may hand over. From 1MiB to 256MiB, default 128MiB.

@@ -1,8 +1,8 @@
-//! Transcoding processes beside the origin: `lyceum-transcoder worker`, found beside the origin's own program, started
-//! again when one dies, ended with the origin however that ends (their standard input closes).
+//! Transcoding processes that the origin starts: `lyceum-transcoder worker`, from the directory of the origin's own
+//! program. One that dies is restarted; all end with the origin, however that ends, since their standard input closes.
 //!
-//! Their API key is made anew at each start and lives in memory alone, here and in their environment. Their
-//! configuration, which holds no secret, is a file in memory: nothing stays behind on a disk.
+//! Their API key is made at each start and kept in memory alone, here and in their environment. Their configuration,
+//! which holds no secret, is a file in memory (memfd), so nothing is left on a disk.
 
 use std::fs::File;
 use std::io::Write;
@@ -24,16 +24,16 @@ use crate::config::Config;
 use crate::start_error::StartError;
 use crate::state::App;
 
-/// The wait before a worker that died is started again; it doubles up to the longest.
-const FIRST_PAUSE: Duration = Duration::from_millis(500);
-const LONGEST_PAUSE: Duration = Duration::from_secs(30);
-/// A worker that lived for so long was well.
-const WELL: Duration = Duration::from_secs(60);
+/// The wait before a worker that died is restarted; it doubles up to the longest.
+const FIRST_BACKOFF: Duration = Duration::from_millis(500);
+const MAX_BACKOFF: Duration = Duration::from_secs(30);
+/// The backoff begins anew after a worker that ran for longer.
+const HEALTHY_AFTER: Duration = Duration::from_secs(60);
 /// How long a worker may take to give its task back when the origin drains.
-const FAREWELL: Duration = Duration::from_secs(3);
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Starts the configured workers. They end with the origin.
-pub(super) fn start(app: &Arc<App>) -> Result<(), StartError> {
+pub(crate) fn start(app: &Arc<App>) -> Result<(), StartError> {
     let count = app.config().workers.count;
     if count == 0 {
         return Ok(());
@@ -48,8 +48,8 @@ pub(super) fn start(app: &Arc<App>) -> Result<(), StartError> {
 }
 
 fn program() -> Result<PathBuf, String> {
-    let own = std::env::current_exe().map_err(|error| format!("the program's own place is not known: {error}"))?;
-    // Tests' programs lie one folder deeper than what they start.
+    let own = std::env::current_exe().map_err(|error| format!("the path of this program is not known: {error}"))?;
+    // Test programs are one folder deeper than the programs that they start.
     let folders = own.ancestors().skip(1).take(2);
     let found = folders.map(|folder| folder.join("lyceum-transcoder")).find(|path| path.is_file());
     found.ok_or_else(|| {
@@ -61,7 +61,7 @@ fn program() -> Result<PathBuf, String> {
 fn configuration(config: &Config) -> std::io::Result<File> {
     let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get() as u64);
     let slots = (cores / config.workers.count.max(1)).max(1);
-    // Without the flag that would close it when the worker begins.
+    // Without `MFD_CLOEXEC`, so that the worker inherits it.
     let mut file = File::from(memfd_create("lyceum-worker.toml", MemfdFlags::empty())?);
     writeln!(file, "origins = [\"${{LYCEUM_WORKER_ORIGIN}}\"]")?;
     writeln!(file, "api_key = \"${{LYCEUM_WORKER_KEY}}\"")?;
@@ -84,28 +84,28 @@ fn own_url(config: &Config) -> String {
 }
 
 async fn keep_alive(app: Arc<App>, program: PathBuf, config: Arc<File>, number: u64) {
-    let mut pause = FIRST_PAUSE;
+    let mut backoff = FIRST_BACKOFF;
     while !app.shutdown.is_draining() {
-        let born = monotonic();
+        let started = monotonic();
         match spawn(&app, &program, &config) {
             Ok(mut worker) => {
                 tracing::info!(number, pid = worker.id(), "worker started");
-                // Taken out: waiting for a child closes its standard input, and the worker ends with that.
-                let leash = worker.stdin.take();
+                // Taken out, since waiting for a child closes its standard input, and that ends the worker.
+                let stdin = worker.stdin.take();
                 tokio::select! {
                     ended = worker.wait() => {
                         let status = ended.map(|status| status.to_string()).unwrap_or_default();
-                        tracing::warn!(number, status, "a worker ended; it is started again");
+                        tracing::warn!(number, status, "a worker ended; it is restarted");
                     }
-                    () = app.shutdown.draining() => return farewell(&app, worker).await,
+                    () = app.shutdown.draining() => return drain(&app, worker).await,
                 }
-                drop(leash);
+                drop(stdin);
             }
             Err(error) => tracing::error!(number, %error, "a worker can't be started"),
         }
-        pause = if born.elapsed() > WELL { FIRST_PAUSE } else { (pause * 2).min(LONGEST_PAUSE) };
+        backoff = if started.elapsed() > HEALTHY_AFTER { FIRST_BACKOFF } else { (backoff * 2).min(MAX_BACKOFF) };
         tokio::select! {
-            () = sleep(pause) => {}
+            () = sleep(backoff) => {}
             () = app.shutdown.draining() => {}
         }
     }
@@ -123,12 +123,12 @@ fn spawn(app: &App, program: &PathBuf, config: &File) -> std::io::Result<Child> 
         .spawn()
 }
 
-/// Lets a worker give its task back; then it ends with its standard input.
-async fn farewell(app: &App, mut worker: Child) {
+/// Lets a worker give its task back. Then it ends, as its standard input closes.
+async fn drain(app: &App, mut worker: Child) {
     let _guard = app.shutdown.guard();
     let pid = worker.id().and_then(|pid| i32::try_from(pid).ok()).and_then(Pid::from_raw);
     if let Some(pid) = pid {
         let _ = kill_process(pid, Signal::TERM);
     }
-    let _ = timeout(FAREWELL, worker.wait()).await;
+    let _ = timeout(DRAIN_TIMEOUT, worker.wait()).await;
 }

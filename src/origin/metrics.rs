@@ -1,26 +1,26 @@
-//! The origin's metrics. Handles are kept: a look-up by label costs more than the count.
+//! The origin's metrics. Handles of counters are kept, since a look-up by label costs more than counting.
 
 use std::time::Duration;
 
 use http::StatusCode;
 use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
 
-pub(super) struct Metrics {
+pub(crate) struct Metrics {
     requests: [IntCounter; 5],
     seconds: Histogram,
-    pub(super) uploaded: IntCounter,
-    pub(super) uploads: IntGauge,
-    pub(super) playbacks: IntCounterVec,
-    pub(super) tasks: IntGaugeVec,
-    pub(super) delivered: IntCounter,
-    pub(super) content_keys: IntCounter,
-    pub(super) lessons: IntGaugeVec,
+    pub(crate) uploaded: IntCounter,
+    pub(crate) uploads: IntGauge,
+    pub(crate) playbacks: IntCounterVec,
+    pub(crate) tasks: IntGaugeVec,
+    pub(crate) delivered: IntCounter,
+    pub(crate) content_keys: IntCounter,
+    pub(crate) lessons: IntGaugeVec,
     /// Kept by the ingest, which sees lessons become playable.
-    pub(super) playable: Histogram,
+    pub(crate) playable: Histogram,
 }
 
 impl Metrics {
-    pub(super) fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
+    pub(crate) fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
         let requests = IntCounterVec::new(
             Opts::new("lyceum_origin_requests_total", "Requests answered, by class of status."),
             &["status"],
@@ -65,7 +65,7 @@ impl Metrics {
         Ok(Self { requests, seconds, uploaded, uploads, playbacks, tasks, delivered, content_keys, lessons, playable })
     }
 
-    pub(super) fn answered(&self, status: StatusCode, took: Duration) {
+    pub(crate) fn answered(&self, status: StatusCode, took: Duration) {
         let class = usize::from(status.as_u16() / 100).saturating_sub(1);
         if let Some(counter) = self.requests.get(class) {
             counter.inc();

@@ -28,17 +28,17 @@ use crate::start_error::StartError;
 use crate::state::App;
 use crate::{api, background, bootstrap, local_workers};
 
-/// What an origin is given by whoever starts it.
+/// What the program gives an origin at its start.
 pub struct Parts {
     /// The wall clock.
     pub clock: Clock,
     /// Where its metrics are registered.
     pub registry: prometheus::Registry,
-    /// Its end.
+    /// Tells it to drain and to end.
     pub shutdown: Shutdown,
 }
 
-/// A running origin; clones are one.
+/// A running origin; clones share it.
 #[derive(Clone)]
 pub struct Origin {
     app: Arc<App>,
@@ -47,12 +47,13 @@ pub struct Origin {
 
 impl Origin {
     /// Connects database and store, makes what a first start needs, and starts the background work, which ends with
-    /// `parts.shutdown`.
+    /// `parts.shutdown`. Errors name the configuration key that leads to them.
     pub async fn start(config: Config, parts: Parts) -> Result<Self, StartError> {
         let Parts { clock, registry, shutdown } = parts;
-        // Uploads' buffers come and go: rounded up to huge pages they held a third more memory than their budget.
+        // Upload buffers are allocated and freed all the time: rounded up to huge pages, they took a third more memory than
+        // their budget.
         if let Err(error) = rustix::thread::disable_transparent_huge_pages(true) {
-            tracing::debug!(%error, "huge pages stay on");
+            tracing::debug!(%error, "huge pages can't be disabled");
         }
         let db = Db::open(&config.database, &config.database_pool).await?;
         let store = Store::open(&config.store, &clock).await?;
@@ -99,15 +100,15 @@ impl Origin {
         Ok(Self { app, router })
     }
 
-    /// Puts another configuration in force, for what begins from now on, and reads the signing keys again. [`FIXED`]
-    /// keys are left as they were.
+    /// Puts another configuration in force for requests that begin from now on, and reads the signing keys again.
+    /// [`FIXED`](crate::config::FIXED) keys keep their old values.
     pub fn reload(&self, config: Config) {
         self.app.config.store(Arc::new(config));
         let app = Arc::clone(&self.app);
         tokio::spawn(async move { app.signing_keys.reload(&app.config().tokens).await });
     }
 
-    /// Whether database and store answered last time.
+    /// Whether database and store answered at the last round of the background work.
     pub fn ready(&self) -> Result<(), String> {
         if self.app.healthy.load(Ordering::Relaxed) {
             Ok(())
@@ -140,7 +141,7 @@ impl Origin {
 impl Handler for Origin {
     type Body = Body;
 
-    /// Uploads: with 32 KiB they took a third longer; with more than this, many at once take memory for nothing.
+    /// For uploads: with 32 KiB they took a third longer; more than this costs memory with many at once and gains nothing.
     const BODY_READ: usize = 128 * 1024;
 
     fn call(&self, peer: Peer, request: Request<RequestBody>, began: Instant) -> ResponseFuture<Body> {

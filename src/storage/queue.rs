@@ -1,15 +1,17 @@
 //! The queue: tasks under leases, with heartbeats, priorities, bounded retries with back-off, and an end with a reason.
 //! `waiting → leased → done | dead | cancelled`; a lease that runs out goes back to `waiting`.
 //!
-//! A task is opaque JSON here. Every function works inside a transaction of its caller's, so that what a task brings
-//! is committed with its end or not at all. On PostgreSQL several origins lease side by side (`SKIP LOCKED`).
+//! A task is opaque JSON here. Every function works inside a transaction of its caller's, so that a task's
+//! results are committed with its end or not at all. On PostgreSQL several origins lease concurrently (`SKIP LOCKED`).
 
 use serde::Deserialize;
 
-use crate::db::{DbError, Row, Tx};
-use crate::db_args;
 use lyceum_core::ids::Id;
 use lyceum_core::units::{self, Span};
+
+use crate::db::error::DbError;
+use crate::db::tx::{Row, Tx};
+use crate::db_args;
 
 /// `[queue]`.
 #[derive(Clone, Debug, Deserialize)]
@@ -53,9 +55,9 @@ impl Config {
 pub struct NewTask {
     /// Its id.
     pub id: Id,
-    /// What it belongs to.
+    /// The version of a lesson that it works on.
     pub version: Id,
-    /// Whose work it is, for fairness.
+    /// Whose work it is: workers are shared among owners.
     pub owner: String,
     /// A short name of what it does.
     pub kind: &'static str,
@@ -72,7 +74,7 @@ pub struct NewTask {
 pub struct Task {
     /// Its id.
     pub id: Id,
-    /// What it belongs to.
+    /// The version of a lesson that it works on.
     pub version: Id,
     /// A short name of what it does.
     pub kind: String,
@@ -84,21 +86,21 @@ pub struct Task {
     pub cancel: bool,
 }
 
-/// What became of a task that failed.
+/// What happens to a task that failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fate {
     /// It will be tried again.
-    Again,
+    Retried,
     /// It is dead, with its reason.
     Dead,
 }
 
-/// A task that died, for whoever has to tell.
+/// A task that died, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Dead {
     /// Its id.
     pub id: Id,
-    /// What it belonged to.
+    /// The version of a lesson that it worked on.
     pub version: Id,
     /// Why, as a code.
     pub code: String,
@@ -106,7 +108,7 @@ pub struct Dead {
     pub detail: String,
 }
 
-/// Keeps a task.
+/// Adds a task.
 pub async fn add(tx: &mut Tx, task: &NewTask, now: i64) -> Result<(), DbError> {
     tx.execute(
         "INSERT INTO tasks (id, version, owner, kind, spec, priority, position, state, attempts, not_before, progress,
@@ -117,8 +119,8 @@ pub async fn add(tx: &mut Tx, task: &NewTask, now: i64) -> Result<(), DbError> {
     .map(drop)
 }
 
-/// The next task, leased to whoever shows `lease` from now on. Urgent ones first, then those of owners for whom less
-/// is under way, then the oldest.
+/// The next task, now leased under `lease`. Urgent ones first, then those of owners with less work under way, then the
+/// oldest.
 pub async fn lease(tx: &mut Tx, lease: &str, config: &Config, now: i64) -> Result<Option<Task>, DbError> {
     let sql = tx.choose(
         "SELECT id FROM tasks t WHERE state = 'waiting' AND not_before <= $1 ORDER BY priority,
@@ -156,8 +158,8 @@ fn task_from(row: &Row) -> Result<Task, DbError> {
     })
 }
 
-/// The task, if `lease` holds it. A lease that ran out holds it until another takes it: no work is thrown away for a
-/// clock.
+/// The task, if `lease` holds it. A lease that has expired holds it until another worker leases it, so that no work is
+/// lost to a clock.
 pub async fn leased(tx: &mut Tx, id: &Id, lease: &str) -> Result<Option<Task>, DbError> {
     let row = tx
         .one(
@@ -169,7 +171,7 @@ pub async fn leased(tx: &mut Tx, id: &Id, lease: &str) -> Result<Option<Task>, D
     row.as_ref().map(task_from).transpose()
 }
 
-/// The worker lives: the lease runs anew. `None` when it was lost.
+/// Renews the lease. `None` when it was lost.
 pub async fn heartbeat(
     tx: &mut Tx,
     id: &Id,
@@ -188,8 +190,8 @@ pub async fn heartbeat(
     row.as_ref().map(task_from).transpose()
 }
 
-/// The task is done. The lease stays with it, so that a worker whose answer was lost may say so again; answers false
-/// when the lease was lost.
+/// Completes a task. Its lease is kept, so that a worker whose answer was lost may repeat this. Answers false when the
+/// lease was lost.
 pub async fn complete(tx: &mut Tx, id: &Id, lease: &str, now: i64) -> Result<bool, DbError> {
     let changed = tx
         .execute(
@@ -204,19 +206,19 @@ pub async fn complete(tx: &mut Tx, id: &Id, lease: &str, now: i64) -> Result<boo
 /// Whether a task that failed may be tried again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Retry {
-    /// It would fail again.
+    /// Not: it would fail again.
     Never,
-    /// A few times: it may be the task's own fault.
+    /// As often as configured: it may be the task's own fault.
     Counted,
-    /// For as long as it takes: what failed was the machinery around it (a full or an absent store, a worker that was
-    /// told to stop), and a lesson must not die of that.
+    /// Without limit: the environment failed (a full or unavailable store, a worker that was told to stop), and a lesson
+    /// must not fail because of that.
     Uncounted,
 }
 
-/// An uncounted try waits as if it came after so many.
+/// An uncounted try waits as long as one after this many tries.
 const UNCOUNTED_WAIT: u64 = 4;
 
-/// The task failed. `None` when the lease was lost.
+/// Fails a task. `None` when the lease was lost.
 pub async fn fail(
     tx: &mut Tx,
     id: &Id,
@@ -238,7 +240,7 @@ pub async fn fail(
         let sql = "UPDATE tasks SET attempts = attempts - 1 WHERE id = $1 AND attempts > 0";
         tx.execute(sql, db_args![id]).await?;
     }
-    Ok(Some(if again { Fate::Again } else { Fate::Dead }))
+    Ok(Some(if again { Fate::Retried } else { Fate::Dead }))
 }
 
 async fn end_attempt(
@@ -258,7 +260,7 @@ async fn end_attempt(
     .map(drop)
 }
 
-/// Takes tasks back whose workers fell silent; answers those that were tried often enough.
+/// Takes back tasks whose leases have expired; answers those that have no tries left and are dead now.
 pub async fn expire(tx: &mut Tx, config: &Config, now: i64) -> Result<Vec<Dead>, DbError> {
     forget_jumps(tx, config, now).await?;
     let sql = tx.choose(
@@ -279,8 +281,8 @@ pub async fn expire(tx: &mut Tx, config: &Config, now: i64) -> Result<Vec<Dead>,
     Ok(dead)
 }
 
-/// A clock that was set back leaves instants that lie further ahead than anything is ever put off: nobody need wait for
-/// those. After one that was set forward the caller waits with [`expire`] until every worker that lives was heard.
+/// After the clock was set back, some instants lie further ahead than any wait can: those are brought forward. After it
+/// was set forward, the caller delays [`expire`] until every living worker has sent a heartbeat.
 async fn forget_jumps(tx: &mut Tx, config: &Config, now: i64) -> Result<(), DbError> {
     let lease = config.lease_millis();
     tx.execute(
@@ -297,7 +299,7 @@ async fn forget_jumps(tx: &mut Tx, config: &Config, now: i64) -> Result<(), DbEr
     .map(drop)
 }
 
-/// Ends all of a version's tasks: those that wait at once, those under way with their next heartbeat.
+/// Cancels all of a version's tasks: waiting ones at once, leased ones with their next heartbeat.
 pub async fn cancel(tx: &mut Tx, version: &Id, now: i64) -> Result<(), DbError> {
     tx.execute(
         "UPDATE tasks SET state = 'cancelled', finished = $2 WHERE version = $1 AND state = 'waiting'",
@@ -307,8 +309,8 @@ pub async fn cancel(tx: &mut Tx, version: &Id, now: i64) -> Result<(), DbError> 
     tx.execute("UPDATE tasks SET cancel = 1 WHERE version = $1 AND state = 'leased'", db_args![version]).await.map(drop)
 }
 
-/// Brings a version's ended tasks back, each with all its tries: the dead and the cancelled, or, where all came to their
-/// end and that was not enough, those that are done. Answers how many there are to do.
+/// Queues a version's ended tasks again, each with all its tries: the dead and cancelled ones, or, where there are none,
+/// those that are done. Answers how many there are to do.
 pub async fn revive(tx: &mut Tx, version: &Id, now: i64) -> Result<u64, DbError> {
     tx.execute("UPDATE tasks SET cancel = 0 WHERE version = $1 AND state = 'leased'", db_args![version]).await?;
     for (one, other) in [("dead", "cancelled"), ("done", "done")] {
@@ -327,7 +329,7 @@ pub async fn revive(tx: &mut Tx, version: &Id, now: i64) -> Result<u64, DbError>
     Ok(0)
 }
 
-/// How many of a version's tasks are not done: those that wait or are under way.
+/// How many of a version's tasks are waiting or leased.
 pub async fn open_tasks(tx: &mut Tx, version: &Id) -> Result<u64, DbError> {
     let row = tx
         .one(

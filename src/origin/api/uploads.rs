@@ -22,7 +22,7 @@ use lyceum_catalog::{self as catalog, Role};
 use lyceum_core::ids::Id;
 use lyceum_storage::db::Tx;
 use lyceum_storage::upload::headers::{self, Concat, HeaderError};
-use lyceum_storage::upload::{Kind, NewUpload, Request, State as UploadState, Upload, UploadError};
+use lyceum_storage::upload::{AppendRequest, NewUpload, Upload, UploadError, UploadKind, UploadState};
 
 const RESUMABLE: HeaderName = HeaderName::from_static("tus-resumable");
 const OFFSET: HeaderName = HeaderName::from_static("upload-offset");
@@ -118,24 +118,24 @@ async fn create_upload(app: &Arc<App>, caller: &Caller, head: &HeaderMap, body: 
     let pairs = headers::metadata(metadata)?;
     let value = |name: &str| pairs.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_slice());
     let (kind, partials) = match concat {
-        None => (Kind::Whole, Vec::new()),
-        Some(Concat::Partial) => (Kind::Partial, Vec::new()),
-        Some(Concat::Final(partials)) => (Kind::Final, partials),
+        None => (UploadKind::Whole, Vec::new()),
+        Some(Concat::Partial) => (UploadKind::Partial, Vec::new()),
+        Some(Concat::Final(partials)) => (UploadKind::Final, partials),
     };
     let lesson = match value("lesson").and_then(|value| std::str::from_utf8(value).ok()) {
-        _ if kind == Kind::Partial => None,
+        _ if kind == UploadKind::Partial => None,
         Some(lesson) => Some(extract::id(lesson)?),
         None => return Err(Refusal::Invalid("Upload-Metadata names no `lesson`.".to_owned())),
     };
     let length = match kind {
-        Kind::Final => {
+        UploadKind::Final => {
             let owner = caller.id();
-            Some(app.uploads.length_of(&mut app.db.read().await?, owner, &partials).await?)
+            Some(app.uploads.concatenated_length(&mut app.db.read().await?, owner, &partials).await?)
         }
         _ => length,
     };
     let filename = value("filename").or_else(|| value("name")).map(headers::filename).unwrap_or_default();
-    if kind != Kind::Final {
+    if kind != UploadKind::Final {
         let said = value("filetype").or_else(|| value("type")).and_then(|said| std::str::from_utf8(said).ok());
         quota::check_type(&app.config().uploads.types, said.unwrap_or_default(), &filename)?;
     }
@@ -157,8 +157,8 @@ async fn create_upload(app: &Arc<App>, caller: &Caller, head: &HeaderMap, body: 
         // The client learns the offset; the bytes of this request come again with a PATCH.
         Creation::Repeated(upload) => return created(&upload, true),
     };
-    let with_bytes = is_offset_stream(head) && content_length(head)? != Some(0) && upload.kind != Kind::Final;
-    if upload.kind == Kind::Final {
+    let with_bytes = is_offset_stream(head) && content_length(head)? != Some(0) && upload.kind != UploadKind::Final;
+    if upload.kind == UploadKind::Final {
         let (app, id) = (app.clone(), upload.id.clone());
         // Copying may take longer than the client waits. After a crash the background work goes on with it.
         tokio::spawn(async move {
@@ -167,7 +167,7 @@ async fn create_upload(app: &Arc<App>, caller: &Caller, head: &HeaderMap, body: 
             }
         });
     } else if with_bytes {
-        let request = Request { most: max_length(app, caller, &upload).await?, ..incoming(head, 0, body)? };
+        let request = AppendRequest { max_length: max_length(app, caller, &upload).await?, ..incoming(head, 0, body)? };
         // The upload is created in any case: bytes that can't be kept now come again with a PATCH.
         match write(app, &upload.id, request).await {
             Ok(after) => upload = after,
@@ -212,7 +212,7 @@ enum Creation {
 
 /// Whether the quota has room for the whole upload. The parts of a final upload are counted already.
 async fn check_quota(app: &App, tx: &mut Tx, caller: &Caller, new: &NewUpload) -> Result<(), Refusal> {
-    if new.kind == Kind::Final {
+    if new.kind == UploadKind::Final {
         return Ok(());
     }
     match quota::of(app, tx, caller).await? {
@@ -266,13 +266,13 @@ async fn begin(app: &App, caller: &Caller, new: &NewUpload, repeat: &Repeat) -> 
     Ok(Creation::New(upload))
 }
 
-fn incoming(head: &HeaderMap, offset: u64, body: Body) -> Result<Request, Refusal> {
+fn incoming(head: &HeaderMap, offset: u64, body: Body) -> Result<AppendRequest, Refusal> {
     let checksum = text(head, &CHECKSUM, "Upload-Checksum")?.map(headers::checksum).transpose()?;
-    Ok(Request {
+    Ok(AppendRequest {
         offset,
         content_length: content_length(head)?,
         length: number(head, &LENGTH, "Upload-Length")?,
-        most: None,
+        max_length: None,
         checksum,
         body: body.into_data_stream().map(|chunk| chunk.map_err(|error| error.to_string())).boxed(),
     })
@@ -287,7 +287,7 @@ impl Drop for WriterGuard {
     }
 }
 
-async fn write(app: &Arc<App>, id: &Id, request: Request) -> Result<Upload, Refusal> {
+async fn write(app: &Arc<App>, id: &Id, request: AppendRequest) -> Result<Upload, Refusal> {
     let (app, id) = (app.clone(), id.clone());
     // In a task of its own, so that a client which hangs up after its last byte still gets its lesson.
     let work = tokio::spawn(async move {
@@ -303,7 +303,7 @@ async fn write(app: &Arc<App>, id: &Id, request: Request) -> Result<Upload, Refu
 }
 
 async fn take_if_whole(app: &Arc<App>, upload: Upload) -> Result<Upload, Refusal> {
-    if upload.is_whole() && upload.kind != Kind::Partial {
+    if upload.is_whole() && upload.kind != UploadKind::Partial {
         intake::take_upload(&app.ingest, &upload).await?;
     }
     Ok(upload)
@@ -343,7 +343,7 @@ pub(super) async fn head(
             let id = own(&app, &caller, &id).await?;
             // The joining of parts is not interrupted.
             let upload = match app.uploads.peek(&id).await? {
-                upload if upload.kind == Kind::Final && upload.state == UploadState::Open => upload,
+                upload if upload.kind == UploadKind::Final && upload.state == UploadState::Open => upload,
                 _ => app.uploads.settle(&id).await?,
             };
             let mut response = StatusCode::OK.into_response();
@@ -355,9 +355,9 @@ pub(super) async fn head(
             };
             let parts = upload.partials.iter().map(|part| format!("/v1/uploads/{part}")).collect::<Vec<_>>().join(" ");
             match upload.kind {
-                Kind::Whole => {}
-                Kind::Partial => drop(to.insert(CONCAT, HeaderValue::from_static("partial"))),
-                Kind::Final => {
+                UploadKind::Whole => {}
+                UploadKind::Partial => drop(to.insert(CONCAT, HeaderValue::from_static("partial"))),
+                UploadKind::Final => {
                     if let Ok(value) = HeaderValue::try_from(format!("final;{parts}")) {
                         to.insert(CONCAT, value);
                     }
@@ -394,10 +394,13 @@ pub(super) async fn append(
             let offset = number(&head, &OFFSET, "Upload-Offset")?.ok_or(HeaderError::Missing("Upload-Offset"))?;
             let id = own(&app, &caller, &id).await?;
             let before = app.uploads.peek(&id).await?;
-            if before.kind == Kind::Final {
+            if before.kind == UploadKind::Final {
                 return Err(UploadError::NotWritable.into());
             }
-            let request = Request { most: max_length(&app, &caller, &before).await?, ..incoming(&head, offset, body)? };
+            let request = AppendRequest {
+                max_length: max_length(&app, &caller, &before).await?,
+                ..incoming(&head, offset, body)?
+            };
             let upload = write(&app, &id, request).await?;
             let mut response = StatusCode::NO_CONTENT.into_response();
             describe(&upload, response.headers_mut());
@@ -453,7 +456,7 @@ pub(super) async fn whole_file(
         id: Id::random(),
         owner: caller.key.id.to_string(),
         lesson: Some(extract::id(&lesson)?),
-        kind: Kind::Whole,
+        kind: UploadKind::Whole,
         length: content_length(&head)?,
         metadata: String::new(),
         filename: String::new(),
@@ -469,11 +472,11 @@ pub(super) async fn whole_file(
         }
         Creation::Repeated(_) => return Err(Refusal::UnderWay),
     };
-    let request = Request {
+    let request = AppendRequest {
         offset: 0,
         content_length: new.length,
         length: None,
-        most: max_length(&app, &caller, &upload).await?,
+        max_length: max_length(&app, &caller, &upload).await?,
         checksum: None,
         body: body.into_data_stream().map(|chunk| chunk.map_err(|error| error.to_string())).boxed(),
     };
@@ -483,11 +486,11 @@ pub(super) async fn whole_file(
             let upload = write(&app, &id, request).await?;
             if upload.length.is_none() {
                 // A chunked body has no length before its end.
-                let end = Request {
+                let end = AppendRequest {
                     offset: upload.received,
                     content_length: Some(0),
                     length: Some(upload.received),
-                    most: None,
+                    max_length: None,
                     checksum: None,
                     body: futures_util::stream::empty().boxed(),
                 };

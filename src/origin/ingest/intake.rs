@@ -54,13 +54,13 @@ pub(crate) async fn take_upload(ingest: &Ingest, upload: &Upload) -> Result<(), 
         ingest.store.delete(&source).await?;
     }
     // A crash here leaves them to their expiry.
-    ingest.uploads.drop_parts(upload).await?;
+    ingest.uploads.remove_parts(upload).await?;
     ingest.changed.notify_waiters();
     Ok(())
 }
 
 /// Joins the parts of a final upload and takes it. Can be repeated from any point.
 pub(crate) async fn join(ingest: &Ingest, id: &Id) -> Result<(), IngestError> {
-    let upload = ingest.uploads.join(id).await?;
+    let upload = ingest.uploads.concatenate(id).await?;
     if upload.is_whole() { take_upload(ingest, &upload).await } else { Ok(()) }
 }

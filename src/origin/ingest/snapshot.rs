@@ -1,5 +1,5 @@
-//! What is there of a version, kept in memory between requests and brought up to date by what was committed since.
-//! The catalogue is the truth: a snapshot is only ever as old as the transaction that it was read in.
+//! A version's plan and objects, kept in memory between requests and updated with what was committed since. The
+//! catalogue decides: a snapshot is only as old as the transaction that it was loaded in.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,10 +11,10 @@ use lyceum_core::ids::Id;
 use lyceum_packaging::{Handover, Index, MediaInfo, Plan};
 use lyceum_storage::db::{DbError, Tx};
 
-/// How many versions are kept in memory.
-const KEPT: usize = 64;
+/// The most versions that are kept in memory.
+const MAX_SNAPSHOTS: usize = 64;
 
-/// A version's plan and what was handed over of it, up to a revision.
+/// A version's plan and the objects handed over, up to a revision.
 pub(crate) struct Snapshot {
     pub(crate) plan: Arc<Plan>,
     pub(crate) media: Arc<MediaInfo>,
@@ -37,7 +37,7 @@ impl Snapshot {
         Index::new(&self.plan, self.handovers.iter().map(|handover| &**handover))
     }
 
-    /// Renders `name` once; `None` when there is nothing to tell yet.
+    /// Renders `name` once; `None` when there is nothing to show yet.
     pub(crate) fn render(&self, name: &str, render: impl FnOnce(&Index<'_>) -> Option<String>) -> Option<Rendered> {
         let known = self.rendered.lock().unwrap_or_else(PoisonError::into_inner).get(name).cloned();
         if known.is_some() {
@@ -66,7 +66,7 @@ impl Snapshots {
         let position = known.as_ref().map_or(-1, |known| known.position);
         let (plan, media, mut handovers) = match known {
             Some(known) if known.position >= revision => return Ok(Some(known)),
-            // Subtitles may come to a plan and go; nothing else of it ever changes.
+            // Subtitles are added to a plan and removed; nothing else of it ever changes.
             Some(known) if known.replanned == replanned => {
                 (known.plan.clone(), known.media.clone(), known.handovers.clone())
             }
@@ -83,7 +83,7 @@ impl Snapshots {
         Ok(Some(Arc::new(Snapshot { plan, media, position: revision, replanned, handovers, rendered })))
     }
 
-    /// Keeps what a reader loaded from committed state.
+    /// Keeps a snapshot that was loaded from committed state.
     pub(crate) fn keep(&self, version: &Id, snapshot: &Arc<Snapshot>) {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         let known = kept.iter().position(|(id, _)| id == version).map(|at| kept.remove(at));
@@ -92,7 +92,7 @@ impl Snapshots {
             _ => snapshot.clone(),
         };
         kept.push((version.clone(), newest));
-        if kept.len() > KEPT {
+        if kept.len() > MAX_SNAPSHOTS {
             kept.remove(0);
         }
     }

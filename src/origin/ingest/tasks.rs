@@ -189,7 +189,7 @@ pub(crate) async fn fail(
     tracing::warn!(%task, kind = leased.kind, code, detail, attempt = leased.attempts, "a task failed");
     match fate {
         None => return Err(IngestError::LeaseLost),
-        Some(Fate::Again) => {}
+        Some(Fate::Retried) => {}
         Some(Fate::Dead) => failure::fail_version(ingest, &mut tx, &leased.version, code, detail).await?,
     }
     tx.commit().await?;

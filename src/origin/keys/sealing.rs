@@ -1,5 +1,5 @@
-//! Keys at rest: the keys of encrypted lessons are kept sealed with AES-256-GCM (NIST SP 800-38D) under a key of a
-//! directory, so that who has only the database or a copy of it has no lesson.
+//! Keys at rest: the content keys of encrypted lessons are stored sealed with AES-256-GCM (NIST SP 800-38D) under a key
+//! from a directory, so that the database or a copy of it alone opens no lesson.
 //!
 //! Each file `<name>.key` holds 64 hexadecimal digits. The last one by name seals; all of them open, so a rotation is a
 //! new file: what older ones sealed is sealed again in the background, and then their files may go. Where there is
@@ -18,10 +18,10 @@ use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKe
 use lyceum_catalog::SealedKey;
 use lyceum_core::ids::{Id, random_bytes};
 
-/// Files of sealing keys at most.
-const MOST: usize = 64;
-/// The name of the first key, before any that an operator names by a date.
-const FIRST: &str = "0";
+/// The most files of sealing keys.
+const MAX_KEYS: usize = 64;
+/// The name of the first key; it sorts before those that operators name by date.
+const FIRST_KEY_NAME: &str = "0";
 
 /// Why a key can't be sealed or opened.
 #[derive(Debug, thiserror::Error)]
@@ -37,12 +37,12 @@ pub enum SealError {
     /// The file that sealed it is not among those of this origin.
     #[error("a key was sealed by `{0}`, and there is no {0}.key here: give all origins the same sealing keys")]
     UnknownSealer(String),
-    /// What is kept was changed, or belongs to something else.
+    /// The stored key was changed, or belongs to another version.
     #[error("a sealed key does not open: the database was changed by another hand")]
     Broken,
 }
 
-fn at(path: &Path, cause: impl std::fmt::Display) -> SealError {
+fn file_error(path: &Path, cause: impl std::fmt::Display) -> SealError {
     SealError::File { path: path.to_owned(), cause: cause.to_string() }
 }
 
@@ -79,14 +79,18 @@ impl Sealer {
         self.keys.load().last_key_value().map(|(name, _)| name.clone()).unwrap_or_default()
     }
 
-    /// Seals `key` as the one of that lesson's version; it opens as that of no other.
+    /// Seals `key` for that lesson's version; it opens for no other.
     pub(crate) fn seal(&self, id: &Id, lesson: &Id, version: &Id, key: &[u8; 16]) -> Result<SealedKey, SealError> {
         let keys = self.keys.load();
         let (name, sealer) = keys.last_key_value().ok_or(SealError::Broken)?;
         let nonce = random_bytes::<NONCE_LEN>();
         let mut bytes = key.to_vec();
         sealer
-            .seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), bound(id, lesson, version), &mut bytes)
+            .seal_in_place_append_tag(
+                Nonce::assume_unique_for_key(nonce),
+                associated_data(id, lesson, version),
+                &mut bytes,
+            )
             .map_err(|_| SealError::Broken)?;
         let sealed = nonce.iter().copied().chain(bytes).collect();
         Ok(SealedKey {
@@ -98,7 +102,7 @@ impl Sealer {
         })
     }
 
-    /// The key itself, 16 bytes.
+    /// The content key itself, 16 bytes.
     pub(crate) fn unseal(&self, sealed: &SealedKey) -> Result<[u8; 16], SealError> {
         let keys = self.keys.load();
         let sealer = keys.get(&sealed.sealed_by);
@@ -106,53 +110,53 @@ impl Sealer {
         let (nonce, bytes) = sealed.sealed.split_at_checked(NONCE_LEN).ok_or(SealError::Broken)?;
         let nonce = Nonce::try_assume_unique_for_key(nonce).map_err(|_| SealError::Broken)?;
         let mut bytes = bytes.to_vec();
-        let bound = bound(&sealed.id, &sealed.lesson, &sealed.version);
+        let bound = associated_data(&sealed.id, &sealed.lesson, &sealed.version);
         let opened = sealer.open_in_place(nonce, bound, &mut bytes).map_err(|_| SealError::Broken)?;
         <[u8; 16]>::try_from(&*opened).map_err(|_| SealError::Broken)
     }
 }
 
-/// What a seal is bound to.
-fn bound(id: &Id, lesson: &Id, version: &Id) -> Aad<Vec<u8>> {
+/// The associated data that a seal is bound to.
+fn associated_data(id: &Id, lesson: &Id, version: &Id) -> Aad<Vec<u8>> {
     Aad::from(format!("{lesson}/{version}/{id}").into_bytes())
 }
 
 fn make_folder(folder: &Path) -> Result<(), SealError> {
     use std::os::unix::fs::DirBuilderExt;
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(|error| at(folder, error))
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(|error| file_error(folder, error))
 }
 
-/// Another origin may be doing the same at this moment: the one whose link comes first has made it.
+/// Makes the first key. Another origin may do the same at this moment: the link that is made first decides.
 fn make_first(folder: &Path) -> Result<(), SealError> {
     let draft = folder.join(format!(".{}", Id::random()));
     let written = || -> std::io::Result<()> {
         let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft)?;
         file.write_all(hex(&random_bytes::<32>()).as_bytes())?;
         file.sync_all()?;
-        match fs::hard_link(&draft, folder.join(format!("{FIRST}.key"))) {
+        match fs::hard_link(&draft, folder.join(format!("{FIRST_KEY_NAME}.key"))) {
             Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => return Err(error),
             _ => {}
         }
         fs::remove_file(&draft)?;
         fs::File::open(folder)?.sync_all()
     };
-    written().map_err(|error| at(folder, error))
+    written().map_err(|error| file_error(folder, error))
 }
 
 fn load(folder: &Path) -> Result<BTreeMap<String, LessSafeKey>, SealError> {
     let mut keys = BTreeMap::new();
-    for entry in fs::read_dir(folder).map_err(|error| at(folder, error))? {
-        let path = entry.map_err(|error| at(folder, error))?.path();
+    for entry in fs::read_dir(folder).map_err(|error| file_error(folder, error))? {
+        let path = entry.map_err(|error| file_error(folder, error))?.path();
         let name = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
         if path.extension().is_none_or(|end| end != "key") || name.is_empty() || name.len() > 64 {
             continue;
         }
-        if keys.len() == MOST {
-            return Err(at(folder, format!("more than {MOST} keys")));
+        if keys.len() == MAX_KEYS {
+            return Err(file_error(folder, format!("more than {MAX_KEYS} keys")));
         }
-        let text = fs::read_to_string(&path).map_err(|error| at(&path, error))?;
+        let text = fs::read_to_string(&path).map_err(|error| file_error(&path, error))?;
         let key = unhex(text.trim()).and_then(|bytes| UnboundKey::new(&AES_256_GCM, &bytes).ok());
-        let key = key.ok_or_else(|| at(&path, "a sealing key is 64 hexadecimal digits"))?;
+        let key = key.ok_or_else(|| file_error(&path, "a sealing key is 64 hexadecimal digits"))?;
         keys.insert(name.to_owned(), LessSafeKey::new(key));
     }
     Ok(keys)

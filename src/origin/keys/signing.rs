@@ -1,6 +1,6 @@
-//! The signing keys over time. A key that appears in the directory is published at once and signs only after
-//! `tokens.announce`, when every edge has had time to learn of it; older keys stay published for as long as their files
-//! stay. So a rotation refuses nobody.
+//! The keys that sign tokens, and their rotation. A new key in the directory is published at once, but signs only after
+//! `tokens.announce`, when every edge has had time to fetch it. Older keys are published for as long as their files exist.
+//! So no valid token is refused because of a rotation.
 
 use std::sync::Arc;
 
@@ -16,8 +16,8 @@ use crate::config::Tokens;
 pub(crate) struct SigningKeys {
     signer: ArcSwap<Signer>,
     published: ArcSwap<Value>,
-    /// When the newest key was first seen, while it does not sign yet.
-    seen: ArcSwap<Option<(String, Instant)>>,
+    /// The newest key and when it was first seen, while it does not sign yet.
+    announced: ArcSwap<Option<(String, Instant)>>,
 }
 
 fn open(tokens: &Tokens) -> Result<Signer, KeyError> {
@@ -30,10 +30,10 @@ impl SigningKeys {
         let signer = tokio::task::spawn_blocking(move || open(&tokens)).await;
         let signer = signer.map_err(|error| KeyError::Malformed(error.to_string()))??;
         let published = ArcSwap::from_pointee(signer.jwks());
-        Ok(Self { signer: ArcSwap::from_pointee(signer), published, seen: ArcSwap::from_pointee(None) })
+        Ok(Self { signer: ArcSwap::from_pointee(signer), published, announced: ArcSwap::from_pointee(None) })
     }
 
-    /// Who signs now.
+    /// The key that signs now.
     pub(crate) fn signer(&self) -> Arc<Signer> {
         self.signer.load_full()
     }
@@ -55,10 +55,10 @@ impl SigningKeys {
         self.published.store(Arc::new(fresh.jwks()));
         let kid = fresh.kid().as_str().to_owned();
         if self.signer.load().kid().as_str() == kid {
-            self.seen.store(Arc::new(None));
+            self.announced.store(Arc::new(None));
             return;
         }
-        match &**self.seen.load() {
+        match &**self.announced.load() {
             Some((known, since)) if *known == kid => {
                 if since.elapsed() >= announce {
                     tracing::info!(kid, "a new key signs from now on");
@@ -67,7 +67,7 @@ impl SigningKeys {
             }
             _ => {
                 tracing::info!(kid, "a new key is published");
-                self.seen.store(Arc::new(Some((kid, monotonic()))));
+                self.announced.store(Arc::new(Some((kid, monotonic()))));
             }
         }
     }

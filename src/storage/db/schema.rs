@@ -1,13 +1,14 @@
 //! The schema and its migrations: each runs once, in order, in one transaction with the note that it ran.
 
-use super::{Db, DbError};
+use crate::db::error::DbError;
+use crate::db::tx::Tx;
 use crate::db_args;
 
 /// Every migration ever released; a new one is appended, none is changed.
-const MIGRATIONS: &[&str] = &[FIRST, SECOND, THIRD];
+const MIGRATIONS: &[&str] = &[INITIAL, QUOTAS_AND_ENCRYPTION, REPLANNING];
 
 /// Times are milliseconds since the Unix epoch, truths 1 or 0.
-const FIRST: &str = "
+const INITIAL: &str = "
 CREATE TABLE counters (
     name TEXT PRIMARY KEY,
     value BIGINT NOT NULL
@@ -163,7 +164,7 @@ CREATE INDEX answers_by_age ON answers (created);
 ";
 
 /// Quotas of keys, encrypted lessons, courses that are removed in steps.
-const SECOND: &str = "
+const QUOTAS_AND_ENCRYPTION: &str = "
 ALTER TABLE api_keys ADD COLUMN quota BIGINT;
 ALTER TABLE courses ADD COLUMN encrypt BIGINT;
 ALTER TABLE courses ADD COLUMN deleted BIGINT;
@@ -182,15 +183,14 @@ CREATE INDEX content_keys_by_seal ON content_keys (sealed_by);
 ";
 
 /// How often a version's plan was changed: subtitles come to it and go.
-const THIRD: &str = "
+const REPLANNING: &str = "
 ALTER TABLE versions ADD COLUMN replanned BIGINT NOT NULL DEFAULT 0;
 CREATE INDEX uploads_by_lesson ON uploads (lesson, state);
 ";
 
 /// Runs what has not run yet. Two processes that start at the same moment queue on the lock, and the second finds
 /// nothing left to do.
-pub(super) async fn migrate(db: &Db) -> Result<(), DbError> {
-    let mut tx = db.begin().await?;
+pub(super) async fn migrate(mut tx: Tx) -> Result<(), DbError> {
     tx.lock("schema", "migrations").await?;
     tx.script("CREATE TABLE IF NOT EXISTS migrations (number BIGINT PRIMARY KEY)").await?;
     let row = tx.one("SELECT MAX(number) AS newest FROM migrations", db_args![]).await?;
@@ -205,17 +205,4 @@ pub(super) async fn migrate(db: &Db) -> Result<(), DbError> {
         tx.execute("INSERT INTO migrations (number) VALUES ($1)", db_args![number]).await?;
     }
     tx.commit().await
-}
-
-/// Takes the next number of a named series. The row is held until the transaction ends, so numbers are committed in
-/// their order and a reader that has seen one has seen all below it.
-pub async fn next_number(tx: &mut super::Tx, series: &'static str) -> Result<i64, DbError> {
-    let row = tx
-        .one(
-            "INSERT INTO counters (name, value) VALUES ($1, 1)
-             ON CONFLICT (name) DO UPDATE SET value = counters.value + 1 RETURNING value",
-            db_args![series],
-        )
-        .await?;
-    row.ok_or_else(|| DbError::Corrupt(format!("the series {series} gave no number")))?.get("value")
 }

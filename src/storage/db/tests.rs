@@ -1,5 +1,6 @@
 use super::*;
 use crate::db_args;
+use std::time::Duration;
 
 async fn sqlite() -> (tempfile::TempDir, Db) {
     let dir = tempfile::tempdir().unwrap();

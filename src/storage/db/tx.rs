@@ -5,8 +5,8 @@ use sqlx::query::Query;
 use sqlx::sqlite::{SqliteArguments, SqliteRow};
 use sqlx::{Decode, Executor, Postgres, Row as _, SqlSafeStr, Sqlite, Transaction, Type};
 
-use super::DbError;
-use super::group::GroupTx;
+use crate::db::error::DbError;
+use crate::db::group_commit::GroupTx;
 
 /// A parameter. Each `None` keeps its type, which PostgreSQL wants to know.
 #[derive(Clone, Debug, PartialEq)]
@@ -50,13 +50,6 @@ value_from! {
     Vec<u8> => Bytes, v, v;
     &[u8] => Bytes, v, v.to_vec();
     [u8; 32] => Bytes, v, v.to_vec();
-}
-
-/// Parameters of a statement, in the order of `$1`, `$2`, …
-#[macro_export]
-#[doc(hidden)]
-macro_rules! db_args {
-    ($($value:expr),* $(,)?) => { vec![$($crate::db::Value::from($value)),*] };
 }
 
 /// A type that both engines can give: `i64`, `f64`, `String`, `Vec<u8>`, and `Option`s of them.
@@ -117,10 +110,11 @@ impl Row {
 
 /// A transaction. Dropped, it is rolled back.
 pub struct Tx {
-    inner: Inner,
+    engine: Engine,
 }
 
-enum Inner {
+/// Which engine a transaction runs on.
+enum Engine {
     Group(GroupTx),
     Sqlite(Transaction<'static, Sqlite>),
     Postgres(Transaction<'static, Postgres>),
@@ -128,36 +122,36 @@ enum Inner {
 
 impl Tx {
     pub(super) fn group(tx: GroupTx) -> Self {
-        Self { inner: Inner::Group(tx) }
+        Self { engine: Engine::Group(tx) }
     }
 
     pub(super) fn sqlite(tx: Transaction<'static, Sqlite>) -> Self {
-        Self { inner: Inner::Sqlite(tx) }
+        Self { engine: Engine::Sqlite(tx) }
     }
 
     pub(super) fn postgres(tx: Transaction<'static, Postgres>) -> Self {
-        Self { inner: Inner::Postgres(tx) }
+        Self { engine: Engine::Postgres(tx) }
     }
 
     /// Runs a statement; answers how many rows it changed.
     pub async fn execute(&mut self, sql: &'static str, args: Vec<Value>) -> Result<u64, DbError> {
-        Ok(match &mut self.inner {
-            Inner::Group(tx) => bind_sqlite(sql, args).execute(tx.connection()?).await?.rows_affected(),
-            Inner::Sqlite(tx) => bind_sqlite(sql, args).execute(&mut **tx).await?.rows_affected(),
-            Inner::Postgres(tx) => bind_postgres(sql, args).execute(&mut **tx).await?.rows_affected(),
+        Ok(match &mut self.engine {
+            Engine::Group(tx) => bind_sqlite(sql, args).execute(tx.connection()?).await?.rows_affected(),
+            Engine::Sqlite(tx) => bind_sqlite(sql, args).execute(&mut **tx).await?.rows_affected(),
+            Engine::Postgres(tx) => bind_postgres(sql, args).execute(&mut **tx).await?.rows_affected(),
         })
     }
 
     /// All rows of a query; the query bounds their number.
     pub async fn all(&mut self, sql: &'static str, args: Vec<Value>) -> Result<Vec<Row>, DbError> {
-        Ok(match &mut self.inner {
-            Inner::Group(tx) => {
+        Ok(match &mut self.engine {
+            Engine::Group(tx) => {
                 bind_sqlite(sql, args).fetch_all(tx.connection()?).await?.into_iter().map(Row::Sqlite).collect()
             }
-            Inner::Sqlite(tx) => {
+            Engine::Sqlite(tx) => {
                 bind_sqlite(sql, args).fetch_all(&mut **tx).await?.into_iter().map(Row::Sqlite).collect()
             }
-            Inner::Postgres(tx) => {
+            Engine::Postgres(tx) => {
                 bind_postgres(sql, args).fetch_all(&mut **tx).await?.into_iter().map(Row::Postgres).collect()
             }
         })
@@ -165,25 +159,25 @@ impl Tx {
 
     /// The first row, if there is one.
     pub async fn one(&mut self, sql: &'static str, args: Vec<Value>) -> Result<Option<Row>, DbError> {
-        Ok(match &mut self.inner {
-            Inner::Group(tx) => bind_sqlite(sql, args).fetch_optional(tx.connection()?).await?.map(Row::Sqlite),
-            Inner::Sqlite(tx) => bind_sqlite(sql, args).fetch_optional(&mut **tx).await?.map(Row::Sqlite),
-            Inner::Postgres(tx) => bind_postgres(sql, args).fetch_optional(&mut **tx).await?.map(Row::Postgres),
+        Ok(match &mut self.engine {
+            Engine::Group(tx) => bind_sqlite(sql, args).fetch_optional(tx.connection()?).await?.map(Row::Sqlite),
+            Engine::Sqlite(tx) => bind_sqlite(sql, args).fetch_optional(&mut **tx).await?.map(Row::Sqlite),
+            Engine::Postgres(tx) => bind_postgres(sql, args).fetch_optional(&mut **tx).await?.map(Row::Postgres),
         })
     }
 
     /// The statement in the words of this engine, where the two can't share one.
     pub fn choose(&self, sqlite: &'static str, postgres: &'static str) -> &'static str {
-        match self.inner {
-            Inner::Group(_) | Inner::Sqlite(_) => sqlite,
-            Inner::Postgres(_) => postgres,
+        match self.engine {
+            Engine::Group(_) | Engine::Sqlite(_) => sqlite,
+            Engine::Postgres(_) => postgres,
         }
     }
 
     /// Holds `kind` and `name` for this transaction alone until it ends. On SQLite a writer holds the whole
     /// database already.
     pub async fn lock(&mut self, kind: &'static str, name: &str) -> Result<(), DbError> {
-        if let Inner::Postgres(_) = self.inner {
+        if let Engine::Postgres(_) = self.engine {
             let key = format!("{kind}:{name}");
             self.execute("SELECT pg_advisory_xact_lock(hashtextextended($1, 0))", vec![Value::from(key)]).await?;
         }
@@ -192,20 +186,20 @@ impl Tx {
 
     /// Several statements without parameters.
     pub(super) async fn script(&mut self, sql: &'static str) -> Result<(), DbError> {
-        match &mut self.inner {
-            Inner::Group(tx) => _ = tx.connection()?.execute(sqlx::raw_sql(sql)).await?,
-            Inner::Sqlite(tx) => _ = (&mut **tx).execute(sqlx::raw_sql(sql)).await?,
-            Inner::Postgres(tx) => _ = (&mut **tx).execute(sqlx::raw_sql(sql)).await?,
+        match &mut self.engine {
+            Engine::Group(tx) => _ = tx.connection()?.execute(sqlx::raw_sql(sql)).await?,
+            Engine::Sqlite(tx) => _ = (&mut **tx).execute(sqlx::raw_sql(sql)).await?,
+            Engine::Postgres(tx) => _ = (&mut **tx).execute(sqlx::raw_sql(sql)).await?,
         }
         Ok(())
     }
 
     /// Makes it all durable.
     pub async fn commit(self) -> Result<(), DbError> {
-        match self.inner {
-            Inner::Group(tx) => tx.commit().await?,
-            Inner::Sqlite(tx) => tx.commit().await?,
-            Inner::Postgres(tx) => tx.commit().await?,
+        match self.engine {
+            Engine::Group(tx) => tx.commit().await?,
+            Engine::Sqlite(tx) => tx.commit().await?,
+            Engine::Postgres(tx) => tx.commit().await?,
         }
         Ok(())
     }

@@ -69,7 +69,7 @@ async fn tries_are_bounded_and_the_last_one_leaves_its_reason() {
     for attempt in 1..=3 {
         lease(&mut tx, "x", &config, now).await.unwrap().unwrap();
         let fate = fail(&mut tx, &id("t"), "x", ("media_crashed", "gone"), Retry::Counted, &config, now).await.unwrap();
-        assert_eq!(fate, Some(if attempt < 3 { Fate::Again } else { Fate::Dead }), "{attempt}");
+        assert_eq!(fate, Some(if attempt < 3 { Fate::Retried } else { Fate::Dead }), "{attempt}");
         now += 60_000;
     }
     assert!(lease(&mut tx, "x", &config, i64::MAX / 2).await.unwrap().is_none());
@@ -125,7 +125,7 @@ async fn machinery_that_fails_costs_no_try() {
         assert_eq!(leased.attempts, 1);
         let reason = ("worker_transfer_failed", "the store is full");
         let fate = fail(&mut tx, &id("t"), "x", reason, Retry::Uncounted, &config, now).await.unwrap();
-        assert_eq!(fate, Some(Fate::Again));
+        assert_eq!(fate, Some(Fate::Retried));
         assert!(lease(&mut tx, "x", &config, now + 7_999).await.unwrap().is_none(), "it waits");
         now += 8_000;
     }

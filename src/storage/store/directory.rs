@@ -1,6 +1,6 @@
 //! Objects as files under one directory. A file appears by a rename (or a link, where none may be there) after its
 //! bytes and before its folder are synced, so that a crash leaves the old object, the new one, or none. The content
-//! type stands in the extension; one that the extension does not say is kept in a file of its own under `.types`.
+//! type follows from the extension; where it does not, it is kept in a file of its own under `.types`.
 
 use std::fs::{self, File};
 use std::io::{self, IoSlice, Write};
@@ -13,14 +13,17 @@ use futures_util::{StreamExt, TryStreamExt};
 use tokio::io::{AsyncReadExt, AsyncSeekExt};
 use tokio_util::io::ReaderStream;
 
-use super::{Body, ByteRange, Key, Meta, Object, StoreError};
 use lyceum_core::ids::Id;
 use lyceum_core::time::Clock;
 
-/// How much is gathered before the disk is asked to take it, and read at once on the way out.
-pub(super) const CHUNK: usize = 256 << 10;
-/// A temporary file that is this old belongs to nobody.
-const FORGOTTEN: Duration = Duration::from_secs(24 * 3600);
+use crate::store::error::StoreError;
+use crate::store::key::Key;
+use crate::store::object::{Body, ByteRange, Meta, Object};
+
+/// How many bytes are gathered before they are written to the disk, and read from it at once.
+pub(super) const IO_CHUNK_BYTES: usize = 256 << 10;
+/// A temporary file that is older belongs to no writer.
+const ABANDONED_AFTER: Duration = Duration::from_secs(24 * 3600);
 
 /// A store in a directory.
 #[derive(Clone, Debug)]
@@ -40,7 +43,7 @@ impl Directory {
             for entry in fs::read_dir(opened.root.join(".tmp"))? {
                 let entry = entry?;
                 let written = entry.metadata().and_then(|meta| meta.modified());
-                let old = written.is_ok_and(|at| now.duration_since(at).is_ok_and(|age| age > FORGOTTEN));
+                let old = written.is_ok_and(|at| now.duration_since(at).is_ok_and(|age| age > ABANDONED_AFTER));
                 if old {
                     ignore_missing(fs::remove_file(entry.path()))?;
                 }
@@ -67,7 +70,7 @@ impl Directory {
         self.root.join(".types").join(key.as_str())
     }
 
-    /// Answers the size, and whether it was stored (`only_new` leaves an object that is there alone).
+    /// Answers the size, and whether it was stored: `only_new` replaces no object.
     pub(super) async fn put(
         &self,
         key: &Key,
@@ -79,11 +82,11 @@ impl Directory {
         let path = temporary.0.clone();
         let mut file = blocking(move || File::create_new(path)).await?;
         let mut size = 0;
-        let mut gathered = Gathered::default();
+        let mut gathered = PendingChunks::default();
         while let Some(chunk) = body.try_next().await? {
             size += chunk.len() as u64;
             gathered.push(chunk);
-            if gathered.bytes >= CHUNK {
+            if gathered.bytes >= IO_CHUNK_BYTES {
                 file = write(file, gathered.take()).await?;
             }
         }
@@ -99,7 +102,7 @@ impl Directory {
         Ok((size, stored))
     }
 
-    /// Notes a content type that the key's extension does not stand for.
+    /// Keeps a content type that does not follow from the key's extension.
     pub(super) fn keep_type(&self, key: &Key, content_type: &str) -> io::Result<()> {
         let path = self.type_path(key);
         if content_type == key.guessed_type() {
@@ -140,12 +143,12 @@ impl Directory {
         .await?;
         let range = range.map_or(Ok(0..meta.size), |range| range.within(meta.size))?;
         let mut file = tokio::fs::File::from_std(file);
-        file.set_max_buf_size(CHUNK);
+        file.set_max_buf_size(IO_CHUNK_BYTES);
         if range.start > 0 {
             file.seek(io::SeekFrom::Start(range.start)).await.map_err(|e| StoreError::io(&e))?;
         }
         let length = range.end - range.start;
-        let capacity = usize::try_from(length).unwrap_or(CHUNK).clamp(1, CHUNK);
+        let capacity = usize::try_from(length).unwrap_or(IO_CHUNK_BYTES).clamp(1, IO_CHUNK_BYTES);
         let body = ReaderStream::with_capacity(file.take(length), capacity).map_err(|e| StoreError::io(&e)).boxed();
         Ok(Object { meta, range, body })
     }
@@ -178,7 +181,7 @@ struct Temporary(PathBuf);
 
 impl Drop for Temporary {
     fn drop(&mut self) {
-        // Gone already after a rename; one that can't be removed is found at the next start.
+        // After a rename there is nothing to remove; one that can't be removed is found at a later start.
         let _ = fs::remove_file(&self.0);
     }
 }
@@ -216,12 +219,12 @@ pub(super) fn make_folders(folder: &Path) -> io::Result<()> {
 
 /// Chunks that wait to be written together.
 #[derive(Default)]
-pub(super) struct Gathered {
+pub(super) struct PendingChunks {
     chunks: Vec<Bytes>,
     pub(super) bytes: usize,
 }
 
-impl Gathered {
+impl PendingChunks {
     pub(super) fn push(&mut self, chunk: Bytes) {
         self.bytes += chunk.len();
         if !chunk.is_empty() {
@@ -256,7 +259,7 @@ pub(super) async fn write(file: File, chunks: Vec<Bytes>) -> Result<File, StoreE
     .await
 }
 
-/// Runs file work on the threads that may block.
+/// Runs file work on a thread that may block.
 pub(super) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> io::Result<T> + Send + 'static,
 ) -> Result<T, StoreError> {

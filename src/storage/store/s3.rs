@@ -1,6 +1,6 @@
-//! Objects in a bucket that speaks S3: Amazon's, or one of the look-alikes, whose differences are settings here.
-//! Every wait has an end, failures that may pass are tried again a few times, and a body is sent from memory in parts,
-//! so that a failed part can be sent again and the memory in use is `part` times the writers that `buffers` allows.
+//! Objects in an S3 bucket: Amazon's, or a compatible server's, whose differences are settings. Every request has a
+//! timeout, and is retried a few times where that may help. Bodies are sent from memory in parts, so that a part can be
+//! sent again; the memory for parts is limited by `buffers`.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -18,120 +18,12 @@ use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::{CompletedMultipartUpload, CompletedPart, Delete, ObjectIdentifier};
 use bytes::{Bytes, BytesMut};
 use futures_util::{StreamExt, TryStreamExt};
-use serde::Deserialize;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::{Body, ByteRange, Key, Meta, Object, StoreError};
-use lyceum_core::units::{self, ByteSize, Span};
-
-/// When checksums beyond the signature are sent and checked.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Checksums {
-    /// Wherever the protocol has them.
-    #[default]
-    Supported,
-    /// Only where the protocol demands them; for look-alikes that get trailing checksums wrong.
-    Required,
-}
-
-/// `store = { s3 = { … } }`.
-#[derive(Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct S3Config {
-    /// The server's URL.
-    pub endpoint: String,
-    /// Its region. Default "us-east-1".
-    #[serde(default = "default_region")]
-    pub region: String,
-    /// The bucket, which must exist.
-    pub bucket: String,
-    /// What all keys begin with, without slashes at its ends. Default none.
-    #[serde(default)]
-    pub prefix: String,
-    /// The access key's name.
-    pub access_key: String,
-    /// The access key's secret.
-    pub secret_key: String,
-    /// Whether the bucket stands in the path, as look-alikes want it. Default true.
-    #[serde(default = "yes")]
-    pub path_style: bool,
-    /// "supported" or "required". Default "supported".
-    #[serde(default)]
-    pub checksums: Checksums,
-    /// Whether parts that were uploaded side by side are joined by the server (`UploadPartCopy`); false for look-alikes
-    /// that can't or that want all parts of one size, and the origin copies them. Default true.
-    #[serde(default = "yes")]
-    pub copy: bool,
-    /// The size of a part of a multipart upload. From 5MiB to 64MiB, default 8MiB.
-    #[serde(default = "default_part", deserialize_with = "units::size::<_, 5_242_880, 67_108_864>")]
-    pub part: ByteSize,
-    /// Memory for parts under way, all writers together; each holds one part from its first byte to the part's end, and
-    /// beyond the budget they wait for each other: give a part's size for every upload that should go on at once.
-    /// From 16MiB to 16GiB, default 64MiB.
-    #[serde(default = "default_buffers", deserialize_with = "units::size::<_, 16_777_216, 17_179_869_184>")]
-    pub buffers: ByteSize,
-    /// How long a connection may take to be made. From 100ms to 1m, default 3s.
-    #[serde(default = "default_connect", deserialize_with = "units::span::<_, 100, 60_000>")]
-    pub connect_timeout: Span,
-    /// How long one try of a request may take. From 1s to 10m, default 60s.
-    #[serde(default = "default_attempt", deserialize_with = "units::span::<_, 1_000, 600_000>")]
-    pub attempt_timeout: Span,
-    /// Tries of a request in all. From 1 to 10, default 4.
-    #[serde(default = "default_attempts", deserialize_with = "units::number::<_, 1, 10>")]
-    pub attempts: u64,
-}
-
-fn default_region() -> String {
-    "us-east-1".to_owned()
-}
-fn yes() -> bool {
-    true
-}
-fn default_part() -> ByteSize {
-    ByteSize::mib(8)
-}
-fn default_buffers() -> ByteSize {
-    ByteSize::mib(64)
-}
-fn default_connect() -> Span {
-    Span::secs(3)
-}
-fn default_attempt() -> Span {
-    Span::secs(60)
-}
-fn default_attempts() -> u64 {
-    4
-}
-
-impl S3Config {
-    /// What no single key can tell.
-    pub fn check(&self) -> Result<(), StoreError> {
-        let endpoint = url::Url::parse(&self.endpoint)
-            .map_err(|error| StoreError::Refused(format!("`endpoint` is no URL: {error}")))?;
-        if !matches!(endpoint.scheme(), "http" | "https") {
-            return Err(StoreError::Refused("`endpoint` is neither http nor https".to_owned()));
-        }
-        if !self.prefix.is_empty() {
-            Key::parse(&self.prefix).map_err(|error| StoreError::Refused(format!("`prefix`: {error}")))?;
-        }
-        if self.buffers < self.part {
-            return Err(StoreError::Refused("`buffers` is smaller than one `part`".to_owned()));
-        }
-        Ok(())
-    }
-}
-
-/// Never shows the secret.
-impl std::fmt::Debug for S3Config {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("S3Config")
-            .field("endpoint", &self.endpoint)
-            .field("bucket", &self.bucket)
-            .field("prefix", &self.prefix)
-            .finish_non_exhaustive()
-    }
-}
+use crate::store::config::{Checksums, S3Config};
+use crate::store::error::StoreError;
+use crate::store::key::Key;
+use crate::store::object::{Body, ByteRange, Meta, Object};
 
 /// A store in a bucket.
 #[derive(Clone)]
@@ -144,8 +36,8 @@ pub(super) struct S3 {
     buffers: Arc<Semaphore>,
 }
 
-/// The semaphore counts in these, so that its permits fit their type.
-const UNIT: u64 = 64 << 10;
+/// Bytes that one permit of the semaphore stands for, so that the number of permits fits its type.
+const BYTES_PER_PERMIT: u64 = 64 << 10;
 
 impl S3 {
     pub(super) fn open(config: &S3Config) -> Result<Self, StoreError> {
@@ -187,7 +79,7 @@ impl S3 {
             part: config.part.0,
             copy: config.copy,
             buffers: Arc::new(Semaphore::new(
-                usize::try_from(config.buffers.0 / UNIT).unwrap_or(Semaphore::MAX_PERMITS),
+                usize::try_from(config.buffers.0 / BYTES_PER_PERMIT).unwrap_or(Semaphore::MAX_PERMITS),
             )),
         })
     }
@@ -198,7 +90,7 @@ impl S3 {
 
     /// Waits until a buffer of `bytes` may be held; it is given back when the permit is dropped.
     pub(super) async fn buffer(&self, bytes: u64) -> Result<OwnedSemaphorePermit, StoreError> {
-        let units = u32::try_from(bytes.div_ceil(UNIT)).unwrap_or(u32::MAX);
+        let units = u32::try_from(bytes.div_ceil(BYTES_PER_PERMIT)).unwrap_or(u32::MAX);
         let permit = self.buffers.clone().acquire_many_owned(units).await;
         permit.map_err(|_| StoreError::Unavailable("the program is ending".to_owned()))
     }
@@ -221,7 +113,7 @@ impl S3 {
         self.put_whole(key, content_type, part.freeze(), only_new).await
     }
 
-    /// Stores bytes that the caller holds budget for.
+    /// Stores bytes in one request; the caller holds their share of the buffer budget.
     pub(super) async fn put_whole(
         &self,
         key: &Key,
@@ -282,7 +174,7 @@ impl S3 {
         match work.await {
             Ok(stored) => Ok((size, stored)),
             Err(error) => {
-                // What a crash leaves here is what the bucket's own rule for unfinished uploads is for.
+                // What a crash leaves here is removed by the bucket's lifecycle rule for unfinished uploads.
                 let _ = self.abort_multipart(key, &upload).await;
                 Err(error)
             }
@@ -295,7 +187,7 @@ impl S3 {
         answer.upload_id.ok_or_else(|| StoreError::Refused("the server named no multipart upload".to_owned()))
     }
 
-    /// Has the server take a stretch of another object as a part.
+    /// Has the server copy a range of another object as a part.
     pub(super) async fn copy_part(
         &self,
         key: &Key,
@@ -438,7 +330,7 @@ impl S3 {
 
 fn meta(size: u64, etag: Option<String>, content_type: Option<String>, key: &Key) -> Meta {
     let etag = etag.unwrap_or_default();
-    // Some look-alikes leave the quotes out.
+    // Some compatible servers leave the quotes out.
     let etag = if etag.starts_with('"') { etag } else { format!("\"{etag}\"") };
     Meta { size, etag, content_type: content_type.unwrap_or_else(|| key.guessed_type().to_owned()) }
 }
@@ -450,7 +342,7 @@ fn content_range(text: &str) -> Option<(u64, u64)> {
     Some((first.parse().ok()?, size.parse().ok()?))
 }
 
-/// The same in the store's own words.
+/// An SDK error as a store error.
 pub(super) fn failure<E>(error: &SdkError<E>) -> StoreError
 where
     E: ProvideErrorMetadata + std::error::Error + 'static,

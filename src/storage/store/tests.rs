@@ -1,4 +1,7 @@
 use super::*;
+use bytes::Bytes;
+use futures_util::StreamExt;
+use lyceum_core::time::Clock;
 
 async fn directory() -> (tempfile::TempDir, Store) {
     let dir = tempfile::tempdir().unwrap();

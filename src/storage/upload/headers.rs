@@ -61,7 +61,7 @@ pub fn metadata(text: &str) -> Result<Vec<(String, Vec<u8>)>, HeaderError> {
 pub enum Concat {
     /// It is a part.
     Partial,
-    /// It is joined of the uploads with these ids, in this order.
+    /// It is concatenated from the uploads with these ids, in this order.
     Final(Vec<lyceum_core::ids::Id>),
 }
 
@@ -91,7 +91,7 @@ pub fn filename(value: &[u8]) -> String {
     name
 }
 
-/// What a body should come to.
+/// The checksum that a body should have.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Checksum {
     /// SHA-1, which the protocol demands.
@@ -116,14 +116,14 @@ pub fn checksum(text: &str) -> Result<Checksum, HeaderError> {
     if value.len() == length { Ok(checksum(value)) } else { Err(MALFORMED) }
 }
 
-/// A checksum on its way through a body.
-pub(super) enum Digesting {
+/// The digest of a body so far, and the checksum that it is to have.
+pub(super) enum RunningDigest {
     Sha1(aws_lc_rs::digest::Context, Vec<u8>),
     Sha256(aws_lc_rs::digest::Context, Vec<u8>),
     Crc32(crc32fast::Hasher, Vec<u8>),
 }
 
-impl Digesting {
+impl RunningDigest {
     pub(super) fn new(checksum: Checksum) -> Self {
         use aws_lc_rs::digest::{Context, SHA1_FOR_LEGACY_USE_ONLY, SHA256};
         match checksum {

@@ -1,22 +1,24 @@
 //! The rows of uploads.
 
-use crate::db::{DbError, Row, Tx};
-use crate::db_args;
-use crate::store::Growth;
 use lyceum_core::ids::Id;
+
+use crate::db::error::DbError;
+use crate::db::tx::{Row, Tx};
+use crate::db_args;
+use crate::store::growth::Growth;
 
 /// What an upload is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum UploadKind {
     /// A whole file.
     Whole,
-    /// A part of one, to be joined with others.
+    /// A part of one, to be concatenated with others.
     Partial,
-    /// A whole file that is joined of parts; it takes no bytes of its own.
+    /// A whole file that is concatenated from parts; it takes no bytes of its own.
     Final,
 }
 
-impl Kind {
+impl UploadKind {
     fn as_str(self) -> &'static str {
         match self {
             Self::Whole => "whole",
@@ -26,18 +28,18 @@ impl Kind {
     }
 }
 
-/// Where an upload stands.
+/// The state of an upload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum State {
-    /// It takes bytes, or waits to be taken.
+pub enum UploadState {
+    /// It takes bytes, or is whole and not processed yet.
     Open,
-    /// It was whole, and was taken.
+    /// It was whole, and was processed.
     Complete,
-    /// Its client ended it, or its time was over.
+    /// Its client ended it, or it expired.
     Ended,
 }
 
-impl State {
+impl UploadState {
     fn as_str(self) -> &'static str {
         match self {
             Self::Open => "open",
@@ -57,9 +59,9 @@ pub struct Upload {
     /// The lesson that it is for; a part has none.
     pub lesson: Option<Id>,
     /// What it is.
-    pub kind: Kind,
-    /// Where it stands.
-    pub state: State,
+    pub kind: UploadKind,
+    /// Its state.
+    pub state: UploadState,
     /// Its length in bytes, when that is known.
     pub length: Option<u64>,
     /// The bytes acknowledged: durable in the store.
@@ -74,7 +76,7 @@ pub struct Upload {
     pub metadata: String,
     /// The name of the file.
     pub filename: String,
-    /// What a final one is joined of, in this order.
+    /// The parts of a final one, in order.
     pub partials: Vec<Id>,
     /// When it is removed unless bytes come.
     pub expires: i64,
@@ -100,14 +102,14 @@ fn from_row(row: &Row) -> Result<Upload, DbError> {
             "" => None,
             _ => Some(row.parse("lesson")?),
         },
-        kind: [Kind::Whole, Kind::Partial, Kind::Final]
+        kind: [UploadKind::Whole, UploadKind::Partial, UploadKind::Final]
             .into_iter()
             .find(|known| known.as_str() == kind)
-            .ok_or_else(|| DbError::Corrupt(format!("no kind of an upload: {kind}")))?,
-        state: [State::Open, State::Complete, State::Ended]
+            .ok_or_else(|| DbError::Corrupt(format!("not a kind of upload: {kind}")))?,
+        state: [UploadState::Open, UploadState::Complete, UploadState::Ended]
             .into_iter()
             .find(|known| known.as_str() == state)
-            .ok_or_else(|| DbError::Corrupt(format!("no state of an upload: {state}")))?,
+            .ok_or_else(|| DbError::Corrupt(format!("not a state of an upload: {state}")))?,
         length: row.get::<Option<i64>>("length")?.and_then(|length| u64::try_from(length).ok()),
         received: row.unsigned("received")?,
         fence: row.get("fence")?,
@@ -128,7 +130,7 @@ fn json(growth: &Growth) -> Result<String, DbError> {
 }
 
 fn partials(upload: &Upload) -> Result<Option<String>, DbError> {
-    let json = (upload.kind == Kind::Final).then(|| serde_json::to_string(&upload.partials));
+    let json = (upload.kind == UploadKind::Final).then(|| serde_json::to_string(&upload.partials));
     json.transpose().map_err(|error| DbError::Corrupt(error.to_string()))
 }
 
@@ -188,7 +190,7 @@ pub(super) async fn take_ticket(tx: &mut Tx, id: &Id) -> Result<Option<i64>, DbE
 /// The newest ticket and whether the upload is still open.
 pub(super) async fn fence(tx: &mut Tx, id: &Id) -> Result<Option<(i64, bool)>, DbError> {
     let row = tx.one("SELECT fence, state FROM uploads WHERE id = $1", db_args![id]).await?;
-    row.map(|row| Ok((row.get("fence")?, row.get::<String>("state")? == State::Open.as_str()))).transpose()
+    row.map(|row| Ok((row.get("fence")?, row.get::<String>("state")? == UploadState::Open.as_str()))).transpose()
 }
 
 /// Who writes from now on, and what is reserved for it.
@@ -224,7 +226,7 @@ pub(super) async fn set_length(tx: &mut Tx, id: &Id, length: u64) -> Result<(), 
     tx.execute("UPDATE uploads SET length = $2 WHERE id = $1", db_args![id, length]).await.map(drop)
 }
 
-pub(super) async fn set_state(tx: &mut Tx, id: &Id, state: State) -> Result<(), DbError> {
+pub(super) async fn set_state(tx: &mut Tx, id: &Id, state: UploadState) -> Result<(), DbError> {
     tx.execute("UPDATE uploads SET state = $2, writer = NULL WHERE id = $1", db_args![id, state.as_str()])
         .await
         .map(drop)
@@ -263,7 +265,7 @@ pub(super) async fn whole_but_open(tx: &mut Tx, limit: i64) -> Result<Vec<Upload
 }
 
 /// Final uploads that are still to be joined and that nobody is joining now.
-pub(super) async fn to_join(tx: &mut Tx, limit: i64) -> Result<Vec<Id>, DbError> {
+pub(super) async fn to_concatenate(tx: &mut Tx, limit: i64) -> Result<Vec<Id>, DbError> {
     let rows = tx
         .all(
             "SELECT id FROM uploads WHERE state = 'open' AND kind = 'final' AND received < length AND writer IS NULL

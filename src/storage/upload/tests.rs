@@ -1,11 +1,16 @@
+use std::sync::Arc;
+
 use bytes::Bytes;
 use futures_util::StreamExt;
 
 use super::headers::{Checksum, Concat, HeaderError, checksum, concat, filename, metadata, number};
-use super::writer::Incoming;
+use super::writer::IncomingBytes;
 use super::*;
-use crate::db::{PoolConfig, Url};
-use crate::store;
+use crate::db::{Db, PoolConfig, Url};
+use crate::store::{self, Store};
+use lyceum_core::ids::Id;
+use lyceum_core::time::Clock;
+use lyceum_core::units::{ByteSize, Span};
 
 #[test]
 fn fields_are_read_strictly() {
@@ -58,7 +63,7 @@ impl World {
             owner: "ada".to_owned(),
             lesson: Some(Id::parse("l").unwrap()),
             partials: Vec::new(),
-            kind: Kind::Whole,
+            kind: UploadKind::Whole,
             length,
             metadata: String::new(),
             filename: "a.mp4".to_owned(),
@@ -70,11 +75,19 @@ impl World {
         Ok(upload)
     }
 
-    async fn append(&self, offset: u64, body: Incoming) -> Result<Upload, UploadError> {
-        self.append_with(Request { offset, content_length: None, length: None, most: None, checksum: None, body }).await
+    async fn append(&self, offset: u64, body: IncomingBytes) -> Result<Upload, UploadError> {
+        self.append_with(AppendRequest {
+            offset,
+            content_length: None,
+            length: None,
+            max_length: None,
+            checksum: None,
+            body,
+        })
+        .await
     }
 
-    async fn append_with(&self, request: Request) -> Result<Upload, UploadError> {
+    async fn append_with(&self, request: AppendRequest) -> Result<Upload, UploadError> {
         Ok(self.uploads.append(&Id::parse("u").unwrap(), request).await?.upload)
     }
 
@@ -83,7 +96,7 @@ impl World {
     }
 }
 
-fn chunks(parts: Vec<Result<&'static str, &'static str>>) -> Incoming {
+fn chunks(parts: Vec<Result<&'static str, &'static str>>) -> IncomingBytes {
     let parts = parts.into_iter().map(|part| part.map(Bytes::from).map_err(str::to_owned));
     futures_util::stream::iter(parts).boxed()
 }
@@ -127,7 +140,8 @@ async fn the_newest_request_wins_and_what_the_older_one_had_is_kept() {
     });
     let ghost = chunks(vec![Ok("hello ")]).chain(silence).boxed();
     let uploads = world.uploads.clone();
-    let request = Request { offset: 0, content_length: None, length: None, most: None, checksum: None, body: ghost };
+    let request =
+        AppendRequest { offset: 0, content_length: None, length: None, max_length: None, checksum: None, body: ghost };
     let older = tokio::spawn(async move { uploads.append(&Id::parse("u").unwrap(), request).await });
     taken.notified().await;
     assert_eq!(world.received().await, 6);
@@ -153,11 +167,11 @@ async fn a_writer_on_another_origin_that_is_dead_is_fenced_off() {
 async fn a_body_that_misses_its_checksum_leaves_nothing() {
     let world = world(Config::default()).await;
     world.create("u", Some(11)).await.unwrap();
-    let request = |text: &'static str, sum: &str| Request {
+    let request = |text: &'static str, sum: &str| AppendRequest {
         offset: 0,
         content_length: None,
         length: None,
-        most: None,
+        max_length: None,
         checksum: Some(checksum(sum).unwrap()),
         body: chunks(vec![Ok(text)]),
     };
@@ -173,11 +187,11 @@ async fn a_length_may_come_later_and_only_once() {
     let world = world(Config::default()).await;
     world.create("u", None).await.unwrap();
     world.append(0, chunks(vec![Ok("hello")])).await.unwrap();
-    let say = |length| Request {
+    let say = |length| AppendRequest {
         offset: 5,
         content_length: Some(0),
         length: Some(length),
-        most: None,
+        max_length: None,
         checksum: None,
         body: chunks(vec![]),
     };

@@ -1,8 +1,7 @@
 //! One request's bytes on their way into the store.
 //!
-//! A request takes a ticket; the highest one may write. It waits until the writer before it has kept what it had and
-//! left, or takes over when that one stays silent: from then on nothing of the older one can be acknowledged. The
-//! writing runs in a task of its own, so that a client that hangs up still gets acknowledged what came.
+//! A request takes a ticket and takes the upload over (`takeover`). Its writes run in a task of their own, so that what
+//! came is acknowledged even when the client hangs up.
 
 use std::ops::Range;
 use std::pin::Pin;
@@ -13,39 +12,46 @@ use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 use tokio_util::sync::CancellationToken;
 
-use super::headers::{Checksum, Digesting};
-use super::{Active, State, Upload, UploadError, Uploads, record, source_key};
-use crate::store::{ByteRange, Grower, Growth, Key, StoreError};
 use lyceum_core::ids::Id;
 use lyceum_core::time::monotonic;
 
-/// The bytes of a request; the error is what the connection said.
-pub type Incoming = Pin<Box<dyn Stream<Item = Result<Bytes, String>> + Send>>;
+use crate::store::error::StoreError;
+use crate::store::growth::{GrowingObject, Growth};
+use crate::store::key::Key;
+use crate::store::object::ByteRange;
+use crate::upload::error::UploadError;
+use crate::upload::headers::{Checksum, RunningDigest};
+use crate::upload::record::{self, Upload, UploadState};
+use crate::upload::takeover::POLL_INTERVAL;
+use crate::upload::uploads::{ActiveWriter, Uploads, source_key, usable};
 
-/// A request to append.
-pub struct Request {
+/// The bytes of a request; errors are the connection's.
+pub type IncomingBytes = Pin<Box<dyn Stream<Item = Result<Bytes, String>> + Send>>;
+
+/// A request to append bytes.
+pub struct AppendRequest {
     /// Where its bytes belong.
     pub offset: u64,
-    /// How many there are, when the client said so.
+    /// How many bytes follow, when the client says so.
     pub content_length: Option<u64>,
     /// The upload's whole length, when the client says so now.
     pub length: Option<u64>,
     /// How large an upload of unknown length may become, where its owner has a quota.
-    pub most: Option<u64>,
-    /// What the bytes should come to.
+    pub max_length: Option<u64>,
+    /// The checksum that the bytes should have.
     pub checksum: Option<Checksum>,
     /// The bytes.
-    pub body: Incoming,
+    pub body: IncomingBytes,
 }
 
-/// A stretch of an object, to be joined with others.
+/// A range of an object, to be concatenated with others.
 #[derive(Clone, Debug)]
-pub(super) struct Piece {
+pub(super) struct ObjectRange {
     pub(super) key: Key,
     pub(super) range: Range<u64>,
 }
 
-/// What became of a request.
+/// The result of a request.
 #[derive(Clone, Debug)]
 pub struct Appended {
     /// The upload after it.
@@ -53,83 +59,58 @@ pub struct Appended {
 }
 
 impl Uploads {
-    pub(super) async fn take_ticket(&self, id: &Id) -> Result<i64, UploadError> {
-        let mut tx = self.db.begin().await?;
-        let ticket = record::take_ticket(&mut tx, id).await?.ok_or(UploadError::NotFound)?;
-        tx.commit().await?;
-        self.tell_local_writer(id, ticket);
-        Ok(ticket)
-    }
-
-    /// Waits for the writer before `ticket` to leave, or fences it off. With `write`, `ticket` writes from then on.
-    pub(super) async fn take_over(&self, id: &Id, ticket: i64, write: bool) -> Result<Upload, UploadError> {
-        let deadline = monotonic() + self.config.takeover.get();
-        loop {
-            let mut tx = self.db.begin().await?;
-            tx.lock("upload", id.as_str()).await?;
-            let mut upload = record::get(&mut tx, id).await?.ok_or(UploadError::NotFound)?;
-            if upload.fence != ticket {
-                return Err(UploadError::Superseded);
-            }
-            if upload.writer.is_none() || monotonic() >= deadline {
-                let writer = write.then_some(ticket);
-                upload.growth = upload.growth.reserve();
-                upload.writer = writer;
-                record::set_writer(&mut tx, id, writer, &upload.growth).await?;
-                tx.commit().await?;
-                return Ok(upload);
-            }
-            drop(tx);
-            sleep(std::time::Duration::from_millis(20)).await;
-        }
-    }
-
     /// Appends a request's bytes. Whatever ends it early, what came before is acknowledged.
-    pub async fn append(&self, id: &Id, request: Request) -> Result<Appended, UploadError> {
-        // Refused before anybody is disturbed; the offset is looked at again under the ticket.
-        let upload = super::usable(self.peek(id).await?)?;
-        if upload.state != State::Open {
+    pub async fn append(&self, id: &Id, request: AppendRequest) -> Result<Appended, UploadError> {
+        // Refused before an older writer is stopped; the offset is checked under the ticket.
+        let upload = usable(self.peek(id).await?)?;
+        if upload.state != UploadState::Open {
             return Err(UploadError::NotWritable);
         }
         self.append_work(id, request, Vec::new()).await
     }
 
-    /// Appends stretches of objects behind each other, under the rules of [`Self::append`].
+    /// Appends ranges of objects in order, under the rules of [`Self::append`].
     pub(super) async fn append_objects(
         &self,
         id: &Id,
         offset: u64,
-        pieces: Vec<Piece>,
+        ranges: Vec<ObjectRange>,
     ) -> Result<Appended, UploadError> {
         let body = futures_util::stream::empty().boxed();
-        let request = Request { offset, content_length: None, length: None, most: None, checksum: None, body };
-        self.append_work(id, request, pieces).await
+        let request =
+            AppendRequest { offset, content_length: None, length: None, max_length: None, checksum: None, body };
+        self.append_work(id, request, ranges).await
     }
 
-    async fn append_work(&self, id: &Id, request: Request, pieces: Vec<Piece>) -> Result<Appended, UploadError> {
-        let work = self.clone().write(id.clone(), request, pieces);
+    async fn append_work(
+        &self,
+        id: &Id,
+        request: AppendRequest,
+        ranges: Vec<ObjectRange>,
+    ) -> Result<Appended, UploadError> {
+        let work = self.clone().write(id.clone(), request, ranges);
         match tokio::spawn(work).await {
             Ok(result) => result,
             Err(_) => Err(StoreError::Unavailable("the program is ending".to_owned()).into()),
         }
     }
 
-    async fn write(self, id: Id, request: Request, pieces: Vec<Piece>) -> Result<Appended, UploadError> {
+    async fn write(self, id: Id, request: AppendRequest, ranges: Vec<ObjectRange>) -> Result<Appended, UploadError> {
         let ticket = self.take_ticket(&id).await?;
-        let leave = CancellationToken::new();
-        let _active = Registered::new(&self, &id, ticket, leave.clone());
+        let stop = CancellationToken::new();
+        let _active = Registration::new(&self, &id, ticket, stop.clone());
         let upload = self.take_over(&id, ticket, true).await?;
-        match self.receive(&upload, ticket, &leave, (request, pieces)).await {
+        match self.receive(&upload, ticket, &stop, (request, ranges)).await {
             Ok(upload) => Ok(Appended { upload }),
             Err(error) => {
-                self.leave(&id, ticket).await;
+                self.release(&id, ticket).await;
                 Err(error)
             }
         }
     }
 
-    /// Gives the upload free after a failure that came before the last acknowledgement.
-    async fn leave(&self, id: &Id, ticket: i64) {
+    /// Leaves the upload without a writer after a failure before the last acknowledgement.
+    async fn release(&self, id: &Id, ticket: i64) {
         let left = async {
             let mut tx = self.db.begin().await?;
             if let Some(upload) = record::get(&mut tx, id).await?.filter(|upload| upload.writer == Some(ticket)) {
@@ -139,7 +120,7 @@ impl Uploads {
         };
         if let Err(error) = left.await {
             // The next request takes over after its wait.
-            tracing::warn!(upload = %id, %error, "an upload could not be given free");
+            tracing::warn!(upload = %id, %error, "an upload could not be released");
         }
     }
 
@@ -147,11 +128,11 @@ impl Uploads {
         &self,
         upload: &Upload,
         ticket: i64,
-        leave: &CancellationToken,
-        (request, pieces): (Request, Vec<Piece>),
+        stop: &CancellationToken,
+        (request, ranges): (AppendRequest, Vec<ObjectRange>),
     ) -> Result<Upload, UploadError> {
-        let length = self.check(upload, request.offset, request.length, request.most).await?;
-        let open_end = request.most.unwrap_or(u64::MAX).min(self.config.size.0);
+        let length = self.check(upload, request.offset, request.length, request.max_length).await?;
+        let open_end = request.max_length.unwrap_or(u64::MAX).min(self.config.size.0);
         let room = length.unwrap_or(open_end).saturating_sub(upload.received);
         let over: fn(u64) -> UploadError = match length {
             Some(_) => |_| UploadError::TooLong,
@@ -162,33 +143,33 @@ impl Uploads {
             return Err(over(self.config.size.0));
         }
         let grower = self.open(upload).await?;
-        let mut writing = Writing {
+        let mut writing = ActiveWrite {
             uploads: self,
             upload: Upload { length, ..upload.clone() },
             ticket,
             grower,
-            digest: request.checksum.map(Digesting::new),
+            digest: request.checksum.map(RunningDigest::new),
             room,
-            beyond: over,
-            beside: None,
+            too_long: over,
+            background_checkpoint: None,
         };
-        let end = match writing.take(pieces, leave).await {
-            Ok(()) => writing.pump(request.body, leave).await,
+        let end = match writing.take(ranges, stop).await {
+            Ok(()) => writing.pump(request.body, stop).await,
             Err(error) => Err(error),
         };
         writing.finish(end).await
     }
 
-    /// Looks at offset and length under the ticket; answers the upload's length.
+    /// Checks offset and length under the ticket; answers the upload's length.
     async fn check(
         &self,
         upload: &Upload,
         offset: u64,
         length: Option<u64>,
-        most: Option<u64>,
+        max_length: Option<u64>,
     ) -> Result<Option<u64>, UploadError> {
-        if upload.state != State::Open {
-            return super::usable(upload.clone()).and(Err(UploadError::NotWritable));
+        if upload.state != UploadState::Open {
+            return usable(upload.clone()).and(Err(UploadError::NotWritable));
         }
         if offset != upload.received {
             return Err(UploadError::WrongOffset { expected: upload.received });
@@ -197,7 +178,7 @@ impl Uploads {
             (Some(known), Some(said)) if known != said => Err(UploadError::WrongLength),
             (None, Some(said)) if said < upload.received => Err(UploadError::WrongLength),
             (None, Some(said)) if said > self.config.size.0 => Err(UploadError::TooLarge { limit: self.config.size.0 }),
-            (None, Some(said)) if most.is_some_and(|most| said > most) => Err(UploadError::OverQuota),
+            (None, Some(said)) if max_length.is_some_and(|max_length| said > max_length) => Err(UploadError::OverQuota),
             (None, Some(said)) => {
                 let mut tx = self.db.begin().await?;
                 record::set_length(&mut tx, &upload.id, said).await?;
@@ -208,14 +189,14 @@ impl Uploads {
         }
     }
 
-    /// Opens the growing object; a writer that was fenced off may hold its file for a moment yet.
-    async fn open(&self, upload: &Upload) -> Result<Grower, UploadError> {
+    /// Opens the growing object. A writer that was fenced off may still have its file open for a moment.
+    async fn open(&self, upload: &Upload) -> Result<GrowingObject, UploadError> {
         let key = source_key(&upload.id)?;
         let deadline = monotonic() + self.config.takeover.get();
         loop {
             match self.store.grow(&key, upload.received, upload.growth.clone()).await {
                 Err(StoreError::Held) if monotonic() < deadline => {
-                    sleep(std::time::Duration::from_millis(20)).await;
+                    sleep(POLL_INTERVAL).await;
                 }
                 other => return Ok(other?),
             }
@@ -224,37 +205,37 @@ impl Uploads {
 }
 
 /// A request that is being written.
-struct Writing<'a> {
+struct ActiveWrite<'a> {
     uploads: &'a Uploads,
     upload: Upload,
     ticket: i64,
-    grower: Grower,
-    digest: Option<Digesting>,
+    grower: GrowingObject,
+    digest: Option<RunningDigest>,
     /// Bytes that may still come.
     room: u64,
-    /// What more than those are.
-    beyond: fn(u64) -> UploadError,
-    /// A checkpoint that goes on beside the writes: what it acknowledged.
-    beside: Option<JoinHandle<Result<u64, UploadError>>>,
+    /// The error for more than those, given the configured limit.
+    too_long: fn(u64) -> UploadError,
+    /// A checkpoint that runs while more is written; answers the length that it acknowledged.
+    background_checkpoint: Option<JoinHandle<Result<u64, UploadError>>>,
 }
 
-impl Writing<'_> {
-    /// Takes stretches of objects: copied by the store where it can, else byte by byte.
-    async fn take(&mut self, pieces: Vec<Piece>, leave: &CancellationToken) -> Result<(), UploadError> {
-        let mut left = pieces.len();
-        for Piece { key, mut range } in pieces {
+impl ActiveWrite<'_> {
+    /// Appends ranges of objects: copied by the store where it can, else read and written.
+    async fn take(&mut self, ranges: Vec<ObjectRange>, stop: &CancellationToken) -> Result<(), UploadError> {
+        let mut left = ranges.len();
+        for ObjectRange { key, mut range } in ranges {
             left = left.saturating_sub(1);
             while range.start < range.end {
                 let Some((upto, length, growth)) = self.grower.copy(&key, range.clone(), left == 0).await? else {
                     let rest = ByteRange::Between(range.start, range.end - 1);
                     let object = self.uploads.store.get(&key, Some(rest)).await?;
-                    self.pump(object.body.map_err(|error| error.to_string()).boxed(), leave).await?;
+                    self.pump(object.body.map_err(|error| error.to_string()).boxed(), stop).await?;
                     break;
                 };
                 self.room = self.room.saturating_sub(upto - range.start);
                 self.acknowledge(length, growth, false).await?;
                 range.start = upto;
-                if leave.is_cancelled() {
+                if stop.is_cancelled() {
                     return Err(UploadError::Superseded);
                 }
             }
@@ -262,8 +243,8 @@ impl Writing<'_> {
         Ok(())
     }
 
-    /// Takes bytes until they end, or something ends them.
-    async fn pump(&mut self, mut body: Incoming, leave: &CancellationToken) -> Result<(), UploadError> {
+    /// Writes bytes until they end, or until a newer request, silence or an error ends them.
+    async fn pump(&mut self, mut body: IncomingBytes, stop: &CancellationToken) -> Result<(), UploadError> {
         let config = self.uploads.config.clone();
         let mut watch = interval(config.watch.get());
         watch.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -272,7 +253,7 @@ impl Writing<'_> {
         loop {
             let chunk = tokio::select! {
                 biased;
-                () = leave.cancelled() => return Err(UploadError::Superseded),
+                () = stop.cancelled() => return Err(UploadError::Superseded),
                 chunk = body.next() => chunk,
                 () = &mut silence => {
                     return Err(UploadError::BrokenBody("no bytes came for too long".to_owned()));
@@ -288,53 +269,55 @@ impl Writing<'_> {
                 Some(Ok(bytes)) => bytes,
             };
             if bytes.len() as u64 > self.room {
-                return Err((self.beyond)(config.size.0));
+                return Err((self.too_long)(config.size.0));
             }
             self.room -= bytes.len() as u64;
             if let Some(digest) = &mut self.digest {
                 digest.update(&bytes);
             }
-            // Many at once wait here for the memory that others hold; a newer request need not.
+            // Many uploads may wait here for memory; a newer request for this one stops the wait.
             tokio::select! {
                 biased;
-                () = leave.cancelled() => return Err(UploadError::Superseded),
+                () = stop.cancelled() => return Err(UploadError::Superseded),
                 room = self.grower.room() => room?,
             }
             self.grower.write(bytes).await?;
             if self.grower.wants_checkpoint() {
-                self.checkpoint_beside().await?;
+                self.start_background_checkpoint().await?;
             }
-            // What was waited for here is no silence of the sender's.
+            // Time spent waiting for the store is no silence of the sender.
             silence.as_mut().reset(monotonic() + config.idle.get());
         }
     }
 
-    /// A checkpoint that the sender need not wait for, where the store makes such.
-    async fn checkpoint_beside(&mut self) -> Result<(), UploadError> {
+    /// Makes a checkpoint in the background, where the store can.
+    async fn start_background_checkpoint(&mut self) -> Result<(), UploadError> {
         if self.digest.is_some() {
             return self.checkpoint().await;
         }
-        if self.beside.as_ref().is_some_and(|beside| !beside.is_finished()) && !self.grower.is_ahead() {
+        if self.background_checkpoint.as_ref().is_some_and(|checkpoint| !checkpoint.is_finished())
+            && !self.grower.is_ahead()
+        {
             return Ok(());
         }
-        self.hear_beside().await?;
-        let Some(beside) = self.grower.checkpoint_beside().await? else { return self.checkpoint().await };
+        self.finish_background_checkpoint().await?;
+        let Some(checkpoint) = self.grower.start_background_checkpoint().await? else { return self.checkpoint().await };
         let (uploads, id, ticket) = (self.uploads.clone(), self.upload.id.clone(), self.ticket);
-        self.beside = Some(tokio::spawn(async move {
-            let length = beside.length;
-            let growth = beside.end().await?;
+        self.background_checkpoint = Some(tokio::spawn(async move {
+            let length = checkpoint.length;
+            let growth = checkpoint.end().await?;
             acknowledge(&uploads, &id, ticket, length, &growth, false).await?;
             Ok(length)
         }));
         Ok(())
     }
 
-    /// Waits for the checkpoint that goes on beside the writes, if there is one.
-    async fn hear_beside(&mut self) -> Result<(), UploadError> {
-        let Some(beside) = self.beside.take() else { return Ok(()) };
-        let ended = beside.await.map_err(|_| StoreError::Unavailable("the program is ending".to_owned()))?;
+    /// Waits for the background checkpoint, if there is one.
+    async fn finish_background_checkpoint(&mut self) -> Result<(), UploadError> {
+        let Some(checkpoint) = self.background_checkpoint.take() else { return Ok(()) };
+        let ended = checkpoint.await.map_err(|_| StoreError::Unavailable("the program is ending".to_owned()))?;
         let length = ended?;
-        self.grower.heard(length);
+        self.grower.confirm_checkpoint(length);
         self.upload.received = length;
         Ok(())
     }
@@ -348,8 +331,8 @@ impl Writing<'_> {
         }
     }
 
-    /// Bytes under a checksum are not acknowledged before all of them have come to it; on the way only what S3 needs
-    /// set apart for the next part is kept.
+    /// Bytes under a checksum are not acknowledged before all of them match it; until then only the reserved part numbers
+    /// are saved.
     async fn checkpoint(&mut self) -> Result<(), UploadError> {
         loop {
             let (length, growth) = self.grower.checkpoint(false).await?;
@@ -359,9 +342,9 @@ impl Writing<'_> {
                 self.acknowledge(received, reserved, false).await?;
             } else {
                 self.acknowledge(length, growth, false).await?;
-                self.grower.kept().await;
+                self.grower.state_saved().await;
             }
-            // One read may have brought more than a part.
+            // One read may hold more than a part.
             if !self.grower.wants_checkpoint() {
                 return Ok(());
             }
@@ -374,12 +357,12 @@ impl Writing<'_> {
         Ok(())
     }
 
-    /// Acknowledges what came, however it ended, and tells how it ended.
+    /// Acknowledges what came, however it ended, and answers how it ended.
     async fn finish(mut self, end: Result<(), UploadError>) -> Result<Upload, UploadError> {
-        // The disk tells of an error once: what comes after one that was heard here must not be built on.
-        self.hear_beside().await?;
+        // The disk reports an error once: after one, nothing later may be acknowledged.
+        self.finish_background_checkpoint().await?;
         if let Some(digest) = self.digest.take() {
-            // Part of a body can't be checked, so part of it is not kept.
+            // A part of a body can't be checked, so it is not kept.
             end?;
             if !digest.matches() {
                 return Err(UploadError::ChecksumMismatch);
@@ -397,19 +380,19 @@ impl Writing<'_> {
     }
 
     async fn last_checkpoint(mut self) -> Result<Upload, UploadError> {
-        // On S3 a full part and the rest behind it may need a number each.
+        // On S3 a full part and the tail after it may need a part number each.
         if self.grower.wants_checkpoint() {
             self.checkpoint().await?;
         }
         let (length, growth) = self.grower.checkpoint(true).await?;
         self.acknowledge(length, growth, true).await?;
-        self.grower.kept().await;
+        self.grower.state_saved().await;
         self.upload.writer = None;
         Ok(self.upload)
     }
 }
 
-/// Keeps that bytes are durable, if `ticket` still writes; answers when the upload expires from now on.
+/// Records that bytes are durable, if `ticket` still writes; answers when the upload now expires.
 async fn acknowledge(
     uploads: &Uploads,
     id: &Id,
@@ -427,25 +410,25 @@ async fn acknowledge(
     Ok(expires)
 }
 
-/// The writer's entry in the list of this process; gone with it.
-struct Registered<'a> {
+/// The writer's entry among those of this process; removed when dropped.
+struct Registration<'a> {
     uploads: &'a Uploads,
     id: &'a Id,
     ticket: i64,
 }
 
-impl<'a> Registered<'a> {
-    fn new(uploads: &'a Uploads, id: &'a Id, ticket: i64, leave: CancellationToken) -> Self {
+impl<'a> Registration<'a> {
+    fn new(uploads: &'a Uploads, id: &'a Id, ticket: i64, stop: CancellationToken) -> Self {
         let mut active = uploads.active.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        // The newest alone is kept: an older one has been told to leave.
+        // Only the newest is listed: an older one has been told to stop.
         if active.get(id).is_none_or(|other| other.ticket < ticket) {
-            active.insert(id.clone(), Active { ticket, leave });
+            active.insert(id.clone(), ActiveWriter { ticket, stop });
         }
         Self { uploads, id, ticket }
     }
 }
 
-impl Drop for Registered<'_> {
+impl Drop for Registration<'_> {
     fn drop(&mut self) {
         let mut active = self.uploads.active.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         if active.get(self.id).is_some_and(|writer| writer.ticket == self.ticket) {

@@ -1,6 +1,6 @@
-//! A growing object in a bucket: a multipart upload. Full parts go out as they fill. A rest smaller than
-//! a part is an object of its own until more comes. Part numbers are reserved before they are used, in the transaction that
-//! raises the fence, so that a writer that lost its upload can only write numbers that nobody will complete.
+//! A growing object in a bucket: a multipart upload. Parts are sent as they fill; the tail, smaller than a part, is an
+//! object of its own until more bytes come. Part numbers are reserved before they are used, in the transaction that raises
+//! the fence, so that a writer that lost its upload can only write part numbers that nobody will complete.
 
 use std::ops::Range;
 
@@ -9,21 +9,25 @@ use futures_util::TryStreamExt;
 use serde::{Deserialize, Serialize};
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::s3::S3;
-use super::{Key, StoreError};
+use crate::store::error::StoreError;
+use crate::store::key::Key;
+use crate::store::object::body_of;
+use crate::store::s3::S3;
 
-/// S3's smallest part that is not the last.
-const LEAST: u64 = 5 << 20;
-/// The longest stretch that one request copies, so that the request ends in time.
-const COPIED: u64 = 256 << 20;
-/// S3's limit of parts is 10,000; some of the numbers are spent by writers that were broken off.
-const PARTS: u64 = 2_000;
-const LAST_NUMBER: i32 = 10_000;
+/// The smallest part that S3 takes, but for the last one.
+const MIN_PART_BYTES: u64 = 5 << 20;
+/// The most bytes that one request copies, so that it ends in time.
+const MAX_COPY_BYTES: u64 = 256 << 20;
+/// Parts that an upload of a known length is divided into at most. S3 has 10,000 part numbers, and some are used up by
+/// writers that were interrupted.
+const TARGET_PARTS: u64 = 2_000;
+/// The highest part number of S3.
+const MAX_PART_NUMBER: i32 = 10_000;
 
-/// The multipart upload so far.
+/// The state of a multipart upload, which the caller keeps.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Multipart {
-    /// S3's name of the upload.
+pub struct MultipartState {
+    /// S3's id of the upload.
     id: String,
     /// The size of a part in bytes.
     part: u64,
@@ -31,7 +35,7 @@ pub struct Multipart {
     number: i32,
     /// Complete parts, by number.
     parts: Vec<Part>,
-    /// The rest behind them.
+    /// The bytes after them, fewer than a part.
     tail: Option<Tail>,
 }
 
@@ -43,12 +47,12 @@ struct Part {
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Tail {
-    /// In the name of its object.
+    /// Part of its object's name.
     number: i32,
     bytes: u64,
 }
 
-impl Multipart {
+impl MultipartState {
     pub(super) fn reserve(&mut self) {
         self.number = self.number.saturating_add(1);
     }
@@ -63,22 +67,22 @@ pub(super) async fn start(
     key: &Key,
     content_type: &str,
     expected: Option<u64>,
-) -> Result<Multipart, StoreError> {
+) -> Result<MultipartState, StoreError> {
     let id = store.create_multipart(key, content_type).await?;
     // In whole mebibytes; the budget of buffers still bounds how many such parts are held.
-    let part = expected.unwrap_or(0).div_ceil(PARTS).next_multiple_of(1 << 20).clamp(store.part, 64 << 20);
-    Ok(Multipart { id, part, number: 0, parts: Vec::new(), tail: None })
+    let part = expected.unwrap_or(0).div_ceil(TARGET_PARTS).next_multiple_of(1 << 20).clamp(store.part, 64 << 20);
+    Ok(MultipartState { id, part, number: 0, parts: Vec::new(), tail: None })
 }
 
 fn other_length() -> StoreError {
-    StoreError::Unavailable("the rest of the upload came back with another length".to_owned())
+    StoreError::Unavailable("the tail of the upload came back with another length".to_owned())
 }
 
 fn tail_key(key: &Key, number: i32) -> Result<Key, StoreError> {
     Key::parse(&format!("{key}.tail-{number}")).map_err(|error| StoreError::Refused(error.to_string()))
 }
 
-/// Reads a rest back into a buffer of a part's capacity.
+/// Reads a tail back into a buffer of a part's capacity.
 async fn read_tail(store: &S3, key: &Key, tail: &Tail, into: &mut BytesMut) -> Result<(), StoreError> {
     let mut object = store.get(&tail_key(key, tail.number)?, None).await?;
     while let Some(chunk) = object.body.try_next().await? {
@@ -91,24 +95,29 @@ async fn read_tail(store: &S3, key: &Key, tail: &Tail, into: &mut BytesMut) -> R
 }
 
 /// A multipart upload that grows.
-pub struct Grower {
+pub struct MultipartWriter {
     store: S3,
     key: Key,
-    multipart: Multipart,
-    /// The part that fills: of a part's capacity from its first byte on, so that it never moves nor grows.
+    multipart: MultipartState,
+    /// The part that is being filled, allocated at a part's capacity so that it never moves.
     buffer: BytesMut,
-    /// What came with the part's last bytes and is the next one's: less than one read.
+    /// Bytes of the last write that belong to the next part.
     beyond: Bytes,
-    /// The budget that `buffer` is held under, taken with its first byte.
+    /// The share of the buffer budget that `buffer` is held under.
     held: Option<OwnedSemaphorePermit>,
     length: u64,
     durable: u64,
-    /// Rests that checkpoints have replaced; their objects go once the caller has kept those.
+    /// Tails that checkpoints have replaced; their objects are removed once the caller has saved the new state.
     stale: Vec<Tail>,
 }
 
-impl Grower {
-    pub(super) async fn open(store: &S3, key: &Key, length: u64, multipart: Multipart) -> Result<Self, StoreError> {
+impl MultipartWriter {
+    pub(super) async fn open(
+        store: &S3,
+        key: &Key,
+        length: u64,
+        multipart: MultipartState,
+    ) -> Result<Self, StoreError> {
         let mut grower = Self {
             store: store.clone(),
             key: key.clone(),
@@ -127,12 +136,12 @@ impl Grower {
         Ok(grower)
     }
 
-    /// A part in bytes.
+    /// The size of a part in bytes.
     fn part(&self) -> usize {
         usize::try_from(self.multipart.part).unwrap_or(usize::MAX)
     }
 
-    /// Waits for the budget of a part, and has room for one.
+    /// Waits for the budget of a part, and allocates its buffer.
     pub(super) async fn room(&mut self) -> Result<(), StoreError> {
         if self.held.is_none() {
             self.held = Some(self.store.buffer(self.multipart.part).await?);
@@ -141,17 +150,17 @@ impl Grower {
         Ok(())
     }
 
-    /// Fills the part with what fits.
+    /// Fills the part; what does not fit is kept for the next one.
     fn fill(&mut self, mut bytes: Bytes) {
         let fits = self.part().saturating_sub(self.buffer.len()).min(bytes.len());
         self.buffer.extend_from_slice(&bytes.split_to(fits));
         self.beyond = bytes;
     }
 
-    /// Takes bytes. Once a part is full it has to go out ([`Self::wants_checkpoint`]) before more is taken.
+    /// Appends bytes. Once a part is full ([`Self::wants_checkpoint`]), a checkpoint has to send it before more is written.
     pub(super) async fn write(&mut self, bytes: Bytes) -> Result<(), StoreError> {
         if !self.beyond.is_empty() {
-            return Err(StoreError::Unavailable("an earlier write was broken off".to_owned()));
+            return Err(StoreError::Unavailable("an earlier write was interrupted".to_owned()));
         }
         self.room().await?;
         self.length += bytes.len() as u64;
@@ -167,12 +176,12 @@ impl Grower {
         self.buffer.len() as u64 >= self.multipart.part
     }
 
-    /// One part at most goes out in a checkpoint, since one number is reserved at a time.
-    pub(super) async fn checkpoint(&mut self, last: bool) -> Result<(u64, Multipart), StoreError> {
+    /// A checkpoint sends one part at most, since one number is reserved at a time.
+    pub(super) async fn checkpoint(&mut self, last: bool) -> Result<(u64, MultipartState), StoreError> {
         let number = self.multipart.number;
-        if number > LAST_NUMBER {
+        if number > MAX_PART_NUMBER {
             return Err(StoreError::Refused(
-                "the upload was broken off too often: no part numbers are left".to_owned(),
+                "the upload was interrupted too often: no part numbers are left".to_owned(),
             ));
         }
         if self.wants_checkpoint() {
@@ -185,7 +194,7 @@ impl Grower {
             if self.beyond.is_empty() {
                 self.held = None;
             } else {
-                // The same memory again, unless a try that was given up still looks at it.
+                // Reuses the memory, unless a request that was given up still holds it.
                 self.buffer = bytes.try_into_mut().unwrap_or_default();
                 self.buffer.clear();
                 self.room().await?;
@@ -198,7 +207,7 @@ impl Grower {
             let size = bytes.len() as u64;
             let key = tail_key(&self.key, number)?;
             self.store.put_whole(&key, "application/octet-stream", bytes.clone(), false).await?;
-            // Not all writers leave with it.
+            // The writer may go on after it.
             self.buffer = bytes.try_into_mut().unwrap_or_else(|shared| BytesMut::from(&shared[..]));
             self.stale.extend(self.multipart.tail.take());
             self.multipart.tail = Some(Tail { number, bytes: size });
@@ -209,25 +218,30 @@ impl Grower {
     }
 }
 
-impl Grower {
-    /// Takes a stretch of another object as a part of its own, if what came before ends with a part; answers what
-    /// [`Self::checkpoint`] does. `None` where the bytes have to be written.
+impl MultipartWriter {
+    /// Has the server copy a range of another object as a part, if the bytes before it end with a part. Answers what
+    /// [`Self::checkpoint`] does; `None` where the bytes have to be written instead.
     pub(super) async fn copy(
         &mut self,
         from: &Key,
         range: Range<u64>,
         last: bool,
-    ) -> Result<Option<(u64, Multipart)>, StoreError> {
+    ) -> Result<Option<(u64, MultipartState)>, StoreError> {
         let bytes = range.end.saturating_sub(range.start);
-        let apart = self.buffer.is_empty() && self.multipart.tail.is_none();
+        let at_part_boundary = self.buffer.is_empty() && self.multipart.tail.is_none();
         let number = self.multipart.number;
-        if !self.store.copy || !apart || bytes == 0 || (bytes < LEAST && !last) || number > LAST_NUMBER {
+        if !self.store.copy
+            || !at_part_boundary
+            || bytes == 0
+            || (bytes < MIN_PART_BYTES && !last)
+            || number > MAX_PART_NUMBER
+        {
             return Ok(None);
         }
         let etag = match self.store.copy_part(&self.key, &self.multipart.id, number, from, &range).await {
             Ok(etag) => etag,
             Err(StoreError::Refused(reason)) => {
-                tracing::warn!(object = %self.key, reason, "the store does not copy; the bytes go through here");
+                tracing::warn!(object = %self.key, reason, "the store does not copy; the bytes go through this process");
                 return Ok(None);
             }
             Err(error) => return Err(error),
@@ -239,17 +253,17 @@ impl Grower {
         Ok(Some((self.durable, self.multipart.clone())))
     }
 
-    /// Where a stretch that begins at `start` of an object of `end` bytes ends: all stretches of about one length.
-    pub(super) fn copied_to(&self, start: u64, end: u64) -> u64 {
-        let most = COPIED.max(end.div_ceil(PARTS));
+    /// Where a copy that begins at `start` of an object of `end` bytes ends: all copies have about the same length.
+    pub(super) fn copy_end(&self, start: u64, end: u64) -> u64 {
+        let longest = MAX_COPY_BYTES.max(end.div_ceil(TARGET_PARTS));
         let left = end.saturating_sub(start);
-        start + left.div_ceil(left.div_ceil(most).max(1))
+        start + left.div_ceil(left.div_ceil(longest).max(1))
     }
 
-    pub(super) async fn kept(&mut self) {
+    pub(super) async fn state_saved(&mut self) {
         for old in std::mem::take(&mut self.stale) {
             if let Ok(key) = tail_key(&self.key, old.number) {
-                // One that stays behind is removed with the upload.
+                // One that is left here is removed with the upload.
                 let _ = self.store.delete(&key).await;
             }
         }
@@ -261,11 +275,11 @@ pub(super) async fn finish(
     key: &Key,
     content_type: &str,
     length: u64,
-    multipart: &Multipart,
+    multipart: &MultipartState,
 ) -> Result<(), StoreError> {
     let result = complete(store, key, content_type, multipart).await;
     if let Err(StoreError::NotFound) = result {
-        // An earlier try came through, and only its answer was lost.
+        // An earlier try succeeded, and only its answer was lost.
         if store.head(key).await?.size != length {
             return Err(StoreError::Refused("the object has another length than the upload".to_owned()));
         }
@@ -275,7 +289,7 @@ pub(super) async fn finish(
     remove_tails(store, key).await
 }
 
-async fn complete(store: &S3, key: &Key, content_type: &str, multipart: &Multipart) -> Result<(), StoreError> {
+async fn complete(store: &S3, key: &Key, content_type: &str, multipart: &MultipartState) -> Result<(), StoreError> {
     let mut parts: Vec<_> = multipart.parts.iter().map(|part| (part.number, part.etag.clone())).collect();
     if let Some(tail) = &multipart.tail {
         let _held = store.buffer(multipart.part).await?;
@@ -286,17 +300,17 @@ async fn complete(store: &S3, key: &Key, content_type: &str, multipart: &Multipa
     }
     if parts.is_empty() {
         store.abort_multipart(key, &multipart.id).await?;
-        return store.put(key, content_type, super::body_of(Bytes::new()), false).await.map(drop);
+        return store.put(key, content_type, body_of(Bytes::new()), false).await.map(drop);
     }
     store.complete_multipart(key, &multipart.id, &parts, false).await.map(drop)
 }
 
-/// Removes the objects of rests, the last one and those that broken writers left.
+/// Removes the objects of tails: the last one, and those that interrupted writers left.
 async fn remove_tails(store: &S3, key: &Key) -> Result<(), StoreError> {
     store.delete_named(&format!("{}.tail-", store.name(key))).await
 }
 
-pub(super) async fn abandon(store: &S3, key: &Key, multipart: &Multipart) -> Result<(), StoreError> {
+pub(super) async fn abandon(store: &S3, key: &Key, multipart: &MultipartState) -> Result<(), StoreError> {
     store.abort_multipart(key, &multipart.id).await?;
     remove_tails(store, key).await
 }

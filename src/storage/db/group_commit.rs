@@ -9,12 +9,12 @@ use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{ConnectOptions, Executor, SqliteConnection};
 use tokio::sync::{Mutex, OwnedMutexGuard, oneshot};
 
-use super::DbError;
+use crate::db::error::DbError;
 
-/// Transactions that share one commit at most.
-const TOGETHER: usize = 256;
+/// The most transactions that share one commit.
+const MAX_TRANSACTIONS_PER_COMMIT: usize = 256;
 
-/// The writer of this process; clones are one.
+/// The writer of this process; clones share it.
 #[derive(Clone)]
 pub(super) struct Writer {
     options: SqliteConnectOptions,
@@ -31,7 +31,7 @@ struct Lane {
     savepoint: bool,
     /// A task will commit the outer transaction.
     scheduled: bool,
-    /// Those who were released into the outer transaction and wait for its commit.
+    /// Transactions whose savepoint was released and that wait for the outer commit.
     waiters: Vec<oneshot::Sender<Result<(), String>>>,
 }
 
@@ -41,7 +41,7 @@ pub(super) struct GroupTx {
     mutex: Arc<Mutex<Lane>>,
 }
 
-fn broken(text: String) -> DbError {
+fn unavailable(text: String) -> DbError {
     DbError::Unavailable(sqlx::Error::Io(std::io::Error::other(text)))
 }
 
@@ -58,12 +58,12 @@ impl Writer {
         let lane = turn.map_err(|_| DbError::Unavailable(sqlx::Error::PoolTimedOut))?;
         let mut tx = GroupTx { lane, mutex: self.lane.clone() };
         let options = self.options.clone();
-        // In a task of its own: a caller that goes away must not leave the lane between two states.
+        // In a task of its own: a cancelled caller must not leave the lane between two states.
         let begun = tokio::spawn(async move {
             tx.lane.enter(&options).await?;
             Ok::<_, DbError>(tx)
         });
-        begun.await.map_err(|error| broken(error.to_string()))?
+        begun.await.map_err(|error| unavailable(error.to_string()))?
     }
 
     pub(super) async fn close(&self) {
@@ -85,13 +85,13 @@ impl GroupTx {
             self.lane.savepoint = false;
             let (tell, told) = oneshot::channel();
             self.lane.waiters.push(tell);
-            if self.lane.waiters.len() >= TOGETHER {
+            if self.lane.waiters.len() >= MAX_TRANSACTIONS_PER_COMMIT {
                 self.lane.flush().await;
             }
             Ok::<_, DbError>(told)
         });
-        let told = released.await.map_err(|error| broken(error.to_string()))??;
-        told.await.unwrap_or_else(|_| Err("the commit was broken off".to_owned())).map_err(broken)
+        let told = released.await.map_err(|error| unavailable(error.to_string()))??;
+        told.await.unwrap_or_else(|_| Err("the commit was interrupted".to_owned())).map_err(unavailable)
     }
 }
 
@@ -100,7 +100,7 @@ impl Drop for GroupTx {
         if !self.lane.open || self.lane.scheduled {
             return;
         }
-        // Queues behind those who wait for the lane already: they come along in the same commit.
+        // Queues behind those that already wait for the lane: they share this commit.
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
         self.lane.scheduled = true;
         let mutex = self.mutex.clone();
@@ -157,7 +157,7 @@ impl Lane {
         }
     }
 
-    /// Makes durable what was released so far, and tells those who wait.
+    /// Commits what was released so far, and tells those that wait.
     async fn flush(&mut self) {
         self.drop_savepoint().await;
         self.scheduled = false;
@@ -173,7 +173,7 @@ impl Lane {
         }
     }
 
-    /// None of the outer transaction came through.
+    /// Rolls back the outer transaction, and tells those that wait.
     async fn give_up(&mut self, error: &DbError) {
         let _ = self.run("ROLLBACK").await;
         self.open = false;

@@ -9,31 +9,32 @@ use std::ops::Range;
 use bytes::Bytes;
 use tokio::task::JoinHandle;
 
-use super::directory::{Directory, Gathered, blocking, ignore_missing, make_folders, write};
-use super::{Key, StoreError};
+use crate::store::directory::{Directory, PendingChunks, blocking, ignore_missing, make_folders, write};
+use crate::store::error::StoreError;
+use crate::store::key::Key;
 
-/// How much is gathered before the disk is asked to take it.
-const CHUNK: usize = 1 << 20;
-/// After so many bytes a checkpoint is due: what a crash can cost.
-const CHECKPOINT: u64 = 16 << 20;
-/// So much of another object is copied before the disk is asked to take it.
-const COPIED: u64 = 64 << 20;
-/// So far may what is written run ahead of what the disk has confirmed.
-const AHEAD: u64 = 64 << 20;
+/// How many bytes are gathered before they are written to the disk.
+const WRITE_BYTES: usize = 1 << 20;
+/// Bytes between two checkpoints: what a crash can lose.
+const CHECKPOINT_BYTES: u64 = 16 << 20;
+/// Bytes of another object that are copied before they are synced.
+const MAX_COPY_BYTES: u64 = 64 << 20;
+/// How far writes may run ahead of what the disk has confirmed.
+const MAX_UNCONFIRMED_BYTES: u64 = 64 << 20;
 
 /// A file that grows.
-pub struct Grower {
+pub struct GrowingFile {
     store: Directory,
-    /// Away only while a write is under way; a write that was cancelled leaves it away, and the writer is done.
+    /// `None` while a write is under way; a write that was cancelled leaves it so, and this writer can't go on.
     file: Option<File>,
-    gathered: Gathered,
+    gathered: PendingChunks,
     length: u64,
     durable: u64,
-    /// What the disk was asked to take, whether or not it has answered.
-    asked: u64,
+    /// The length that the disk was asked to sync, whether or not it has confirmed.
+    sync_requested: u64,
 }
 
-impl Grower {
+impl GrowingFile {
     pub(super) async fn open(store: &Directory, key: &Key, length: u64) -> Result<Self, StoreError> {
         let path = store.growing_path(key);
         let file = blocking(move || {
@@ -61,17 +62,24 @@ impl Grower {
         .await?;
         let file = file.ok_or(StoreError::Held)?;
         let store = store.clone();
-        Ok(Self { store, file: Some(file), gathered: Gathered::default(), length, durable: length, asked: length })
+        Ok(Self {
+            store,
+            file: Some(file),
+            gathered: PendingChunks::default(),
+            length,
+            durable: length,
+            sync_requested: length,
+        })
     }
 
     fn take(&mut self) -> Result<File, StoreError> {
-        self.file.take().ok_or_else(|| StoreError::Unavailable("an earlier write was broken off".to_owned()))
+        self.file.take().ok_or_else(|| StoreError::Unavailable("an earlier write was interrupted".to_owned()))
     }
 
     pub(super) async fn write(&mut self, bytes: Bytes) -> Result<(), StoreError> {
         self.length += bytes.len() as u64;
         self.gathered.push(bytes);
-        if self.gathered.bytes >= CHUNK {
+        if self.gathered.bytes >= WRITE_BYTES {
             self.file = Some(write(self.take()?, self.gathered.take()).await?);
         }
         Ok(())
@@ -82,38 +90,40 @@ impl Grower {
     }
 
     pub(super) fn wants_checkpoint(&self) -> bool {
-        self.length - self.asked >= CHECKPOINT
+        self.length - self.sync_requested >= CHECKPOINT_BYTES
     }
 
-    /// Whether what is written has run so far ahead of the disk that it has to wait.
+    /// Whether writes ran so far ahead of the disk that they have to wait.
     pub(super) fn is_ahead(&self) -> bool {
-        self.pending() >= AHEAD
+        self.pending() >= MAX_UNCONFIRMED_BYTES
     }
 
     pub(super) async fn checkpoint(&mut self) -> Result<u64, StoreError> {
         let file = write(self.take()?, self.gathered.take()).await?;
         self.file = Some(blocking(move || file.sync_data().map(|()| file)).await?);
         self.durable = self.length;
-        self.asked = self.length;
+        self.sync_requested = self.length;
         Ok(self.durable)
     }
 
-    /// Has the disk take what was written, while more is written. Answers how much that is and the disk's answer: the
-    /// disk tells of an error once, so it must be heard before anything is built on a later one.
-    pub(super) async fn checkpoint_beside(&mut self) -> Result<(u64, JoinHandle<io::Result<()>>), StoreError> {
+    /// Starts a sync of what was written, while more is written. Answers the length that it makes durable, and the task.
+    /// The disk reports an error once, so the task's result must be seen before a later sync is relied on.
+    pub(super) async fn start_background_checkpoint(
+        &mut self,
+    ) -> Result<(u64, JoinHandle<io::Result<()>>), StoreError> {
         let file = write(self.take()?, self.gathered.take()).await?;
         let same = file.try_clone().map_err(|error| StoreError::io(&error))?;
         self.file = Some(file);
-        self.asked = self.length;
+        self.sync_requested = self.length;
         Ok((self.length, tokio::task::spawn_blocking(move || same.sync_data())))
     }
 
-    /// Takes the next stretch of another object and makes it durable; the bytes never leave the kernel. Answers how far
-    /// it came in that object, and its own length.
+    /// Appends the next bytes of another object and makes them durable; they never leave the kernel. Answers how far in
+    /// that object it came, and the length of this one.
     pub(super) async fn copy(&mut self, from: &Key, range: Range<u64>) -> Result<(u64, u64), StoreError> {
         let file = write(self.take()?, self.gathered.take()).await?;
         let path = self.store.path(from);
-        let wanted = range.end.saturating_sub(range.start).min(COPIED);
+        let wanted = range.end.saturating_sub(range.start).min(MAX_COPY_BYTES);
         let copied = move || {
             let mut source = File::open(path)?;
             source.seek(io::SeekFrom::Start(range.start))?;
@@ -127,12 +137,12 @@ impl Grower {
         self.file = Some(blocking(copied).await?);
         self.length += wanted;
         self.durable = self.length;
-        self.asked = self.length;
+        self.sync_requested = self.length;
         Ok((range.start + wanted, self.length))
     }
 
-    /// What [`Self::checkpoint_beside`] answered was heard to be well.
-    pub(super) fn heard(&mut self, length: u64) {
+    /// Notes that a sync started by [`Self::start_background_checkpoint`] succeeded.
+    pub(super) fn confirm_checkpoint(&mut self, length: u64) {
         self.durable = self.durable.max(length);
     }
 }
@@ -140,7 +150,7 @@ impl Grower {
 pub(super) async fn finish(store: &Directory, key: &Key, content_type: &str, length: u64) -> Result<(), StoreError> {
     let (store, key, content_type) = (store.clone(), key.clone(), content_type.to_owned());
     blocking(move || match publish(&store, &key, &content_type, length) {
-        // An earlier try, or another origin's, came as far as the rename.
+        // An earlier try, or another origin's, got as far as the rename.
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let found = fs::metadata(store.path(&key))?.len();
             if found == length { Ok(()) } else { Err(io::Error::other("the object has another length")) }
@@ -152,16 +162,16 @@ pub(super) async fn finish(store: &Directory, key: &Key, content_type: &str, len
 
 fn publish(store: &Directory, key: &Key, content_type: &str, length: u64) -> io::Result<()> {
     let (from, to) = (store.growing_path(key), store.path(key));
-    let nothing = length == 0 && fs::metadata(&to).is_err();
-    if let (true, Some(folder)) = (nothing, from.parent()) {
+    let is_empty = length == 0 && fs::metadata(&to).is_err();
+    if let (true, Some(folder)) = (is_empty, from.parent()) {
         make_folders(folder)?;
     }
-    let file = OpenOptions::new().write(true).create(nothing).truncate(false).open(&from)?;
+    let file = OpenOptions::new().write(true).create(is_empty).truncate(false).open(&from)?;
     if file.metadata()?.len() < length {
         return Err(io::Error::other("the growing file is shorter than what was acknowledged"));
     }
     file.set_len(length)?;
-    // Its last checkpoint left nothing but the times of the file, and those nobody needs.
+    // `fdatasync` is enough: only the file's times were not synced by the last checkpoint, and nobody needs those.
     file.sync_data()?;
     store.keep_type(key, content_type)?;
     let folder = to.parent().ok_or(io::ErrorKind::NotFound)?;

@@ -1,0 +1,61 @@
+//! Of two requests for one upload, the newest wins, on whichever origin it arrives. It takes a ticket; the writer before
+//! it is told to save what it has and leave, or is fenced off when it stays silent.
+
+use std::time::Duration;
+
+use tokio::time::sleep;
+
+use lyceum_core::ids::Id;
+use lyceum_core::time::monotonic;
+
+use crate::upload::error::UploadError;
+use crate::upload::record::{self, Upload, UploadState};
+use crate::upload::uploads::{Uploads, usable};
+
+/// Time between two looks at whether the older writer has left.
+pub(super) const POLL_INTERVAL: Duration = Duration::from_millis(20);
+
+impl Uploads {
+    /// The upload with its offset, after any older writer has saved what it had and left: the client is about to go on.
+    pub async fn settle(&self, id: &Id) -> Result<Upload, UploadError> {
+        let upload = self.peek(id).await?;
+        if upload.state != UploadState::Open || upload.writer.is_none() {
+            return usable(upload);
+        }
+        let ticket = self.take_ticket(id).await?;
+        let upload = self.take_over(id, ticket, false).await?;
+        usable(upload)
+    }
+
+    /// Takes the next ticket of an upload, and tells an older writer in this process to stop.
+    pub(super) async fn take_ticket(&self, id: &Id) -> Result<i64, UploadError> {
+        let mut tx = self.db.begin().await?;
+        let ticket = record::take_ticket(&mut tx, id).await?.ok_or(UploadError::NotFound)?;
+        tx.commit().await?;
+        self.tell_local_writer(id, ticket);
+        Ok(ticket)
+    }
+
+    /// Waits for the writer before `ticket` to leave, or fences it off. With `write`, `ticket` writes from then on.
+    pub(super) async fn take_over(&self, id: &Id, ticket: i64, write: bool) -> Result<Upload, UploadError> {
+        let deadline = monotonic() + self.config.takeover.get();
+        loop {
+            let mut tx = self.db.begin().await?;
+            tx.lock("upload", id.as_str()).await?;
+            let mut upload = record::get(&mut tx, id).await?.ok_or(UploadError::NotFound)?;
+            if upload.fence != ticket {
+                return Err(UploadError::Superseded);
+            }
+            if upload.writer.is_none() || monotonic() >= deadline {
+                let writer = write.then_some(ticket);
+                upload.growth = upload.growth.reserve();
+                upload.writer = writer;
+                record::set_writer(&mut tx, id, writer, &upload.growth).await?;
+                tx.commit().await?;
+                return Ok(upload);
+            }
+            drop(tx);
+            sleep(POLL_INTERVAL).await;
+        }
+    }
+}

@@ -12,13 +12,13 @@ pub const MAX_LEN: usize = 32;
 #[serde(try_from = "String", into = "String")]
 pub struct Id(Box<str>);
 
-/// What made a text no identifier.
+/// The text is not an identifier.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("an id is 1 to 32 of the characters a to z and 0 to 9")]
 pub struct InvalidId;
 
 impl Id {
-    /// Takes `text` if it is an identifier.
+    /// Parses an identifier.
     pub fn parse(text: &str) -> Result<Self, InvalidId> {
         let fits = (1..=MAX_LEN).contains(&text.len());
         if fits && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit()) {
@@ -100,7 +100,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn takes_only_what_is_safe_in_a_path() {
+    fn accepts_only_what_is_safe_in_a_path() {
         assert!(Id::parse("a1").is_ok());
         for bad in ["", "A", "a/b", "..", "a-b", "é", &"a".repeat(33)] {
             assert_eq!(Id::parse(bad), Err(InvalidId), "{bad:?}");

@@ -1,4 +1,4 @@
-//! How a role ends: told once, it stops accepting, finishes what is under way, and is gone after `drain_timeout`.
+//! The shutdown of a role: once begun, it stops accepting, finishes work in flight, and ends after `drain_timeout`.
 
 use std::time::Duration;
 
@@ -6,43 +6,44 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
-/// A handle on the end of a role. Cheap to clone; all clones are one.
+/// A handle on the shutdown of a role. Cheap to clone; clones share their state.
 #[derive(Clone, Debug, Default)]
 pub struct Shutdown {
-    told: CancellationToken,
+    begun: CancellationToken,
     work: TaskTracker,
 }
 
 impl Shutdown {
-    /// One that has not been told yet.
+    /// A shutdown that has not begun.
     pub fn new() -> Self {
         Self::default()
     }
 
     /// Begins the drain. Further calls change nothing.
     pub fn begin(&self) {
-        self.told.cancel();
+        self.begun.cancel();
         self.work.close();
     }
 
-    /// The end of a part of the role: told when the role is, or alone by [`Shutdown::retire`]; its work is the role's.
+    /// The shutdown of a part of the role: begins with the role's, or alone by [`Shutdown::retire`]; its work counts as the
+    /// role's.
     pub fn part(&self) -> Self {
-        Self { told: self.told.child_token(), work: self.work.clone() }
+        Self { begun: self.begun.child_token(), work: self.work.clone() }
     }
 
     /// Ends a [`part`](Shutdown::part) alone; the role goes on.
     pub fn retire(&self) {
-        self.told.cancel();
+        self.begun.cancel();
     }
 
     /// Whether the drain has begun.
     pub fn is_draining(&self) -> bool {
-        self.told.is_cancelled()
+        self.begun.is_cancelled()
     }
 
     /// Returns once the drain has begun.
     pub async fn draining(&self) {
-        self.told.cancelled().await;
+        self.begun.cancelled().await;
     }
 
     /// Work that the drain waits for, until the guard is dropped.
@@ -52,19 +53,19 @@ impl Shutdown {
 
     /// Returns once the drain has begun and all guards are gone.
     pub async fn finished(&self) {
-        self.told.cancelled().await;
+        self.begun.cancelled().await;
         self.work.wait().await;
     }
 
     /// Waits until the drain has begun and all guards are gone, or `limit` has passed since it began.
     /// Says whether all work ended in time.
     pub async fn drained(&self, limit: Duration) -> bool {
-        self.told.cancelled().await;
+        self.begun.cancelled().await;
         tokio::time::timeout(limit, self.work.wait()).await.is_ok()
     }
 }
 
-/// Holds up the end of the drain while it lives.
+/// Delays the end of the drain until dropped.
 #[derive(Debug)]
 pub struct Guard {
     _token: TaskTrackerToken,
@@ -75,7 +76,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn the_drain_waits_for_guards_but_not_for_ever() {
+    async fn the_drain_waits_for_guards_up_to_its_limit() {
         let shutdown = Shutdown::new();
         let guard = shutdown.guard();
         shutdown.begin();

@@ -1,5 +1,5 @@
 //! The one place that reads the machine's clocks. Everything else is handed a [`Clock`] or an instant, so that
-//! tests can stop and move time.
+//! tests can stop and advance time.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -19,12 +19,12 @@ impl Clock {
         Self { manual: None }
     }
 
-    /// A clock that stands at `unix_millis` until it is moved.
+    /// A clock that stands at `unix_millis` until it is advanced.
     pub fn manual(unix_millis: i64) -> Self {
         Self { manual: Some(Arc::new(AtomicI64::new(unix_millis))) }
     }
 
-    /// Moves a manual clock on; the system's clock is left alone.
+    /// Advances a manual clock; does nothing to the system's clock.
     pub fn advance(&self, by: Duration) {
         if let Some(clock) = &self.manual {
             clock.fetch_add(i64::try_from(by.as_millis()).unwrap_or(i64::MAX), Ordering::SeqCst);
@@ -40,8 +40,8 @@ impl Clock {
         }
     }
 
-    /// The same as the kernel's last tick had it, some milliseconds ago: an eighth of the cost, for what is asked with
-    /// every request.
+    /// The same as of the kernel's last tick, up to some milliseconds ago, at an eighth of the cost: for use on every
+    /// request.
     #[inline]
     pub fn ticked_unix_millis(&self) -> i64 {
         match &self.manual {

@@ -58,13 +58,13 @@ impl<'a> Validators<'a> {
         }
     }
 
-    /// `Last-Modified` is strong when it lies well before `Date` (section 8.8.2.2).
+    /// Whether `Last-Modified` is strong: earlier than `Date` (section 8.8.2.2).
     fn modified_is_strong(&self) -> bool {
         matches!((self.modified, self.date), (Some(modified), Some(date)) if modified < date)
     }
 }
 
-/// What a conditional request comes to.
+/// The result of a conditional request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// Answer as if there were no condition.
@@ -79,7 +79,7 @@ pub enum Outcome {
 #[inline]
 pub fn is_conditional(request: &HeaderMap) -> bool {
     let conditions = [header::IF_NONE_MATCH, header::IF_MODIFIED_SINCE, header::IF_MATCH, header::IF_UNMODIFIED_SINCE];
-    // Names that are walked cost less than names that are looked up.
+    // Scanning the names costs less than looking each of them up.
     request.keys().any(|name| name.as_str().starts_with("if-") && conditions.contains(name))
 }
 
@@ -100,7 +100,7 @@ pub fn judge(request: &HeaderMap, stored: &Validators<'_>) -> Outcome {
             return Outcome::NotModified;
         }
     } else if let Some(since) = since(&header::IF_MODIFIED_SINCE)
-        // Without Last-Modified a cache goes by Date (RFC 9111, section 4.3.2).
+        // Without Last-Modified a cache uses Date (RFC 9111, section 4.3.2).
         && stored.modified.or(stored.date).is_some_and(|modified| modified <= since)
     {
         return Outcome::NotModified;
@@ -114,7 +114,7 @@ fn matches(request: &HeaderMap, name: &header::HeaderName, same: impl Fn(ETag<'_
         .any(|member| member == "*" || ETag::parse(member).is_some_and(&same))
 }
 
-/// Whether `Range` counts: there is no `If-Range`, or it names just what is stored (section 13.1.5).
+/// Whether `Range` applies: there is no `If-Range`, or it matches what is stored (section 13.1.5).
 #[inline]
 pub fn range_applies(request: &HeaderMap, stored: &Validators<'_>) -> bool {
     let Some(condition) = request.get(header::IF_RANGE) else { return true };
@@ -145,7 +145,7 @@ mod tests {
     const NEW: &str = "Sun, 06 Nov 1994 08:50:37 GMT";
 
     #[test]
-    fn conditions_in_their_order() {
+    fn conditions_are_evaluated_in_order() {
         use Outcome::*;
         let stored = map(&[("etag", "\"a\""), ("last-modified", OLD), ("date", NEW)]);
         for (request, expected) in [
@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn a_range_counts_only_for_what_is_stored() {
+    fn a_range_applies_only_to_what_is_stored() {
         let stored = map(&[("etag", "\"a\""), ("last-modified", OLD), ("date", NEW)]);
         let weak = map(&[("etag", "W/\"a\""), ("last-modified", OLD), ("date", OLD)]);
         let applies =

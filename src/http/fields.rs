@@ -4,7 +4,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use http::header::{self, HeaderMap, HeaderName};
 
-/// Splits a list at its commas, those inside quoted strings apart; members are trimmed, empty ones left out.
+/// Splits a list at its commas outside of quoted strings; members are trimmed, empty ones left out.
 pub fn list(value: &str) -> impl Iterator<Item = &str> {
     let mut rest = value;
     std::iter::from_fn(move || {
@@ -23,7 +23,7 @@ pub fn list(value: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-/// Where `sought` first stands outside of a quoted string.
+/// The index of the first `sought` outside of a quoted string.
 pub fn unquoted(text: &str, sought: u8) -> Option<usize> {
     let mut quoted = false;
     let mut escaped = false;
@@ -45,13 +45,13 @@ pub fn unquote(text: &str) -> &str {
     text.strip_prefix('"').and_then(|t| t.strip_suffix('"')).unwrap_or(text)
 }
 
-/// All values of a field as text; those that are no visible ASCII are left out.
+/// All values of a field as text; those with bytes outside of visible ASCII are left out.
 #[inline]
 pub fn values<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a str> {
     headers.get_all(name).iter().filter_map(|value| value.to_str().ok())
 }
 
-/// A field's one value; none where the field is missing or stands more than once.
+/// A field's single value; none where the field is missing or repeated.
 #[inline]
 pub fn single<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
     let mut all = headers.get_all(name).iter();
@@ -59,11 +59,11 @@ pub fn single<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> 
     if all.next().is_some() { None } else { value.to_str().ok() }
 }
 
-/// Fields whose values are the same in any case (RFC 9110, sections 12.5.2 and 12.5.4). Their members keep their order:
-/// many read it as a preference.
+/// Fields whose values are case-insensitive (RFC 9110, sections 12.5.2 and 12.5.4). Their members keep their order:
+/// many servers read it as a preference.
 static CASELESS: [HeaderName; 2] = [header::ACCEPT_CHARSET, header::ACCEPT_LANGUAGE];
 
-/// All values of a field as one text that is the same for requests that say the same (RFC 9111, section 4.1): members
+/// All values of a field as one text that is equal for equivalent requests (RFC 9111, section 4.1): members
 /// trimmed, joined by commas; none where the field is missing.
 pub fn normalised(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
     headers.get(name)?;
@@ -73,7 +73,7 @@ pub fn normalised(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
         .flat_map(|value| match value.to_str() {
             Ok(text) if CASELESS.contains(name) => list(text).map(caseless).collect(),
             Ok(text) => list(text).map(str::to_owned).collect(),
-            // No visible ASCII: told apart byte by byte.
+            // Not visible ASCII: compared byte by byte.
             Err(_) => vec![format!("{:?}", value.as_bytes())],
         })
         .collect();
@@ -85,7 +85,7 @@ fn caseless(member: &str) -> String {
     member.chars().filter(|c| !matches!(c, ' ' | '\t')).map(|c| c.to_ascii_lowercase()).collect()
 }
 
-/// Whether a request takes a content coding: it names it, or says nothing of codings (RFC 9110, section 12.5.3).
+/// Whether a request accepts a content coding: it names it, or has no `Accept-Encoding` (RFC 9110, section 12.5.3).
 pub fn takes_coding(request: &HeaderMap, coding: &str) -> bool {
     if !request.contains_key(header::ACCEPT_ENCODING) || coding.eq_ignore_ascii_case("identity") {
         return true;
@@ -113,13 +113,13 @@ pub fn date(text: &str) -> Option<i64> {
     }
 }
 
-/// The longest text that is tried as a date in another case.
-const LONGEST_DATE: usize = 40;
+/// The longest text that is tried as a date in another case, in bytes.
+const MAX_DATE_BYTES: usize = 40;
 
 /// The days of the week, in full.
 const DAYS: [&str; 7] = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"];
 
-/// A date whose day of the week is that of another: the rest says when it is.
+/// A date with the wrong day of the week: the rest is used.
 fn date_of_another_day(text: &str) -> Option<i64> {
     let (named, rest) = text.split_at_checked(text.find(|c: char| !c.is_ascii_alphabetic())?)?;
     let is_short = named.len() == 3;
@@ -130,12 +130,11 @@ fn date_of_another_day(text: &str) -> Option<i64> {
     days.find_map(|day| date(&format!("{day}{rest}")))
 }
 
-/// The same, its letters in any case and whatever day of the week it names: what a cache does with the dates that it
-/// reckons freshness by (RFC 9111, section 4.2; RFC 9110, section 5.6.7).
+/// The same with letters in any case and any day of the week, as a cache reads the dates that determine freshness (RFC 9111, section 4.2; RFC 9110, section 5.6.7).
 pub fn date_leniently(text: &str) -> Option<i64> {
     date(text).or_else(|| {
         let text = text.trim();
-        if text.len() > LONGEST_DATE {
+        if text.len() > MAX_DATE_BYTES {
             return None;
         }
         let mut cased = String::with_capacity(text.len());
@@ -157,7 +156,7 @@ pub fn format_date(time: SystemTime) -> String {
     httpdate::fmt_http_date(time)
 }
 
-/// Fields that concern one connection alone (RFC 9110, section 7.6.1) and are neither stored nor passed on.
+/// Fields for a single connection (RFC 9110, section 7.6.1) and are neither stored nor passed on.
 pub static HOP_BY_HOP: [HeaderName; 10] = [
     header::CONNECTION,
     HeaderName::from_static("keep-alive"),
@@ -171,12 +170,12 @@ pub static HOP_BY_HOP: [HeaderName; 10] = [
     header::UPGRADE,
 ];
 
-/// Takes away the hop-by-hop fields and those that `Connection` names.
+/// Removes the hop-by-hop fields and those that `Connection` names.
 pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
     let named: Vec<HeaderName> = values(headers, &header::CONNECTION)
         .flat_map(list)
         .filter_map(|name| HeaderName::from_bytes(name.as_bytes()).ok())
-        // What frames and guards the message is never up to Connection.
+        // Connection must not remove fields that frame or protect the message.
         .filter(|name| {
             !matches!(*name, header::HOST | header::CONTENT_LENGTH | header::AUTHORIZATION | header::CACHE_CONTROL)
         })
@@ -202,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn connection_takes_along_what_it_names() {
+    fn connection_removes_what_it_names() {
         let mut headers = HeaderMap::new();
         for (name, value) in [
             ("connection", "close, X-Private"),
@@ -221,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn codings_are_taken_as_named() {
+    fn codings_are_accepted_as_named() {
         let takes = |value: &'static str| {
             let request = HeaderMap::from_iter([(header::ACCEPT_ENCODING, HeaderValue::from_static(value))]);
             takes_coding(&request, "gzip")

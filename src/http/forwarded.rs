@@ -1,7 +1,7 @@
-//! Who a proxy says that it speaks for: `Forwarded` (RFC 7239) and its forerunner `X-Forwarded-For`.
+//! The client of a proxied request: `Forwarded` (RFC 7239) and its predecessor `X-Forwarded-For`.
 //!
-//! Anyone can send these fields. Read from the right, each element counts only as long as the one who wrote it is
-//! trusted, so that what a client made up is never reached.
+//! Anyone can send these fields. They are read from the right, and an element counts only if the hop that wrote it is
+//! trusted, so that elements forged by a client are never reached.
 
 use core::net::{IpAddr, SocketAddr};
 
@@ -10,29 +10,29 @@ use http::header::{self, HeaderMap, HeaderName};
 use crate::fields;
 use crate::ip_network::Network;
 
-/// The most elements that are looked at, from the right.
+/// The most elements that are read, from the right.
 const MAX_HOPS: usize = 32;
 
 static X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 static X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
-/// What one proxy said of the request that it got.
+/// What one proxy reports of the request that it received.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Hop {
-    /// Where it came from; none where it does not say, or says it in a way that names no address.
+    /// The sender's address; none where missing, obfuscated or `unknown`.
     pub address: Option<IpAddr>,
-    /// Whether it came encrypted, where that is said.
+    /// Whether it was encrypted, where given.
     pub secure: Option<bool>,
 }
 
-/// The elements of `Forwarded`, as they stand.
+/// The elements of `Forwarded`, in order.
 pub fn forwarded(headers: &HeaderMap) -> Vec<Hop> {
     let mut hops: Vec<Hop> = fields::values(headers, &header::FORWARDED).flat_map(fields::list).map(element).collect();
     hops.drain(..hops.len().saturating_sub(MAX_HOPS));
     hops
 }
 
-/// The elements of `X-Forwarded-For`; what `X-Forwarded-Proto` says goes with all of them.
+/// The elements of `X-Forwarded-For`; `X-Forwarded-Proto` applies to all of them.
 pub fn x_forwarded_for(headers: &HeaderMap) -> Vec<Hop> {
     let secure = fields::single(headers, &X_FORWARDED_PROTO).and_then(scheme);
     let mut hops: Vec<Hop> = fields::values(headers, &X_FORWARDED_FOR)
@@ -43,7 +43,7 @@ pub fn x_forwarded_for(headers: &HeaderMap) -> Vec<Hop> {
     hops
 }
 
-/// The client that `peer` speaks for, and whether it came encrypted where that was said.
+/// The client on whose behalf `peer` sent the request, and whether it was encrypted, where given.
 pub fn client(peer: IpAddr, hops: &[Hop], trusted: &[Network]) -> Hop {
     let is_trusted = |address: IpAddr| trusted.iter().any(|network| network.contains(address));
     let mut client = Hop { address: Some(peer), secure: None };
@@ -76,7 +76,7 @@ fn element(text: &str) -> Hop {
     hop
 }
 
-/// An address with or without a port (RFC 7239, section 6). `unknown` and `_hidden` are none.
+/// An address with or without a port (RFC 7239, section 6). `unknown` and `_hidden` give none.
 fn node(text: &str) -> Option<IpAddr> {
     let bracketed = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
     let alone = || bracketed.unwrap_or(text).parse().ok();
@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn what_trusted_proxies_wrote_counts_from_the_right() {
+    fn elements_of_trusted_proxies_count_from_the_right() {
         let hops = forwarded(&headers(&[
             ("forwarded", "for=6.6.6.6, For=\"[2001:db8::1]:4711\";Proto=https;by=x"),
             ("forwarded", "for=10.0.0.2;proto=http"),

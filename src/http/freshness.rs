@@ -1,4 +1,4 @@
-//! May it be stored, for how long is it fresh, how old is it (RFC 9111, sections 3 and 4; RFC 5861; RFC 9213).
+//! Whether a response may be stored, how long it is fresh and how old it is (RFC 9111, sections 3 and 4; RFC 5861; RFC 9213).
 
 use http::header::{self, HeaderMap, HeaderName};
 use http::{Method, StatusCode};
@@ -10,25 +10,25 @@ use crate::fields;
 /// Why a response is not stored. The name is a log field and a metric label.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum NotStored {
-    /// The method's responses are not stored.
+    /// Responses to this method are not stored.
     Method,
-    /// The status can't be stored, or is not understood although it must be.
+    /// The status can't be stored, or `must-understand` names one that is not understood.
     Status,
     /// `no-store`.
     NoStore,
     /// `private`.
     Private,
-    /// The request was authorized and the response does not allow it.
+    /// The request was authorized and the response does not allow shared storing.
     Authorized,
-    /// No explicit life.
+    /// No explicit freshness lifetime.
     NoFreshness,
-    /// `Vary: *`, or a `Vary` that can't be told from it: more fields than are kept, or something that is no field's name.
+    /// `Vary: *`, more than [`MAX_VARY`] fields, or something that is not a field name.
     VaryAny,
-    /// It sets a cookie: for one user, whatever else it says.
+    /// It sets a cookie, so it is for one user.
     SetCookie,
-    /// Its content is coded in a way that was not asked for.
+    /// Its content coding was not asked for.
     Coding,
-    /// It ends with its connection: whether it is whole can't be told.
+    /// It ends with its connection, so it may be incomplete.
     Length,
 }
 
@@ -51,7 +51,7 @@ impl NotStored {
     }
 }
 
-/// What is asked and answered, as far as storing goes.
+/// The parts of a request and its response that decide about storing.
 #[derive(Clone, Copy, Debug)]
 pub struct Exchange<'a> {
     /// The request's method.
@@ -64,30 +64,30 @@ pub struct Exchange<'a> {
     pub headers: &'a HeaderMap,
     /// When the request was sent, in milliseconds since the epoch.
     pub requested_ms: i64,
-    /// When the response's header came.
+    /// When the response's header was received, in milliseconds since the epoch.
     pub received_ms: i64,
-    /// Seconds for which a response without explicit life is fresh; none: it is not stored.
+    /// Freshness lifetime in seconds of a response without an explicit one; none: it is not stored.
     pub default_life: Option<u32>,
 }
 
 /// How long a stored response may be used.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Freshness {
-    /// Seconds of life from its birth at the origin.
+    /// Freshness lifetime in seconds, from its generation at the origin.
     pub life: u32,
-    /// How old it was when it came, in seconds.
+    /// Its age when it was received, in seconds.
     pub initial_age: u32,
-    /// When it came, in milliseconds since the epoch.
+    /// When it was received, in milliseconds since the epoch.
     pub received_ms: i64,
     /// `no-cache`: to be validated before each use.
     pub always_validate: bool,
     /// Never to be used once stale.
     pub must_revalidate: bool,
-    /// Seconds past its life in which it is used while it is validated.
+    /// Seconds after expiry in which it is used while it is validated.
     pub while_revalidate: u32,
-    /// Seconds past its life in which it is used when the origin fails.
+    /// Seconds after expiry in which it is used when the origin fails.
     pub if_error: u32,
-    /// Its life was ended before its time: it is never fresh again, whatever a clock says.
+    /// It was purged softly: it is never fresh again, whatever the clock says.
     #[serde(default)]
     pub ended: bool,
 }
@@ -97,7 +97,7 @@ pub struct Freshness {
 pub enum Standing {
     /// Use it.
     Fresh,
-    /// Use it, and validate it beside (RFC 5861, section 3).
+    /// Use it and validate it in the background (RFC 5861, section 3).
     StaleWhileRevalidate,
     /// Validate it first; it may be used if the origin fails (RFC 5861, section 4).
     StaleIfError,
@@ -106,7 +106,7 @@ pub enum Standing {
 }
 
 impl Freshness {
-    /// For so many seconds from when it came, and not a moment longer.
+    /// Fresh for `life` seconds from its receipt, with no use after that.
     pub fn lasting(life: u32, received_ms: i64) -> Self {
         Self {
             life,
@@ -133,7 +133,7 @@ impl Freshness {
             .or(directives.max_age)
             .or_else(expires)
             .or(exchange.default_life.filter(|_| may_be_guessed(exchange.status)))
-            // To be validated before each use: worth its place where that can be done.
+            // To be validated before each use: worth storing where it can be validated.
             .or(directives
                 .no_cache
                 .then_some(0)
@@ -144,7 +144,7 @@ impl Freshness {
             initial_age: initial_age(exchange),
             received_ms: exchange.received_ms,
             always_validate: directives.no_cache,
-            // s-maxage says proxy-revalidate too (RFC 9111, section 5.2.2.10).
+            // s-maxage implies proxy-revalidate (RFC 9111, section 5.2.2.10).
             must_revalidate: directives.must_revalidate || directives.proxy_revalidate || directives.s_maxage.is_some(),
             while_revalidate: directives.stale_while_revalidate.unwrap_or(0),
             if_error: directives.stale_if_error.unwrap_or(0),
@@ -159,7 +159,7 @@ impl Freshness {
         self.initial_age.saturating_add(u32::try_from(resident).unwrap_or(MAX_DELTA_SECONDS)).min(MAX_DELTA_SECONDS)
     }
 
-    /// Seconds of life left; negative once stale.
+    /// Remaining freshness lifetime in seconds; negative once stale.
     #[inline]
     pub fn left(&self, now_ms: i64) -> i64 {
         let left = i64::from(self.life) - i64::from(self.age(now_ms));
@@ -213,13 +213,12 @@ impl Freshness {
         }
     }
 
-    /// A copy whose life ended at `at_ms` at the latest (a soft purge). How long it may be used while it is validated or
-    /// when the origin fails counts from then (RFC 5861).
+    /// A copy that is stale from `at_ms` at the latest (a soft purge). The times of RFC 5861 count from then.
     pub fn ended_at(&self, at_ms: i64) -> Self {
         Self { life: self.life.min(self.age(at_ms)), ended: true, ..self.clone() }
     }
 
-    /// A copy that is stale and of which nobody knows since when: of no use but to be validated.
+    /// A copy that has been stale for an unknown time: it can only be validated.
     pub fn ended_long_ago(&self) -> Self {
         Self { life: 0, while_revalidate: 0, if_error: 0, ended: true, ..self.clone() }
     }
@@ -257,10 +256,10 @@ fn may_store(exchange: &Exchange<'_>, directives: &Directives) -> Result<(), Not
     Ok(())
 }
 
-/// The most fields that a stored response may be chosen by.
+/// The most fields that `Vary` may name for a response to be stored.
 pub const MAX_VARY: usize = 16;
 
-/// Whether all that chose the response is known to be fields, and not too many of them.
+/// Whether `Vary` names only fields, at most [`MAX_VARY`].
 fn varies_by_fields(headers: &HeaderMap) -> bool {
     let mut values = headers.get_all(header::VARY).iter();
     let is_name = |name: &str| name != "*" && HeaderName::from_bytes(name.as_bytes()).is_ok();
@@ -285,8 +284,8 @@ fn may_be_guessed(status: StatusCode) -> bool {
     matches!(status.as_u16(), 200 | 203 | 204 | 300 | 301 | 308 | 404 | 405 | 410 | 414 | 501)
 }
 
-/// `Expires` − `Date` (RFC 9111, section 4.2.1). A date that is none is in the past (section 5.3), and so is a field
-/// that stands twice.
+/// `Expires` − `Date` (RFC 9111, section 4.2.1). An invalid or repeated `Expires` is in
+/// the past (section 5.3).
 fn expires_life(headers: &HeaderMap, received_ms: i64) -> Option<u32> {
     headers.get(header::EXPIRES)?;
     let expires = fields::single(headers, &header::EXPIRES).and_then(fields::date_leniently);
@@ -294,17 +293,17 @@ fn expires_life(headers: &HeaderMap, received_ms: i64) -> Option<u32> {
     Some(u32::try_from(life.max(0)).unwrap_or(MAX_DELTA_SECONDS).min(MAX_DELTA_SECONDS))
 }
 
-/// `Date`, or when the response came.
+/// `Date`, or when the response was received.
 fn date(headers: &HeaderMap, received_ms: i64) -> i64 {
     let received = received_ms.div_euclid(1000);
     fields::single(headers, &header::DATE).and_then(fields::date_leniently).unwrap_or(received)
 }
 
-/// RFC 9111, section 4.2.3: what the response says of its age, what its date says, and what it spent on the way.
+/// The age on receipt (RFC 9111, section 4.2.3), from `Age`, `Date` and the response delay.
 fn initial_age(exchange: &Exchange<'_>) -> u32 {
     let received = exchange.received_ms.div_euclid(1000);
     let apparent = received.saturating_sub(date(exchange.headers, exchange.received_ms)).max(0);
-    // A list is read by its first member, anything that is no number is no age (section 5.1).
+    // A list is read by its first member, anything but a number is ignored (section 5.1).
     let stated = fields::values(exchange.headers, &header::AGE)
         .flat_map(fields::list)
         .next()

@@ -1,35 +1,35 @@
-//! The PROXY protocol, versions 1 and 2 (HAProxy's `proxy-protocol.txt`): what a load balancer puts in front of a
-//! connection to say whose it is.
+//! The PROXY protocol, versions 1 and 2 (HAProxy's `proxy-protocol.txt`): the header that a load balancer
+//! sends before a connection's data to name its client.
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use core::str::FromStr;
 
-/// What a header of version 2 begins with.
+/// The first bytes of a version 2 header.
 const SIGNATURE: &[u8; 12] = b"\r\n\r\n\0\r\nQUIT\n";
-/// The longest line of version 1, with its end.
-const MAX_LINE: usize = 107;
-/// The longest block of addresses and further values of version 2 that is taken.
-const MAX_BLOCK: usize = 2048;
+/// The longest line of version 1 with its line end, in bytes.
+const MAX_LINE_BYTES: usize = 107;
+/// The longest block of addresses and extensions of version 2 that is accepted, in bytes.
+const MAX_BLOCK_BYTES: usize = 2048;
 
-/// What stands in the bytes read so far.
+/// What the bytes read so far contain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Parsed {
-    /// Not all of it yet: it has at least this many bytes. None of them is beyond its end.
+    /// An incomplete header: it has at least this many bytes.
     Needs(usize),
-    /// A whole header.
+    /// A complete header.
     Whole {
-        /// Whose connection it is; none for the balancer's own (health checks) and for kinds without an address.
+        /// The client; none for the balancer's own connections (health checks) and for families without an address.
         client: Option<SocketAddr>,
     },
 }
 
-/// The bytes are no such header.
+/// The bytes are not a PROXY header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("no PROXY header")]
 pub struct NotProxy;
 
-/// Reads a header from its first bytes. Called with as many bytes as [`Parsed::Needs`] asked for, until it is whole:
-/// so not one byte behind it is taken.
+/// Reads a header from its first bytes. Called with as many bytes as [`Parsed::Needs`] asked for, until it is complete,
+/// so that no byte after it is read.
 pub fn parse(bytes: &[u8]) -> Result<Parsed, NotProxy> {
     const TEXT: &[u8] = b"PROXY ";
     let begins = |with: &[u8]| bytes.iter().zip(with).all(|(a, b)| a == b);
@@ -46,8 +46,8 @@ pub fn parse(bytes: &[u8]) -> Result<Parsed, NotProxy> {
     if bytes.ends_with(b"\r\n") {
         return version_1(bytes);
     }
-    // A line is read byte by byte: nothing says how long it is.
-    if bytes.len() >= MAX_LINE { Err(NotProxy) } else { Ok(Parsed::Needs(bytes.len() + 1)) }
+    // A line is read byte by byte: its length is not known in advance.
+    if bytes.len() >= MAX_LINE_BYTES { Err(NotProxy) } else { Ok(Parsed::Needs(bytes.len() + 1)) }
 }
 
 fn version_1(line: &[u8]) -> Result<Parsed, NotProxy> {
@@ -82,7 +82,7 @@ fn version_2(bytes: &[u8]) -> Result<Parsed, NotProxy> {
         return Err(NotProxy);
     };
     let length = usize::from(u16::from_be_bytes([high, low]));
-    if length > MAX_BLOCK || command >> 4 != 2 {
+    if length > MAX_BLOCK_BYTES || command >> 4 != 2 {
         return Err(NotProxy);
     }
     if block.len() < length {
@@ -98,7 +98,7 @@ fn version_2(bytes: &[u8]) -> Result<Parsed, NotProxy> {
             Ipv6Addr::from(block.first_chunk::<16>().copied().ok_or(NotProxy)?).into(),
             port_at(block, 32, 36, length)?,
         )),
-        // Kinds without an address of the Internet, and datagrams, say nothing of a connection.
+        // Families without an Internet address, and datagrams, name no client.
         (1, _) => None,
         _ => return Err(NotProxy),
     };
@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn both_versions_name_the_client_and_take_no_byte_more() {
+    fn both_versions_name_the_client_and_read_no_byte_more() {
         let v4 = [192, 0, 2, 7, 10, 0, 0, 1, 0x1f, 0x90, 1, 0xbb];
         let mut v6 = [0_u8; 36];
         (v6[15], v6[33]) = (1, 80);
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_header_is_refused() {
+    fn anything_but_a_header_is_refused() {
         for bad in [
             b"GET / HTTP/1.1\r\n".to_vec(),
             b"PROXY TCP4 192.0.2.7 10.0.0.1 8080\r\n".to_vec(),

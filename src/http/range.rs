@@ -1,16 +1,16 @@
 //! `Range` (RFC 9110, section 14).
 
-/// The most ranges of one request; more are answered with the whole, as section 14.2 lets a server do.
+/// The most ranges of one request; more are answered with the whole representation, as section 14.2 allows.
 const MAX_RANGES: usize = 16;
 
-/// What is asked for of a representation of a known length.
+/// The part of a representation of known length that is asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Wanted {
-    /// All of it: no range, or one that a server may pass over.
+    /// All of it: no range, or one that a server may ignore.
     Whole,
     /// These spans, in the order asked for; at least one, none empty, all inside.
     Spans(Vec<Span>),
-    /// None of the ranges touches it: 416.
+    /// No range overlaps it: 416.
     Unsatisfiable,
 }
 
@@ -38,7 +38,7 @@ impl Span {
 
 /// Reads a `Range` field for a representation of `length` bytes.
 pub fn wanted(field: &str, length: u64) -> Wanted {
-    // Unknown units and what is malformed are passed over (section 14.2).
+    // Unknown units and malformed ranges are ignored (section 14.2).
     let Some((unit, set)) = field.split_once('=') else { return Wanted::Whole };
     if !unit.trim().eq_ignore_ascii_case("bytes") {
         return Wanted::Whole;
@@ -63,14 +63,14 @@ pub fn wanted(field: &str, length: u64) -> Wanted {
         return Wanted::Unsatisfiable;
     }
     if overlaps(&spans) {
-        // Section 15.3.7.2 and 17.15: many or overlapping ranges are an attack more often than not.
+        // Sections 15.3.7.2 and 17.15: overlapping ranges are usually an attack.
         return Wanted::Whole;
     }
     Wanted::Spans(spans)
 }
 
-/// The first byte that a `Range` field asks for, as far as it can be told without a length: a suffix begins at 0. None
-/// where the field is to be passed over.
+/// The first byte that a `Range` field asks for, as far as it is known without a length: a suffix begins at 0. None
+/// where the field is to be ignored.
 pub fn first_byte(field: &str) -> Option<u64> {
     let (unit, set) = field.split_once('=')?;
     if !unit.trim().eq_ignore_ascii_case("bytes") {
@@ -138,7 +138,7 @@ fn span(spec: &str, length: u64) -> Result<Option<Span>, Malformed> {
     Ok((first < length).then(|| Span { first, last: last.min(length.saturating_sub(1)) }))
 }
 
-/// Digits alone; more than fit mean the largest number.
+/// Digits only; a number too large counts as the largest.
 fn position(digits: &str) -> Result<u64, Malformed> {
     if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) {
         return Err(Malformed);

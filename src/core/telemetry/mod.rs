@@ -1,7 +1,7 @@
 //! The registry of metrics and the log.
 //!
 //! Metrics are named `lyceum_<part>_<thing>_<unit>[_total]` in base units, with labels of few values (never a
-//! user or a token). A module registers once and keeps its handles: a look-up by label costs more than a count.
+//! user or a token). A module registers once and keeps its handles: a look-up by label costs more than an increment.
 
 pub mod logs;
 mod striped_counter;
@@ -29,7 +29,7 @@ pub fn render(registry: &Registry) -> Vec<u8> {
     text
 }
 
-/// Registers what is collected in a way of its own.
+/// Registers a collector.
 pub fn registered<C: Collector + Clone + 'static>(registry: &Registry, collector: C) -> C {
     if let Err(cause) = registry.register(Box::new(collector.clone())) {
         tracing::error!(%cause, "a metric could not be registered");
@@ -37,8 +37,8 @@ pub fn registered<C: Collector + Clone + 'static>(registry: &Registry, collector
     collector
 }
 
-/// Registers a collector. A name that is taken or malformed is a fault of the program: it is logged, the
-/// metric counts unseen, and nothing else suffers.
+/// Registers a collector. A name that is taken or malformed is a bug: it is logged, the
+/// metric is not exported, and nothing else is affected.
 fn register<C: Collector + Clone + 'static>(
     registry: &Registry,
     made: prometheus::Result<C>,

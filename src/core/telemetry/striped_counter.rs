@@ -1,17 +1,17 @@
-//! A counter that every request adds to: each thread adds in a place of its own, and whoever reads sums them up.
+//! A counter that every request adds to: each thread adds to a cell of its own, and a reader sums the cells.
 //!
-//! An atomic addition locks a line of memory, and waits for it where another core has it; an addition in a thread's own
-//! place does neither.
+//! An atomic addition locks a cache line, and waits where another core holds it; an addition to a thread's own cell does
+//! neither.
 
 use std::cell::Cell;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use prometheus::core::Atomic;
 
-/// Places beside those of the machine's cores: for threads that seldom count.
-const SPARE: usize = 8;
-/// As many places at most.
-const MOST: usize = 256;
+/// Cells in addition to one for each core, for threads that count rarely.
+const SPARE_CELLS: usize = 8;
+/// The most cells.
+const MAX_CELLS: usize = 256;
 
 /// The next thread's number.
 static NEXT: AtomicUsize = AtomicUsize::new(0);
@@ -23,27 +23,27 @@ thread_local! {
 /// The value of a counter, for `prometheus`'s generic ones.
 #[derive(Debug)]
 pub struct Striped {
-    /// One for each thread by its number; the last is for all others.
-    places: Box<[Place]>,
+    /// One for each thread by its number; the last is shared by all others.
+    cells: Box<[CounterCell]>,
 }
 
 /// On a cache line of its own.
 #[derive(Debug, Default)]
 #[repr(align(64))]
-struct Place(AtomicU64);
+struct CounterCell(AtomicU64);
 
 impl Striped {
     #[inline]
     fn add(&self, more: u64) {
         let number = NUMBER.get().unwrap_or_else(number);
-        match self.places.split_last() {
+        match self.cells.split_last() {
             Some((_, own)) if number < own.len() => {
-                if let Some(Place(place)) = own.get(number) {
+                if let Some(CounterCell(cell)) = own.get(number) {
                     // No other thread writes here.
-                    place.store(place.load(Ordering::Relaxed).wrapping_add(more), Ordering::Relaxed);
+                    cell.store(cell.load(Ordering::Relaxed).wrapping_add(more), Ordering::Relaxed);
                 }
             }
-            Some((Place(last), _)) => _ = last.fetch_add(more, Ordering::Relaxed),
+            Some((CounterCell(last), _)) => _ = last.fetch_add(more, Ordering::Relaxed),
             None => {}
         }
     }
@@ -62,22 +62,23 @@ impl Atomic for Striped {
 
     fn new(value: u64) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        let places: Box<[Place]> = (0..(cores + SPARE).min(MOST)).map(|_| Place::default()).collect();
-        let striped = Self { places };
+        let cells: Box<[CounterCell]> =
+            (0..(cores + SPARE_CELLS).min(MAX_CELLS)).map(|_| CounterCell::default()).collect();
+        let striped = Self { cells };
         striped.set(value);
         striped
     }
 
     /// Not meant for while others add.
     fn set(&self, value: u64) {
-        self.places.iter().for_each(|Place(place)| place.store(0, Ordering::Relaxed));
-        if let Some(Place(last)) = self.places.last() {
+        self.cells.iter().for_each(|CounterCell(cell)| cell.store(0, Ordering::Relaxed));
+        if let Some(CounterCell(last)) = self.cells.last() {
             last.store(value, Ordering::Relaxed);
         }
     }
 
     fn get(&self) -> u64 {
-        self.places.iter().fold(0, |sum, Place(place)| sum.wrapping_add(place.load(Ordering::Relaxed)))
+        self.cells.iter().fold(0, |sum, CounterCell(cell)| sum.wrapping_add(cell.load(Ordering::Relaxed)))
     }
 
     #[inline]
@@ -95,10 +96,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_that_many_threads_add_is_lost() {
+    fn additions_of_many_threads_are_not_lost() {
         let striped = Striped::new(7);
-        // More threads than there are places, so that some share the last.
-        let threads = striped.places.len() as u64 * 2;
+        // More threads than there are cells, so that some share the last.
+        let threads = striped.cells.len() as u64 * 2;
         std::thread::scope(|scope| {
             for _ in 0..threads {
                 scope.spawn(|| (0..10_000).for_each(|_| striped.inc_by(3)));

@@ -184,7 +184,7 @@ impl Parts {
     }
 
     fn locate(&self) {
-        let (token, path) = carrier::in_path(black_box(&self.target)).expect("a token");
+        let (token, path) = extract::in_path(black_box(&self.target)).expect("a token");
         black_box((token, CleanPath::check(path).expect("a clean path")));
     }
 

@@ -1,54 +1,53 @@
-//! What operators see and order: `GET /status` (of one URL with `?url=`: what is stored of it, and what would be done
-//! with it now), `POST /purge`.
+//! The edge's admin API: `GET /status` (with `?url=`: what is stored under one URL, and what a request for it would meet
+//! now) and `POST /purge`.
 
-use axum::extract::{Query, State};
+use axum::extract::{self, Query};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde_json::json;
 
-use super::Edge;
-use super::follow::PurgeOrder;
-use super::serve::key_for;
+use crate::control::purge_order::PurgeOrder;
+use crate::fetch::key::cache_key_of_path;
+use crate::state::{Shared, State};
 use lyceum_cache::Stored;
 use lyceum_http::freshness::Standing;
 use lyceum_http::path::CleanPath;
 use lyceum_http::problem;
 
-pub(super) fn routes(edge: Edge) -> Router {
-    Router::new().route("/status", get(status)).route("/purge", post(purge)).with_state(edge)
+pub(crate) fn routes(state: Shared) -> Router {
+    Router::new().route("/status", get(status)).route("/purge", post(purge)).with_state(state)
 }
 
-/// What of the status is asked for.
+/// The query of `GET /status`.
 #[derive(Debug, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
-struct About {
+struct StatusQuery {
     url: Option<String>,
 }
 
-async fn status(State(edge): State<Edge>, Query(about): Query<About>) -> Response {
-    match about.url {
-        Some(url) => explain(&edge, &url),
-        None => overview(&edge),
+async fn status(extract::State(shared): extract::State<Shared>, Query(query): Query<StatusQuery>) -> Response {
+    match query.url {
+        Some(url) => explain(&shared.load_full(), &url),
+        None => overview(&shared.load_full()),
     }
 }
 
-/// What is stored of a URL, or of a path where hosts are no part of keys, and what a request for it would meet now.
-fn explain(edge: &Edge, url: &str) -> Response {
-    let inner = edge.0.load_full();
+/// What is stored under a URL (or a path, where keys have no host), and what a request for it would meet now.
+fn explain(state: &State, url: &str) -> Response {
     let (host, target) = match url.split_once("://") {
         Some((_, rest)) => rest.split_at_checked(rest.find('/').unwrap_or(rest.len())).unwrap_or((rest, "/")),
         None => ("", url),
     };
     let (path, query) = target.split_once('?').map_or((target, None), |(path, query)| (path, Some(query)));
-    let route = CleanPath::check(path).ok().and_then(|path| inner.routes.of(path));
+    let route = CleanPath::check(path).ok().and_then(|path| state.routes.of(path));
     let Some(route) = route else {
         return problem::response(StatusCode::NOT_FOUND, "not_found", "No route takes this URL.");
     };
-    let key = key_for(route, path, query, host);
-    let cache = &inner.fetcher.cache;
-    let now = inner.clock.unix_millis();
+    let key = cache_key_of_path(route, path, query, host);
+    let cache = &state.fetcher.cache;
+    let now = state.clock.unix_millis();
     let stored = cache.get(&key, &HeaderMap::new());
     let on_disk = cache.may_be_on_disk(&key);
     let would = match &stored {
@@ -90,11 +89,10 @@ fn described(stored: &Stored, now: i64) -> serde_json::Value {
     })
 }
 
-fn overview(edge: &Edge) -> Response {
-    let inner = edge.0.load_full();
-    let (bytes, objects) = inner.fetcher.cache.memory_size();
-    let disk = inner.fetcher.cache.disk_size().map(|(bytes, objects)| json!({ "bytes": bytes, "objects": objects }));
-    let pools: serde_json::Map<String, serde_json::Value> = inner
+fn overview(state: &State) -> Response {
+    let (bytes, objects) = state.fetcher.cache.memory_size();
+    let disk = state.fetcher.cache.disk_size().map(|(bytes, objects)| json!({ "bytes": bytes, "objects": objects }));
+    let pools: serde_json::Map<String, serde_json::Value> = state
         .pools
         .all
         .iter()
@@ -104,7 +102,7 @@ fn overview(edge: &Edge) -> Response {
             (pool.name().to_owned(), origins.into())
         })
         .collect();
-    let issuers: Vec<_> = inner
+    let issuers: Vec<_> = state
         .guard
         .verifier
         .iter()
@@ -112,13 +110,13 @@ fn overview(edge: &Edge) -> Response {
         .map(|issuer| json!({ "name": issuer.name(), "keys": issuer.key_count() }))
         .collect();
     let routes: Vec<_> =
-        inner.routes.all().map(|route| json!({ "prefix": route.prefix, "pool": route.pool.name() })).collect();
-    let tokens = inner.guard.verifier.as_ref().map(|verifier| {
+        state.routes.all().map(|route| json!({ "prefix": route.prefix, "pool": route.pool.name() })).collect();
+    let tokens = state.guard.verifier.as_ref().map(|verifier| {
         json!({ "issuers": issuers, "remembered": verifier.cached_tokens(), "revoked_sessions": verifier.revocations().len() })
     });
     Json(json!({
-        "ready": edge.ready().err().map_or(json!(true), |why| json!(why)),
-        "cache": { "bytes": bytes, "objects": objects, "fills": inner.fetcher.cache.fills_in_progress(), "disk": disk },
+        "ready": state.ready().err().map_or(json!(true), |why| json!(why)),
+        "cache": { "bytes": bytes, "objects": objects, "fills": state.fetcher.cache.fills_in_progress(), "disk": disk },
         "pools": pools,
         "routes": routes,
         "tokens": tokens,
@@ -127,8 +125,8 @@ fn overview(edge: &Edge) -> Response {
 }
 
 async fn purge(
-    State(edge): State<Edge>,
-    body: Result<Json<PurgeOrder>, axum::extract::rejection::JsonRejection>,
+    extract::State(shared): extract::State<Shared>,
+    body: Result<Json<PurgeOrder>, extract::rejection::JsonRejection>,
 ) -> Response {
     let refuse = |detail: &str| problem::response(StatusCode::BAD_REQUEST, "bad_purge", detail);
     let order = match body {
@@ -136,17 +134,17 @@ async fn purge(
         Ok(_) => return refuse("Name one of url, prefix and tag."),
         Err(error) => return refuse(&error.body_text()),
     };
-    // A purge by prefix or tag looks at every entry, which is no work for a thread that serves.
+    // On a blocking thread: a purge by prefix or tag looks at every entry.
     let swept = tokio::task::spawn_blocking(move || {
-        let edge = edge.0.load();
-        let now_ms = edge.clock.unix_millis();
-        order.purges().iter().map(|purge| edge.fetcher.cache.purge(purge, now_ms)).sum::<usize>()
+        let state = shared.load();
+        let now_ms = state.clock.unix_millis();
+        order.purges().iter().map(|purge| state.fetcher.cache.purge(purge, now_ms)).sum::<usize>()
     });
     match swept.await {
         Ok(purged) => {
-            tracing::info!(purged, "purged for an operator");
+            tracing::info!(purged, "purged by an operator");
             Json(json!({ "purged": purged })).into_response()
         }
-        Err(_) => problem::response(StatusCode::INTERNAL_SERVER_ERROR, "purge_failed", "The purge broke off."),
+        Err(_) => problem::response(StatusCode::INTERNAL_SERVER_ERROR, "purge_failed", "The purge failed midway."),
     }
 }

@@ -243,22 +243,22 @@ impl Default for Playback {
 mod defaults {
     use lyceum_core::units::Span;
 
-    pub(super) fn refresh() -> Span {
+    pub(crate) fn refresh() -> Span {
         Span::secs(60)
     }
-    pub(super) fn refetch() -> Span {
+    pub(crate) fn refetch() -> Span {
         Span::secs(2)
     }
-    pub(super) fn longest() -> Span {
+    pub(crate) fn longest() -> Span {
         Span::secs(3600)
     }
-    pub(super) fn remembered() -> u64 {
+    pub(crate) fn remembered() -> u64 {
         100_000
     }
-    pub(super) fn revocations() -> u64 {
+    pub(crate) fn revocations() -> u64 {
         100_000
     }
-    pub(super) fn lease() -> Span {
+    pub(crate) fn lease() -> Span {
         Span::secs(20)
     }
 }

@@ -1,20 +1,49 @@
-//! Refusals: what the client is told, by one table.
+//! Why an edge can't start, and why a request is refused.
 //!
-//! The domain's errors know nothing of HTTP; here each gets its status and its stable code (RFC 9457).
+//! The errors of the layers below know nothing of HTTP. One table here gives each its status and its stable code
+//! (problem details, RFC 9457).
 
+use bytes::Bytes;
 use http::header::{self, HeaderValue};
 use http::{Response, StatusCode};
 
-use super::body::Body;
+use lyceum_cache::DiskError;
 use lyceum_http::path::AmbiguousPath;
 use lyceum_http::problem;
 use lyceum_server::Refused;
 use lyceum_token::Denied;
-use lyceum_upstream::{Failure, FetchError};
+use lyceum_upstream::{Failure, FetchError, PoolError};
 
-/// Why a request is not answered with what it asks for.
+/// Why an edge can't start: always its configuration, or a file that the configuration names.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A route.
+    #[error("route \"{prefix}\": {what}")]
+    Route {
+        /// Its prefix.
+        prefix: String,
+        /// What is wrong with it.
+        what: String,
+    },
+    /// A pool.
+    #[error("pool \"{pool}\": {cause}")]
+    Pool {
+        /// Its name.
+        pool: String,
+        /// What is wrong with it.
+        cause: PoolError,
+    },
+    /// The cache's disk.
+    #[error(transparent)]
+    Disk(#[from] DiskError),
+    /// Keys.
+    #[error("{0}")]
+    Keys(String),
+}
+
+/// Why a request does not get what it asks for.
 #[derive(Clone, Debug, thiserror::Error)]
-pub(super) enum Refusal {
+pub(crate) enum Refusal {
     #[error(transparent)]
     Denied(#[from] Denied),
     #[error("{0}")]
@@ -48,7 +77,7 @@ pub(super) enum Refusal {
 }
 
 impl Refusal {
-    pub(super) fn code(&self) -> &'static str {
+    pub(crate) fn code(&self) -> &'static str {
         match self {
             Self::Denied(denied) => denied.code(),
             Self::Ambiguous(_) => "ambiguous_path",
@@ -73,7 +102,7 @@ impl Refusal {
         }
     }
 
-    pub(super) fn status(&self) -> StatusCode {
+    pub(crate) fn status(&self) -> StatusCode {
         match self {
             Self::Denied(Denied::Missing) | Self::Bearer => StatusCode::UNAUTHORIZED,
             Self::Denied(_) => StatusCode::FORBIDDEN,
@@ -95,7 +124,7 @@ impl Refusal {
         }
     }
 
-    /// What the client reads. The cause of an origin's failure stays in the log.
+    /// The sentence for the client. The cause of an origin's failure goes to the log only.
     fn detail(&self) -> String {
         match self {
             Self::Upstream(error) if error.failure == Failure::Client => {
@@ -113,10 +142,10 @@ impl Refusal {
         }
     }
 
-    /// The whole answer but for CORS.
-    pub(super) fn response(&self) -> Response<Body> {
+    /// The whole response except for its CORS fields.
+    pub(crate) fn response<B: From<Bytes>>(&self) -> Response<B> {
         let status = self.status();
-        let mut response: Response<Body> = problem::response(status, self.code(), &self.detail());
+        let mut response: Response<B> = problem::response(status, self.code(), &self.detail());
         let headers = response.headers_mut();
         match self {
             Self::Denied(Denied::Missing) | Self::Bearer => {
@@ -130,7 +159,7 @@ impl Refusal {
                     headers.insert(header::CONTENT_RANGE, value);
                 }
             }
-            // A message that two parties may read in two ways is the last one of its connection.
+            // Two parties may read this message differently (request smuggling): nothing may follow it on the connection.
             Self::Host | Self::Framing => {
                 headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
             }

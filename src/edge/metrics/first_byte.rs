@@ -7,14 +7,14 @@ use prometheus::core::{Atomic as _, Collector, Desc};
 use prometheus::proto::{Bucket, Histogram as Sampled, MetricFamily};
 use prometheus::{Histogram, HistogramVec, Registry};
 
-use super::decision::CacheOutcome;
+use crate::cache_status::CacheOutcome;
 use lyceum_core::telemetry::{self, Striped};
 
 const LABEL: &str = "outcome";
 
 /// Clones are the same.
 #[derive(Clone, Debug)]
-pub(super) struct FirstByte {
+pub(crate) struct FirstByte {
     family: HistogramVec,
     waited: [Histogram; CacheOutcome::ALL.len()],
     /// A hit in memory is answered before anything else can happen. To ask the clock how long it took would take as long
@@ -23,7 +23,7 @@ pub(super) struct FirstByte {
 }
 
 impl FirstByte {
-    pub(super) fn new(registry: &Registry) -> Self {
+    pub(crate) fn new(registry: &Registry) -> Self {
         // Collected as a part of this.
         let family = telemetry::histograms(
             &Registry::new(),
@@ -37,13 +37,13 @@ impl FirstByte {
         telemetry::registered(registry, Self { family, waited, at_once })
     }
 
-    pub(super) fn observe(&self, outcome: CacheOutcome, took: Duration) {
+    pub(crate) fn observe(&self, outcome: CacheOutcome, took: Duration) {
         if let Some(histogram) = self.waited.get(outcome.index()) {
             histogram.observe(took.as_secs_f64());
         }
     }
 
-    pub(super) fn at_once(&self, outcome: CacheOutcome) {
+    pub(crate) fn at_once(&self, outcome: CacheOutcome) {
         if let Some(count) = self.at_once.get(outcome.index()) {
             count.inc_by(1);
         }

@@ -1,37 +1,36 @@
-//! What the cache decided for a request, and why: log field, metric label, and the `lyceum` member of `Cache-Status`
-//! (RFC 9211).
+//! What the cache had to do with a response: the metric label, and the `lyceum` member of `Cache-Status` (RFC 9211).
 
 use std::fmt::Write as _;
 
 use http::{HeaderValue, StatusCode};
 
-/// What the cache had to do with an answer: log field, metric label, and `Cache-Status` member.
+/// What the cache had to do with a response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum CacheOutcome {
-    /// Answered from memory.
+pub(crate) enum CacheOutcome {
+    /// Served from memory.
     Hit,
-    /// Answered from disk.
+    /// Served from disk.
     Disk,
-    /// Answered from memory while it is brought up to date.
+    /// Served stale from memory while it is revalidated.
     Stale,
-    /// Answered from memory because the origin failed.
+    /// Served stale because the origin failed.
     StaleOnError,
-    /// Answered from memory after the origin said that it still holds.
+    /// Served from memory after the origin confirmed it (304).
     Revalidated,
-    /// Fetched.
+    /// Fetched from the origin.
     Miss,
-    /// Fetched by another request at the same time.
+    /// Shared with another request that was fetching it.
     Collapsed,
-    /// Part of it was stored, what comes first was fetched.
+    /// The first slice was fetched, others are stored.
     Partial,
-    /// Fetched, and not to be stored.
+    /// Fetched and not stored.
     Pass,
-    /// The cache was not asked: refusals, redirects, preflights, reports.
+    /// The cache was not used: refusals, redirects, preflights, reports.
     None,
 }
 
 impl CacheOutcome {
-    pub(super) const ALL: [Self; 10] = [
+    pub(crate) const ALL: [Self; 10] = [
         Self::Hit,
         Self::Disk,
         Self::Stale,
@@ -44,7 +43,7 @@ impl CacheOutcome {
         Self::None,
     ];
 
-    pub(super) fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Hit => "hit",
             Self::Disk => "disk",
@@ -59,25 +58,25 @@ impl CacheOutcome {
         }
     }
 
-    pub(super) fn index(self) -> usize {
+    pub(crate) fn index(self) -> usize {
         Self::ALL.iter().position(|outcome| *outcome == self).unwrap_or(0)
     }
 }
 
 /// Why a request went on to the origin (RFC 9211, section 2.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Forward {
+pub(crate) enum Forward {
     /// Nothing is stored under its URI.
     UriMiss,
-    /// Something is, for requests with other fields.
+    /// Only other variants are stored.
     VaryMiss,
-    /// What is stored is stale.
+    /// The stored response is stale.
     Stale,
-    /// What is stored is fresh, and the client wants it validated.
+    /// The stored response is fresh, and the client wants it validated.
     Request,
-    /// The client's method is not one that a cache answers.
+    /// A cache does not answer the method.
     Method,
-    /// Nothing of this exchange may be stored.
+    /// The response must not be stored.
     Bypass,
 }
 
@@ -94,31 +93,31 @@ impl Forward {
     }
 }
 
-/// A decision with its reason.
+/// An outcome with its reason.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Decision {
-    pub(super) outcome: CacheOutcome,
+pub(crate) struct CacheStatus {
+    pub(crate) outcome: CacheOutcome,
     /// Why the origin was asked, where it was.
-    pub(super) forward: Forward,
-    /// Why what was fetched is not stored.
-    pub(super) why: Option<&'static str>,
+    pub(crate) forward: Forward,
+    /// Why the fetched response is not stored.
+    pub(crate) why: Option<&'static str>,
 }
 
-impl Decision {
-    pub(super) const HIT: Self = Self::of(CacheOutcome::Hit);
+impl CacheStatus {
+    pub(crate) const HIT: Self = Self::of(CacheOutcome::Hit);
 
     /// An outcome for which the origin was not asked.
-    pub(super) const fn of(outcome: CacheOutcome) -> Self {
+    pub(crate) const fn of(outcome: CacheOutcome) -> Self {
         Self { outcome, forward: Forward::UriMiss, why: None }
     }
 
     /// An outcome for which it was.
-    pub(super) const fn forwarded(outcome: CacheOutcome, forward: Forward) -> Self {
+    pub(crate) const fn forwarded(outcome: CacheOutcome, forward: Forward) -> Self {
         Self { outcome, forward, why: None }
     }
 
-    /// The `lyceum` member of `Cache-Status`, with the origin's status and the seconds of life left, where known.
-    pub(super) fn cache_status(self, status: StatusCode, ttl: Option<i64>) -> HeaderValue {
+    /// The `lyceum` member of `Cache-Status`; `status` is the origin's, `ttl` the freshness left in seconds, if known.
+    pub(crate) fn field(self, status: StatusCode, ttl: Option<i64>) -> HeaderValue {
         let forward = self.forward.name();
         let mut text = match self.outcome {
             CacheOutcome::Hit => return HeaderValue::from_static("lyceum; hit"),

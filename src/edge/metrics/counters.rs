@@ -1,4 +1,4 @@
-//! What is counted for each request, with handles kept so that no label is looked up on the way.
+//! The edge's counters and gauges. Those of the request path keep their handles, so that a request looks up no label.
 
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -7,9 +7,8 @@ use http::StatusCode;
 use prometheus::core::GenericCounterVec;
 use prometheus::{IntCounter, IntCounterVec, Registry};
 
-use super::decision::CacheOutcome;
-use super::error::Refusal;
 use super::first_byte::FirstByte;
+use crate::cache_status::CacheOutcome;
 use lyceum_cache::PrefetchTally;
 use lyceum_core::telemetry::{self, HotCounter, Striped};
 use lyceum_token::Denied;
@@ -19,11 +18,11 @@ const STATUSES: [u16; 6] = [200, 206, 304, 403, 404, 204];
 
 /// The handles of one route.
 #[derive(Clone, Debug)]
-pub(super) struct RouteMetrics {
+pub(crate) struct RouteMetrics {
     label: String,
     requests: GenericCounterVec<Striped>,
     kept: [[OnceLock<HotCounter>; STATUSES.len()]; CacheOutcome::ALL.len()],
-    pub(super) bytes: HotCounter,
+    pub(crate) bytes: HotCounter,
 }
 
 impl RouteMetrics {
@@ -48,15 +47,15 @@ impl RouteMetrics {
 
 /// The handles of read-ahead.
 #[derive(Clone, Debug)]
-pub(super) struct AheadMetrics {
-    pub(super) tally: PrefetchTally,
-    pub(super) fetched: IntCounter,
-    pub(super) busy: IntCounter,
-    pub(super) budget: IntCounter,
+pub(crate) struct PrefetchMetrics {
+    pub(crate) tally: PrefetchTally,
+    pub(crate) fetched: IntCounter,
+    pub(crate) busy: IntCounter,
+    pub(crate) budget: IntCounter,
 }
 
-impl AheadMetrics {
-    pub(super) fn new(registry: &Registry) -> Self {
+impl PrefetchMetrics {
+    pub(crate) fn new(registry: &Registry) -> Self {
         let results = telemetry::counters(
             registry,
             "lyceum_edge_ahead_total",
@@ -76,7 +75,7 @@ impl AheadMetrics {
 
 /// The metrics of the edge.
 #[derive(Clone, Debug)]
-pub(super) struct Metrics {
+pub(crate) struct Metrics {
     routes: Vec<RouteMetrics>,
     bytes: GenericCounterVec<Striped>,
     /// Requests that no route takes.
@@ -85,16 +84,16 @@ pub(super) struct Metrics {
     refusals: IntCounterVec,
     fills: IntCounterVec,
     not_stored: IntCounterVec,
-    pub(super) cache_bytes: prometheus::IntGauge,
-    pub(super) cache_objects: prometheus::IntGauge,
-    pub(super) fills_open: prometheus::IntGauge,
-    pub(super) tokens: prometheus::IntGauge,
-    pub(super) revoked: prometheus::IntGauge,
-    pub(super) refreshes: IntCounterVec,
+    pub(crate) cache_bytes: prometheus::IntGauge,
+    pub(crate) cache_objects: prometheus::IntGauge,
+    pub(crate) fills_open: prometheus::IntGauge,
+    pub(crate) tokens: prometheus::IntGauge,
+    pub(crate) revoked: prometheus::IntGauge,
+    pub(crate) refreshes: IntCounterVec,
 }
 
 impl Metrics {
-    pub(super) fn new(registry: &Registry, prefixes: &[&str]) -> Self {
+    pub(crate) fn new(registry: &Registry, prefixes: &[&str]) -> Self {
         let requests = telemetry::hot_counters(
             registry,
             "lyceum_edge_requests_total",
@@ -153,22 +152,22 @@ impl Metrics {
     }
 
     /// The same series for other routes.
-    pub(super) fn rerouted(&self, prefixes: &[&str]) -> Self {
+    pub(crate) fn rerouted(&self, prefixes: &[&str]) -> Self {
         let route = |prefix: &&str| RouteMetrics::new(prefix, &self.unrouted.requests, &self.bytes);
         Self { routes: prefixes.iter().map(route).collect(), ..self.clone() }
     }
 
     /// How many routes there are.
-    pub(super) fn routes(&self) -> usize {
+    pub(crate) fn routes(&self) -> usize {
         self.routes.len()
     }
 
-    pub(super) fn route(&self, index: Option<usize>) -> &RouteMetrics {
+    pub(crate) fn route(&self, index: Option<usize>) -> &RouteMetrics {
         index.and_then(|index| self.routes.get(index)).unwrap_or(&self.unrouted)
     }
 
     /// One request, when its answer begins. `took`: how long that waited; `None` for what waits for nothing.
-    pub(super) fn answered(
+    pub(crate) fn answered(
         &self,
         route: Option<usize>,
         outcome: CacheOutcome,
@@ -182,15 +181,16 @@ impl Metrics {
         }
     }
 
-    pub(super) fn refused(&self, refusal: &Refusal) {
-        self.refusals.with_label_values(&[refusal.code()]).inc();
+    /// A request that was refused; `code` is the refusal's stable code.
+    pub(crate) fn refused(&self, code: &str) {
+        self.refusals.with_label_values(&[code]).inc();
     }
 
-    pub(super) fn not_stored(&self, reason: &str) {
+    pub(crate) fn not_stored(&self, reason: &str) {
         self.not_stored.with_label_values(&[reason]).inc();
     }
 
-    pub(super) fn filled(&self, result: &str) {
+    pub(crate) fn filled(&self, result: &str) {
         self.fills.with_label_values(&[result]).inc();
     }
 }

@@ -8,9 +8,10 @@ use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use http::HeaderMap;
 use prometheus::{Counter, Histogram, IntCounter, IntGauge, Registry};
 
-use super::config;
+use crate::config;
 use lyceum_core::telemetry;
 use lyceum_core::time::Instant;
 use lyceum_http::cmcd::{Event, Kind, Report, State};
@@ -20,7 +21,7 @@ const LONGEST_MS: i64 = 600_000;
 
 /// Follows sessions and keeps the metrics.
 #[derive(Debug)]
-pub(super) struct Playback {
+pub(crate) struct Playback {
     sessions: Mutex<HashMap<Box<str>, Session>>,
     most: usize,
     idle: Duration,
@@ -56,7 +57,7 @@ struct Session {
 }
 
 impl Playback {
-    pub(super) fn new(config: &config::Playback, registry: &Registry) -> Self {
+    pub(crate) fn new(config: &config::Playback, registry: &Registry) -> Self {
         let bits = [1e5, 2.5e5, 5e5, 1e6, 1.5e6, 2e6, 3e6, 4e6, 6e6, 8e6, 1.2e7, 2e7, 5e7, 1e8, 1e9];
         let histogram = |name: &str, help: &str, buckets: &[f64]| telemetry::histogram(registry, name, help, buckets);
         Self {
@@ -112,12 +113,19 @@ impl Playback {
     }
 
     /// The largest body of event reports, in bytes.
-    pub(super) fn largest_report(&self) -> usize {
+    pub(crate) fn largest_report(&self) -> usize {
         self.report
     }
 
+    /// Takes in the report that a request carries, if any (CTA-5004: in the query or in header fields).
+    pub(crate) fn heard_request(&self, query: Option<&str>, headers: &HeaderMap, now: Instant) {
+        if let Some(report) = Report::of_request(query, headers) {
+            self.heard(&report, now);
+        }
+    }
+
     /// Takes in one report.
-    pub(super) fn heard(&self, report: &Report, now: Instant) {
+    pub(crate) fn heard(&self, report: &Report, now: Instant) {
         if report.event.is_none() {
             self.observe_request(report);
         }
@@ -150,7 +158,7 @@ impl Playback {
     }
 
     /// Forgets sessions that have fallen silent.
-    pub(super) fn expire(&self, now: Instant) {
+    pub(crate) fn expire(&self, now: Instant) {
         let mut sessions = self.lock();
         sessions.retain(|_, session| now.saturating_duration_since(session.heard) < self.idle);
         self.metrics.sessions.set(i64::try_from(sessions.len()).unwrap_or(i64::MAX));

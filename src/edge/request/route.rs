@@ -1,52 +1,52 @@
-//! Routes: the longest prefix that matches, and what each makes of a request.
+//! Routes: the longest matching prefix decides which pool is asked, what a client has to show, and what the key is.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use http::StatusCode;
 
-use super::StartError;
-use super::config::{self, Auth};
 use super::cors::Cors;
-use super::locate::TokenNames;
+use crate::config::{self, Auth};
+use crate::error::StartError;
 use lyceum_http::path::CleanPath;
+use lyceum_token::extract::TokenNames;
 use lyceum_upstream::Pool;
 
 /// One route, ready to be used.
 #[derive(Debug)]
-pub(super) struct Route {
-    /// Its place in the configuration: metrics go by it.
-    pub(super) index: usize,
-    pub(super) prefix: String,
-    pub(super) pool: Arc<Pool>,
-    pub(super) auth: Auth,
-    pub(super) bearer: Option<String>,
-    /// Whether tokens are taken here or under another route: then the cookie with one is no origin's.
-    pub(super) keeps_tokens: Option<TokenNames>,
-    pub(super) query: KeyQuery,
-    pub(super) key_host: bool,
-    pub(super) cors: Arc<Cors>,
-    /// Seconds of life for what does not say: answers, and errors.
+pub(crate) struct Route {
+    /// Its index in the configuration, by which its metrics are found.
+    pub(crate) index: usize,
+    pub(crate) prefix: String,
+    pub(crate) pool: Arc<Pool>,
+    pub(crate) auth: Auth,
+    pub(crate) bearer: Option<String>,
+    /// The names of the token's cookie, which is kept from origins, where this or another route takes tokens.
+    pub(crate) token_names: Option<TokenNames>,
+    pub(crate) query: KeyQuery,
+    pub(crate) key_host: bool,
+    pub(crate) cors: Arc<Cors>,
+    /// Freshness lifetimes in seconds of responses without explicit freshness: all, and errors.
     default_life: Option<u32>,
     error_life: Option<u32>,
 }
 
-/// Which query parameters are part of the key.
+/// Which query parameters are part of the cache key.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum KeyQuery {
+pub(crate) enum KeyQuery {
     All,
     Some(Vec<String>),
 }
 
 /// All routes, the longest prefix first.
 #[derive(Debug)]
-pub(super) struct Routes {
+pub(crate) struct Routes {
     routes: Vec<Arc<Route>>,
     names: TokenNames,
 }
 
 impl Routes {
-    pub(super) fn new(
+    pub(crate) fn new(
         routes: &[config::Route],
         pools: &HashMap<String, (Arc<Pool>, bool)>,
         tokens: Option<&config::Tokens>,
@@ -81,7 +81,7 @@ impl Routes {
                 pool: Arc::clone(pool),
                 auth: route.auth,
                 bearer: route.bearer.clone(),
-                keeps_tokens: takes_tokens.then(|| names.clone()),
+                token_names: takes_tokens.then(|| names.clone()),
                 query: key_query(route.cache_key_query.as_deref(), token),
                 key_host: route.cache_key_host.unwrap_or(!token),
                 cors: Arc::clone(cors),
@@ -93,21 +93,21 @@ impl Routes {
         Ok(Self { routes: made, names })
     }
 
-    /// The route of a path.
-    pub(super) fn of(&self, path: CleanPath<'_>) -> Option<&Arc<Route>> {
+    /// The route with the longest prefix that holds a path.
+    pub(crate) fn of(&self, path: CleanPath<'_>) -> Option<&Arc<Route>> {
         self.routes.iter().find(|route| path.is_under(&route.prefix))
     }
 
-    pub(super) fn all(&self) -> impl Iterator<Item = &Arc<Route>> {
+    pub(crate) fn all(&self) -> impl Iterator<Item = &Arc<Route>> {
         self.routes.iter()
     }
 
-    /// The names that tokens are found by.
-    pub(super) fn names(&self) -> &TokenNames {
+    /// The names of the query parameter and the cookie that carry a token.
+    pub(crate) fn names(&self) -> &TokenNames {
         &self.names
     }
 
-    pub(super) fn any_token(&self) -> bool {
+    pub(crate) fn any_token(&self) -> bool {
         self.routes.iter().any(|route| route.auth == Auth::Token)
     }
 }
@@ -126,14 +126,14 @@ fn key_query(configured: Option<&[String]>, token: bool) -> KeyQuery {
 }
 
 impl Route {
-    /// Seconds of life for a response that does not say itself; none: it is not stored.
-    pub(super) fn default_life(&self, status: StatusCode) -> Option<u32> {
+    /// The freshness lifetime in seconds of a response without an explicit one; `None`: it is not stored.
+    pub(crate) fn default_life(&self, status: StatusCode) -> Option<u32> {
         let is_error = status.is_client_error() || status.is_server_error();
         self.error_life.filter(|_| is_error).or(self.default_life)
     }
 
-    /// The part of a query that is in the key and goes upstream; none where there is none.
-    pub(super) fn key_query(&self, query: Option<&str>) -> Option<String> {
+    /// The part of a query that is in the key and goes upstream, if any.
+    pub(crate) fn key_query(&self, query: Option<&str>) -> Option<String> {
         let query = query?;
         match &self.query {
             KeyQuery::All => Some(query.to_owned()),

@@ -1,17 +1,19 @@
-//! Pages of other origins (Fetch standard, "CORS protocol"), with the fields that CMCD in header mode needs.
+//! Cross-origin requests (Fetch standard, "CORS protocol"), with the fields that CMCD in header mode needs; answers to
+//! `OPTIONS`.
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Response, StatusCode};
 
-use super::body::Body;
-use super::config;
+use crate::config;
 
 const METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD, POST, OPTIONS");
-/// What a page's script may send beside what is always allowed.
+/// `Allow` on routes whose requests pass through to the origin.
+pub(crate) const ALL_METHODS: &str = "GET, HEAD, OPTIONS, POST, PUT, PATCH, DELETE";
+/// Request fields that a page's script may send, beyond the CORS-safelisted ones.
 const REQUEST_FIELDS: HeaderValue = HeaderValue::from_static(
     "authorization, range, if-range, if-none-match, content-type, cmcd-request, cmcd-object, cmcd-status, cmcd-session",
 );
-/// What it may read beside what is always readable.
+/// Response fields that it may read, beyond the CORS-safelisted ones.
 const RESPONSE_FIELDS: HeaderValue = HeaderValue::from_static(
     "content-length, content-range, accept-ranges, etag, date, age, cache-status, retry-after",
 );
@@ -19,16 +21,16 @@ const ANY: HeaderValue = HeaderValue::from_static("*");
 const TIMING_ALLOW_ORIGIN: HeaderName = HeaderName::from_static("timing-allow-origin");
 const REQUEST_METHOD: HeaderName = header::ACCESS_CONTROL_REQUEST_METHOD;
 
-/// Which pages may read what is served.
+/// Which pages (web origins) may read responses.
 #[derive(Debug)]
-pub(super) struct Cors {
+pub(crate) struct Cors {
     any: bool,
     origins: Vec<HeaderValue>,
     max_age: HeaderValue,
 }
 
 impl Cors {
-    pub(super) fn new(config: &config::Cors) -> Self {
+    pub(crate) fn new(config: &config::Cors) -> Self {
         Self {
             any: config.origins.iter().any(|origin| origin == "*"),
             origins: config.origins.iter().filter_map(|origin| HeaderValue::try_from(origin).ok()).collect(),
@@ -37,17 +39,17 @@ impl Cors {
     }
 
     /// Whether any page may read.
-    pub(super) fn is_any(&self) -> bool {
+    pub(crate) fn is_any(&self) -> bool {
         self.any
     }
 
-    /// Whether one block of fields serves all pages.
-    pub(super) fn is_uniform(&self) -> bool {
+    /// Whether responses carry the same CORS fields for every page.
+    pub(crate) fn is_uniform(&self) -> bool {
         self.any || self.origins.is_empty()
     }
 
-    /// The fields of an answer that are the same for every page.
-    pub(super) fn uniform(&self, headers: &mut HeaderMap) {
+    /// Adds the fields that are the same for every page.
+    pub(crate) fn uniform(&self, headers: &mut HeaderMap) {
         if self.any {
             headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, ANY);
             headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, RESPONSE_FIELDS);
@@ -55,8 +57,8 @@ impl Cors {
         }
     }
 
-    /// The fields of an answer to `request`.
-    pub(super) fn mark(&self, request: &HeaderMap, headers: &mut HeaderMap) {
+    /// Adds the fields of a response to `request`.
+    pub(crate) fn mark(&self, request: &HeaderMap, headers: &mut HeaderMap) {
         if self.is_uniform() {
             return self.uniform(headers);
         }
@@ -70,16 +72,14 @@ impl Cors {
     }
 
     /// Whether an OPTIONS request is a preflight.
-    pub(super) fn is_preflight(request: &HeaderMap) -> bool {
+    pub(crate) fn is_preflight(request: &HeaderMap) -> bool {
         request.contains_key(header::ORIGIN) && request.contains_key(REQUEST_METHOD)
     }
 
-    /// The answer to OPTIONS, preflight or not: no token is needed to learn what is allowed.
-    pub(super) fn options(&self, request: &HeaderMap) -> Response<Body> {
-        let mut response = Response::new(Body::empty());
-        *response.status_mut() = StatusCode::NO_CONTENT;
+    /// The response to OPTIONS, preflight or not: asking what is allowed takes no token.
+    pub(crate) fn options<B: Default>(&self, request: &HeaderMap) -> Response<B> {
+        let mut response = options(METHODS);
         let headers = response.headers_mut();
-        headers.insert(header::ALLOW, METHODS);
         if Self::is_preflight(request) {
             self.mark(request, headers);
             headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, METHODS);
@@ -88,4 +88,12 @@ impl Cors {
         }
         response
     }
+}
+
+/// The response to an `OPTIONS` that goes no further, without CORS fields.
+pub(crate) fn options<B: Default>(allow: HeaderValue) -> Response<B> {
+    let mut response = Response::new(B::default());
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    response.headers_mut().insert(header::ALLOW, allow);
+    response
 }

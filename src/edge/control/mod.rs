@@ -1,0 +1,8 @@
+//! The edge's side of the control plane: signing keys, the feed of revocations and purges, and stream leases, all
+//! fetched from the origins and kept up to date.
+
+pub(crate) mod control_plane;
+mod feed;
+mod keys;
+mod leases;
+pub(crate) mod purge_order;

@@ -54,31 +54,53 @@ pub enum FillPlan {
     },
 }
 
-/// How the stored response that a fill ends in was obtained.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Came {
-    /// It was fetched just now.
-    Fetched,
-    /// It was revalidated just now.
-    Renewed,
-    /// It was found on disk.
-    Recalled,
-    /// It is stale, and the origin failed.
-    OnError,
+/// What a fill gives its readers, known when it begins.
+#[derive(Clone, Debug)]
+pub enum FillOutcome {
+    /// The body follows, and the response is stored once it is whole.
+    Storing {
+        /// The response's head.
+        head: Arc<ResponseHead>,
+        /// How long it may be used.
+        freshness: Freshness,
+    },
+    /// The body follows, for the first reader alone.
+    Passing {
+        /// The response's head.
+        head: Arc<ResponseHead>,
+        /// Why it is not stored.
+        why: &'static str,
+    },
+    /// A large response was fetched: its head is stored, and its body comes in slices.
+    Sliced(Arc<Stored>),
+    /// A stored response was revalidated just now.
+    Revalidated(Arc<Stored>),
+    /// A stored response was found on disk.
+    FromDisk(Arc<Stored>),
+    /// The origin failed, and a stale response takes its place.
+    StaleOnError(Arc<Stored>),
 }
 
-/// What readers see of a fill that has begun.
-#[derive(Clone, Debug)]
-pub struct Begun {
-    /// The response's head.
-    pub head: Arc<ResponseHead>,
-    /// The freshness, where it is to be stored.
-    pub freshness: Option<Freshness>,
-    /// Why it is not to be stored.
-    pub why: Option<&'static str>,
-    /// The stored response itself, where the fill has no body of its own: it was revalidated, is served stale because the
-    /// origin failed, or comes in slices.
-    pub stored: Option<(Arc<Stored>, Came)>,
+impl FillOutcome {
+    /// The stored response, where the fill has no body of its own.
+    pub fn stored(&self) -> Option<&Arc<Stored>> {
+        match self {
+            Self::Storing { .. } | Self::Passing { .. } => None,
+            Self::Sliced(stored) | Self::Revalidated(stored) | Self::FromDisk(stored) | Self::StaleOnError(stored) => {
+                Some(stored)
+            }
+        }
+    }
+
+    /// The request fields that selected the response.
+    pub fn vary(&self) -> &Vary {
+        match self {
+            Self::Storing { head, .. } | Self::Passing { head, .. } => &head.vary,
+            Self::Sliced(stored) | Self::Revalidated(stored) | Self::FromDisk(stored) | Self::StaleOnError(stored) => {
+                &stored.vary
+            }
+        }
+    }
 }
 
 /// Why a reader gets no more of a response.
@@ -111,7 +133,7 @@ pub(super) struct Fill<E> {
 
 #[derive(Debug)]
 pub(super) struct State<E> {
-    pub(super) begun: Option<Begun>,
+    pub(super) outcome: Option<FillOutcome>,
     /// Whether every piece is kept, or only those that some reader has not taken.
     pub(super) keep: bool,
     /// Whether further readers may join: it is still shared and its first piece is still there.
@@ -146,7 +168,7 @@ pub(super) struct ReaderState {
 impl<E> Fill<E> {
     pub(super) fn new(window_bytes: usize) -> Arc<Self> {
         let state = State {
-            begun: None,
+            outcome: None,
             keep: true,
             open: true,
             pieces: VecDeque::new(),
@@ -174,7 +196,7 @@ impl<E> Fill<E> {
             return target.holds(key, &[]);
         }
         let state = self.lock();
-        state.begun.is_none() || target.holds(key, &state.tags)
+        state.outcome.is_none() || target.holds(key, &state.tags)
     }
 
     /// Changes the state and wakes every reader once the lock is released.
@@ -238,17 +260,17 @@ impl<E: FillError> Reader<E> {
         Some(Self { fill: Arc::clone(fill), id })
     }
 
-    /// Waits for the head of the response.
-    pub async fn begun(&self) -> Result<Begun, ReadError<E>> {
-        poll_fn(|cx| self.poll_begun(cx)).await
+    /// Waits until the fill begins.
+    pub async fn outcome(&self) -> Result<FillOutcome, ReadError<E>> {
+        poll_fn(|cx| self.poll_outcome(cx)).await
     }
 
-    fn poll_begun(&self, cx: &mut Context<'_>) -> Poll<Result<Begun, ReadError<E>>> {
+    fn poll_outcome(&self, cx: &mut Context<'_>) -> Poll<Result<FillOutcome, ReadError<E>>> {
         let mut state = self.fill.lock();
         let leads = state.readers.get(&self.id).is_some_and(|reader| reader.leads);
-        if let Some(begun) = &state.begun {
-            let shared = leads || begun.freshness.is_some() || begun.stored.is_some();
-            return Poll::Ready(if shared { Ok(begun.clone()) } else { Err(ReadError::Unshared) });
+        if let Some(outcome) = &state.outcome {
+            let shared = leads || !matches!(outcome, FillOutcome::Passing { .. });
+            return Poll::Ready(if shared { Ok(outcome.clone()) } else { Err(ReadError::Unshared) });
         }
         if let Some(Err(error)) = &state.ended {
             return Poll::Ready(Err(error.clone()));

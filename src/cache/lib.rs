@@ -30,7 +30,7 @@ mod writer;
 pub use cache::{Cache, Lookup};
 pub use config::Config;
 pub use disk::{DiskConfig, DiskError};
-pub use fill::{Begun, Came, FillError, FillPlan, NoReaders, ReadError, Reader, ResponseHead};
+pub use fill::{FillError, FillOutcome, FillPlan, NoReaders, ReadError, Reader, ResponseHead};
 pub use header_block::HeaderBlock;
 pub use prefetch_budget::{PrefetchTally, PrefetchTicket};
 pub use purge::{Purge, PurgeTarget};

@@ -133,8 +133,8 @@ async fn a_fill_that_ends_early_fails_its_readers_and_stores_nothing() {
     let (writer, reader) = fill(&cache, "failed");
     let joined = join(&cache, "failed");
     writer.fail("why");
-    assert_eq!(reader.begun().await.unwrap_err(), ReadError::Failed("why"));
-    assert_eq!(joined.begun().await.unwrap_err(), ReadError::Failed("why"));
+    assert_eq!(reader.outcome().await.unwrap_err(), ReadError::Failed("why"));
+    assert_eq!(joined.outcome().await.unwrap_err(), ReadError::Failed("why"));
 
     for key in ["dropped", "short", "long", "failed"] {
         assert!(!is_hit(&cache, key), "{key}");
@@ -149,8 +149,8 @@ async fn an_unshared_response_is_for_the_first_reader_and_waits_for_it() {
     let (mut writer, mut reader) = fill(&cache, "k");
     let joined = join(&cache, "k");
     writer.begin(head(Some(1 << 20)), store(&[]));
-    assert_eq!(joined.begun().await.unwrap_err(), ReadError::Unshared, "too large to be stored");
-    assert!(reader.begun().await.is_ok());
+    assert_eq!(joined.outcome().await.unwrap_err(), ReadError::Unshared, "too large to be stored");
+    assert!(reader.outcome().await.is_ok());
     assert!(
         matches!(cache.lookup("k", &HeaderMap::new(), |_| true), Lookup::Fill { .. }),
         "the next one asks for itself"
@@ -203,9 +203,9 @@ async fn a_stored_response_reaches_all_readers() {
     let Lookup::Fill { writer, reader, stale, .. } = cache.lookup("k", &HeaderMap::new(), |_| false) else { panic!() };
     let Lookup::Join(joined) = cache.lookup("k", &HeaderMap::new(), |_| false) else { panic!() };
     assert!(cache.claim("k", &HeaderMap::new()).is_none(), "someone does it already");
-    writer.answer(stale.unwrap(), Came::Renewed, true);
+    writer.answer_revalidated(stale.unwrap(), true);
     for reader in [reader, joined] {
-        assert_eq!(reader.begun().await.unwrap().stored.unwrap().0.body, "body");
+        assert_eq!(reader.outcome().await.unwrap().stored().unwrap().body, "body");
     }
     assert!(cache.claim("k", &HeaderMap::new()).is_some());
 }
@@ -341,6 +341,6 @@ async fn variants_are_stored_side_by_side_and_purged_together() {
     let (mut writer, _reader) = fill("de");
     let Lookup::Join(joined) = cache.lookup("k", &speaking("en"), |_| true) else { panic!() };
     writer.begin(ResponseHead { vary: vary("de"), ..head(None) }, store(&[]));
-    assert!(!joined.begun().await.unwrap().head.vary.matches(&speaking("en")));
+    assert!(!joined.outcome().await.unwrap().vary().matches(&speaking("en")));
     assert!(matches!(cache.lookup("k", &speaking("en"), |_| true), Lookup::Fill { .. }));
 }

@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 
 use bytes::{Bytes, BytesMut};
 
-use crate::fill::{Begun, Came, Fill, FillError, FillPlan, NoReaders, ReadError, ResponseHead};
+use crate::fill::{Fill, FillError, FillOutcome, FillPlan, NoReaders, ReadError, ResponseHead};
 use crate::fill_table::FillTable;
 use crate::prefetch_budget::PrefetchTicket;
 use crate::slice_layout::SliceLayout;
@@ -14,8 +14,8 @@ use crate::store::Store;
 use crate::stored_response::{EntryKind, Stored, own};
 use lyceum_http::freshness::Freshness;
 
-/// Writes a fill. Dropped before an end such as [`Writer::finish`], [`Writer::answer`] or [`Writer::fail`], it fails its
-/// readers.
+/// Writes a fill. Dropped before an end such as [`Writer::finish`], [`Writer::answer_revalidated`] or [`Writer::fail`],
+/// it fails its readers.
 #[derive(Debug)]
 pub struct Writer<E: FillError> {
     store: Arc<Store>,
@@ -57,20 +57,22 @@ impl<E: FillError> Writer<E> {
             FillPlan::Store { .. } if self.is_private() => FillPlan::Pass { why: "apart" },
             plan => plan,
         };
-        let (freshness, tags, why) = match &plan {
-            FillPlan::Store { freshness, tags } => (Some(freshness.clone()), tags.clone(), None),
-            FillPlan::Pass { why } => (None, Vec::new(), Some(*why)),
-        };
-        match &freshness {
-            None => self.fills.remove(&self.key, &self.fill),
-            // Requests with other fields find the marker before this response has ended.
-            Some(freshness) => {
-                self.store.store_vary_marker(&self.primary, head.status, &head.vary, freshness, self.purge_epoch)
+        let head = Arc::new(head);
+        let (outcome, tags) = match &plan {
+            FillPlan::Store { freshness, tags } => {
+                // Requests with other fields find the marker before this response has ended.
+                self.store.store_vary_marker(&self.primary, head.status, &head.vary, freshness, self.purge_epoch);
+                (FillOutcome::Storing { head, freshness: freshness.clone() }, tags.clone())
             }
-        }
+            FillPlan::Pass { why } => {
+                self.fills.remove(&self.key, &self.fill);
+                (FillOutcome::Passing { head, why: *why }, Vec::new())
+            }
+        };
+        let is_stored = matches!(plan, FillPlan::Store { .. });
         self.fill.change(|state| {
-            state.keep = freshness.is_some();
-            state.open = freshness.is_some();
+            state.keep = is_stored;
+            state.open = is_stored;
             if !state.keep {
                 // The other readers are told to ask for themselves: the writer does not wait for them.
                 state
@@ -80,7 +82,7 @@ impl<E: FillError> Writer<E> {
                     .for_each(|reader| reader.next_piece = u64::MAX);
             }
             state.tags = tags;
-            state.begun = Some(Begun { head: Arc::new(head), freshness, why, stored: None });
+            state.outcome = Some(outcome);
         });
         self.plan = Some(plan);
     }
@@ -135,7 +137,12 @@ impl<E: FillError> Writer<E> {
             let keep = matches!(self.plan, Some(FillPlan::Store { .. }));
             let pieces: Vec<Bytes> = if keep { state.pieces.iter().cloned().collect() } else { Vec::new() };
             (
-                state.begun.as_ref().map(|begun| Arc::clone(&begun.head)),
+                match &state.outcome {
+                    Some(FillOutcome::Storing { head, .. } | FillOutcome::Passing { head, .. }) => {
+                        Some(Arc::clone(head))
+                    }
+                    _ => None,
+                },
                 state.total_bytes,
                 pieces,
                 state.prefetch.take(),
@@ -162,12 +169,17 @@ impl<E: FillError> Writer<E> {
         stored
     }
 
-    /// Gives all readers a stored response; `keep` puts it (back) into the cache.
-    pub fn answer(self, stored: Arc<Stored>, came: Came, keep: bool) {
+    /// Gives all readers a stored response that the origin has confirmed; `keep` puts it back into the cache.
+    pub fn answer_revalidated(self, stored: Arc<Stored>, keep: bool) {
         if keep {
             self.store.store(&self.primary, &stored, self.purge_epoch);
         }
-        self.hand(stored, came);
+        self.hand(FillOutcome::Revalidated(stored));
+    }
+
+    /// Gives all readers a stale response in place of the origin's error.
+    pub fn answer_stale(self, stored: Arc<Stored>) {
+        self.hand(FillOutcome::StaleOnError(stored));
     }
 
     /// Gives all readers a response whose body is fetched in slices, and stores its head with their layout.
@@ -183,7 +195,7 @@ impl<E: FillError> Writer<E> {
         let whole = Stored::whole(status, own(&headers), Bytes::new(), freshness);
         let stored = Arc::new(Stored { vary, tags, kind: EntryKind::Sliced(slices), ..whole });
         self.store.store(&self.primary, &stored, self.purge_epoch);
-        self.hand(Arc::clone(&stored), Came::Fetched);
+        self.hand(FillOutcome::Sliced(Arc::clone(&stored)));
         stored
     }
 
@@ -211,20 +223,13 @@ impl<E: FillError> Writer<E> {
     /// Gives all readers what was found on disk, and puts it into memory.
     pub fn answer_from_disk(self, stored: Arc<Stored>) {
         self.store.insert_in_memory(&self.key, Arc::clone(&stored), self.purge_epoch);
-        self.hand(stored, Came::Recalled);
+        self.hand(FillOutcome::FromDisk(stored));
     }
 
-    fn hand(self, stored: Arc<Stored>, came: Came) {
-        let head = ResponseHead {
-            status: stored.status,
-            headers: stored.headers.clone(),
-            length: Some(stored.length()),
-            vary: stored.vary.clone(),
-        };
+    fn hand(self, outcome: FillOutcome) {
         self.fill.change(|state| {
-            if state.begun.is_none() {
-                let freshness = Some(stored.freshness.clone());
-                state.begun = Some(Begun { head: Arc::new(head), freshness, why: None, stored: Some((stored, came)) });
+            if state.outcome.is_none() {
+                state.outcome = Some(outcome);
             }
         });
         self.end(Ok(()));

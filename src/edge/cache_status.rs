@@ -4,6 +4,8 @@ use std::fmt::Write as _;
 
 use http::{HeaderValue, StatusCode};
 
+use lyceum_cache::FillOutcome;
+
 /// What the cache had to do with a response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum CacheOutcome {
@@ -114,6 +116,23 @@ impl CacheStatus {
     /// An outcome for which it was.
     pub(crate) const fn forwarded(outcome: CacheOutcome, forward: Forward) -> Self {
         Self { outcome, forward, why: None }
+    }
+
+    /// The status after a fill, given the one with which the fill was started or joined.
+    pub(crate) fn after(self, outcome: &FillOutcome) -> Self {
+        // Something was stored after all: on disk, or when the first request looked.
+        let forward_of_stale = match self.forward {
+            Forward::UriMiss | Forward::VaryMiss => Forward::Stale,
+            forward => forward,
+        };
+        match outcome {
+            FillOutcome::Storing { .. } => self,
+            FillOutcome::Passing { why, .. } => Self { outcome: CacheOutcome::Pass, why: Some(*why), ..self },
+            FillOutcome::Sliced(_) => Self { why: None, ..self },
+            FillOutcome::FromDisk(_) => Self { outcome: CacheOutcome::Disk, why: None, ..self },
+            FillOutcome::Revalidated(_) => Self::forwarded(CacheOutcome::Revalidated, forward_of_stale),
+            FillOutcome::StaleOnError(_) => Self::forwarded(CacheOutcome::StaleOnError, forward_of_stale),
+        }
     }
 
     /// The `lyceum` member of `Cache-Status`; `status` is the origin's, `ttl` the freshness left in seconds, if known.

@@ -15,7 +15,7 @@ use super::origin_response::{
 use super::slice::store_slice;
 use super::transfer::{BodySpan, Incomplete, copy_body, fail_broken_off, origin_request};
 use crate::header_block;
-use lyceum_cache::{Came, FillPlan, ResponseHead, SliceLayout, Stored, Writer};
+use lyceum_cache::{FillPlan, ResponseHead, SliceLayout, Stored, Writer};
 use lyceum_http::fields;
 use lyceum_http::freshness::{Exchange, Freshness, NotStored, Standing};
 use lyceum_http::range::{self, Span};
@@ -56,12 +56,12 @@ async fn fill(fetcher: &Fetcher, writer: Writer<FetchError>, request: FetchReque
         (Ok(response), Some(stored)) if failed => {
             tracing::debug!(origin = %response.origin, status = %response.head.status, "stale in place of an error");
             fetcher.metrics.filled("stale_on_error");
-            writer.answer(stored, Came::OnError, false);
+            writer.answer_stale(stored);
         }
         (Err(error), Some(stored)) => {
             tracing::debug!(%error, "stale in place of an error");
             fetcher.metrics.filled("stale_on_error");
-            writer.answer(stored, Came::OnError, false);
+            writer.answer_stale(stored);
         }
         (Err(_), None) if matches!(range, OriginRange::AsRequested) && !writer.is_private() => {
             fetcher.metrics.not_stored("another_part");
@@ -197,7 +197,7 @@ fn renew(
             if !tags.is_empty() {
                 renewed.tags = tags;
             }
-            writer.answer(Arc::new(renewed), Came::Renewed, true);
+            writer.answer_revalidated(Arc::new(renewed), true);
         }
         Err(reason) => {
             // It serves the requests that wait for it, and is not stored.
@@ -206,7 +206,7 @@ fn renew(
             let now = fetcher.clock.unix_millis();
             let fresh =
                 Freshness { life: 1, initial_age: 0, received_ms: now, ended: false, ..stored.freshness.clone() };
-            writer.answer(Arc::new(stored.with(headers, fresh)), Came::Renewed, false);
+            writer.answer_revalidated(Arc::new(stored.with(headers, fresh)), false);
         }
     }
 }

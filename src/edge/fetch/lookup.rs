@@ -8,7 +8,7 @@ use super::fetcher::Fetcher;
 use super::fill;
 use super::key::FetchRequest;
 use crate::cache_status::{CacheOutcome, CacheStatus, Forward};
-use lyceum_cache::{Begun, Came, Lookup, ReadError, Reader, ResponseHead, Stored};
+use lyceum_cache::{FillOutcome, Lookup, ReadError, Reader, ResponseHead, Stored};
 use lyceum_http::cache_control::Directives;
 use lyceum_http::fields;
 use lyceum_http::freshness::{Freshness, Standing};
@@ -169,29 +169,21 @@ async fn wait_for_begin(
     cache_status: CacheStatus,
     request: &HeaderMap,
 ) -> Result<Found, Unusable> {
-    let Begun { head, freshness, why, stored } = reader.begun().await.map_err(Unusable::Error)?;
-    if cache_status.outcome == CacheOutcome::Collapsed && !head.vary.matches(request) {
+    let outcome = reader.outcome().await.map_err(Unusable::Error)?;
+    if cache_status.outcome == CacheOutcome::Collapsed && !outcome.vary().matches(request) {
         return Err(Unusable::OtherVariant);
     }
-    if let Some((stored, came)) = stored {
-        let outcome = match came {
-            Came::Fetched => cache_status.outcome,
-            Came::Recalled => CacheOutcome::Disk,
-            Came::Renewed => CacheOutcome::Revalidated,
-            Came::OnError => CacheOutcome::StaleOnError,
-        };
-        let forward = match (came, cache_status.forward) {
-            // Something was stored after all: on disk, or when the first request looked.
-            (Came::Renewed | Came::OnError, Forward::UriMiss | Forward::VaryMiss) => Forward::Stale,
-            (_, forward) => forward,
-        };
-        return Ok(Found::Stored(stored, CacheStatus { outcome, forward, why: None }));
-    }
-    let cache_status = match freshness {
-        Some(_) => cache_status,
-        None => CacheStatus { outcome: CacheOutcome::Pass, why, ..cache_status },
-    };
-    Ok(Found::Live { head, freshness, reader, cache_status })
+    let cache_status = cache_status.after(&outcome);
+    Ok(match outcome {
+        FillOutcome::Storing { head, freshness } => {
+            Found::Live { head, freshness: Some(freshness), reader, cache_status }
+        }
+        FillOutcome::Passing { head, .. } => Found::Live { head, freshness: None, reader, cache_status },
+        FillOutcome::Sliced(stored)
+        | FillOutcome::Revalidated(stored)
+        | FillOutcome::FromDisk(stored)
+        | FillOutcome::StaleOnError(stored) => Found::Stored(stored, cache_status),
+    })
 }
 
 /// The cache directives of a request; `Pragma: no-cache` counts without `Cache-Control` (RFC 9111, section 5.4).

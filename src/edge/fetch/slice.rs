@@ -58,8 +58,8 @@ pub(crate) async fn open_slice(
 ) -> Result<(SliceSource, Opened), ReadError<FetchError>> {
     let (source, opened) = look_up_slice(&fetcher, &request, &stored, slice).ok_or(ReadError::Outdated)?;
     match source {
-        SliceSource::Live(reader) => match reader.begun().await?.stored {
-            Some((found, _)) => Ok((SliceSource::Memory(found.body.clone()), opened)),
+        SliceSource::Live(reader) => match reader.outcome().await?.stored() {
+            Some(found) => Ok((SliceSource::Memory(found.body.clone()), opened)),
             None => Ok((SliceSource::Live(reader), opened)),
         },
         memory @ SliceSource::Memory(_) => Ok((memory, opened)),

@@ -1,4 +1,4 @@
-//! `edge.toml`: the edge's own parts, and those of the modules that it is made of.
+//! `edge.toml`: the edge's own sections, and those of the crates that it is made of.
 
 use std::path::PathBuf;
 
@@ -15,36 +15,36 @@ use lyceum_upstream as upstream;
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// The operators' listener; without it there are no metrics.
+    /// The admin listener; without it there are no metrics.
     #[serde(default)]
     pub admin: Option<admin::Config>,
     /// Where clients connect.
     pub listen: Vec<server::Listen>,
-    /// What is kept.
+    /// The cache in memory and on disk.
     #[serde(default)]
     pub cache: cache::Config,
-    /// Who may sign; needed by routes with `auth = "token"`.
+    /// Which tokens are accepted; needed by routes with `auth = "token"`.
     #[serde(default)]
     pub tokens: Option<Tokens>,
-    /// What is fetched before players ask for it.
+    /// Prefetching of segments.
     #[serde(default)]
     pub ahead: Ahead,
-    /// What the edge follows at the origins.
+    /// Revocations, purges and stream leases from the origins.
     #[serde(default)]
     pub control: Option<Control>,
-    /// Pages that may use what is served.
+    /// Pages (web origins) that may read responses.
     #[serde(default)]
     pub cors: Cors,
-    /// Origins.
+    /// Pools of origins.
     #[serde(default)]
     pub pool: Vec<upstream::PoolConfig>,
-    /// What is served from where.
+    /// Which paths are served from which pool.
     #[serde(default)]
     pub route: Vec<Route>,
-    /// What players say of their playback.
+    /// Playback metrics from CMCD reports.
     #[serde(default)]
     pub playback: Playback,
-    /// What a client may cost.
+    /// Limits on clients and connections.
     #[serde(default)]
     pub limits: server::Limits,
 }
@@ -53,13 +53,13 @@ pub struct Config {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Ahead {
-    /// Segments that are fetched after the one that was asked for. 0 to 100; 0 turns it off.
+    /// Segments that are fetched after a requested one. 0 to 100; 0 turns prefetching off.
     #[serde(deserialize_with = "units::number::<_, 0, 100>")]
     pub segments: u64,
-    /// How much may wait to be asked for. 0B to 1TiB.
+    /// Prefetched bytes that may wait to be requested. 0B to 1TiB.
     #[serde(deserialize_with = "units::size::<_, 0, 1_099_511_627_776>")]
     pub bytes: ByteSize,
-    /// Requests under way to the pool from which on nothing is fetched ahead. 1 to 100,000.
+    /// Requests in flight to the pool from which on nothing is prefetched. 1 to 100,000.
     #[serde(deserialize_with = "units::number::<_, 1, 100_000>")]
     pub busy: u64,
 }
@@ -74,17 +74,17 @@ impl Default for Ahead {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Tokens {
-    /// What a token's `aud` has to name.
+    /// The audience that a token's `aud` has to name.
     pub audience: String,
-    /// Who signs.
+    /// Issuers whose tokens are accepted.
     pub issuers: Vec<Issuer>,
-    /// How often key documents at URLs are fetched anew. 1s to 24h; default 1m.
+    /// How often key documents are fetched from their URLs again. 1s to 24h; default 1m.
     #[serde(default = "defaults::refresh", deserialize_with = "units::span::<_, 1_000, 86_400_000>")]
     pub refresh: Span,
-    /// The least time between two fetches for a key that is not known. 100ms to 1h; default 2s.
+    /// The least time between two fetches for an unknown key. 100ms to 1h; default 2s.
     #[serde(default = "defaults::refetch", deserialize_with = "units::span::<_, 100, 3_600_000>")]
     pub refetch: Span,
-    /// Tokens whose signature is remembered. 0 to 10,000,000; default 100,000 (about 1 KiB each).
+    /// Verified tokens that are cached, so that their signature is not verified again. 0 to 10,000,000; default 100,000 (about 1 KiB each).
     #[serde(default = "defaults::remembered", deserialize_with = "units::number::<_, 0, 10_000_000>")]
     pub remembered: u64,
     /// Revoked sessions that are held. 1 to 10,000,000; default 100,000.
@@ -117,15 +117,15 @@ pub struct Renewal {
     pub longest: Span,
 }
 
-/// One who signs.
+/// An issuer of tokens.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Issuer {
-    /// What `iss` says.
+    /// Its `iss`.
     pub name: String,
     /// Its keys: URLs (https, or http on loopback) or files, each a JWK or a JWK Set; all of them together.
     pub jwks: Vec<String>,
-    /// Whether shared secrets (HS256) are taken from its files.
+    /// Whether its files may hold shared secrets (HS256).
     #[serde(default)]
     pub hs256: bool,
 }
@@ -134,17 +134,17 @@ pub struct Issuer {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Control {
-    /// Origins to follow; the first that answers.
+    /// Origins to follow. The feed is read from all of them; a lease is asked of the first that answers.
     pub origins: Vec<String>,
-    /// What they are shown.
+    /// The bearer token that authenticates this edge to them.
     pub bearer: String,
-    /// Where the last revocations seen are kept, for a restart while all origins are away.
+    /// The file that keeps the revocations over a restart while all origins are unreachable.
     #[serde(default)]
     pub state: Option<PathBuf>,
-    /// New sessions, while stream leases can't be had.
+    /// Whether new sessions may play while no origin answers requests for leases.
     #[serde(default)]
     pub when_unreachable: WhenUnreachable,
-    /// For how long a stream lease is taken to hold. 1s to 1h; default 20s.
+    /// How long a stream lease is valid. 1s to 1h; default 20s.
     #[serde(default = "defaults::lease", deserialize_with = "units::span::<_, 1_000, 3_600_000>")]
     pub lease: Span,
     /// Sessions whose leases are kept. 1 to 10,000,000; default 100,000.
@@ -152,7 +152,7 @@ pub struct Control {
     pub sessions: u64,
 }
 
-/// What becomes of new sessions while stream leases can't be had.
+/// Whether new sessions may play while no origin answers requests for leases.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum WhenUnreachable {
@@ -184,9 +184,9 @@ impl Default for Cors {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Route {
-    /// Paths that begin so, whole segments compared; the longest prefix that matches counts.
+    /// A path prefix of whole segments; the longest one that matches decides.
     pub prefix: String,
-    /// The pool that is asked.
+    /// The name of the pool that is asked.
     pub pool: String,
     /// What a client has to show.
     pub auth: Auth,
@@ -199,10 +199,10 @@ pub struct Route {
     /// Whether the host is part of the key. Default no with `token`, else yes.
     #[serde(default)]
     pub cache_key_host: Option<bool>,
-    /// For how long a response without explicit freshness is fresh. Default: it is not stored.
+    /// The freshness lifetime of responses without an explicit one. Default: they are not stored.
     #[serde(default)]
     pub default_freshness: Option<Span>,
-    /// The same for 404, 405, 410, 414 and 501, where these shall live longer or shorter (negative caching).
+    /// The same for 404, 405, 410, 414 and 501 (negative caching). Default: as for other responses.
     #[serde(default)]
     pub error_freshness: Option<Span>,
 }
@@ -223,10 +223,10 @@ pub enum Auth {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Playback {
-    /// Playback sessions that are followed at once. 1 to 10,000,000.
+    /// Playback sessions that are tracked at once. 1 to 10,000,000.
     #[serde(deserialize_with = "units::number::<_, 1, 10_000_000>")]
     pub sessions: u64,
-    /// How long a session counts as playing after its last word. 1s to 1h.
+    /// How long a session counts as playing after its last report. 1s to 1h.
     #[serde(deserialize_with = "units::span::<_, 1_000, 3_600_000>")]
     pub idle: Span,
     /// The largest body of event reports. 1KiB to 1MiB.

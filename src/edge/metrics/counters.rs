@@ -45,7 +45,7 @@ impl RouteMetrics {
     }
 }
 
-/// The handles of read-ahead.
+/// The handles of prefetching.
 #[derive(Clone, Debug)]
 pub(crate) struct PrefetchMetrics {
     pub(crate) tally: PrefetchTally,
@@ -78,7 +78,7 @@ impl PrefetchMetrics {
 pub(crate) struct Metrics {
     routes: Vec<RouteMetrics>,
     bytes: GenericCounterVec<Striped>,
-    /// Requests that no route takes.
+    /// Requests without a route.
     unrouted: RouteMetrics,
     first_byte: FirstByte,
     refusals: IntCounterVec,
@@ -166,7 +166,7 @@ impl Metrics {
         index.and_then(|index| self.routes.get(index)).unwrap_or(&self.unrouted)
     }
 
-    /// One request, when its answer begins. `took`: how long that waited; `None` for what waits for nothing.
+    /// Counts one request when its response begins. `took`: the time until then; `None` if nothing was waited for.
     pub(crate) fn answered(
         &self,
         route: Option<usize>,

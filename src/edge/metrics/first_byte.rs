@@ -1,4 +1,4 @@
-//! How long answers took to begin: a histogram for each outcome, and the number of those that began at once.
+//! Time to first byte: a histogram for each cache outcome, and a count of the responses that took no waiting.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,19 +12,19 @@ use lyceum_core::telemetry::{self, Striped};
 
 const LABEL: &str = "outcome";
 
-/// Clones are the same.
+/// Clones share their values.
 #[derive(Clone, Debug)]
 pub(crate) struct FirstByte {
     family: HistogramVec,
     waited: [Histogram; CacheOutcome::ALL.len()],
-    /// A hit in memory is answered before anything else can happen. To ask the clock how long it took would take as long
-    /// as to find it: it counts as no time.
+    /// Hits in memory, which wait for nothing. Reading the clock would cost as much as the hit itself, so they count as
+    /// zero seconds.
     at_once: Arc<[Striped; CacheOutcome::ALL.len()]>,
 }
 
 impl FirstByte {
     pub(crate) fn new(registry: &Registry) -> Self {
-        // Collected as a part of this.
+        // Not registered by itself: collected as a part of this collector.
         let family = telemetry::histograms(
             &Registry::new(),
             "lyceum_edge_first_byte_seconds",
@@ -69,7 +69,7 @@ impl Collector for FirstByte {
     }
 }
 
-/// The same with so many more that took no time: they are in every bucket, and add nothing to the sum.
+/// The histogram with `more` observations of zero seconds: they are in every bucket and add nothing to the sum.
 fn with(sampled: &Sampled, more: u64) -> Sampled {
     let mut all = sampled.clone();
     all.set_sample_count(sampled.get_sample_count() + more);

@@ -1,8 +1,8 @@
-//! How playback feels, in the players' own words (CMCD), as metrics.
+//! Quality of experience as players report it (CMCD, CTA-5004), as metrics.
 //!
-//! Requests tell of bitrate, buffer and throughput; version 2's `ps` events tell when a session started, stalled and
-//! played. A session counts once: its start-up is observed once, and where a player sends events, its requests'
-//! `bs` (which says of the same stalls) is passed over.
+//! Requests carry bitrate, buffer length and throughput; `ps` events of version 2 tell when a session started, stalled
+//! and played. The start-up of a session is observed once, and where a player sends events, `bs` of its requests is
+//! ignored, as it reports the same stalls.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -16,10 +16,10 @@ use lyceum_core::telemetry;
 use lyceum_core::time::Instant;
 use lyceum_http::cmcd::{Event, Kind, Report, State};
 
-/// No single start-up, stall or stretch of play counts for longer: players' clocks jump.
-const LONGEST_MS: i64 = 600_000;
+/// The longest start-up, stall or stretch of play that is believed, in milliseconds: players' clocks jump.
+const MAX_SPAN_MS: i64 = 600_000;
 
-/// Follows sessions and keeps the metrics.
+/// Tracks sessions and keeps the metrics.
 #[derive(Debug)]
 pub(crate) struct Playback {
     sessions: Mutex<HashMap<Box<str>, Session>>,
@@ -47,7 +47,7 @@ struct Metrics {
 struct Session {
     heard: Instant,
     /// Whether it sends events.
-    tells: bool,
+    sends_events: bool,
     state: Option<State>,
     /// When `state` began, or was last accounted for, by the player's clock.
     since_ms: Option<i64>,
@@ -157,7 +157,7 @@ impl Playback {
         }
     }
 
-    /// Forgets sessions that have fallen silent.
+    /// Forgets sessions without a report for `idle`.
     pub(crate) fn expire(&self, now: Instant) {
         let mut sessions = self.lock();
         sessions.retain(|_, session| now.saturating_duration_since(session.heard) < self.idle);
@@ -171,21 +171,29 @@ impl Playback {
 
 impl Session {
     fn new(now: Instant) -> Self {
-        Self { heard: now, tells: false, state: None, since_ms: None, starting_ms: None, started: false, failed: false }
+        Self {
+            heard: now,
+            sends_events: false,
+            state: None,
+            since_ms: None,
+            starting_ms: None,
+            started: false,
+            failed: false,
+        }
     }
 
     fn take(&mut self, report: &Report, metrics: &Metrics) {
         let Some(event) = report.event else {
-            if report.starved && !self.tells {
+            if report.starved && !self.sends_events {
                 metrics.rebuffers.inc();
             }
             return;
         };
-        self.tells = true;
+        self.sends_events = true;
         self.account(report.at_ms, metrics);
         match (event, report.state) {
             (Event::PlayState, Some(state)) => self.enter(state, report.at_ms, metrics),
-            // Players tell of errors that they got over as well.
+            // Players also report errors that they recovered from.
             (Event::Error, Some(State::FatalError)) => self.fail(metrics),
             _ => {}
         }
@@ -194,7 +202,7 @@ impl Session {
     /// Adds the time since the last report to what the session was doing.
     fn account(&mut self, at_ms: Option<i64>, metrics: &Metrics) {
         let (Some(at), Some(since)) = (at_ms, self.since_ms) else { return };
-        let seconds = f64::from(i32::try_from(at.saturating_sub(since).clamp(0, LONGEST_MS)).unwrap_or(0)) / 1000.0;
+        let seconds = f64::from(i32::try_from(at.saturating_sub(since).clamp(0, MAX_SPAN_MS)).unwrap_or(0)) / 1000.0;
         match self.state {
             Some(State::Playing) => metrics.played_seconds.inc_by(seconds),
             Some(State::Rebuffering) if self.started => metrics.rebuffer_seconds.inc_by(seconds),
@@ -212,11 +220,11 @@ impl Session {
             State::Playing if !self.started => {
                 self.started = true;
                 if let (Some(began), Some(at)) = (self.starting_ms, at_ms) {
-                    let ms = at.saturating_sub(began).clamp(0, LONGEST_MS);
+                    let ms = at.saturating_sub(began).clamp(0, MAX_SPAN_MS);
                     metrics.startup.observe(f64::from(i32::try_from(ms).unwrap_or(0)) / 1000.0);
                 }
             }
-            // A wait after a seek is the seek's.
+            // Buffering after a seek is not a stall.
             State::Rebuffering if self.state == Some(State::Seeking) => return,
             State::Rebuffering if self.started && self.state != Some(State::Rebuffering) => metrics.rebuffers.inc(),
             State::FatalError => self.fail(metrics),

@@ -1,7 +1,7 @@
 //! HLS playlists as a player reads them (RFC 8216): attribute lists, multivariant and media playlists.
 //!
-//! Stricter than most players, because what a lenient one forgives the next one refuses. It is deliberately a second
-//! reading of the format, apart from the code that writes Lyceum's playlists: a mistake there must not be repeated here.
+//! Stricter than most players, as some player refuses what others tolerate. It is deliberately independent of the code
+//! that writes Lyceum's playlists, so that a mistake there is not repeated here.
 //! Knows nothing of HTTP; URIs stay as written until [`resolve`].
 
 pub mod attributes;
@@ -29,7 +29,7 @@ pub enum Playlist {
     Media(Media),
 }
 
-/// Why a text is no playlist, with the line it was seen on.
+/// Why a text is no valid playlist, with the line of the error.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("line {line}: {what}")]
 pub struct ParseError {

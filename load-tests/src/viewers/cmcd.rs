@@ -1,5 +1,5 @@
 //! Common Media Client Data as a player sends it: version 1 in the query of requests (CTA-5004), version 2 as event
-//! reports (CTA-5004-B). Pure; keys come in alphabetical order, as both ask for.
+//! reports (CTA-5004-B). No I/O; keys are in alphabetical order, as both require.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use std::time::Duration;
 /// The media type of reports; one report a line.
 pub const REPORT_TYPE: &str = "application/cmcd";
 
-/// What stays the same in a session.
+/// Constants of a session.
 #[derive(Clone, Debug)]
 pub struct Ids {
     /// A UUID.
@@ -16,7 +16,7 @@ pub struct Ids {
     pub cid: String,
 }
 
-/// What is known of the player at one moment.
+/// The state of the player at one moment.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Now {
     /// Media ahead of the playhead.
@@ -134,7 +134,7 @@ pub enum Event {
     Bitrate,
     /// Time passed.
     Interval,
-    /// Something failed.
+    /// An error.
     Error(String),
 }
 

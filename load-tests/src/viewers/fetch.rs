@@ -1,4 +1,4 @@
-//! Requests of one viewer, over connections of its own, each measured and each with an end.
+//! Requests of one viewer over its own connections, each measured and with timeouts.
 
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ const MAX_SEGMENT_BYTES: u64 = 256 << 20;
 /// The largest error body that is read for its code.
 const MAX_PROBLEM_BYTES: usize = 64 << 10;
 
-/// What was asked for; the key of figures in the report.
+/// The kind of resource; the key of figures in the report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ResourceKind {
@@ -71,7 +71,7 @@ pub struct Fetched {
     pub cache: String,
 }
 
-/// A request that came to nothing.
+/// A failed request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
     /// What was asked for.
@@ -132,7 +132,7 @@ impl Fetcher {
         self.get(kind, url, None, cmcd, Expected::Anything, Some(hls::MAX_BYTES)).await
     }
 
-    /// Fetches media, or a part of it, looks whether it is what it should be and drops it.
+    /// Fetches media or a range of it, checks it and drops it.
     pub async fn media(
         &self,
         kind: ResourceKind,

@@ -1,7 +1,7 @@
-//! What a player's screen does, given what has arrived: start-up, play, rebuffering, seeking, end.
+//! The playback state of a player, given the media that has arrived: start-up, play, rebuffering, seeking, end.
 //!
-//! Pure: it is handed every instant and knows nothing of requests. The definitions are the ones dashboards use:
-//! *start-up* is from pressing play to the first picture, *rebuffering* is a picture that stopped for want of media
+//! No I/O: instants are passed in, and it knows nothing of requests. The definitions are the ones dashboards use:
+//! *start-up* is from pressing play to the first picture, *rebuffering* is a picture that stopped for lack of media
 //! after it had started (neither start-up nor a seek), and the *rebuffer ratio* is rebuffering over rebuffering and
 //! play together.
 
@@ -25,7 +25,7 @@ pub enum State {
     Starting,
     /// The picture moves.
     Playing,
-    /// The picture stopped for want of media.
+    /// The picture stopped for lack of media.
     Rebuffering,
     /// The viewer moved the playhead, and the picture is not there yet.
     Seeking,
@@ -51,7 +51,7 @@ pub struct Totals {
     pub startup: Option<Duration>,
     /// Media shown.
     pub played: Duration,
-    /// Time stopped for want of media.
+    /// Time spent rebuffering.
     pub rebuffered: Duration,
     /// How often.
     pub rebuffers: u64,

@@ -1,4 +1,4 @@
-//! What all viewers of a run saw, added up, and how it is told.
+//! Totals over all viewers of a run, and their report.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -10,17 +10,17 @@ use super::fetch::{Failure, Fetched, ResourceKind};
 use super::playback::{State, Totals};
 use crate::report::{Quantiles, Table, show_bytes, show_rate, show_time};
 
-/// The most different errors, cache outcomes and heights that are told apart.
+/// The most distinct errors, cache outcomes and heights that are counted separately.
 const MAX_KEYS: usize = 64;
 
 /// How a session ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum End {
-    /// The lesson was seen to its end.
+    /// The lesson was played to its end.
     Ended,
-    /// The run was over first.
+    /// The run ended first.
     Stopped,
-    /// It could not go on.
+    /// A failure ended it.
     Failed(Failure),
 }
 
@@ -45,27 +45,27 @@ struct Sums {
     reports: Reports,
 }
 
-/// Sessions by what became of them.
+/// Sessions by outcome.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
 pub struct Sessions {
     /// Play was pressed.
     pub started: u64,
-    /// A picture came.
+    /// The first frame was shown.
     pub played: u64,
-    /// The lesson was seen to its end.
+    /// The lesson was played to its end.
     pub ended: u64,
-    /// The run was over first.
+    /// The run ended first.
     pub stopped: u64,
-    /// It could not go on.
+    /// A failure ended it.
     pub failed: u64,
 }
 
-/// What was on the screens.
+/// Playback quality.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
 pub struct Playback {
     /// Media shown, over all viewers.
     pub played_seconds: f64,
-    /// Pictures that stood still for want of media.
+    /// Time spent rebuffering.
     pub rebuffer_seconds: f64,
     /// How often.
     pub rebuffers: u64,
@@ -73,31 +73,31 @@ pub struct Playback {
     pub rebuffer_ratio: Option<f64>,
     /// Changes of rendition.
     pub switches: u64,
-    /// Seeks that reached their picture.
+    /// Completed seeks.
     pub seeks: u64,
 }
 
 /// Requests of one kind.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Requests {
-    /// That were answered as hoped.
+    /// Successful requests.
     pub count: u64,
-    /// Of their bodies.
+    /// Bytes of their bodies.
     pub bytes: u64,
-    /// To the response's header.
+    /// Time to the response's header.
     pub first_byte_seconds: Quantiles,
-    /// To the last byte.
+    /// Time to the last byte.
     pub total_seconds: Quantiles,
 }
 
 /// CMCD reports.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
 pub struct Reports {
-    /// Lines that were taken.
+    /// Accepted lines.
     pub sent: u64,
-    /// Lines that were refused or lost on the way.
+    /// Refused or lost lines.
     pub failed: u64,
-    /// Lines given up because too many waited.
+    /// Lines dropped because the queue was full.
     pub dropped: u64,
 }
 
@@ -119,7 +119,7 @@ pub struct ErrorCount {
 pub struct Run {
     /// Without the token.
     pub urls: Vec<String>,
-    /// As asked for.
+    /// As requested.
     pub viewers: u64,
     /// How long it lasted.
     pub seconds: f64,
@@ -133,13 +133,13 @@ pub struct Summary {
     /// Which run.
     #[serde(flatten)]
     pub run: Run,
-    /// Sessions by what became of them.
+    /// Sessions by outcome.
     pub sessions: Sessions,
-    /// From play pressed to the first picture.
+    /// From pressing play to the first frame.
     pub startup_seconds: Quantiles,
-    /// From a moved playhead to the picture.
+    /// From seeking to the first frame.
     pub seek_seconds: Quantiles,
-    /// What was on the screens.
+    /// Playback quality.
     pub playback: Playback,
     /// How long each rebuffering lasted.
     pub rebuffering_seconds: Quantiles,
@@ -149,7 +149,7 @@ pub struct Summary {
     pub delivered_bits_per_second: f64,
     /// All of them.
     pub bytes: u64,
-    /// Answered as hoped, per second.
+    /// Successful requests per second.
     pub requests_per_second: f64,
     /// By kind.
     pub requests: BTreeMap<&'static str, Requests>,
@@ -159,7 +159,7 @@ pub struct Summary {
     pub fetched_seconds_by_height: BTreeMap<u32, f64>,
     /// CMCD event reports.
     pub reports: Reports,
-    /// Requests that came to nothing, those tried again with success included.
+    /// Failed requests, including those retried successfully.
     pub errors: Vec<ErrorCount>,
     /// One sentence for each code.
     pub error_examples: BTreeMap<String, String>,
@@ -186,29 +186,29 @@ impl Tally {
         }
     }
 
-    /// A picture stood still for so long.
+    /// Records a rebuffering.
     pub fn rebuffered(&self, lasted: Duration) {
         self.sums().rebuffering.time(lasted);
     }
 
-    /// A seek took so long.
+    /// Records the duration of a seek.
     pub fn sought(&self, took: Duration) {
         self.sums().seek.time(took);
     }
 
-    /// The first picture came.
+    /// Records the first frame.
     pub fn first_picture(&self, after: Duration) {
         let mut sums = self.sums();
         sums.sessions.played += 1;
         sums.startup.time(after);
     }
 
-    /// Another rendition was taken.
+    /// Records a switch of rendition.
     pub fn switched(&self) {
         self.sums().playback.switches += 1;
     }
 
-    /// A session is over.
+    /// Records the end of a session.
     pub fn session_over(&self, totals: Totals, end: &End) {
         let mut sums = self.sums();
         sums.playback.played_seconds += totals.played.as_secs_f64();
@@ -222,7 +222,7 @@ impl Tally {
         }
     }
 
-    /// A request was answered as hoped.
+    /// Records a successful request.
     pub fn fetched(&self, kind: ResourceKind, fetched: &Fetched) {
         let mut sums = self.sums();
         let requests = sums.requests.entry(kind).or_default();
@@ -235,7 +235,7 @@ impl Tally {
         }
     }
 
-    /// A video segment: its place on the ladder and the throughput it came with.
+    /// Records a video segment: its height and throughput.
     pub fn video(&self, height: u32, duration: Duration, fetched: &Fetched) {
         let mut sums = self.sums();
         let seconds = fetched.took.as_secs_f64().max(1e-6);
@@ -244,7 +244,7 @@ impl Tally {
         *sums.heights.entry(if full { 0 } else { height }).or_default() += duration.as_secs_f64();
     }
 
-    /// A request came to nothing.
+    /// Records a failed request.
     pub fn failed(&self, failure: &Failure) {
         let mut sums = self.sums();
         let key = (failure.kind, failure.status, failure.code.clone());
@@ -271,7 +271,7 @@ impl Tally {
         requests.total_seconds.time(took);
     }
 
-    /// One line on how it goes.
+    /// One line of progress.
     pub fn progress(&self) -> String {
         let sums = self.sums();
         let at = |state| sums.watching.get(state_name(state)).copied().unwrap_or(0);
@@ -341,7 +341,7 @@ fn bump<K: Ord>(map: &mut BTreeMap<K, u64>, key: K, other: K, by: u64) {
 }
 
 impl Summary {
-    /// Whether the run is to be called a success: someone saw a picture, and nobody was turned away.
+    /// Whether the run succeeded: a first frame was shown, and no session failed.
     pub fn succeeded(&self) -> bool {
         self.sessions.failed == 0 && self.sessions.played > 0
     }

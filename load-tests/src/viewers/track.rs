@@ -1,5 +1,5 @@
-//! One track of a session, pictures or sound: which playlist it follows, how far it has come, what to fetch next
-//! (RFC 8216, section 6.3). Pure; instants are handed in.
+//! One video or audio track of a session: its playlist, its position, and what to fetch next (RFC 8216, section 6.3).
+//! No I/O; instants are passed in.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,9 +9,9 @@ use url::Url;
 
 use crate::hls::{self, ByteRange, Media, PlaylistType};
 
-/// Segment boundaries of two renditions may differ by rounding; a difference below this is none.
+/// Segment boundaries of two renditions may differ by up to this much through rounding.
 const TOLERANCE: Duration = Duration::from_millis(100);
-/// A playlist is never asked for more often.
+/// The shortest time between two reloads of a playlist.
 const MIN_RELOAD_INTERVAL: Duration = Duration::from_millis(500);
 
 /// A playlist as last read.
@@ -22,7 +22,7 @@ struct Loaded {
     reload: Instant,
 }
 
-/// What a track would do.
+/// What a track does next.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Next {
     /// Read the playlist, for the first time or again.
@@ -58,10 +58,10 @@ pub struct Part {
     pub next: Option<String>,
 }
 
-/// A track under way.
+/// The state of a track.
 #[derive(Debug)]
 pub struct Track {
-    /// Sound alone.
+    /// Audio only.
     pub audio: bool,
     playlist: Url,
     loaded: Option<Loaded>,
@@ -94,7 +94,7 @@ impl Track {
         self.loaded.as_ref().map(|loaded| &*loaded.media)
     }
 
-    /// More may be added to it.
+    /// Whether segments may still be added to it.
     pub fn growing(&self) -> bool {
         self.media().is_none_or(|media| !media.ended)
     }

@@ -162,22 +162,11 @@ impl<'a> AudioDecoder<'a> {
     }
 
     fn read_packet(&mut self) -> Result<Option<ff::Packet>, TaskError> {
-        let mut damaged = 0u32;
-        loop {
-            let mut packet = ff::Packet::empty();
-            match packet.read(&mut self.input) {
-                Ok(()) if packet.stream() == self.stream => {
-                    self.timeline.apply(&mut packet, self.base);
-                    return Ok(Some(packet));
-                }
-                Ok(()) => {}
-                Err(ff::Error::InvalidData) if damaged < 10_000 => damaged += 1,
-                Err(_) if self.source.failed() => {
-                    return Err(TaskError::Source(std::io::Error::other("the parent could not read it")));
-                }
-                Err(_) => return Ok(None),
-            }
+        let mut packet = demux::next_packet(&mut self.input, self.stream, self.source)?;
+        if let Some(packet) = &mut packet {
+            self.timeline.apply(packet, self.base);
         }
+        Ok(packet)
     }
 
     /// The position of a frame's first sample on the lesson's timeline, in samples of 48 kHz with a fraction.

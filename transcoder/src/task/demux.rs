@@ -29,6 +29,9 @@ mov_text,subrip,srt,ass,ssa,webvtt,text";
 /// FFmpeg's buffer in front of the socket, in bytes.
 const BUFFER: usize = 128 << 10;
 
+/// Damaged packets that are skipped before the next one of a stream.
+const MAX_DAMAGED_PACKETS: u32 = 10_000;
+
 /// Opens the source.
 pub(super) fn open(source: &SourceHandle, limits: &Limits) -> Result<Input, TaskError> {
     if source.size() == 0 {
@@ -134,6 +137,27 @@ pub(super) fn decoder(
     let mut options = Dictionary::new();
     options.set("max_pixels", &limits.pixels.to_string());
     decoder.open_as_with(found, options).map_err(TaskError::ffmpeg("opening a decoder"))
+}
+
+/// The next packet of `stream`; `None` at the end of the file. Damaged packets are skipped, within a limit.
+pub(super) fn next_packet(
+    input: &mut Input,
+    stream: usize,
+    source: &SourceHandle,
+) -> Result<Option<ff::Packet>, TaskError> {
+    let mut damaged = 0;
+    loop {
+        let mut packet = ff::Packet::empty();
+        match packet.read(input) {
+            Ok(()) if packet.stream() == stream => return Ok(Some(packet)),
+            Ok(()) => {}
+            Err(ff::Error::InvalidData) if damaged < MAX_DAMAGED_PACKETS => damaged += 1,
+            Err(_) if source.failed() => {
+                return Err(TaskError::Source(std::io::Error::other("the parent could not read it")));
+            }
+            Err(_) => return Ok(None),
+        }
+    }
 }
 
 #[cfg(test)]

@@ -127,7 +127,7 @@ fn read_through(input: &mut Input, streams: &[usize], joinable: bool) -> Timelin
             if streams.first() == Some(&index) {
                 lost.step(start_us, length);
             }
-            found.push(TimeBreak { byte: byte, shift_us: before.saturating_add(start_us - at), start_us });
+            found.push(TimeBreak { byte, shift_us: before.saturating_add(start_us - at), start_us });
             timeline = Timeline { breaks: found.clone(), byte };
             ends.iter_mut().filter(|(stream, _)| *stream == index).for_each(|(_, end)| *end = start_us + length);
             continue;

@@ -31,8 +31,6 @@ use crate::limits::Limits;
 const QUEUED_FRAMES: usize = 3;
 /// Threads of the decoder.
 const DECODER_THREADS: usize = 2;
-/// Damaged packets in a row that are read over.
-const MAX_DAMAGED: u32 = 10_000;
 
 /// Runs the task.
 pub(super) fn run(task: &VideoTask, source: &SourceHandle, limits: &Limits, output: &Output) -> Result<(), TaskError> {
@@ -259,22 +257,11 @@ impl<'a> FrameFeeder<'a> {
     }
 
     fn read_packet(&mut self) -> Result<Option<ff::Packet>, TaskError> {
-        let mut damaged = 0;
-        loop {
-            let mut packet = ff::Packet::empty();
-            match packet.read(&mut self.input) {
-                Ok(()) if packet.stream() == self.stream => {
-                    self.timeline.apply(&mut packet, self.base);
-                    return Ok(Some(packet));
-                }
-                Ok(()) => {}
-                Err(ff::Error::InvalidData) if damaged < MAX_DAMAGED => damaged += 1,
-                Err(_) if self.source.failed() => {
-                    return Err(TaskError::Source(std::io::Error::other("the parent could not read it")));
-                }
-                Err(_) => return Ok(None),
-            }
+        let mut packet = demux::next_packet(&mut self.input, self.stream, self.source)?;
+        if let Some(packet) = &mut packet {
+            self.timeline.apply(packet, self.base);
         }
+        Ok(packet)
     }
 }
 

@@ -42,7 +42,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub struct Config {
     /// Address and port; port 0 takes a free one.
     pub listen: SocketAddr,
-    /// What a POST must show as `Authorization: Bearer`. Optional on loopback, required elsewhere.
+    /// The token that a POST must send as `Authorization: Bearer`. Optional on loopback, required elsewhere.
     #[serde(default)]
     pub bearer: Option<String>,
 }
@@ -53,10 +53,10 @@ pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 /// A response body of this listener.
 pub type Body = UnsyncBoxBody<Bytes, BoxError>;
 
-/// What answers a request that is none of the listener's own.
+/// Responds to requests for paths that are not the listener's own.
 pub type Routes = Arc<dyn Fn(Request<Incoming>) -> RouteFuture + Send + Sync>;
 
-/// The answer of [`Routes`] under way.
+/// The response of [`Routes`].
 pub type RouteFuture = Pin<Box<dyn Future<Output = Response<Body>> + Send>>;
 
 /// The routes of a role that answers through a tower service, such as an axum router.
@@ -82,14 +82,14 @@ where
     })
 }
 
-/// What the listener tells of its role.
+/// The role that the listener reports on.
 #[derive(Clone)]
 pub struct Role {
     /// Metrics.
     pub registry: prometheus::Registry,
-    /// Whether the role can serve; else why not.
+    /// Whether the role can serve; the error says why not.
     pub ready: Arc<dyn Fn() -> Result<(), String> + Send + Sync>,
-    /// Its end.
+    /// Begun by `POST /drain`.
     pub shutdown: Shutdown,
     /// Further routes.
     pub routes: Option<Routes>,
@@ -101,10 +101,10 @@ pub struct Admin {
     bearer: Option<String>,
 }
 
-/// Why the listener can't be had.
+/// Why the listener can't be bound.
 #[derive(Debug, thiserror::Error)]
 pub enum AdminError {
-    /// The socket.
+    /// The socket can't be bound.
     #[error("[admin] {address}: can't listen: {cause}")]
     Bind {
         /// The address.
@@ -112,7 +112,7 @@ pub enum AdminError {
         /// Why.
         cause: std::io::Error,
     },
-    /// Open to others with no credential.
+    /// Reachable from other machines without a credential.
     #[error("[admin] listen = \"{0}\" is not on loopback: set admin.bearer, or listen on 127.0.0.1")]
     Open(SocketAddr),
 }

@@ -1,6 +1,6 @@
-//! The HTTP client that Lyceum's own programs use among themselves: bounded, with errors that say whether to retry.
+//! The HTTP client with which Lyceum's programs call each other: bounded, with errors that say whether to retry.
 //!
-//! It knows HTTP and JSON, not what is asked for. [`tus`] uploads files with it.
+//! It knows HTTP and JSON, not the API. [`tus`] uploads files with it.
 #![forbid(unsafe_code)]
 
 pub mod tus;
@@ -31,12 +31,12 @@ pub fn empty() -> Body {
     full(Bytes::new())
 }
 
-/// A body that is there as a whole; it is sent with its length.
+/// A body in memory; it is sent with its length.
 pub fn full(bytes: impl Into<Bytes>) -> Body {
     Full::new(bytes.into()).map_err(|never| match never {}).boxed_unsync()
 }
 
-/// A body that comes in pieces. Set `Content-Length` on the request where the length is known.
+/// A streamed body. Set `Content-Length` on the request where the length is known.
 pub fn stream<S, E>(pieces: S) -> Body
 where
     S: TryStream<Ok = Bytes, Error = E> + Send + 'static,
@@ -46,14 +46,14 @@ where
     StreamBody::new(pieces.map_ok(Frame::data).map_err(Into::into)).boxed_unsync()
 }
 
-/// What a call may cost.
+/// Limits of a call.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Limits {
     /// Time to connect, TLS included. 10ms to 5m.
     #[serde(deserialize_with = "units::span::<_, 10, 300_000>")]
     pub connect: Span,
-    /// Time from the call to the response's header, the sending of the body included. 10ms to 24h.
+    /// Time from the call to the response's header, which includes sending the body. 10ms to 24h.
     #[serde(deserialize_with = "units::span::<_, 10, 86_400_000>")]
     pub response: Span,
     /// Time for the whole of a small (JSON) body. 10ms to 1h.
@@ -93,7 +93,7 @@ pub enum Error {
         /// Why.
         cause: BoxError,
     },
-    /// Nothing came in time.
+    /// No response in time.
     #[error("{host} did not answer within {}", Span(*.after))]
     Timeout {
         /// Host and port.
@@ -101,17 +101,17 @@ pub enum Error {
         /// The limit.
         after: Duration,
     },
-    /// The server said no.
-    #[error("{host} answered {status}{}", problem.said())]
+    /// A status other than 2xx.
+    #[error("{host} answered {status}{}", problem.suffix())]
     Status {
         /// Host and port.
         host: String,
         /// The status.
         status: StatusCode,
-        /// What it said of it.
+        /// The body, if it was problem+json.
         problem: Problem,
     },
-    /// A body that broke off, is too large, or is not what was asked for.
+    /// A body that broke off, is too large, or is not the expected JSON.
     #[error("{host} answered with a body that can't be used: {what}")]
     Body {
         /// Host and port.
@@ -121,19 +121,19 @@ pub enum Error {
     },
 }
 
-/// What a problem+json body (RFC 9457) said.
+/// The members of a problem+json body (RFC 9457) that are used.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 pub struct Problem {
-    /// The stable code.
+    /// The stable error code.
     #[serde(default)]
     pub code: String,
-    /// The sentence.
+    /// The explanation.
     #[serde(default)]
     pub detail: String,
 }
 
 impl Problem {
-    fn said(&self) -> String {
+    fn suffix(&self) -> String {
         if self.code.is_empty() { String::new() } else { format!(" ({}): {}", self.code, self.detail) }
     }
 }
@@ -151,7 +151,7 @@ impl Error {
         }
     }
 
-    /// The status, where the server gave one.
+    /// The response's status, if there was a response.
     pub fn status(&self) -> Option<StatusCode> {
         match self {
             Self::Status { status, .. } => Some(*status),
@@ -167,7 +167,7 @@ pub struct Http {
     limits: Limits,
 }
 
-/// Whom to trust: the machine's own roots (`SSL_CERT_FILE` names others), else those of the public web.
+/// Trusted certificate authorities: the machine's (`SSL_CERT_FILE` names others), else those of the public web.
 fn roots() -> rustls::RootCertStore {
     let mut roots = rustls::RootCertStore::empty();
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
@@ -189,7 +189,7 @@ fn tls() -> rustls::ClientConfig {
 }
 
 impl Http {
-    /// A client with limits of its own.
+    /// A client with these limits.
     pub fn new(limits: Limits) -> Self {
         let mut connector = HttpConnector::new();
         connector.enforce_http(false);
@@ -216,12 +216,12 @@ impl Http {
         let after = self.limits.response.get();
         match tokio::time::timeout(after, self.client.request(request)).await {
             Ok(Ok(response)) => Ok(response),
-            Ok(Err(cause)) => Err(Error::Unreachable { host, cause: deepest(cause) }),
+            Ok(Err(cause)) => Err(Error::Unreachable { host, cause: innermost(cause) }),
             Err(_) => Err(Error::Timeout { host, after }),
         }
     }
 
-    /// Like [`Http::send`], but a status other than 2xx is an error that says what the server said.
+    /// Like [`Http::send`], but a status other than 2xx is an error with the server's problem.
     pub async fn send_ok(&self, request: Request<Body>) -> Result<Response<Incoming>, Error> {
         let host = host_of(request.uri());
         let response = self.send(request).await?;
@@ -257,7 +257,7 @@ impl Http {
         }
         let bytes = self.collect(response, &host).await?;
         let parsed = serde_json::from_slice(&bytes);
-        parsed.map(Some).map_err(|e| Error::Body { host, what: format!("no such JSON as expected: {e}") })
+        parsed.map(Some).map_err(|e| Error::Body { host, what: format!("it is not the expected JSON: {e}") })
     }
 
     /// The whole of a small body, within the limits of size and time.
@@ -294,13 +294,13 @@ pub fn request(method: Method, url: &str, bearer: &str) -> Result<Request<Body>,
     builder.body(empty()).map_err(|e| Error::Request(e.to_string()))
 }
 
-/// Host and port alone: paths may hold tokens.
+/// Host and port only, as paths may hold tokens.
 fn host_of(uri: &http::Uri) -> String {
     uri.authority().map(ToString::to_string).unwrap_or_else(|| "the server".to_owned())
 }
 
 /// The innermost cause, which says more than "client error (Connect)".
-fn deepest(error: hyper_util::client::legacy::Error) -> BoxError {
+fn innermost(error: hyper_util::client::legacy::Error) -> BoxError {
     let mut cause: &dyn std::error::Error = &error;
     while let Some(inner) = cause.source() {
         cause = inner;

@@ -1,4 +1,4 @@
-//! Uploads a file with tus 1.0 (creation, core) and goes on where it stopped, over lost connections and restarts.
+//! Uploads a file with tus 1.0 (core and creation) and resumes it after lost connections and restarts.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 use tokio::fs::File;
 use tokio::io::{AsyncReadExt, AsyncSeekExt};
 
-use super::{Error, Http};
+use crate::{Error, Http};
 
 const TUS_RESUMABLE: HeaderName = HeaderName::from_static("tus-resumable");
 const UPLOAD_LENGTH: HeaderName = HeaderName::from_static("upload-length");
@@ -20,13 +20,13 @@ const VERSION: HeaderValue = HeaderValue::from_static("1.0.0");
 const OFFSET_TYPE: HeaderValue = HeaderValue::from_static("application/offset+octet-stream");
 
 /// Bytes read from the file at a time.
-const PIECE: usize = 256 * 1024;
-/// How long a connection may take nothing before it is given up.
-const STALL: Duration = Duration::from_secs(60);
-/// Attempts in a row that bring no byte further before the upload gives up.
-const FRUITLESS: u32 = 10;
+const PIECE_BYTES: usize = 256 * 1024;
+/// How long a connection may take no data before it is given up.
+const STALL_TIMEOUT: Duration = Duration::from_secs(60);
+/// Attempts in a row without progress after which the upload fails.
+const MAX_FRUITLESS_ATTEMPTS: u32 = 10;
 
-/// One file on its way to a lesson.
+/// The upload of one file to a lesson.
 #[derive(Clone, Debug)]
 pub struct Upload {
     /// The file.
@@ -37,14 +37,14 @@ pub struct Upload {
     pub lesson: String,
     /// An API key.
     pub api_key: String,
-    /// Where the upload's URL is remembered between runs; `None` forgets it.
+    /// The directory in which the upload's URL is kept between runs; `None` keeps none.
     pub memory: Option<PathBuf>,
 }
 
-/// An upload that did not end well.
+/// Why an upload failed.
 #[derive(Debug, thiserror::Error)]
 pub enum UploadError {
-    /// The file.
+    /// The file can't be read.
     #[error("{}: {cause}", file.display())]
     File {
         /// Which.
@@ -52,21 +52,21 @@ pub enum UploadError {
         /// Why.
         cause: std::io::Error,
     },
-    /// The origin.
+    /// A call of the origin failed.
     #[error(transparent)]
     Http(#[from] Error),
-    /// The origin's answer is not tus.
-    #[error("the origin's answer is no tus answer: {0}")]
+    /// The origin's response does not follow tus.
+    #[error("the origin's response does not follow tus: {0}")]
     Protocol(&'static str),
 }
 
 impl Upload {
-    /// Uploads the file, from where an earlier run stopped if that is known. `progress` hears the bytes
-    /// acknowledged or on their way, and the file's length.
+    /// Uploads the file, from where an earlier run stopped if that is known. `progress` gets the bytes acknowledged or in
+    /// flight, and the file's length.
     pub async fn run(&self, http: &Http, mut progress: impl FnMut(u64, u64)) -> Result<(), UploadError> {
         let length = tokio::fs::metadata(&self.file).await.map_err(|e| self.file_error(e))?.len();
-        let (mut url, mut offset) = match self.resumed(http).await? {
-            Some(resumed) => resumed,
+        let (mut url, mut offset) = match self.resume(http).await? {
+            Some(resume) => resume,
             None => (self.create(http, length).await?, 0),
         };
         let mut fruitless = 0;
@@ -76,22 +76,22 @@ impl Upload {
                 Ok(reached) => reached,
                 Err(UploadError::Http(error)) if error.retry() || is_conflict(&error) => {
                     tracing::debug!(%error, offset, "upload interrupted");
-                    tokio::time::sleep(pause(fruitless)).await;
+                    tokio::time::sleep(backoff(fruitless)).await;
                     match self.offset(http, &url).await {
                         Ok(Some(known)) => known,
                         Ok(None) => {
-                            // The origin no longer knows it (it expired): begin anew.
+                            // The upload has expired at the origin: start again.
                             url = self.create(http, length).await?;
                             0
                         }
-                        Err(error) if error.retry() && fruitless < FRUITLESS => offset,
+                        Err(error) if error.retry() && fruitless < MAX_FRUITLESS_ATTEMPTS => offset,
                         Err(error) => return Err(error.into()),
                     }
                 }
                 Err(error) => return Err(error),
             };
             fruitless = if reached > offset { 0 } else { fruitless + 1 };
-            if fruitless > FRUITLESS {
+            if fruitless > MAX_FRUITLESS_ATTEMPTS {
                 return Err(UploadError::Protocol("the upload makes no progress"));
             }
             offset = reached;
@@ -110,7 +110,7 @@ impl Upload {
         let name = self.file.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         let metadata = format!("lesson {},filename {}", base64(&self.lesson), base64(&name));
         let endpoint = format!("{}/v1/uploads", self.origin);
-        let mut request = super::request(Method::POST, &endpoint, &self.api_key)?;
+        let mut request = crate::request(Method::POST, &endpoint, &self.api_key)?;
         let headers = request.headers_mut();
         headers.insert(TUS_RESUMABLE, VERSION);
         headers.insert(UPLOAD_LENGTH, HeaderValue::from(length));
@@ -126,9 +126,9 @@ impl Upload {
         Ok(url)
     }
 
-    /// The offset that the origin has acknowledged; `None` when it knows no such upload.
+    /// The offset that the origin has acknowledged; `None` if it does not know the upload.
     async fn offset(&self, http: &Http, url: &str) -> Result<Option<u64>, Error> {
-        let mut request = super::request(Method::HEAD, url, &self.api_key)?;
+        let mut request = crate::request(Method::HEAD, url, &self.api_key)?;
         request.headers_mut().insert(TUS_RESUMABLE, VERSION);
         let response = match http.send_ok(request).await {
             Ok(response) => response,
@@ -150,31 +150,31 @@ impl Upload {
     ) -> Result<u64, UploadError> {
         let mut file = File::open(&self.file).await.map_err(|e| self.file_error(e))?;
         file.seek(std::io::SeekFrom::Start(offset)).await.map_err(|e| self.file_error(e))?;
-        let (sent, mut heard) = tokio::sync::watch::channel(offset);
+        let (sent, mut progressed) = tokio::sync::watch::channel(offset);
         let pieces =
             futures_util::stream::try_unfold((file.take(length - offset), sent), |(mut file, sent)| async move {
-                let mut piece = Vec::with_capacity(PIECE);
-                let read = (&mut file).take(PIECE as u64).read_to_end(&mut piece).await?;
+                let mut piece = Vec::with_capacity(PIECE_BYTES);
+                let read = (&mut file).take(PIECE_BYTES as u64).read_to_end(&mut piece).await?;
                 sent.send_modify(|at| *at += read as u64);
                 Ok::<_, std::io::Error>((read > 0).then(|| (Bytes::from(piece), (file, sent))))
             });
-        let mut request = super::request(Method::PATCH, url, &self.api_key)?;
+        let mut request = crate::request(Method::PATCH, url, &self.api_key)?;
         let headers = request.headers_mut();
         headers.insert(TUS_RESUMABLE, VERSION);
         headers.insert(UPLOAD_OFFSET, HeaderValue::from(offset));
         headers.insert(header::CONTENT_TYPE, OFFSET_TYPE);
         headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length - offset));
-        *request.body_mut() = super::stream(pieces);
+        *request.body_mut() = crate::stream(pieces);
         let answer = http.send_ok(request);
         tokio::pin!(answer);
         let response = loop {
             tokio::select! {
                 biased;
                 answered = &mut answer => break answered?,
-                Ok(()) = heard.changed() => progress(*heard.borrow_and_update(), length),
-                () = tokio::time::sleep(STALL) => {
+                Ok(()) = progressed.changed() => progress(*progressed.borrow_and_update(), length),
+                () = tokio::time::sleep(STALL_TIMEOUT) => {
                     let host = self.origin.clone();
-                    return Err(Error::Timeout { host, after: STALL }.into());
+                    return Err(Error::Timeout { host, after: STALL_TIMEOUT }.into());
                 }
             }
         };
@@ -182,7 +182,7 @@ impl Upload {
             .ok_or(UploadError::Protocol("a PATCH answered without Upload-Offset"))
     }
 
-    /// What names this upload in its memory: the same file to the same lesson goes on.
+    /// Names this upload in `memory`: the same file for the same lesson resumes.
     async fn fingerprint(&self) -> Option<String> {
         let metadata = tokio::fs::metadata(&self.file).await.ok()?;
         let modified = metadata.modified().ok()?.duration_since(std::time::UNIX_EPOCH).ok()?;
@@ -196,7 +196,7 @@ impl Upload {
         Some(self.memory.as_ref()?.join(self.fingerprint().await?))
     }
 
-    async fn resumed(&self, http: &Http) -> Result<Option<(String, u64)>, UploadError> {
+    async fn resume(&self, http: &Http) -> Result<Option<(String, u64)>, UploadError> {
         let Some(file) = self.memory_file().await else { return Ok(None) };
         let Ok(url) = tokio::fs::read_to_string(&file).await else { return Ok(None) };
         let url = url.trim().to_owned();
@@ -211,9 +211,9 @@ impl Upload {
         if let Some(directory) = file.parent() {
             let _ = tokio::fs::create_dir_all(directory).await;
         }
-        // Without the memory a later run begins anew: slower, not wrong.
+        // Without it a later run starts again: slower, not wrong.
         if let Err(cause) = tokio::fs::write(&file, url).await {
-            tracing::debug!(%cause, "the upload's URL could not be remembered");
+            tracing::debug!(%cause, "the upload's URL could not be kept for a later run");
         }
     }
 
@@ -224,7 +224,7 @@ impl Upload {
     }
 }
 
-/// Where uploads are remembered by default: `$XDG_STATE_HOME/lyceum/uploads`, else `~/.local/state/…`.
+/// The default of [`Upload::memory`]: `$XDG_STATE_HOME/lyceum/uploads`, else `~/.local/state/…`.
 pub fn default_memory() -> Option<PathBuf> {
     let state = std::env::var_os("XDG_STATE_HOME").map(PathBuf::from);
     let home = || std::env::var_os("HOME").map(|home| Path::new(&home).join(".local/state"));
@@ -239,7 +239,7 @@ fn number(headers: &http::HeaderMap, name: &HeaderName) -> Option<u64> {
     headers.get(name)?.to_str().ok()?.parse().ok()
 }
 
-/// 0.25 s, doubling, at most 8 s.
-fn pause(fruitless: u32) -> Duration {
+/// The wait before the next attempt: 0.25 s, doubling, at most 8 s.
+fn backoff(fruitless: u32) -> Duration {
     Duration::from_millis(250 << fruitless.min(5))
 }

@@ -243,7 +243,7 @@ impl TestEdge {
         let edge = self.edge.clone();
         tokio::spawn(admin.serve(lyceum_admin::Role {
             registry: self.registry.clone(),
-            ready: std::sync::Arc::new(move || edge.ready()),
+            ready: Arc::new(move || edge.ready()),
             shutdown: self.shutdown.clone(),
             routes: Some(self.edge.admin_routes()),
         }));

@@ -30,7 +30,10 @@ bench:
 	cargo bench --workspace --locked --features lyceum/benches --bench request_path
 	benches/instructions
 
+# Format, clippy without warnings, the pages' types. CI runs it before `make test`.
 lint:
+	@scripts/setup lint
+	@scripts/build pages
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	cd web && npm run check

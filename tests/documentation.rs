@@ -59,11 +59,28 @@ fn every_file_that_a_page_of_deploy_links_is_there() {
 }
 
 #[test]
-fn every_path_that_contributing_names_is_there() {
-    let text = std::fs::read_to_string(repository("CONTRIBUTING.md")).expect("CONTRIBUTING.md");
-    let quoted = text.split('`').skip(1).step_by(2);
-    let is_path = |name: &&str| name.contains('/') && !name.contains([' ', '<', '\n']) && !name.starts_with('/');
-    let paths: Vec<&str> = quoted.filter(is_path).collect();
-    let missing: Vec<_> = paths.iter().filter(|path| !repository(path).exists()).collect();
-    assert!(paths.len() > 20 && missing.is_empty(), "{missing:?} of {paths:?}");
+fn every_path_that_the_documents_name_is_there() {
+    for page in ["CONTRIBUTING.md", "ARCHITECTURE.md"] {
+        let text = std::fs::read_to_string(repository(page)).expect("the page");
+        let quoted = text.split('`').skip(1).step_by(2);
+        let is_path = |name: &&str| name.contains('/') && !name.contains([' ', '<', '\n']) && !name.starts_with('/');
+        let paths: Vec<&str> = quoted.filter(is_path).collect();
+        let missing: Vec<_> = paths.iter().filter(|path| !repository(path).exists()).collect();
+        assert!(paths.len() > 20 && missing.is_empty(), "{page}: {missing:?} of {paths:?}");
+    }
+}
+
+#[test]
+fn the_architecture_has_a_row_for_each_crate() {
+    let text = std::fs::read_to_string(repository("ARCHITECTURE.md")).expect("ARCHITECTURE.md");
+    let mut crates = 0;
+    for entry in std::fs::read_dir(repository("src")).expect("src can be listed") {
+        let path = entry.expect("src can be listed").path();
+        if path.join("Cargo.toml").is_file() {
+            let name = path.file_name().expect("a name").to_string_lossy().into_owned();
+            assert!(text.contains(&format!("| `src/{name}` |")), "src/{name} has no row in ARCHITECTURE.md");
+            crates += 1;
+        }
+    }
+    assert!(crates > 10);
 }

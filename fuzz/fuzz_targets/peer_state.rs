@@ -6,7 +6,9 @@ use libfuzzer_sys::fuzz_target;
 use lyceum_server::fuzzing::track_http2;
 
 fuzz_target!(|data: &[u8]| {
-    let Some(([pieces, part], frames)) = data.split_first_chunk::<2>().map(|(head, rest)| (*head, rest)) else { return };
+    let Some(([pieces, part], frames)) = data.split_first_chunk::<2>().map(|(head, rest)| (*head, rest)) else {
+        return;
+    };
     let (received, sent) = frames.split_at(frames.len() * usize::from(part) / 256);
     let whole = track_http2(received, sent, usize::MAX);
     assert_eq!(track_http2(received, sent, usize::from(pieces)), whole);

@@ -75,7 +75,7 @@ pub enum Outcome {
     Failed,
 }
 
-/// Whether any condition (not `If-Range`) stands in a request; most have none.
+/// Whether any condition (not `If-Range`) is in a request; most have none.
 #[inline]
 pub fn is_conditional(request: &HeaderMap) -> bool {
     let conditions = [header::IF_NONE_MATCH, header::IF_MODIFIED_SINCE, header::IF_MATCH, header::IF_UNMODIFIED_SINCE];

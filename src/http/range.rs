@@ -101,20 +101,20 @@ pub fn content_range(field: &str) -> Option<(Span, u64)> {
     sound.then_some((span, total))
 }
 
-/// Whether a part that calls itself `told` (`Content-Range`) can be an answer to the `Range` field `asked`: well formed,
-/// and inside of the one range that was asked for. Several ranges come in a body of their own form, which says it there.
-pub fn is_part_of(told: &str, asked: &str) -> bool {
-    let known = content_range(told);
+/// Whether a part with this `Content-Range` can answer a request with this `Range`: well formed, and within the one range
+/// that was requested. Several ranges are answered with `multipart/byteranges`, whose body holds each `Content-Range`.
+pub fn is_part_of(content_range_field: &str, range_field: &str) -> bool {
+    let known = content_range(content_range_field);
     // Where the whole's length is not known, it is beyond the part's end (section 14.4).
-    let told = known.or_else(|| {
-        let open = told.strip_suffix("/*")?;
+    let part = known.or_else(|| {
+        let open = content_range_field.strip_suffix("/*")?;
         content_range(&format!("{open}/{}", u64::MAX))
     });
-    let Some((came, total)) = told else { return false };
-    match wanted(asked, total) {
+    let Some((span, total)) = part else { return false };
+    match wanted(range_field, total) {
         Wanted::Whole => true,
         Wanted::Spans(spans) => match spans.as_slice() {
-            [span] => span.first <= came.first && came.last <= span.last,
+            [requested] => requested.first <= span.first && span.last <= requested.last,
             _ => true,
         },
         Wanted::Unsatisfiable => false,

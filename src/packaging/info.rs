@@ -76,7 +76,7 @@ pub struct VideoInfo {
     pub duration_us: u64,
 }
 
-/// Colour by the code points of ISO/IEC 23091-2; 2 is "not said".
+/// Colour by the code points of ISO/IEC 23091-2; 2 is "unspecified".
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ColorInfo {

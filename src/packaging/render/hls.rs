@@ -46,18 +46,18 @@ pub fn master(index: &Index<'_>, version: &str) -> Option<String> {
         write_subtitles(&mut out, text, version, &mut selected);
     }
     // Audio alone is a variant; several audio tracks are one variant with a group, not several qualities.
-    let beside: &[&TrackIndex<'_>] = if videos.is_empty() && audios.len() == 1 { &[] } else { &audios };
+    let audio_group: &[&TrackIndex<'_>] = if videos.is_empty() && audios.len() == 1 { &[] } else { &audios };
     let mut selected = Autoselected::default();
     // The default track is always selected automatically, even after another in its language.
-    for audio in beside.iter().filter(|t| is_default(t)) {
+    for audio in audio_group.iter().filter(|t| is_default(t)) {
         selected.autoselect("", language(audio));
     }
-    for audio in beside {
+    for audio in audio_group {
         write_audio(&mut out, audio, version, playlist_type, &mut selected);
     }
     if videos.is_empty() {
         let audio = audios.iter().find(|t| is_default(t)).or(audios.first())?;
-        let group = if beside.is_empty() { "" } else { ",AUDIO=\"audio\"" };
+        let group = if audio_group.is_empty() { "" } else { ",AUDIO=\"audio\"" };
         let text = if texts.is_empty() { "" } else { ",SUBTITLES=\"subtitles\"" };
         write_bandwidth(&mut out, bandwidth(playlist_type, &[&audios, &texts]));
         let uri = format!("{version}/{}/{}", audio.plan.name, playlist_type.file_name());

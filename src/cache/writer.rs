@@ -66,7 +66,7 @@ impl<E: FillError> Writer<E> {
             }
             FillPlan::Pass { why } => {
                 self.fills.remove(&self.key, &self.fill);
-                (FillOutcome::Passing { head, why: *why }, Vec::new())
+                (FillOutcome::Passing { head, why }, Vec::new())
             }
         };
         let is_stored = matches!(plan, FillPlan::Store { .. });

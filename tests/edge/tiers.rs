@@ -333,7 +333,8 @@ async fn a_full_disk_costs_nothing_but_itself_and_is_used_again_when_there_is_ro
     assert_eq!(origin.seen().len(), 12);
     let told = std::fs::read_to_string(&log).unwrap();
     assert!(
-        told.contains("the cache's disk failed and is not used for a while") && told.contains("No space left on device"),
+        told.contains("the cache's disk failed and is not used for a while")
+            && told.contains("No space left on device"),
         "{told}"
     );
 

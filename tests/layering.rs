@@ -219,6 +219,8 @@ fn pure_crates_do_no_io_and_read_no_clock() {
 fn a_task_process_knows_only_packaging_and_only_it_knows_ffmpeg() {
     let mut wrong = Vec::new();
     let known = ["lyceum_packaging::", "lyceum_core::ids", "lyceum_core::units"];
+    // Makes the demo's recording out of FFmpeg's own sources: no task, and no input from outside.
+    let is_sample = |path: &Path| path.ends_with("sample_recording.rs");
     for path in files_of("transcoder") {
         let text = code(&path);
         let in_task = path.strip_prefix(sources("transcoder")).is_ok_and(|below| below.starts_with("task"));
@@ -226,7 +228,7 @@ fn a_task_process_knows_only_packaging_and_only_it_knows_ffmpeg() {
             let others = text.match_indices("lyceum_").map(|(at, _)| &text[at..]);
             let others = others.filter(|name| !known.iter().any(|known| name.starts_with(known)));
             wrong.extend(others.map(|name| format!("{}: {:.40}", path.display(), name)));
-        } else if text.contains("ffmpeg_next::") || text.contains("ffmpeg::") {
+        } else if (text.contains("ffmpeg_next::") || text.contains("ffmpeg::")) && !is_sample(&path) {
             wrong.push(format!("{}: FFmpeg lives in transcoder/src/task", path.display()));
         }
     }

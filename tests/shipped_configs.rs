@@ -33,11 +33,23 @@ fn every_example_is_accepted() {
 
 /// A change to an example, and what the refusal must name.
 const MISTAKES: &[(&str, &str, &str, &[&str])] = &[
-    ("edge.toml", "memory = \"512MiB\"", "memroy = \"512MiB\"", &["cache.memroy", "unknown field"]),
+    (
+        "edge.toml",
+        "memory = \"512MiB\"",
+        "memroy = \"512MiB\"",
+        &["cache.memroy", "unknown field", "did you mean `memory`"],
+    ),
     ("edge.toml", "memory = \"512MiB\"", "memory = \"512MB\"", &["cache.memory", "512MiB"]),
     ("edge.toml", "idle = \"60s\"", "idle = \"1ms\"", &["limits.idle", "out of bounds", "from 1s to 1h"]),
     ("edge.toml", "pool = \"origin\"\nauth", "pool = \"elsewhere\"\nauth", &["elsewhere"]),
-    ("edge.toml", "${LYCEUM_EDGE_SECRET}", "${LYCEUM_UNSET}", &["LYCEUM_UNSET", "not set"]),
+    (
+        "edge.toml",
+        "http://127.0.0.1:8080/.well-known",
+        "http://192.0.2.1:8080/.well-known",
+        &["tokens.issuers.jwks", "https", "192.0.2.1"],
+    ),
+    ("edge.toml", "balance = \"consistent-hash\"", "balance = \"consistent\"", &["pool.balance", "known here"]),
+    ("edge.toml", "listen = \"127.0.0.1:9901\"", "listen = \"0.0.0.0:9901\"", &["admin.listen", "admin.bearer"]),
     ("origin.toml", "count = 1", "count = \"one\"", &["workers", "invalid type"]),
     ("origin.toml", "database = \"sqlite:data/lyceum.db\"", "database = \"mysql://x\"", &["database"]),
     ("worker.toml", "slots = 2", "slots = 0", &["slots"]),
@@ -58,6 +70,113 @@ fn a_mistake_is_named_with_file_line_and_key() {
             assert!(words.contains(name), "{file} with {wrong} should name {name}: {words}");
         }
         assert!(words.contains(file), "{words}");
+    }
+}
+
+/// All of the mistakes that the text below makes, and their lines.
+const MANY: &[(usize, &str, &str)] = &[
+    (4, "admin.lisen", "did you mean `listen`"),
+    (9, "cache.memory", "such as \"512MiB\""),
+    (10, "cache.disk.sise", "did you mean `size`"),
+    (13, "tokens.issuers.jwks", "https"),
+    (18, "pool.balance", "did you mean `round-robin`"),
+    (19, "pool.origins.url", "http or https URL"),
+    (20, "pool.health.interval", "such as \"2s\""),
+    (23, "route.prefix", "prefix"),
+    (29, "route.pool", "did you mean \"origin\""),
+    (33, "limits.idle", "from 1s to 1h"),
+    (34, "limits.colour", "unknown field"),
+];
+
+#[test]
+fn all_mistakes_of_a_file_are_named_at_once_without_the_machine_that_it_is_for() {
+    let text = r#"# An edge with a mistake in almost every table.
+
+[admin]
+lisen = "127.0.0.1:0"
+[[listen]]
+address = "127.0.0.1:0"
+
+[cache]
+memory = "512MB"
+disk = { path = "data", sise = "1GiB" }
+[tokens]
+audience = "lyceum-edge"
+issuers = [{ name = "lyceum", jwks = ["http://192.0.2.1/jwks.json"] }]
+
+# The secret is not set here, which is no mistake.
+[[pool]]
+name = "origin"
+balance = "round-robbin"
+origins = [{ url = "http://127.0.0.1:1" }, { url = "ftp://127.0.0.1" }]
+health = { path = "/healthz", interval = 2 }
+auth = { bearer = "${LYCEUM_UNSET}" }
+[[route]]
+prefix = "v/"
+pool = "origin"
+auth = "token"
+
+[[route]]
+prefix = "/w/"
+pool = "orgin"
+auth = "token"
+
+[limits]
+idle = "1ms"
+colour = "blue"
+"#;
+    let folder = tempfile::tempdir().expect("a temporary directory");
+    let path = folder.path().join("edge.toml");
+    std::fs::write(&path, text).expect("a temporary file");
+    let good = repository("edge-config/edge.toml");
+    let output = Command::new(program("lyceum")).args(["config", "check"]).arg(&path).arg(&good).output();
+    let output = output.expect("lyceum runs");
+    let words = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(2), "{words}");
+    let lines: Vec<&str> = words.lines().filter(|line| line.starts_with(&*path.to_string_lossy())).collect();
+    for ((line, key, says), found) in MANY.iter().zip(&lines) {
+        assert!(found.starts_with(&format!("{}:{line}: `{key}`: ", path.display())), "{line} {key}: {words}");
+        assert!(found.contains(says), "{found} should say {says}");
+    }
+    assert_eq!(lines.len(), MANY.len(), "{words}");
+    assert!(words.contains("1 of 2"), "{words}");
+    // The good file needs a secret when it is started.
+    let note = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(note.contains("edge-config/edge.toml: a good edge configuration"), "{note}");
+    assert!(note.contains("LYCEUM_EDGE_SECRET"), "{note}");
+}
+
+#[test]
+fn a_role_does_not_start_without_its_variables() {
+    let folder = tempfile::tempdir().expect("a temporary directory");
+    let text = std::fs::read_to_string(repository("edge-config/edge.toml")).expect("the example is there");
+    let path = folder.path().join("edge.toml");
+    std::fs::write(&path, text.replace("${LYCEUM_EDGE_SECRET}", "${LYCEUM_UNSET}")).expect("a temporary file");
+    let checked = check(&path);
+    assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stderr));
+    assert!(String::from_utf8_lossy(&checked.stdout).contains("LYCEUM_UNSET"));
+    let started = Command::new(program("lyceum")).args(["edge", "--config"]).arg(&path).output().expect("lyceum runs");
+    let words = String::from_utf8_lossy(&started.stderr).into_owned();
+    assert_eq!(started.status.code(), Some(2), "{words}");
+    // Both places are named.
+    assert_eq!(words.matches("LYCEUM_UNSET is not set").count(), 2, "{words}");
+    assert!(words.contains("`control.bearer`") && words.contains("`pool.auth.bearer`"), "{words}");
+}
+
+#[test]
+fn a_first_configuration_is_good_and_is_never_written_over_another() {
+    let folder = tempfile::tempdir().expect("a temporary directory");
+    for role in ["edge", "origin", "worker"] {
+        let path = folder.path().join(format!("{role}.toml"));
+        let init = || Command::new(program("lyceum")).args(["config", "init", role, "--out"]).arg(&path).output();
+        assert!(init().expect("lyceum runs").status.success());
+        let checked = check(&path);
+        assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stderr));
+        std::fs::write(&path, "mine").expect("a temporary file");
+        let again = init().expect("lyceum runs");
+        assert_eq!(again.status.code(), Some(2));
+        assert!(String::from_utf8_lossy(&again.stderr).contains(&*path.to_string_lossy()));
+        assert_eq!(std::fs::read_to_string(&path).expect("the file"), "mine");
     }
 }
 

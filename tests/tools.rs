@@ -1,5 +1,9 @@
 //! The command-line tools: keys, tokens, and refusals that say what would be right.
 
+mod catalogue;
+mod examples;
+mod operators;
+
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::{Command, Output};
 

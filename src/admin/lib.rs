@@ -19,6 +19,7 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
+use lyceum_core::config::Fault;
 use lyceum_core::shutdown::Shutdown;
 use lyceum_core::telemetry;
 use lyceum_http::problem;
@@ -45,6 +46,18 @@ pub struct Config {
     /// The token that a POST must send as `Authorization: Bearer`. Optional on loopback, required elsewhere.
     #[serde(default)]
     pub bearer: Option<String>,
+}
+
+impl Config {
+    /// What can't work, by its key; `at` is the key of this table.
+    pub fn fault(&self, at: &str) -> Option<Fault> {
+        self.is_open().then(|| Fault::at(&format!("{at}.listen"), AdminError::Open(self.listen)))
+    }
+
+    /// Whether others than this machine's users could POST with no credential.
+    fn is_open(&self) -> bool {
+        !self.listen.ip().is_loopback() && self.bearer.as_deref().unwrap_or("").is_empty()
+    }
 }
 
 /// Any error, boxed.
@@ -120,7 +133,7 @@ pub enum AdminError {
 impl Admin {
     /// Binds the listener.
     pub async fn bind(config: &Config) -> Result<Self, AdminError> {
-        if !config.listen.ip().is_loopback() && config.bearer.as_deref().unwrap_or("").is_empty() {
+        if config.is_open() {
             return Err(AdminError::Open(config.listen));
         }
         let listener = TcpListener::bind(config.listen)

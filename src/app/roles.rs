@@ -11,10 +11,10 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde::de::DeserializeOwned;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::Failure;
+use super::failure::Failure;
 use lyceum_admin::{self as admin, Admin, Routes};
 use lyceum_core::config;
-use lyceum_core::config::Loaded;
+use lyceum_core::config::{Fault, Loaded};
 use lyceum_core::shutdown::Shutdown;
 use lyceum_core::time::Clock;
 use lyceum_edge as edge;
@@ -25,7 +25,7 @@ use lyceum_server::{Handler, Limits, Listen, Server, TlsReload, WorkerThreads};
 const ORPHAN: Duration = Duration::from_millis(500);
 
 pub(super) async fn edge(path: &Path, exit_with_stdin: bool) -> Result<(), Failure> {
-    let file = ConfigFile::load(path, edge::Config::check)?;
+    let file = ConfigFile::load(path, edge::Config::faults)?;
     let config = file.in_force.value.clone();
     let base = Base::bind(&config.admin, &config.listen, &config.limits, exit_with_stdin).await?;
     let parts =
@@ -38,14 +38,16 @@ pub(super) async fn edge(path: &Path, exit_with_stdin: bool) -> Result<(), Failu
     };
     let reload = {
         let edge = edge.clone();
-        file.reloading(edge::FIXED.as_slice(), edge::Config::check, move |config, changed| edge.reload(config, changed))
+        file.reloading(edge::FIXED.as_slice(), edge::Config::faults, move |config, changed| {
+            edge.reload(config, changed)
+        })
     };
     let workers = WorkerThreads::start(&base.shutdown).map_err(Failure::other)?;
     base.serve(workers, edge, Some(routes), Arc::new(ready), reload).await
 }
 
 pub(super) async fn origin(path: &Path, exit_with_stdin: bool) -> Result<(), Failure> {
-    let file = ConfigFile::load(path, origin::Config::check)?;
+    let file = ConfigFile::load(path, origin::Config::faults)?;
     let config = file.in_force.value.clone();
     let base = Base::bind(&config.admin, &config.listen, &config.limits, exit_with_stdin).await?;
     let parts =
@@ -57,7 +59,7 @@ pub(super) async fn origin(path: &Path, exit_with_stdin: bool) -> Result<(), Fai
     };
     let reload = {
         let origin = origin.clone();
-        file.reloading(origin::FIXED.as_slice(), origin::Config::check, move |config, _| {
+        file.reloading(origin::FIXED.as_slice(), origin::Config::faults, move |config, _| {
             origin.reload(config.clone());
             Ok::<_, std::convert::Infallible>(())
         })
@@ -73,19 +75,18 @@ struct ConfigFile<T> {
 }
 
 impl<T: DeserializeOwned + Clone + Send + 'static> ConfigFile<T> {
-    fn load<E: Display>(path: &Path, check: fn(&T) -> Result<(), E>) -> Result<Self, Failure> {
-        let in_force: Loaded<T> = config::load_said(path)?;
-        check(&in_force.value).map_err(|what| Failure::usage(format!("{}: {what}", path.display())))?;
+    fn load(path: &Path, check: fn(&T) -> Vec<Fault>) -> Result<Self, Failure> {
+        let in_force: Loaded<T> = config::load_checked(path, &check)?;
         Ok(Self { path: path.to_owned(), at_start: in_force.clone(), in_force })
     }
 
     /// What SIGHUP does with it: reads it again and has `apply` put it in force with the keys that differ. What is
     /// wrong in it is logged, and the former one stays in force; so do keys that are `fixed`.
-    fn reloading<E: Display + 'static, F: Display>(
+    fn reloading<E: Display>(
         mut self,
         fixed: &'static [&'static str],
-        check: fn(&T) -> Result<(), E>,
-        apply: impl Fn(&T, &[String]) -> Result<(), F> + Send + 'static,
+        check: fn(&T) -> Vec<Fault>,
+        apply: impl Fn(&T, &[String]) -> Result<(), E> + Send + 'static,
     ) -> Reload {
         Box::new(move || {
             let fresh = match Self::load(&self.path, check) {
@@ -262,7 +263,7 @@ mod tests {
         let file = tempfile::NamedTempFile::new().unwrap();
         let say = |text: &str| std::fs::write(file.path(), text).unwrap();
         say("loud = false");
-        let check = |tiny: &Tiny| if tiny.port == 1 { Err("a bad port") } else { Ok(()) };
+        let check = |tiny: &Tiny| if tiny.port == 1 { vec![Fault::at("port", "a bad port")] } else { Vec::new() };
         let seen = Arc::new(Mutex::new(Vec::new()));
         let applied = Arc::clone(&seen);
         let mut reload =

@@ -7,6 +7,7 @@
 mod admin;
 mod cache_status;
 mod config;
+mod config_check;
 mod control;
 mod edge;
 mod error;

@@ -57,16 +57,6 @@ pub(crate) struct Guard {
     pub(crate) end: Shutdown,
 }
 
-impl Config {
-    /// Finds what can't work in a configuration that parses, without starting anything.
-    pub fn check(&self) -> Result<(), StartError> {
-        let metrics = upstream::Metrics::new(&prometheus::Registry::new());
-        let pools = Pools::new(self, &metrics, Shutdown::new())?;
-        let cors = Arc::new(Cors::new(&self.cors));
-        Routes::new(&self.route, &pools.named, self.tokens.as_ref(), &cors).map(drop)
-    }
-}
-
 impl Pools {
     pub(crate) fn new(config: &Config, metrics: &upstream::Metrics, end: Shutdown) -> Result<Self, StartError> {
         let mut pools = Self { named: HashMap::new(), all: Vec::with_capacity(config.pool.len()), end };

@@ -7,6 +7,7 @@ use arc_swap::ArcSwap;
 use serde::{Deserialize, Deserializer};
 
 use lyceum_admin as admin;
+use lyceum_core::config::Fault;
 use lyceum_core::units::{self, ByteSize, Span};
 use lyceum_packaging::Ladder;
 use lyceum_server as server;
@@ -98,21 +99,26 @@ impl Config {
         self.encryption.sealing_keys.clone().unwrap_or_else(|| self.tokens.keys.join("sealing"))
     }
 
-    /// Checks what no single key can: whether the values fit together.
-    pub fn check(&self) -> Result<(), String> {
-        if self.tokens.issuer.is_empty() || self.tokens.audience.is_empty() {
-            return Err("`tokens`: `issuer` and `audience` can't be empty".to_owned());
+    /// Finds what no single key can tell: whether the values fit together; each fault with its key.
+    pub fn faults(&self) -> Vec<Fault> {
+        let mut faults = Vec::new();
+        for (key, text) in [("issuer", &self.tokens.issuer), ("audience", &self.tokens.audience)] {
+            if text.is_empty() {
+                faults.push(Fault::at(&format!("tokens.{key}"), "it can't be empty"));
+            }
         }
         if self.listen.is_empty() {
-            return Err("there is no [[listen]]: name at least one address to serve on".to_owned());
+            faults.push(Fault::at("listen", "there is no [[listen]]: add one with an address"));
         }
+        faults.extend(self.listen.iter().enumerate().filter_map(|(n, listen)| listen.fault(&format!("listen[{n}]"))));
+        faults.extend(self.admin.as_ref().and_then(|admin| admin.fault("admin")));
         if self.queue.backoff > self.queue.backoff_most {
-            return Err("`queue.backoff` is longer than `queue.backoff_most`".to_owned());
+            faults.push(Fault::at("queue.backoff", "it is longer than `queue.backoff_most`"));
         }
         if let store::Config::S3(s3) = &self.store {
-            s3.check().map_err(|error| format!("`store.s3`: {error}"))?;
+            faults.extend(s3.faults("store.s3"));
         }
-        Ok(())
+        faults
     }
 }
 

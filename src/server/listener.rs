@@ -9,6 +9,7 @@ use serde::Deserialize;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::Semaphore;
 
+use lyceum_core::config::Fault;
 use lyceum_core::shutdown::Shutdown;
 
 use crate::client_limits::ClientLimits;
@@ -48,6 +49,14 @@ pub struct Listen {
     /// Proxies whose `Forwarded` or `X-Forwarded-For` is trusted.
     #[serde(default)]
     pub forwarded: Option<Forwarded>,
+}
+
+impl Listen {
+    /// What can't work, by its key; `at` is the key of this table.
+    pub fn fault(&self, at: &str) -> Option<Fault> {
+        let without_tls = self.tls.is_none() && matches!(self.http3, Http3::On { .. });
+        without_tls.then(|| Fault::at(&format!("{at}.http3"), BindError::Http3WithoutTls(self.address)))
+    }
 }
 
 /// Why a listener can't be bound.

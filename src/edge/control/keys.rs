@@ -45,14 +45,16 @@ struct IssuerKeys {
 /// A key document's bytes, and which kinds of key are taken from it.
 type Document = (Vec<u8>, Trust);
 
+/// Where a key document comes from.
 #[derive(Debug)]
-enum KeySource {
+pub(crate) enum KeySource {
     Url(String),
     File(PathBuf, Trust),
 }
 
 impl KeySource {
-    fn new(text: &str, hs256: bool) -> Result<Self, StartError> {
+    /// A source as `jwks` names it: a URL, or a file that may hold shared secrets with `hs256`.
+    pub(crate) fn new(text: &str, hs256: bool) -> Result<Self, StartError> {
         let is_url = text.contains("://");
         if !is_url {
             let trust = if hs256 { Trust::Symmetric } else { Trust::Public };

@@ -3,6 +3,6 @@
 
 pub(crate) mod control_plane;
 mod feed;
-mod keys;
+pub(crate) mod keys;
 mod leases;
 pub(crate) mod purge_order;

@@ -7,6 +7,7 @@ use http::StatusCode;
 
 use super::cors::Cors;
 use crate::config::{self, Auth};
+use crate::config_check::check_route;
 use crate::error::StartError;
 use lyceum_http::path::CleanPath;
 use lyceum_token::extract::TokenNames;
@@ -56,24 +57,12 @@ impl Routes {
         let takes_tokens = routes.iter().any(|route| route.auth == Auth::Token);
         let names = tokens.map(|tokens| tokens.attribute.clone()).unwrap_or_default();
         for (index, route) in routes.iter().enumerate() {
-            let wrong = |what: &str| StartError::Route { prefix: route.prefix.clone(), what: what.to_owned() };
-            if CleanPath::check(&route.prefix).is_err() {
-                return Err(wrong("a prefix begins with a slash and has no dot or empty segments"));
-            }
-            let (pool, has_credentials) =
-                pools.get(&route.pool).ok_or_else(|| wrong(&format!("there is no pool \"{}\"", route.pool)))?;
-            match (route.auth, &route.bearer) {
-                (Auth::Token, _) if tokens.is_none() => return Err(wrong("auth = \"token\" needs [tokens]")),
-                (Auth::Bearer, None) => return Err(wrong("auth = \"bearer\" needs bearer = \"…\"")),
-                (Auth::Token | Auth::None, Some(_)) => return Err(wrong("bearer goes with auth = \"bearer\" alone")),
-                (Auth::None, None) if *has_credentials => {
-                    return Err(wrong("auth = \"none\" before a pool with credentials would open what they guard"));
-                }
-                _ => {}
-            }
-            if made.iter().any(|other| other.prefix == route.prefix) {
-                return Err(wrong("another route has the same prefix"));
-            }
+            let wrong = |what| StartError::Route { prefix: route.prefix.clone(), what };
+            let pool = pools.get(&route.pool);
+            let before = routes.iter().take(index).map(|route| route.prefix.as_str());
+            let with_credentials = pool.map(|(_, has_credentials)| *has_credentials);
+            check_route(route, with_credentials, tokens.is_some(), before).map_err(|(_, what)| wrong(what))?;
+            let Some((pool, _)) = pool else { continue };
             let token = route.auth == Auth::Token;
             made.push(Arc::new(Route {
                 index,

@@ -4,9 +4,9 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
+use lyceum_core::config::Fault;
 use lyceum_core::units::{self, ByteSize, Span};
 
-use crate::store::error::StoreError;
 use crate::store::key::Key;
 
 /// Where objects lie: `{ directory = "data/objects" }` or `{ s3 = { … } }`.
@@ -100,20 +100,26 @@ fn default_attempts() -> u64 {
 }
 
 impl S3Config {
-    /// Checks what no single key can: whether the values fit together.
-    pub fn check(&self) -> Result<(), StoreError> {
-        let endpoint = url::Url::parse(&self.endpoint)
-            .map_err(|error| StoreError::Refused(format!("`endpoint` is no URL: {error}")))?;
-        if !matches!(endpoint.scheme(), "http" | "https") {
-            return Err(StoreError::Refused("`endpoint` is neither http nor https".to_owned()));
+    /// Finds what no single key can tell, each fault with its key; `at` is the key of this table.
+    pub fn faults(&self, at: &str) -> Vec<Fault> {
+        let mut faults = Vec::new();
+        let mut fault = |key: &str, what: String| faults.push(Fault::at(&format!("{at}.{key}"), what));
+        match url::Url::parse(&self.endpoint) {
+            Err(error) => fault("endpoint", format!("it is no URL: {error}")),
+            Ok(url) if !matches!(url.scheme(), "http" | "https") => {
+                fault("endpoint", "it is neither http nor https".to_owned());
+            }
+            Ok(_) => {}
         }
-        if !self.prefix.is_empty() {
-            Key::parse(&self.prefix).map_err(|error| StoreError::Refused(format!("`prefix`: {error}")))?;
+        if !self.prefix.is_empty()
+            && let Err(error) = Key::parse(&self.prefix)
+        {
+            fault("prefix", error.to_string());
         }
         if self.buffers < self.part {
-            return Err(StoreError::Refused("`buffers` is smaller than one `part`".to_owned()));
+            fault("buffers", "it is smaller than one `part`".to_owned());
         }
-        Ok(())
+        faults
     }
 }
 

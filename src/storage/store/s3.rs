@@ -41,7 +41,9 @@ const BYTES_PER_PERMIT: u64 = 64 << 10;
 
 impl S3 {
     pub(super) fn open(config: &S3Config) -> Result<Self, StoreError> {
-        config.check()?;
+        if let Some(fault) = config.faults("store.s3").first() {
+            return Err(StoreError::Refused(format!("`{}`: {}", fault.key, fault.what)));
+        }
         let (calculate, validate) = match config.checksums {
             Checksums::Supported => {
                 (RequestChecksumCalculation::WhenSupported, ResponseChecksumValidation::WhenSupported)

@@ -1,6 +1,6 @@
 //! The `worker` command: configuration, operators' listener, slots, signals.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -30,17 +30,16 @@ pub(crate) struct Options {
 
 /// Runs until a signal, or until standard input ends where that was asked for.
 pub(crate) async fn main(options: &Options) -> ExitCode {
-    let config = match lyceum_core::config::load::<Config>(&options.config) {
-        Ok(config) => config,
+    if options.check {
+        return check(&options.config);
+    }
+    let config = match lyceum_core::config::load_checked(&options.config, &Config::faults) {
+        Ok(loaded) => loaded.value,
         Err(error) => {
             eprintln!("lyceum-transcoder: {error}");
             return ExitCode::from(2);
         }
     };
-    if options.check {
-        println!("{}: a good worker configuration", options.config.display());
-        return ExitCode::SUCCESS;
-    }
     if options.exit_with_stdin {
         end_with_stdin();
     }
@@ -49,6 +48,23 @@ pub(crate) async fn main(options: &Options) -> ExitCode {
         Err(error) => {
             eprintln!("lyceum-transcoder: {error}");
             ExitCode::FAILURE
+        }
+    }
+}
+
+/// Says what is wrong with a configuration; `lyceum config check` prints what this prints.
+fn check(path: &Path) -> ExitCode {
+    match lyceum_core::config::check(path, &Config::faults) {
+        Ok(unset) => {
+            println!("{}: a good worker configuration", path.display());
+            if !unset.is_empty() {
+                println!("note: not set here, and needed at the start: {}", unset.join(", "));
+            }
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("lyceum-transcoder: {error}");
+            ExitCode::from(2)
         }
     }
 }

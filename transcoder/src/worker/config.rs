@@ -2,6 +2,7 @@
 
 use lyceum_admin as admin;
 use lyceum_client as client;
+use lyceum_core::config::Fault;
 use lyceum_core::units::{self, ByteSize, Span};
 use serde::Deserialize;
 
@@ -37,6 +38,13 @@ pub(super) struct Config {
     /// Timeouts and limits of calls to origins.
     #[serde(default)]
     pub(super) client: client::Limits,
+}
+
+impl Config {
+    /// Finds what no single key can tell; each fault with its key.
+    pub(super) fn faults(&self) -> Vec<Fault> {
+        self.admin.as_ref().and_then(|admin| admin.fault("admin")).into_iter().collect()
+    }
 }
 
 fn cores() -> u64 {

@@ -10,7 +10,7 @@ use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWriteExt, BufReader};
 use tokio::process::{Child, ChildStdin, Command};
 use tokio::sync::{oneshot, watch};
 
-use super::Error;
+use super::error::Error;
 use super::layout::Layout;
 use lyceum_core::time::monotonic;
 

@@ -8,7 +8,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::Error;
+use super::error::Error;
 use super::layout::Layout;
 use lyceum_client::{self as client, Http, tus};
 use lyceum_core::units::Span;
@@ -119,7 +119,7 @@ impl Course {
         let lesson = self.lesson(layout, "sample", "A running clock").await?;
         if self.state(&lesson.id).await?.state == "awaiting_upload" || !self.begun(&lesson.id).await? {
             if !file.is_file() {
-                super::step("making the sample recording: a minute of motion, sound and a running clock");
+                super::error::step("making the sample recording: a minute of motion, sound and a running clock");
                 make_sample(transcoder, &file, layout).await?;
             }
             self.upload(layout, &file, &lesson).await?;

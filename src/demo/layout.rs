@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::Error;
+use super::error::Error;
 use lyceum_core::ids;
 
 /// How long the parts of a demo that was killed may take to leave their addresses.

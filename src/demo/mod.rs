@@ -6,6 +6,7 @@
 
 mod child;
 mod course;
+mod error;
 mod layout;
 mod report;
 
@@ -18,8 +19,11 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use child::{Family, Part};
 use course::Course;
+use error::step;
 use layout::Layout;
 use report::Report;
+
+pub use error::Error;
 
 /// What the command line says.
 #[derive(Clone, Debug)]
@@ -32,57 +36,6 @@ pub struct Options {
     pub media: Vec<PathBuf>,
     /// End when standard input does.
     pub exit_with_stdin: bool,
-}
-
-/// Why the demo ended.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// The directory.
-    #[error("{}: {cause}; choose a directory that can be written with --data", path.display())]
-    Directory {
-        /// Which.
-        path: PathBuf,
-        /// Why.
-        cause: std::io::Error,
-    },
-    /// A second demo.
-    #[error("{}: another demo runs over this directory; end it, or choose another with --data", .0.display())]
-    Locked(PathBuf),
-    /// The port that the user asked for.
-    #[error("can't listen on {address}: {cause}; stop the program that uses it, or choose another with --listen")]
-    Port {
-        /// Which.
-        address: SocketAddr,
-        /// Why.
-        cause: std::io::Error,
-    },
-    /// A program that is not there.
-    #[error("{}: is not there; build the whole workspace (cargo build --workspace)", .0.display())]
-    Missing(PathBuf),
-    /// A part that does not come up.
-    #[error("{name} does not come up: {why}; its log is {}", log.display())]
-    Part {
-        /// Which.
-        name: String,
-        /// Why.
-        why: String,
-        /// Where to look.
-        log: PathBuf,
-    },
-    /// A recording that can't be made a lesson.
-    #[error("{file}: {what}")]
-    Media {
-        /// Which.
-        file: String,
-        /// Code and sentence.
-        what: String,
-    },
-    /// A call to a part.
-    #[error(transparent)]
-    Http(#[from] lyceum_client::Error),
-    /// An upload.
-    #[error(transparent)]
-    Upload(#[from] lyceum_client::tus::UploadError),
 }
 
 /// How long the parts may take to end when asked.
@@ -146,10 +99,6 @@ async fn bring_up_and_watch(options: &Options, layout: &Layout, family: &Family)
     report.print(&course, &own).await?;
     report.follow(family).await;
     Ok(())
-}
-
-fn step(what: &str) {
-    println!("• {what}");
 }
 
 /// SIGINT, SIGTERM, or the end of standard input.

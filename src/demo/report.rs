@@ -5,9 +5,9 @@ use std::sync::Mutex;
 use serde::Serialize;
 use tokio::sync::watch;
 
-use super::Error;
 use super::child::Family;
 use super::course::{Course, Lesson, Playback};
+use super::error::Error;
 use super::layout::{Layout, State};
 
 const FILE: &str = "demo.json";

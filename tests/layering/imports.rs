@@ -16,10 +16,10 @@ pub struct Crate {
 }
 
 impl Crate {
-    /// Reads the crate whose `lib.rs` or `main.rs` stands in `root`, without its tests.
-    pub fn read(root: &Path) -> Self {
+    /// Reads the crate whose `lib.rs` or `main.rs` stands in `root`: those of its files.
+    pub fn read(root: &Path, sources: Vec<PathBuf>) -> Self {
         let mut files = BTreeMap::new();
-        for path in super::rust_files(root).into_iter().filter(|path| !super::is_test(path)) {
+        for path in sources {
             let below = path.strip_prefix(root).expect("below the crate's root").with_extension("");
             let mut module: Module =
                 below.components().map(|part| part.as_os_str().to_string_lossy().into_owned()).collect();
@@ -184,7 +184,9 @@ fn a_use_tree_is_taken_apart() {
 fn a_circle_is_found_also_through_the_face() {
     let folder = tempfile::tempdir().expect("a temporary directory");
     let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).expect("a file");
-    let circles = || Crate::read(folder.path()).circles().iter().map(Vec::len).collect::<Vec<_>>();
+    let circles = || {
+        Crate::read(folder.path(), super::rust_files(folder.path())).circles().iter().map(Vec::len).collect::<Vec<_>>()
+    };
     write("lib.rs", "mod a;\nmod b;\n\npub use a::A;\n");
     write("a.rs", "use crate::b::B;\n");
     write("b.rs", "pub struct B;\n");

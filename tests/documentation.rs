@@ -12,6 +12,8 @@ fn metrics(text: &str, quote: char) -> BTreeSet<String> {
             .iter()
             .any(|part| rest.starts_with(&format!("{part}_")))
             && name.chars().all(|c| c.is_ascii_lowercase() || c == '_')
+            // A prefix that metrics are looked for by is no metric.
+            && !name.ends_with('_')
     };
     text.split(quote).filter(is_name).map(str::to_owned).collect()
 }

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use serde::de::{Deserializer, Error as _};
+use serde::de::{Deserializer, Error, Visitor};
 use serde::{Deserialize, Serialize, Serializer};
 
 /// A number of bytes, written `17B`, `64KiB`, `512MiB`, `20GiB` or `1TiB`.
@@ -99,10 +99,20 @@ impl fmt::Display for Span {
 }
 
 macro_rules! text_serde {
-    ($type:ty) => {
+    ($type:ty, $what:literal) => {
         impl<'de> Deserialize<'de> for $type {
             fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-                String::deserialize(from)?.parse().map_err(D::Error::custom)
+                struct Text;
+                impl Visitor<'_> for Text {
+                    type Value = $type;
+                    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                        f.write_str($what)
+                    }
+                    fn visit_str<E: Error>(self, text: &str) -> Result<$type, E> {
+                        text.parse().map_err(E::custom)
+                    }
+                }
+                from.deserialize_str(Text)
             }
         }
         impl Serialize for $type {
@@ -112,8 +122,8 @@ macro_rules! text_serde {
         }
     };
 }
-text_serde!(ByteSize);
-text_serde!(Span);
+text_serde!(ByteSize, "a size as text, such as \"512MiB\"");
+text_serde!(Span, "a time as text, such as \"2s\"");
 
 /// For `#[serde(deserialize_with = "units::number::<_, MIN, MAX>")]`: a whole number within bounds, both included.
 pub fn number<'de, D: Deserializer<'de>, const MIN: u64, const MAX: u64>(from: D) -> Result<u64, D::Error> {
@@ -132,7 +142,7 @@ pub fn size<'de, D: Deserializer<'de>, const MIN: u64, const MAX: u64>(from: D) 
     bounded(ByteSize::deserialize(from)?.0, MIN, MAX, &|n| ByteSize(n).to_string()).map(ByteSize)
 }
 
-fn bounded<E: serde::de::Error>(value: u64, min: u64, max: u64, show: &dyn Fn(u64) -> String) -> Result<u64, E> {
+fn bounded<E: Error>(value: u64, min: u64, max: u64, show: &dyn Fn(u64) -> String) -> Result<u64, E> {
     if (min..=max).contains(&value) {
         return Ok(value);
     }

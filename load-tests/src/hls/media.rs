@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::attributes::{Attributes, integer, seconds};
-use super::{Line, MAX_ENTRIES};
+use super::line::{Line, MAX_ENTRIES};
 
 /// The segments of one rendition.
 #[derive(Clone, Debug, Default, PartialEq)]

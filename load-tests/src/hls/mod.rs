@@ -5,6 +5,7 @@
 //! Knows nothing of HTTP; URIs stay as written until [`resolve`].
 
 pub mod attributes;
+mod line;
 mod media;
 mod multivariant;
 #[cfg(test)]
@@ -13,12 +14,11 @@ mod tests;
 pub use media::{ByteRange, Key, Media, PlaylistType, Segment, Start};
 pub use multivariant::{MediaType, Multivariant, Rendition, Variant};
 
+use line::{Line, meaning};
 use url::Url;
 
 /// The largest playlist that is read, in bytes. Ten hours of two-second segments take about 1 MiB.
 pub const MAX_BYTES: usize = 8 << 20;
-/// The most segments, variants or renditions of one playlist.
-pub const MAX_ENTRIES: usize = 100_000;
 
 /// A parsed playlist.
 #[derive(Clone, Debug, PartialEq)]
@@ -37,12 +37,6 @@ pub struct ParseError {
     pub line: usize,
     /// What is wrong, as half a sentence.
     pub what: String,
-}
-
-/// One line with meaning.
-enum Line<'a> {
-    Tag { name: &'a str, value: Option<&'a str> },
-    Uri(&'a str),
 }
 
 /// Reads a playlist of either kind.
@@ -80,34 +74,6 @@ pub fn parse(bytes: &[u8]) -> Result<Playlist, ParseError> {
     } else {
         media.finish().map(Playlist::Media).map_err(wrap)
     }
-}
-
-/// What a line says; `None` for blank lines and comments.
-fn meaning(line: &str) -> Result<Option<Line<'_>>, String> {
-    if line.chars().any(char::is_control) {
-        return Err("a control character".into());
-    }
-    if line.is_empty() {
-        return Ok(None);
-    }
-    let Some(rest) = line.strip_prefix('#') else {
-        return if line.trim().len() == line.len() {
-            Ok(Some(Line::Uri(line)))
-        } else {
-            Err("white space around a URI".into())
-        };
-    };
-    if !rest.starts_with("EXT") {
-        return Ok(None);
-    }
-    let (name, value) = match rest.split_once(':') {
-        Some((name, value)) => (name, Some(value)),
-        None => (rest, None),
-    };
-    if name == "EXTM3U" {
-        return Err("#EXTM3U comes once, first".into());
-    }
-    Ok(Some(Line::Tag { name, value }))
 }
 
 /// A URI of a playlist as seen from the playlist's own address (RFC 3986, section 5).

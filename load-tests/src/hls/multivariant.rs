@@ -1,7 +1,7 @@
 //! Multivariant playlists (RFC 8216, section 4.3.4; there still "master playlists").
 
 use super::attributes::Attributes;
-use super::{Line, MAX_ENTRIES};
+use super::line::{Line, MAX_ENTRIES};
 
 /// What can be chosen from.
 #[derive(Clone, Debug, Default, PartialEq)]

@@ -164,7 +164,7 @@ async fn recording(world: &World) -> Vec<u8> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_store_that_does_not_answer_holds_nobody_up_and_loses_nothing() {
-    let (spoiler, world) = Spoiler::start("attempts = 1, attempt_timeout = \"1s\"").await;
+    let (spoiler, world) = Spoiler::start("attempts = 1, attempt_timeout = \"3s\"").await;
     let (_, lesson) = world.lesson().await;
     let bytes = noise(12 << 20, 31);
     let made = world.create(&lesson, bytes.len() as u64).send().await.expect(201);

@@ -7,7 +7,9 @@ use std::error::Error;
 
 use lyceum_packaging::info::{AudioInfo, VideoInfo};
 use lyceum_packaging::render;
-use lyceum_packaging::{FrameRate, Handover, Index, Ladder, MediaInfo, ObjectKind, Plan, TrackFacts, plan};
+use lyceum_packaging::{
+    DeliveredObject, FrameRate, Ladder, MediaInfo, ObjectIndex, ObjectKind, Plan, TrackFacts, plan,
+};
 
 fn main() -> Result<(), Box<dyn Error>> {
     // What a probe finds: half a minute of 720p at 25 frames a second, with English sound.
@@ -30,8 +32,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("{} tasks, the most urgent first\n", plan.tasks.len());
 
     // What workers hand over as they go; here all of it at once.
-    let handovers: Vec<Handover> = plan.tracks.iter().flat_map(|track| handed_over(&plan, &track.name)).collect();
-    let index = Index::new(&plan, &handovers);
+    let handovers: Vec<DeliveredObject> =
+        plan.tracks.iter().flat_map(|track| handed_over(&plan, &track.name)).collect();
+    let index = ObjectIndex::new(&plan, &handovers);
     println!("{}", render::master(&index, "1").ok_or("the lesson can't be played yet")?);
     let first = plan.tracks.first().ok_or("the plan has no track")?;
     println!("{}", render::media_playlist(&index, &first.name).ok_or("the track is not complete")?);
@@ -39,10 +42,10 @@ fn main() -> Result<(), Box<dyn Error>> {
 }
 
 /// The init segment and the segments of a track.
-fn handed_over(plan: &Plan, name: &str) -> Vec<Handover> {
+fn handed_over(plan: &Plan, name: &str) -> Vec<DeliveredObject> {
     let Some(track) = plan.tracks.iter().find(|track| track.name == name) else { return Vec::new() };
     let (codec, channels) = if track.is_video() { ("avc1.64001e", 0) } else { ("mp4a.40.2", 2) };
-    let init = Handover {
+    let init = DeliveredObject {
         path: track.init_path(),
         kind: ObjectKind::Init,
         track: track.name.clone(),
@@ -57,7 +60,7 @@ fn handed_over(plan: &Plan, name: &str) -> Vec<Handover> {
     };
     let segment = |n| {
         let (start, duration) = track.segment(&plan.grid, n);
-        Handover {
+        DeliveredObject {
             path: track.segment_path(&plan.grid, n),
             kind: ObjectKind::Segment,
             n,
@@ -69,6 +72,6 @@ fn handed_over(plan: &Plan, name: &str) -> Vec<Handover> {
             ..init.clone()
         }
     };
-    let segments: Vec<Handover> = (0..track.segments).map(segment).collect();
+    let segments: Vec<DeliveredObject> = (0..track.segments).map(segment).collect();
     std::iter::once(init).chain(segments).collect()
 }

@@ -2,11 +2,11 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use lyceum_http::range::{self, Wanted};
+use lyceum_http::range::{self, RequestedRange};
 
 fuzz_target!(|data: (u64, &str)| {
     let (length, field) = data;
-    if let Wanted::Spans(spans) = range::wanted(field, length) {
+    if let RequestedRange::Spans(spans) = range::wanted(field, length) {
         assert!(!spans.is_empty());
         for span in spans {
             assert!(span.first <= span.last && span.last < length, "{span:?} of {length}");

@@ -12,7 +12,7 @@ use crate::fill_table::FillTable;
 use crate::purge::Purge;
 use crate::slice_layout::SliceLayout;
 use crate::store::Store;
-use crate::stored_response::Stored;
+use crate::stored_response::StoredResponse;
 use crate::table::CacheSlot;
 use crate::writer::Writer;
 use lyceum_core::time::Clock;
@@ -21,7 +21,7 @@ use lyceum_core::time::Clock;
 #[derive(Debug)]
 pub enum Lookup<E: FillError> {
     /// It is stored and usable.
-    Hit(Arc<Stored>),
+    Hit(Arc<StoredResponse>),
     /// It is being fetched already.
     Join(Reader<E>),
     /// The caller fetches it, for itself and all who join.
@@ -31,7 +31,7 @@ pub enum Lookup<E: FillError> {
         /// The caller's own reader.
         reader: Reader<E>,
         /// What is stored and not usable as it is: to be revalidated, or served when the origin fails.
-        stale: Option<Arc<Stored>>,
+        stale: Option<Arc<StoredResponse>>,
         /// Whether a response is stored for requests with other fields.
         variant: bool,
     },
@@ -77,7 +77,7 @@ impl<E: FillError> Cache<E> {
     }
 
     /// What is stored under `key` for a request with these fields, fresh or not.
-    pub fn get(&self, key: &str, request: &HeaderMap) -> Option<Arc<Stored>> {
+    pub fn get(&self, key: &str, request: &HeaderMap) -> Option<Arc<StoredResponse>> {
         self.get_in(self.slot(key), key, request)
     }
 
@@ -90,12 +90,12 @@ impl<E: FillError> Cache<E> {
 
     /// [`get`](Self::get) from the slot of the same key.
     #[inline]
-    pub fn get_in(&self, slot: CacheSlot<'_>, key: &str, request: &HeaderMap) -> Option<Arc<Stored>> {
+    pub fn get_in(&self, slot: CacheSlot<'_>, key: &str, request: &HeaderMap) -> Option<Arc<StoredResponse>> {
         self.store.get_in(slot, key, request)
     }
 
     /// Looks `key` up for a request with these fields; `usable` judges a stored response.
-    pub fn lookup(&self, key: &str, request: &HeaderMap, usable: impl Fn(&Stored) -> bool) -> Lookup<E> {
+    pub fn lookup(&self, key: &str, request: &HeaderMap, usable: impl Fn(&StoredResponse) -> bool) -> Lookup<E> {
         let primary = self.store.get(key);
         let variant = primary.as_ref().and_then(|found| found.variant_key(key, request));
         let (shared, stored) = match &variant {
@@ -151,7 +151,7 @@ impl<E: FillError> Cache<E> {
     }
 
     /// What the disk holds for a request with these fields, put into memory.
-    pub async fn load_from_disk(&self, key: &str, request: &HeaderMap) -> Option<Arc<Stored>> {
+    pub async fn load_from_disk(&self, key: &str, request: &HeaderMap) -> Option<Arc<StoredResponse>> {
         self.store.load_from_disk(key, request).await
     }
 

@@ -15,7 +15,7 @@ use http::{HeaderMap, StatusCode};
 
 use crate::prefetch_budget::PrefetchTicket;
 use crate::purge::PurgeTarget;
-use crate::stored_response::Stored;
+use crate::stored_response::StoredResponse;
 use crate::vary::Vary;
 use lyceum_http::freshness::Freshness;
 
@@ -72,18 +72,18 @@ pub enum FillOutcome {
         why: &'static str,
     },
     /// A large response was fetched: its head is stored, and its body comes in slices.
-    Sliced(Arc<Stored>),
+    Sliced(Arc<StoredResponse>),
     /// A stored response was revalidated just now.
-    Revalidated(Arc<Stored>),
+    Revalidated(Arc<StoredResponse>),
     /// A stored response was found on disk.
-    FromDisk(Arc<Stored>),
+    FromDisk(Arc<StoredResponse>),
     /// The origin failed, and a stale response takes its place.
-    StaleOnError(Arc<Stored>),
+    StaleOnError(Arc<StoredResponse>),
 }
 
 impl FillOutcome {
     /// The stored response, where the fill has no body of its own.
-    pub fn stored(&self) -> Option<&Arc<Stored>> {
+    pub fn stored(&self) -> Option<&Arc<StoredResponse>> {
         match self {
             Self::Storing { .. } | Self::Passing { .. } => None,
             Self::Sliced(stored) | Self::Revalidated(stored) | Self::FromDisk(stored) | Self::StaleOnError(stored) => {

@@ -35,7 +35,7 @@ pub use header_block::HeaderBlock;
 pub use prefetch_budget::{PrefetchTally, PrefetchTicket};
 pub use purge::{Purge, PurgeTarget};
 pub use slice_layout::SliceLayout;
-pub use stored_response::Stored;
+pub use stored_response::StoredResponse;
 pub use table::CacheSlot;
 pub use vary::Vary;
 pub use writer::Writer;

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::key::Key;
-use crate::stored_response::Stored;
+use crate::stored_response::StoredResponse;
 use crate::table::{CacheSlot, Hasher, Table};
 
 /// While no more than half of the memory is taken, moka is told of one hit in so many: nothing is evicted yet, and
@@ -64,7 +64,7 @@ impl Memory {
     }
 
     /// What is stored under `key`. The policy counts a use; a miss counts too, in favour of its later insertion.
-    pub(super) fn get(&self, key: &[u8]) -> Option<Arc<Stored>> {
+    pub(super) fn get(&self, key: &[u8]) -> Option<Arc<StoredResponse>> {
         self.get_in(self.slot(key), key)
     }
 
@@ -74,7 +74,7 @@ impl Memory {
     }
 
     #[inline]
-    pub(super) fn get_in(&self, slot: CacheSlot<'_>, key: &[u8]) -> Option<Arc<Stored>> {
+    pub(super) fn get_in(&self, slot: CacheSlot<'_>, key: &[u8]) -> Option<Arc<StoredResponse>> {
         let found = slot.find(key);
         if found.is_none() || self.half_full.load(Ordering::Relaxed) || is_policy_update() {
             let _ = self.policy.get(key);
@@ -83,11 +83,11 @@ impl Memory {
     }
 
     /// What is stored under `key`; the policy does not count it.
-    pub(super) fn peek(&self, key: &[u8]) -> Option<Arc<Stored>> {
+    pub(super) fn peek(&self, key: &[u8]) -> Option<Arc<StoredResponse>> {
         self.table.find(key)
     }
 
-    pub(super) fn insert(&self, key: &str, stored: Arc<Stored>) {
+    pub(super) fn insert(&self, key: &str, stored: Arc<StoredResponse>) {
         let weight = stored.weight(key);
         let named = stored.key.get_or_init(|| key.into());
         // Under another key it is another entry.
@@ -99,13 +99,13 @@ impl Memory {
         }
     }
 
-    pub(super) fn remove(&self, key: &[u8]) -> Option<Arc<Stored>> {
+    pub(super) fn remove(&self, key: &[u8]) -> Option<Arc<StoredResponse>> {
         self.policy.invalidate(key);
         self.table.take(key)
     }
 
     /// The keys of all entries for which `wanted` holds. Locks the table shard by shard.
-    pub(super) fn keys(&self, mut wanted: impl FnMut(&str, &Stored) -> bool) -> Vec<Key> {
+    pub(super) fn keys(&self, mut wanted: impl FnMut(&str, &StoredResponse) -> bool) -> Vec<Key> {
         let mut keys = Vec::new();
         self.table.each(|stored| {
             if let Some(key) = stored.key.get().filter(|key| wanted(key.as_str(), stored)) {
@@ -136,9 +136,9 @@ mod tests {
     use super::*;
     use lyceum_http::freshness::Freshness;
 
-    fn stored(bytes: usize) -> Arc<Stored> {
+    fn stored(bytes: usize) -> Arc<StoredResponse> {
         let body = Bytes::from(vec![0; bytes]);
-        Arc::new(Stored::whole(StatusCode::OK, HeaderMap::new(), body, Freshness::lasting(60, 0)))
+        Arc::new(StoredResponse::whole(StatusCode::OK, HeaderMap::new(), body, Freshness::lasting(60, 0)))
     }
 
     /// Whether the table's entries are those that moka weighs.

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::entry_id::random_id;
-use lyceum_http::range::Span;
+use lyceum_http::range::ByteRange;
 
 /// The slices of one representation, of known length and with a strong entity tag.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,9 +28,9 @@ impl SliceLayout {
     }
 
     /// The bytes of a slice; none past the end of the body.
-    pub fn span(&self, slice: u64) -> Option<Span> {
+    pub fn span(&self, slice: u64) -> Option<ByteRange> {
         let first = slice.checked_mul(self.size).filter(|first| *first < self.length)?;
-        Some(Span { first, last: first.saturating_add(self.size).min(self.length).saturating_sub(1) })
+        Some(ByteRange { first, last: first.saturating_add(self.size).min(self.length).saturating_sub(1) })
     }
 
     /// The key of a slice. A line feed occurs in no primary key.

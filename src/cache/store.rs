@@ -16,7 +16,7 @@ use crate::key::Key;
 use crate::memory::Memory;
 use crate::purge::{Purge, PurgeLog, PurgeTarget};
 use crate::slice_layout::SliceLayout;
-use crate::stored_response::{EntryKind, Stored};
+use crate::stored_response::{EntryKind, StoredResponse};
 use crate::table::CacheSlot;
 use crate::vary::Vary;
 use lyceum_core::time::Clock;
@@ -52,7 +52,7 @@ impl Store {
 
     /// What memory holds in `slot` under `key` for a request with these fields, fresh or not. Counts as a use.
     #[inline]
-    pub(super) fn get_in(&self, slot: CacheSlot<'_>, key: &str, request: &HeaderMap) -> Option<Arc<Stored>> {
+    pub(super) fn get_in(&self, slot: CacheSlot<'_>, key: &str, request: &HeaderMap) -> Option<Arc<StoredResponse>> {
         let found = self.memory.get_in(slot, key.as_bytes())?;
         match found.variant_key(key, request) {
             None => Some(found),
@@ -61,12 +61,12 @@ impl Store {
     }
 
     /// What memory holds under exactly this key, be it a marker. Counts as a use.
-    pub(super) fn get(&self, key: &str) -> Option<Arc<Stored>> {
+    pub(super) fn get(&self, key: &str) -> Option<Arc<StoredResponse>> {
         self.memory.get(key.as_bytes())
     }
 
     /// What memory holds under exactly this key, be it a marker. Does not count as a use.
-    pub(super) fn peek(&self, key: &str) -> Option<Arc<Stored>> {
+    pub(super) fn peek(&self, key: &str) -> Option<Arc<StoredResponse>> {
         self.memory.peek(key.as_bytes())
     }
 
@@ -76,7 +76,7 @@ impl Store {
     }
 
     /// What the disk holds for a request with these fields, put into memory.
-    pub(super) async fn load_from_disk(&self, key: &str, request: &HeaderMap) -> Option<Arc<Stored>> {
+    pub(super) async fn load_from_disk(&self, key: &str, request: &HeaderMap) -> Option<Arc<StoredResponse>> {
         let since = self.purges.epoch();
         let read = async |key: &str| {
             let found = self.read_disk(key, since).await?;
@@ -94,7 +94,7 @@ impl Store {
     }
 
     /// What the disk holds under exactly this key, unless it was purged since the purge number `since`.
-    pub(super) async fn read_disk(&self, key: &str, since: u64) -> Option<Arc<Stored>> {
+    pub(super) async fn read_disk(&self, key: &str, since: u64) -> Option<Arc<StoredResponse>> {
         let found = self.disk.as_ref()?.read(key).await?;
         Some(found).filter(|found| !self.was_purged(since, key, found))
     }
@@ -119,12 +119,12 @@ impl Store {
         self.purges.epoch()
     }
 
-    fn was_purged(&self, since: u64, key: &str, stored: &Stored) -> bool {
+    fn was_purged(&self, since: u64, key: &str, stored: &StoredResponse) -> bool {
         self.purges.touched(since, key, &stored.tags)
     }
 
     /// Puts a response into memory alone, as it was known at the purge number `since`.
-    pub(super) fn insert_in_memory(&self, key: &str, stored: Arc<Stored>, since: u64) {
+    pub(super) fn insert_in_memory(&self, key: &str, stored: Arc<StoredResponse>, since: u64) {
         self.memory.insert(key, Arc::clone(&stored));
         // A purge is noted first and then looks at what is stored: either it sees this entry, or it is seen here.
         if self.was_purged(since, key, &stored) {
@@ -133,7 +133,7 @@ impl Store {
     }
 
     /// Puts a response into both tiers.
-    fn insert(&self, key: &str, stored: &Arc<Stored>, since: u64) {
+    fn insert(&self, key: &str, stored: &Arc<StoredResponse>, since: u64) {
         self.insert_in_memory(key, Arc::clone(stored), since);
         if let Some(disk) = &self.disk {
             disk.offer(key, stored, since);
@@ -141,7 +141,7 @@ impl Store {
     }
 
     /// Stores a fetched response under `primary` or its variant key, unless it was purged while it was being fetched.
-    pub(super) fn store(&self, primary: &str, stored: &Arc<Stored>, since: u64) {
+    pub(super) fn store(&self, primary: &str, stored: &Arc<StoredResponse>, since: u64) {
         if primary.is_empty() || self.was_purged(since, primary, stored) {
             return;
         }
@@ -166,8 +166,8 @@ impl Store {
         if vary.is_empty() || self.vary_marker(primary, vary).is_some() {
             return;
         }
-        let empty = Stored::whole(status, HeaderMap::new(), Bytes::new(), freshness.clone());
-        let marker = Stored { vary: vary.clone(), kind: EntryKind::VaryMarker(random_id()), ..empty };
+        let empty = StoredResponse::whole(status, HeaderMap::new(), Bytes::new(), freshness.clone());
+        let marker = StoredResponse { vary: vary.clone(), kind: EntryKind::VaryMarker(random_id()), ..empty };
         self.insert(primary, &Arc::new(marker), since);
     }
 
@@ -200,7 +200,7 @@ impl Store {
             // Without its entry nothing that lies under this key is found.
             return usize::from(self.memory.remove(key.as_bytes()).is_some()).max(on_disk);
         }
-        let matching = |key: &str, stored: &Stored| purge.target.holds(key, &stored.tags);
+        let matching = |key: &str, stored: &StoredResponse| purge.target.holds(key, &stored.tags);
         let keys: Vec<Key> = self.memory.keys(matching);
         // Most of what is in memory is on disk too: the larger number is near the truth.
         keys.iter().filter(|key| self.purge_one(key.as_str(), purge.soft.then_some(now_ms))).count().max(on_disk)

@@ -49,7 +49,7 @@ pub(super) enum EntryKind {
 /// The fields that a hit reads come first, so that they lie in neighbouring cache lines.
 #[derive(Debug)]
 #[repr(C)]
-pub struct Stored {
+pub struct StoredResponse {
     /// The key that it is stored under, once it is.
     pub(super) key: OnceLock<Key>,
     /// The header block as delivered, made at the first delivery.
@@ -71,7 +71,7 @@ pub struct Stored {
     pub tags: Vec<Box<str>>,
 }
 
-impl Stored {
+impl StoredResponse {
     /// A response with its whole body.
     pub fn whole(status: StatusCode, headers: HeaderMap, body: Bytes, freshness: Freshness) -> Self {
         Self {
@@ -98,7 +98,7 @@ impl Stored {
     /// clone of the body would touch a count in other memory.
     #[inline]
     pub fn body_for_answer(self: &Arc<Self>) -> Bytes {
-        struct Held(Arc<Stored>);
+        struct Held(Arc<StoredResponse>);
         impl AsRef<[u8]> for Held {
             fn as_ref(&self) -> &[u8] {
                 &self.0.body

@@ -8,7 +8,7 @@ use std::hash::BuildHasher as _;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use crate::cpu_prefetch::prefetch;
-use crate::stored_response::Stored;
+use crate::stored_response::StoredResponse;
 
 /// Keys are hashed on each request: foldhash, seeded for each process, takes a tenth of the standard hasher's time.
 pub(super) type Hasher = foldhash::quality::RandomState;
@@ -41,7 +41,7 @@ struct Shard {
 #[derive(Debug, Default)]
 struct Slot {
     hash: u64,
-    stored: Option<Arc<Stored>>,
+    stored: Option<Arc<StoredResponse>>,
 }
 
 impl Table {
@@ -73,12 +73,12 @@ impl Table {
     }
 
     /// What is stored under `key`.
-    pub(super) fn find(&self, key: &[u8]) -> Option<Arc<Stored>> {
+    pub(super) fn find(&self, key: &[u8]) -> Option<Arc<StoredResponse>> {
         self.slot(key).find(key)
     }
 
     /// Inserts a response under the key that it knows. Gives the one that it replaces, to be dropped outside of the lock.
-    pub(super) fn put(&self, stored: Arc<Stored>) -> Option<Arc<Stored>> {
+    pub(super) fn put(&self, stored: Arc<StoredResponse>) -> Option<Arc<StoredResponse>> {
         let hash = self.hash(stored.key());
         let mut shard = self.shard(hash).write().unwrap_or_else(PoisonError::into_inner);
         match shard.find(hash, stored.key()) {
@@ -91,7 +91,7 @@ impl Table {
     }
 
     /// Removes what is stored under `key`.
-    pub(super) fn take(&self, key: &[u8]) -> Option<Arc<Stored>> {
+    pub(super) fn take(&self, key: &[u8]) -> Option<Arc<StoredResponse>> {
         let hash = self.hash(key);
         let mut shard = self.shard(hash).write().unwrap_or_else(PoisonError::into_inner);
         let at = shard.find(hash, key)?;
@@ -99,7 +99,7 @@ impl Table {
     }
 
     /// Calls `show` with every response, shard by shard, each under its read lock.
-    pub(super) fn each(&self, mut show: impl FnMut(&Arc<Stored>)) {
+    pub(super) fn each(&self, mut show: impl FnMut(&Arc<StoredResponse>)) {
         for AlignedShard(shard) in self.shards.iter() {
             let shard = shard.read().unwrap_or_else(PoisonError::into_inner);
             shard.slots.iter().filter_map(|slot| slot.stored.as_ref()).for_each(&mut show);
@@ -126,7 +126,7 @@ impl CacheSlot<'_> {
 
     /// What is stored under `key`, which the slot was made for.
     #[inline]
-    pub(super) fn find(self, key: &[u8]) -> Option<Arc<Stored>> {
+    pub(super) fn find(self, key: &[u8]) -> Option<Arc<StoredResponse>> {
         let stored = self.shard.slots.get(self.shard.find(self.hash, key)?)?.stored.as_ref()?;
         stored.prefetch();
         Some(Arc::clone(stored))
@@ -154,7 +154,7 @@ impl Shard {
         }
     }
 
-    fn add(&mut self, hash: u64, stored: Arc<Stored>) {
+    fn add(&mut self, hash: u64, stored: Arc<StoredResponse>) {
         if (self.held + 1) * 4 > self.slots.len() * 3 {
             let more = (self.slots.len() * 2).max(INITIAL_SLOTS);
             let slots = std::mem::replace(&mut self.slots, (0..more).map(|_| Slot::default()).collect());
@@ -177,7 +177,7 @@ impl Shard {
         }
     }
 
-    fn take(&mut self, at: usize) -> Option<Arc<Stored>> {
+    fn take(&mut self, at: usize) -> Option<Arc<StoredResponse>> {
         let taken = self.slots.get_mut(at)?.stored.take()?;
         self.held -= 1;
         let mask = self.mask();
@@ -205,9 +205,9 @@ mod tests {
     use crate::key::Key;
     use lyceum_http::freshness::Freshness;
 
-    fn stored(key: &str) -> Arc<Stored> {
+    fn stored(key: &str) -> Arc<StoredResponse> {
         let freshness = Freshness::lasting(60, 0);
-        let stored = Stored::whole(StatusCode::OK, HeaderMap::new(), Bytes::new(), freshness);
+        let stored = StoredResponse::whole(StatusCode::OK, HeaderMap::new(), Bytes::new(), freshness);
         stored.key.set(Key::from(key)).unwrap();
         Arc::new(stored)
     }

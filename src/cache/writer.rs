@@ -11,7 +11,7 @@ use crate::fill_table::FillTable;
 use crate::prefetch_budget::PrefetchTicket;
 use crate::slice_layout::SliceLayout;
 use crate::store::Store;
-use crate::stored_response::{EntryKind, Stored, own};
+use crate::stored_response::{EntryKind, StoredResponse, own};
 use lyceum_http::freshness::Freshness;
 
 /// Writes a fill. Dropped before an end such as [`Writer::finish`], [`Writer::answer_revalidated`] or [`Writer::fail`],
@@ -131,7 +131,7 @@ impl<E: FillError> Writer<E> {
     }
 
     /// Ends the body. It is stored if that was the plan and its length is the announced one.
-    pub fn finish(mut self) -> Option<Arc<Stored>> {
+    pub fn finish(mut self) -> Option<Arc<StoredResponse>> {
         let (head, total, pieces, prefetch) = {
             let mut state = self.fill.lock();
             let keep = matches!(self.plan, Some(FillPlan::Store { .. }));
@@ -158,8 +158,8 @@ impl<E: FillError> Writer<E> {
         }
         let stored = match self.plan.take() {
             Some(FillPlan::Store { freshness, tags }) => {
-                let whole = Stored::whole(head.status, own(&head.headers), join(&pieces), freshness);
-                let stored = Arc::new(Stored { vary: head.vary.clone(), tags, prefetch, ..whole });
+                let whole = StoredResponse::whole(head.status, own(&head.headers), join(&pieces), freshness);
+                let stored = Arc::new(StoredResponse { vary: head.vary.clone(), tags, prefetch, ..whole });
                 self.store.store(&self.primary, &stored, self.purge_epoch);
                 Some(stored)
             }
@@ -170,7 +170,7 @@ impl<E: FillError> Writer<E> {
     }
 
     /// Gives all readers a stored response that the origin has confirmed; `keep` puts it back into the cache.
-    pub fn answer_revalidated(self, stored: Arc<Stored>, keep: bool) {
+    pub fn answer_revalidated(self, stored: Arc<StoredResponse>, keep: bool) {
         if keep {
             self.store.store(&self.primary, &stored, self.purge_epoch);
         }
@@ -178,7 +178,7 @@ impl<E: FillError> Writer<E> {
     }
 
     /// Gives all readers a stale response in place of the origin's error.
-    pub fn answer_stale(self, stored: Arc<Stored>) {
+    pub fn answer_stale(self, stored: Arc<StoredResponse>) {
         self.hand(FillOutcome::StaleOnError(stored));
     }
 
@@ -189,11 +189,11 @@ impl<E: FillError> Writer<E> {
         freshness: Freshness,
         tags: Vec<Box<str>>,
         slices: SliceLayout,
-    ) -> Arc<Stored> {
+    ) -> Arc<StoredResponse> {
         self.store.store_vary_marker(&self.primary, head.status, &head.vary, &freshness, self.purge_epoch);
         let ResponseHead { status, headers, vary, .. } = head;
-        let whole = Stored::whole(status, own(&headers), Bytes::new(), freshness);
-        let stored = Arc::new(Stored { vary, tags, kind: EntryKind::Sliced(slices), ..whole });
+        let whole = StoredResponse::whole(status, own(&headers), Bytes::new(), freshness);
+        let stored = Arc::new(StoredResponse { vary, tags, kind: EntryKind::Sliced(slices), ..whole });
         self.store.store(&self.primary, &stored, self.purge_epoch);
         self.hand(FillOutcome::Sliced(Arc::clone(&stored)));
         stored
@@ -206,7 +206,7 @@ impl<E: FillError> Writer<E> {
 
     /// Looks on disk for what this fill is to fetch. A marker found there is put into memory and ends the fill: its
     /// readers look again under their variant keys, and no writer is left.
-    pub async fn load_from_disk(self) -> (Option<Self>, Option<Arc<Stored>>) {
+    pub async fn load_from_disk(self) -> (Option<Self>, Option<Arc<StoredResponse>>) {
         if self.is_private() {
             return (Some(self), None);
         }
@@ -221,7 +221,7 @@ impl<E: FillError> Writer<E> {
     }
 
     /// Gives all readers what was found on disk, and puts it into memory.
-    pub fn answer_from_disk(self, stored: Arc<Stored>) {
+    pub fn answer_from_disk(self, stored: Arc<StoredResponse>) {
         self.store.insert_in_memory(&self.key, Arc::clone(&stored), self.purge_epoch);
         self.hand(FillOutcome::FromDisk(stored));
     }

@@ -47,8 +47,8 @@ impl Shutdown {
     }
 
     /// Work that the drain waits for, until the guard is dropped.
-    pub fn guard(&self) -> Guard {
-        Guard { _token: self.work.token() }
+    pub fn guard(&self) -> DrainGuard {
+        DrainGuard { _token: self.work.token() }
     }
 
     /// Returns once the drain has begun and all guards are gone.
@@ -67,7 +67,7 @@ impl Shutdown {
 
 /// Delays the end of the drain until dropped.
 #[derive(Debug)]
-pub struct Guard {
+pub struct DrainGuard {
     _token: TaskTrackerToken,
 }
 

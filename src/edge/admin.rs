@@ -11,8 +11,8 @@ use serde_json::json;
 use crate::control::purge_order::PurgeOrder;
 use crate::fetch::key::cache_key_of_path;
 use crate::state::{Shared, State};
-use lyceum_cache::Stored;
-use lyceum_http::freshness::Standing;
+use lyceum_cache::StoredResponse;
+use lyceum_http::freshness::FreshnessState;
 use lyceum_http::path::CleanPath;
 use lyceum_http::problem;
 
@@ -65,16 +65,16 @@ fn explain(state: &State, url: &str) -> Response {
     .into_response()
 }
 
-fn would(standing: Standing) -> &'static str {
+fn would(standing: FreshnessState) -> &'static str {
     match standing {
-        Standing::Fresh => "serve it",
-        Standing::StaleWhileRevalidate => "serve it stale and validate it beside",
-        Standing::StaleIfError => "validate it, and serve it stale if the origin fails",
-        Standing::Stale => "validate it",
+        FreshnessState::Fresh => "serve it",
+        FreshnessState::StaleWhileRevalidate => "serve it stale and validate it beside",
+        FreshnessState::StaleIfError => "validate it, and serve it stale if the origin fails",
+        FreshnessState::Stale => "validate it",
     }
 }
 
-fn described(stored: &Stored, now: i64) -> serde_json::Value {
+fn described(stored: &StoredResponse, now: i64) -> serde_json::Value {
     let field = |name| stored.headers.get(name).and_then(|value| value.to_str().ok());
     json!({
         "status": stored.status.as_u16(),

@@ -18,7 +18,7 @@ use crate::request::route::Routes;
 use crate::response::body::Body;
 use crate::response::body_guard::BodyGuards;
 use crate::serve;
-use crate::state::{Guard, Pools, Shared, State};
+use crate::state::{AccessControl, Pools, Shared, State};
 use lyceum_cache::Cache;
 use lyceum_core::shutdown::Shutdown;
 use lyceum_core::time::{Clock, Instant, monotonic};
@@ -60,7 +60,7 @@ impl Edge {
         let routes = Routes::new(&config.route, &pools.named, config.tokens.as_ref(), &cors)?;
         let metrics = Arc::new(Metrics::new(&registry, &prefixes(&config)));
         let cache: Arc<Cache<FetchError>> = Cache::open(&config.cache, clock.clone(), &registry)?;
-        let guard = Guard::new(&config, None, &clock, &metrics, shutdown.part())?;
+        let guard = AccessControl::new(&config, None, &clock, &metrics, shutdown.part())?;
         let fetcher = Fetcher {
             cache: Arc::clone(&cache),
             metrics: Arc::clone(&metrics),
@@ -103,7 +103,7 @@ impl Edge {
         let cors = Arc::new(Cors::new(&config.cors));
         let routes = Routes::new(&config.route, &pools.named, config.tokens.as_ref(), &cors)?;
         let guard = match new_guard {
-            true => Guard::new(config, former.guard.verifier.as_deref(), &former.clock, &metrics, role.part())?,
+            true => AccessControl::new(config, former.guard.verifier.as_deref(), &former.clock, &metrics, role.part())?,
             false => former.guard.clone(),
         };
         let cache = Arc::clone(&former.fetcher.cache);

@@ -9,9 +9,9 @@ use crate::config::Auth;
 use crate::request::authorize::{Authorized, facts};
 use crate::request::prepare::ResourceRequest;
 use crate::state::State;
-use lyceum_cache::{CacheSlot, Stored};
+use lyceum_cache::{CacheSlot, StoredResponse};
 use lyceum_core::time::Instant;
-use lyceum_http::freshness::Standing;
+use lyceum_http::freshness::FreshnessState;
 use lyceum_packaging::filter::Playlist;
 use lyceum_server::Peer;
 use lyceum_token::extract::TokenPlacement;
@@ -54,9 +54,9 @@ pub(crate) fn look_up(
     head: &request::Parts,
     slot: CacheSlot<'_>,
     now_ms: i64,
-) -> Option<Arc<Stored>> {
+) -> Option<Arc<StoredResponse>> {
     let stored = state.fetcher.cache.get_in(slot, &request.key, &head.headers)?;
     // The first use of a prefetched response starts the prefetch of the next ones.
     let is_plain = stored.sliced().is_none() && !stored.awaits_first_use();
-    (is_plain && stored.freshness.standing(now_ms) == Standing::Fresh).then_some(stored)
+    (is_plain && stored.freshness.standing(now_ms) == FreshnessState::Fresh).then_some(stored)
 }

@@ -8,20 +8,20 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use crate::cache_status::CacheStatus;
 use crate::config::Auth;
 use crate::request::route::Route;
-use lyceum_cache::{HeaderBlock, Stored};
+use lyceum_cache::{HeaderBlock, StoredResponse};
 use lyceum_http::fields;
 
 pub(crate) const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 const BYTES: HeaderValue = HeaderValue::from_static("bytes");
 
 /// Makes the block of a stored response before the first hit.
-pub(crate) fn prepare(route: &Route, stored: &Stored) {
+pub(crate) fn prepare(route: &Route, stored: &StoredResponse) {
     with_block(route, stored, |_| ());
 }
 
 /// Calls `show` with the block of hits on a stored response: the prepared one, unless the configuration has changed what
 /// blocks look like since it was made.
-pub(crate) fn with_block<T>(route: &Route, stored: &Stored, show: impl FnOnce(&HeaderBlock) -> T) -> T {
+pub(crate) fn with_block<T>(route: &Route, stored: &StoredResponse, show: impl FnOnce(&HeaderBlock) -> T) -> T {
     let look = look_of(route);
     let make = || {
         // RFC 9110, section 8.6: a 204 has no length.

@@ -28,7 +28,7 @@ pub(crate) type Shared = Arc<ArcSwap<State>>;
 pub(crate) struct State {
     pub(crate) routes: Routes,
     pub(crate) pools: Pools,
-    pub(crate) guard: Guard,
+    pub(crate) guard: AccessControl,
     pub(crate) fetcher: Fetcher,
     pub(crate) prefetcher: Prefetcher,
     pub(crate) playback: Arc<Playback>,
@@ -51,7 +51,7 @@ pub(crate) struct Pools {
 
 /// The token verifier, and the tasks that keep its keys and revocations up to date until `end`.
 #[derive(Clone, Debug)]
-pub(crate) struct Guard {
+pub(crate) struct AccessControl {
     pub(crate) verifier: Option<Arc<Verifier>>,
     pub(crate) control: Arc<ControlPlane>,
     pub(crate) end: Shutdown,
@@ -91,7 +91,7 @@ impl Pools {
     }
 }
 
-impl Guard {
+impl AccessControl {
     /// A verifier as configured; from `former`, it takes over revoked sessions and verified tokens.
     pub(crate) fn new(
         config: &Config,

@@ -34,7 +34,7 @@ const MAX_SESSION_CHARS: usize = 64;
 
 /// What a player does (version 2, key `sta`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum State {
+pub enum PlayerState {
     /// `s`
     Starting,
     /// `p`
@@ -57,7 +57,7 @@ pub enum State {
     Preloading,
 }
 
-impl State {
+impl PlayerState {
     fn of(token: &str) -> Option<Self> {
         Some(match token {
             "s" => Self::Starting,
@@ -92,7 +92,7 @@ pub enum Event {
 
 /// What is fetched (key `ot`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Kind {
+pub enum ObjectType {
     /// `v`, or `av`: video, or both in one.
     Video,
     /// `a`
@@ -109,7 +109,7 @@ pub struct Report {
     /// `e`
     pub event: Option<Event>,
     /// `sta`
-    pub state: Option<State>,
+    pub state: Option<PlayerState>,
     /// `ts`: when, in milliseconds since the epoch, by the player's clock.
     pub at_ms: Option<i64>,
     /// `br`: the encoded bitrate of what is fetched, in kbit/s.
@@ -119,7 +119,7 @@ pub struct Report {
     /// `mtp`: the throughput that was measured, in kbit/s.
     pub throughput_kbps: Option<u32>,
     /// `ot`
-    pub kind: Option<Kind>,
+    pub kind: Option<ObjectType>,
     /// `bs`: the buffer ran dry since the last request.
     pub starved: bool,
     /// `su`: at a start or after a seek or a stall.
@@ -182,16 +182,16 @@ impl Report {
                     _ => Event::Other,
                 });
             }
-            "sta" => self.state = State::of(value),
+            "sta" => self.state = PlayerState::of(value),
             "ts" => self.at_ms = value.parse().ok().filter(|ms| (0..=1_i64 << 53).contains(ms)),
             "br" => self.bitrate_kbps = number(value),
             "bl" => self.buffer_ms = number(value),
             "mtp" => self.throughput_kbps = number(value),
             "ot" => {
                 self.kind = Some(match value {
-                    "v" | "av" => Kind::Video,
-                    "a" => Kind::Audio,
-                    _ => Kind::Other,
+                    "v" | "av" => ObjectType::Video,
+                    "a" => ObjectType::Audio,
+                    _ => ObjectType::Other,
                 });
             }
             "bs" => self.starved = value == "?1",
@@ -248,7 +248,7 @@ mod tests {
                 bitrate_kbps: Some(3200),
                 buffer_ms: Some(21_300),
                 throughput_kbps: Some(48_100),
-                kind: Some(Kind::Video),
+                kind: Some(ObjectType::Video),
                 starved: true,
                 startup: true,
                 ..Report::default()
@@ -264,16 +264,16 @@ mod tests {
                     e=ps,sid=\"a-1\",sta=p,ts=1700000000900,v=2\n\nmtp=(48100.5),e=t,sid=\"a-1\"\n";
         let reports: Vec<_> = Report::events(body).collect();
         assert_eq!(reports.len(), 3);
-        assert_eq!((reports[0].state, reports[0].at_ms), (Some(State::Starting), Some(1_700_000_000_000)));
+        assert_eq!((reports[0].state, reports[0].at_ms), (Some(PlayerState::Starting), Some(1_700_000_000_000)));
         assert_eq!((reports[0].bitrate_kbps, reports[0].buffer_ms), (Some(3200), Some(1200)));
-        assert_eq!((reports[1].event, reports[1].state), (Some(Event::PlayState), Some(State::Playing)));
+        assert_eq!((reports[1].event, reports[1].state), (Some(Event::PlayState), Some(PlayerState::Playing)));
         assert_eq!((reports[2].event, reports[2].throughput_kbps), (Some(Event::TimeInterval), Some(48_100)));
     }
 
     #[test]
     fn malformed_keys_are_ignored() {
         let report = Report::parse("br=fast,bl=-1,mtp=99999999999,ts=later,sta=zz,sid=\"a b\",ot,bs=?0,br").unwrap();
-        assert_eq!(report, Report { kind: Some(Kind::Other), ..Report::default() });
+        assert_eq!(report, Report { kind: Some(ObjectType::Other), ..Report::default() });
         assert_eq!(Report::parse(""), None);
         assert_eq!(Report::parse(&"a".repeat(5000)), None);
         assert_eq!(Report::parse(&format!("sid=\"{}\"", "a".repeat(65))).unwrap().session, None);

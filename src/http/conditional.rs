@@ -66,7 +66,7 @@ impl<'a> Validators<'a> {
 
 /// The result of a conditional request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub enum ConditionResult {
     /// Answer as if there were no condition.
     Go,
     /// 304.
@@ -84,28 +84,28 @@ pub fn is_conditional(request: &HeaderMap) -> bool {
 }
 
 /// Judges a GET or HEAD in the order of section 13.2.2.
-pub fn judge(request: &HeaderMap, stored: &Validators<'_>) -> Outcome {
+pub fn judge(request: &HeaderMap, stored: &Validators<'_>) -> ConditionResult {
     let since = |name| fields::single(request, name).and_then(fields::date);
     if request.contains_key(header::IF_MATCH) {
         if !matches(request, &header::IF_MATCH, |tag| stored.etag.is_some_and(|own| own.strong_eq(tag))) {
-            return Outcome::Failed;
+            return ConditionResult::Failed;
         }
     } else if let (Some(since), Some(modified)) = (since(&header::IF_UNMODIFIED_SINCE), stored.modified)
         && modified > since
     {
-        return Outcome::Failed;
+        return ConditionResult::Failed;
     }
     if request.contains_key(header::IF_NONE_MATCH) {
         if matches(request, &header::IF_NONE_MATCH, |tag| stored.etag.is_some_and(|own| own.weak_eq(tag))) {
-            return Outcome::NotModified;
+            return ConditionResult::NotModified;
         }
     } else if let Some(since) = since(&header::IF_MODIFIED_SINCE)
         // Without Last-Modified a cache uses Date (RFC 9111, section 4.3.2).
         && stored.modified.or(stored.date).is_some_and(|modified| modified <= since)
     {
-        return Outcome::NotModified;
+        return ConditionResult::NotModified;
     }
-    Outcome::Go
+    ConditionResult::Go
 }
 
 fn matches(request: &HeaderMap, name: &header::HeaderName, same: impl Fn(ETag<'_>) -> bool) -> bool {
@@ -146,7 +146,7 @@ mod tests {
 
     #[test]
     fn conditions_are_evaluated_in_order() {
-        use Outcome::*;
+        use ConditionResult::*;
         let stored = map(&[("etag", "\"a\""), ("last-modified", OLD), ("date", NEW)]);
         for (request, expected) in [
             (vec![], Go),

@@ -94,7 +94,7 @@ pub struct Freshness {
 
 /// What may be done with a stored response now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Standing {
+pub enum FreshnessState {
     /// Use it.
     Fresh,
     /// Use it and validate it in the background (RFC 5861, section 3).
@@ -168,21 +168,21 @@ impl Freshness {
 
     /// What may be done with it now.
     #[inline]
-    pub fn standing(&self, now_ms: i64) -> Standing {
+    pub fn standing(&self, now_ms: i64) -> FreshnessState {
         let left = self.left(now_ms);
         if left > 0 && !self.always_validate {
-            return Standing::Fresh;
+            return FreshnessState::Fresh;
         }
         if self.must_revalidate || self.always_validate {
-            return Standing::Stale;
+            return FreshnessState::Stale;
         }
         let stale_for = -left;
         if stale_for < i64::from(self.while_revalidate) {
-            Standing::StaleWhileRevalidate
+            FreshnessState::StaleWhileRevalidate
         } else if stale_for < i64::from(self.if_error) {
-            Standing::StaleIfError
+            FreshnessState::StaleIfError
         } else {
-            Standing::Stale
+            FreshnessState::Stale
         }
     }
 
@@ -195,8 +195,8 @@ impl Freshness {
             return false;
         }
         match self.standing(now_ms) {
-            Standing::Fresh => true,
-            Standing::StaleWhileRevalidate if demands.min_fresh.is_none() => true,
+            FreshnessState::Fresh => true,
+            FreshnessState::StaleWhileRevalidate if demands.min_fresh.is_none() => true,
             _ => {
                 let forbidden = self.must_revalidate || self.always_validate;
                 !forbidden && demands.max_stale.is_some_and(|most| -left <= i64::from(most))
@@ -207,9 +207,11 @@ impl Freshness {
     /// Whether it may be used now because the origin failed.
     pub fn usable_on_error(&self, now_ms: i64) -> bool {
         match self.standing(now_ms) {
-            Standing::Fresh => true,
-            Standing::Stale => false,
-            Standing::StaleWhileRevalidate | Standing::StaleIfError => -self.left(now_ms) < i64::from(self.if_error),
+            FreshnessState::Fresh => true,
+            FreshnessState::Stale => false,
+            FreshnessState::StaleWhileRevalidate | FreshnessState::StaleIfError => {
+                -self.left(now_ms) < i64::from(self.if_error)
+            }
         }
     }
 
@@ -396,13 +398,13 @@ mod tests {
     fn standing_runs_through_its_stages() {
         let at = |control: &str, seconds: i64| judge(&[(CC, control)]).unwrap().standing(NOW + seconds * 1000);
         let stages = "max-age=10, stale-while-revalidate=5, stale-if-error=20";
-        assert_eq!(at(stages, 9), Standing::Fresh);
-        assert_eq!(at(stages, 10), Standing::StaleWhileRevalidate);
-        assert_eq!(at(stages, 15), Standing::StaleIfError);
-        assert_eq!(at(stages, 30), Standing::Stale);
-        assert_eq!(at("max-age=10, no-cache", 1), Standing::Stale);
-        assert_eq!(at("max-age=10, must-revalidate, stale-if-error=20", 11), Standing::Stale);
-        assert_eq!(at("s-maxage=10, stale-if-error=20", 11), Standing::Stale);
+        assert_eq!(at(stages, 9), FreshnessState::Fresh);
+        assert_eq!(at(stages, 10), FreshnessState::StaleWhileRevalidate);
+        assert_eq!(at(stages, 15), FreshnessState::StaleIfError);
+        assert_eq!(at(stages, 30), FreshnessState::Stale);
+        assert_eq!(at("max-age=10, no-cache", 1), FreshnessState::Stale);
+        assert_eq!(at("max-age=10, must-revalidate, stale-if-error=20", 11), FreshnessState::Stale);
+        assert_eq!(at("s-maxage=10, stale-if-error=20", 11), FreshnessState::Stale);
         let on_error = |seconds: i64| judge(&[(CC, stages)]).unwrap().usable_on_error(NOW + seconds * 1000);
         assert!(on_error(1) && on_error(12) && on_error(29) && !on_error(30));
     }
@@ -414,10 +416,10 @@ mod tests {
             let f = judge(&[(CC, &format!("max-age={life}")), ("age", &age.to_string())]).unwrap();
             let (early, late) = (NOW + a.min(b) * 1000, NOW + a.max(b) * 1000);
             prop_assert!(f.age(early) <= f.age(late));
-            if f.standing(early) != Standing::Fresh {
-                prop_assert!(f.standing(late) != Standing::Fresh);
+            if f.standing(early) != FreshnessState::Fresh {
+                prop_assert!(f.standing(late) != FreshnessState::Fresh);
             }
-            prop_assert_eq!(f.standing(late) == Standing::Fresh, i64::from(age) + a.max(b) < i64::from(life));
+            prop_assert_eq!(f.standing(late) == FreshnessState::Fresh, i64::from(age) + a.max(b) < i64::from(life));
         }
 
         /// A life that was ended is over from then on, or from its own end where that came first, and what may be done
@@ -433,14 +435,14 @@ mod tests {
             let stale_since = end.min(i64::from(life) - i64::from(age)).max(0);
             let (now, stale_for) = (NOW + at * 1000, at.max(0) - stale_since);
             prop_assert_eq!(ended.age(now), whole.age(now));
-            prop_assert!(ended.standing(now) != Standing::Fresh, "whatever the clock says");
+            prop_assert!(ended.standing(now) != FreshnessState::Fresh, "whatever the clock says");
             if stale_for >= 0 && age <= life {
-                prop_assert_eq!(ended.standing(now) == Standing::StaleWhileRevalidate, stale_for < i64::from(beside));
+                prop_assert_eq!(ended.standing(now) == FreshnessState::StaleWhileRevalidate, stale_for < i64::from(beside));
                 prop_assert_eq!(ended.usable_on_error(now), stale_for < i64::from(on_error));
             }
             prop_assert_eq!(&ended.ended_at(NOW + (end + again) * 1000), &ended);
             let lost = whole.ended_long_ago();
-            prop_assert!(lost.standing(now) == Standing::Stale && !lost.usable_on_error(now));
+            prop_assert!(lost.standing(now) == FreshnessState::Stale && !lost.usable_on_error(now));
         }
     }
 }

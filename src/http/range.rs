@@ -5,25 +5,25 @@ const MAX_RANGES: usize = 16;
 
 /// The part of a representation of known length that is asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Wanted {
+pub enum RequestedRange {
     /// All of it: no range, or one that a server may ignore.
     Whole,
     /// These spans, in the order asked for; at least one, none empty, all inside.
-    Spans(Vec<Span>),
+    Spans(Vec<ByteRange>),
     /// No range overlaps it: 416.
     Unsatisfiable,
 }
 
 /// Bytes from `first` to `last`, both included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Span {
+pub struct ByteRange {
     /// The first byte.
     pub first: u64,
     /// The last byte, not before `first`.
     pub last: u64,
 }
 
-impl Span {
+impl ByteRange {
     /// How many bytes.
     #[inline]
     pub fn length(self) -> u64 {
@@ -37,36 +37,36 @@ impl Span {
 }
 
 /// Reads a `Range` field for a representation of `length` bytes.
-pub fn wanted(field: &str, length: u64) -> Wanted {
+pub fn wanted(field: &str, length: u64) -> RequestedRange {
     // Unknown units and malformed ranges are ignored (section 14.2).
-    let Some((unit, set)) = field.split_once('=') else { return Wanted::Whole };
+    let Some((unit, set)) = field.split_once('=') else { return RequestedRange::Whole };
     if !unit.trim().eq_ignore_ascii_case("bytes") {
-        return Wanted::Whole;
+        return RequestedRange::Whole;
     }
     let mut spans = Vec::new();
     let mut specs = 0_usize;
     for spec in set.split(',').map(|s| s.trim_matches([' ', '\t'])).filter(|s| !s.is_empty()) {
         specs += 1;
         if specs > MAX_RANGES {
-            return Wanted::Whole;
+            return RequestedRange::Whole;
         }
         match span(spec, length) {
             Ok(Some(span)) => spans.push(span),
             Ok(None) => {}
-            Err(Malformed) => return Wanted::Whole,
+            Err(Malformed) => return RequestedRange::Whole,
         }
     }
     if specs == 0 {
-        return Wanted::Whole;
+        return RequestedRange::Whole;
     }
     if spans.is_empty() {
-        return Wanted::Unsatisfiable;
+        return RequestedRange::Unsatisfiable;
     }
     if overlaps(&spans) {
         // Sections 15.3.7.2 and 17.15: overlapping ranges are usually an attack.
-        return Wanted::Whole;
+        return RequestedRange::Whole;
     }
-    Wanted::Spans(spans)
+    RequestedRange::Spans(spans)
 }
 
 /// The first byte that a `Range` field asks for, as far as it is known without a length: a suffix begins at 0. None
@@ -91,12 +91,12 @@ pub fn first_byte(field: &str) -> Option<u64> {
 }
 
 /// Reads a `Content-Range` of bytes whose whole length is known (section 14.4).
-pub fn content_range(field: &str) -> Option<(Span, u64)> {
+pub fn content_range(field: &str) -> Option<(ByteRange, u64)> {
     let (unit, rest) = field.split_once(' ')?;
     let (range, total) = rest.split_once('/')?;
     let (first, last) = range.split_once('-')?;
     let digits = |text: &str| text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse::<u64>().ok()).flatten();
-    let (span, total) = (Span { first: digits(first)?, last: digits(last)? }, digits(total)?);
+    let (span, total) = (ByteRange { first: digits(first)?, last: digits(last)? }, digits(total)?);
     let sound = unit.eq_ignore_ascii_case("bytes") && span.first <= span.last && span.last < total;
     sound.then_some((span, total))
 }
@@ -112,30 +112,30 @@ pub fn is_part_of(content_range_field: &str, range_field: &str) -> bool {
     });
     let Some((span, total)) = part else { return false };
     match wanted(range_field, total) {
-        Wanted::Whole => true,
-        Wanted::Spans(spans) => match spans.as_slice() {
+        RequestedRange::Whole => true,
+        RequestedRange::Spans(spans) => match spans.as_slice() {
             [requested] => requested.first <= span.first && span.last <= requested.last,
             _ => true,
         },
-        Wanted::Unsatisfiable => false,
+        RequestedRange::Unsatisfiable => false,
     }
 }
 
 struct Malformed;
 
-fn span(spec: &str, length: u64) -> Result<Option<Span>, Malformed> {
+fn span(spec: &str, length: u64) -> Result<Option<ByteRange>, Malformed> {
     let (first, last) = spec.split_once('-').ok_or(Malformed)?;
     if first.is_empty() {
         let suffix = position(last)?;
         return Ok((suffix > 0 && length > 0)
-            .then(|| Span { first: length.saturating_sub(suffix), last: length.saturating_sub(1) }));
+            .then(|| ByteRange { first: length.saturating_sub(suffix), last: length.saturating_sub(1) }));
     }
     let first = position(first)?;
     let last = if last.is_empty() { u64::MAX } else { position(last)? };
     if last < first {
         return Err(Malformed);
     }
-    Ok((first < length).then(|| Span { first, last: last.min(length.saturating_sub(1)) }))
+    Ok((first < length).then(|| ByteRange { first, last: last.min(length.saturating_sub(1)) }))
 }
 
 /// Digits only; a number too large counts as the largest.
@@ -146,8 +146,8 @@ fn position(digits: &str) -> Result<u64, Malformed> {
     Ok(digits.parse().unwrap_or(u64::MAX))
 }
 
-fn overlaps(spans: &[Span]) -> bool {
-    let mut sorted: Vec<Span> = spans.to_vec();
+fn overlaps(spans: &[ByteRange]) -> bool {
+    let mut sorted: Vec<ByteRange> = spans.to_vec();
     sorted.sort_unstable_by_key(|s| s.first);
     sorted.windows(2).any(|pair| matches!(pair, [a, b] if b.first <= a.last))
 }
@@ -157,8 +157,8 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn one(first: u64, last: u64) -> Wanted {
-        Wanted::Spans(vec![Span { first, last }])
+    fn one(first: u64, last: u64) -> RequestedRange {
+        RequestedRange::Spans(vec![ByteRange { first, last }])
     }
 
     #[test]
@@ -172,31 +172,34 @@ mod tests {
             ("bytes=2-99999999999999999999999", one(2, 9)),
             ("bytes=-3", one(7, 9)),
             ("bytes=-99", one(0, 9)),
-            ("bytes=0-1, 4-5", Wanted::Spans(vec![Span { first: 0, last: 1 }, Span { first: 4, last: 5 }])),
+            (
+                "bytes=0-1, 4-5",
+                RequestedRange::Spans(vec![ByteRange { first: 0, last: 1 }, ByteRange { first: 4, last: 5 }]),
+            ),
             ("bytes=8-9,20-30", one(8, 9)),
-            ("bytes=10-", Wanted::Unsatisfiable),
-            ("bytes=-0", Wanted::Unsatisfiable),
-            ("bytes=99999999999999999999999-", Wanted::Unsatisfiable),
-            ("bytes=0-5,3-8", Wanted::Whole),
-            ("bytes=5-2", Wanted::Whole),
-            ("bytes=a-b", Wanted::Whole),
-            ("bytes=+1-2", Wanted::Whole),
-            ("bytes=", Wanted::Whole),
-            ("bytes", Wanted::Whole),
-            ("seconds=1-2", Wanted::Whole),
-            ("bytes=1-2,x", Wanted::Whole),
+            ("bytes=10-", RequestedRange::Unsatisfiable),
+            ("bytes=-0", RequestedRange::Unsatisfiable),
+            ("bytes=99999999999999999999999-", RequestedRange::Unsatisfiable),
+            ("bytes=0-5,3-8", RequestedRange::Whole),
+            ("bytes=5-2", RequestedRange::Whole),
+            ("bytes=a-b", RequestedRange::Whole),
+            ("bytes=+1-2", RequestedRange::Whole),
+            ("bytes=", RequestedRange::Whole),
+            ("bytes", RequestedRange::Whole),
+            ("seconds=1-2", RequestedRange::Whole),
+            ("bytes=1-2,x", RequestedRange::Whole),
         ] {
             assert_eq!(wanted(field, 10), expected, "{field}");
         }
-        assert_eq!(wanted("bytes=0-", 0), Wanted::Unsatisfiable);
-        assert_eq!(wanted("bytes=-1", 0), Wanted::Unsatisfiable);
+        assert_eq!(wanted("bytes=0-", 0), RequestedRange::Unsatisfiable);
+        assert_eq!(wanted("bytes=-1", 0), RequestedRange::Unsatisfiable);
         let many = (0..17).map(|n| format!("{}-{}", n * 2, n * 2)).collect::<Vec<_>>().join(",");
-        assert_eq!(wanted(&format!("bytes={many}"), 100), Wanted::Whole);
+        assert_eq!(wanted(&format!("bytes={many}"), 100), RequestedRange::Whole);
     }
 
     #[test]
     fn what_a_part_says_of_itself() {
-        assert_eq!(content_range("bytes 0-9/100"), Some((Span { first: 0, last: 9 }, 100)));
+        assert_eq!(content_range("bytes 0-9/100"), Some((ByteRange { first: 0, last: 9 }, 100)));
         for bad in [
             "bytes 0-9/*",
             "bytes */100",
@@ -247,7 +250,7 @@ mod tests {
     proptest! {
         #[test]
         fn spans_lie_inside(field in "(bytes=)?[0-9,x-]{0,20}", length in 0_u64..50) {
-            if let Wanted::Spans(spans) = wanted(&field, length) {
+            if let RequestedRange::Spans(spans) = wanted(&field, length) {
                 prop_assert!(!spans.is_empty());
                 prop_assert!(spans.iter().all(|s| s.first <= s.last && s.last < length));
             }

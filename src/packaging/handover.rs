@@ -22,7 +22,7 @@ pub enum ObjectKind {
 
 /// One object of a lesson, delivered once.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Handover {
+pub struct DeliveredObject {
     /// Relative to the version: `v720/00000-0.m4s`.
     pub path: String,
     /// What it is.
@@ -82,7 +82,7 @@ pub struct Mismatch {
     pub what: &'static str,
 }
 
-impl Handover {
+impl DeliveredObject {
     /// The media type to serve it with.
     pub fn content_type(&self) -> &'static str {
         content_type(&self.path)

@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 
 use crate::grid::Grid;
-use crate::handover::{Handover, ObjectKind, TrackFacts};
+use crate::handover::{DeliveredObject, ObjectKind, TrackFacts};
 use crate::plan::Plan;
 use crate::task::TaskSpec;
 use crate::track::{TrackPlan, ticks_ms};
 
 /// The existing objects of a lesson's version.
 #[derive(Clone, Debug)]
-pub struct Index<'a> {
+pub struct ObjectIndex<'a> {
     plan: &'a Plan,
     tracks: Vec<TrackIndex<'a>>,
     extras: Vec<String>,
@@ -46,9 +46,9 @@ pub struct Segment {
     pub ssim: Option<f64>,
 }
 
-impl<'a> Index<'a> {
+impl<'a> ObjectIndex<'a> {
     /// The index of `handovers`; those that do not belong to the plan are left out.
-    pub fn new<'h>(plan: &'a Plan, handovers: impl IntoIterator<Item = &'h Handover>) -> Self {
+    pub fn new<'h>(plan: &'a Plan, handovers: impl IntoIterator<Item = &'h DeliveredObject>) -> Self {
         let grid = &plan.grid;
         let empty = |plan| TrackIndex { plan, facts: None, init_bytes: 0, grid, segments: BTreeMap::new() };
         let mut index = Self { plan, tracks: plan.tracks.iter().map(empty).collect(), extras: Vec::new() };
@@ -58,7 +58,7 @@ impl<'a> Index<'a> {
         index
     }
 
-    fn add(&mut self, handover: &Handover) {
+    fn add(&mut self, handover: &DeliveredObject) {
         if handover.check(self.plan).is_err() {
             return;
         }
@@ -72,7 +72,7 @@ impl<'a> Index<'a> {
             track.init_bytes = handover.bytes;
             return;
         }
-        let Handover { n, start, duration, bytes, key_bytes, ssim, .. } = *handover;
+        let DeliveredObject { n, start, duration, bytes, key_bytes, ssim, .. } = *handover;
         track.segments.insert(n, Segment { n, start, duration, bytes, key_bytes, ssim });
     }
 
@@ -97,7 +97,7 @@ impl<'a> Index<'a> {
     }
 
     /// Whether the object of `handover` exists already.
-    pub fn holds(&self, handover: &Handover) -> bool {
+    pub fn holds(&self, handover: &DeliveredObject) -> bool {
         let track = || self.track(&handover.track);
         match handover.kind {
             ObjectKind::Image | ObjectKind::Text => self.has(&handover.path),

@@ -27,8 +27,8 @@ pub mod track;
 pub mod webvtt;
 
 pub use grid::{FrameRate, Grid};
-pub use handover::{Handover, Mismatch, ObjectKind, TrackFacts};
-pub use index::{Index, playable};
+pub use handover::{DeliveredObject, Mismatch, ObjectKind, TrackFacts};
+pub use index::{ObjectIndex, playable};
 pub use info::{MediaInfo, Refusal, RefusalCode};
 pub use ladder::{Bitrate, Ladder, VideoCodec};
 pub use plan::{Plan, PlannedTask};

@@ -10,7 +10,7 @@ use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
 use super::harness::*;
-use crate::front::http3;
+use crate::server::http3;
 
 const LENGTH: usize = 5 << 20;
 

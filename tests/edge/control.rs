@@ -15,7 +15,7 @@ use tokio::sync::Notify;
 
 use super::clients::certificate;
 use super::harness::*;
-use crate::front::http3;
+use crate::server::http3;
 use crate::support::until_async;
 
 /// Media, the feed, and leases as `lease` says.

@@ -13,7 +13,7 @@ use axum::extract::{Path as UrlPath, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post, put};
-use lyceum_packaging::{Handover, Index, Ladder, MediaInfo, Plan, TaskSpec, plan, render};
+use lyceum_packaging::{DeliveredObject, Ladder, MediaInfo, ObjectIndex, Plan, TaskSpec, plan, render};
 use serde_json::{Value, json};
 
 use super::processes::children;
@@ -29,7 +29,7 @@ struct Play {
     leased: BTreeMap<String, TaskSpec>,
     lost: bool,
     objects: BTreeMap<String, Vec<u8>>,
-    handed: Vec<Handover>,
+    handed: Vec<DeliveredObject>,
     done: Vec<String>,
     failed: Vec<(String, String, bool)>,
     report: Option<MediaInfo>,
@@ -113,7 +113,7 @@ async fn heartbeat(
         return refused.into_response();
     }
     let body: Value = serde_json::from_slice(&body).expect("JSON");
-    let handed: Vec<Handover> = serde_json::from_value(body["handed"].clone()).expect("handovers");
+    let handed: Vec<DeliveredObject> = serde_json::from_value(body["handed"].clone()).expect("handovers");
     stage.play(|play| play.handed.extend(handed));
     axum::Json(json!({"cancel": false})).into_response()
 }
@@ -128,7 +128,7 @@ async fn complete(
         return refused.into_response();
     }
     let body: Value = serde_json::from_slice(&body).expect("JSON");
-    let handed: Vec<Handover> = serde_json::from_value(body["segments"].clone()).expect("handovers");
+    let handed: Vec<DeliveredObject> = serde_json::from_value(body["segments"].clone()).expect("handovers");
     stage.play(|play| {
         play.handed.extend(handed);
         play.leased.remove(&id);
@@ -280,7 +280,7 @@ async fn workers_make_what_run_makes_and_hand_it_over_piece_by_piece() {
     let out = folder.path().join("out");
     transcoded(&input, &out);
     let (handed, objects, ranges) = stage.play(|play| (play.handed.clone(), play.objects.clone(), play.ranges));
-    let index = Index::new(&plan, &handed);
+    let index = ObjectIndex::new(&plan, &handed);
     assert!(index.complete());
     assert_eq!(
         render::master(&index, "1").expect("a master"),

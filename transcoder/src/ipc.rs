@@ -6,7 +6,7 @@
 
 use std::io::{self, Read, Write};
 
-use lyceum_packaging::{Handover, MediaInfo, TaskSpec};
+use lyceum_packaging::{DeliveredObject, MediaInfo, TaskSpec};
 use serde::{Deserialize, Serialize};
 
 use crate::limits::Limits;
@@ -40,7 +40,7 @@ pub(crate) enum Message {
     /// An output object; its bytes are the payload.
     Object {
         /// Its description.
-        handover: Handover,
+        handover: DeliveredObject,
     },
     /// Progress.
     Progress {

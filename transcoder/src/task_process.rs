@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use lyceum_packaging::info::{Refusal, RefusalCode};
-use lyceum_packaging::{Handover, MediaInfo, TaskSpec};
+use lyceum_packaging::{DeliveredObject, MediaInfo, TaskSpec};
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
 use tokio::process::{Child, Command};
@@ -31,7 +31,7 @@ pub(crate) trait TaskSource: Send + Sync + 'static {
 #[derive(Debug)]
 pub(crate) enum TaskEvent {
     /// An output object and its bytes.
-    Object(Handover, Bytes),
+    Object(DeliveredObject, Bytes),
     /// Progress, from 0 to 1.
     Progress(f64),
     /// The result of a probe.

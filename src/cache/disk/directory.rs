@@ -13,7 +13,7 @@ use super::index::{self, Index};
 use super::metrics::DiskMetrics;
 use super::private_files::create_private_directory;
 use crate::purge::PurgeLog;
-use crate::stored_response::Stored;
+use crate::stored_response::StoredResponse;
 use lyceum_core::time::{Instant, monotonic};
 
 /// The directory in which files are written before they are renamed.
@@ -42,7 +42,7 @@ pub(super) struct Directory {
 #[derive(Debug)]
 pub(super) struct WriteJob {
     pub(super) key: Box<str>,
-    pub(super) stored: Arc<Stored>,
+    pub(super) stored: Arc<StoredResponse>,
     /// The number of the next purge when its fetch began.
     pub(super) purge_epoch: u64,
 }
@@ -105,7 +105,7 @@ impl Directory {
     }
 
     /// Reads and verifies the file of `key`. One that can't be verified is removed.
-    pub(super) fn read(&self, key: &str) -> Option<Stored> {
+    pub(super) fn read(&self, key: &str) -> Option<StoredResponse> {
         let indexed = self.index().touch(key);
         if !indexed && self.scanned.load(Ordering::Acquire) {
             return None;

@@ -28,7 +28,7 @@ use serde::{Deserialize, Serialize};
 
 use super::private_files::private_file;
 use crate::slice_layout::SliceLayout;
-use crate::stored_response::{EntryKind, Stored};
+use crate::stored_response::{EntryKind, StoredResponse};
 use crate::vary::Vary;
 use lyceum_http::freshness::Freshness;
 
@@ -103,7 +103,7 @@ pub(super) struct Entry<'a> {
 
 impl<'a> Entry<'a> {
     /// None for an entry that has no format on disk, as its header is too large.
-    pub(super) fn of(key: &str, stored: &'a Stored) -> Option<Self> {
+    pub(super) fn of(key: &str, stored: &'a StoredResponse) -> Option<Self> {
         let text = |value: &HeaderValue| value.as_bytes().iter().map(|byte| char::from(*byte)).collect();
         let sum = hex(digest(&SHA256, &stored.body).as_ref());
         let header = EntryHeader {
@@ -241,7 +241,7 @@ pub(super) fn read_header(path: &Path) -> Result<FoundEntry, Unreadable> {
 }
 
 /// Reads and verifies a whole file.
-pub(super) fn read(path: &Path, key: &str) -> Result<Stored, Unreadable> {
+pub(super) fn read(path: &Path, key: &str) -> Result<StoredResponse, Unreadable> {
     let (mut file, header, made_stale, _) = open(path)?;
     if header.key != key {
         return Err(Unreadable::Corrupt("another key"));
@@ -255,7 +255,7 @@ pub(super) fn read(path: &Path, key: &str) -> Result<Stored, Unreadable> {
     restore(header, made_stale, body.into()).ok_or(Unreadable::Corrupt("the header's fields"))
 }
 
-fn restore(header: EntryHeader, made_stale: MadeStale, body: Bytes) -> Option<Stored> {
+fn restore(header: EntryHeader, made_stale: MadeStale, body: Bytes) -> Option<StoredResponse> {
     let mut headers = HeaderMap::with_capacity(header.fields.len());
     for (name, value) in &header.fields {
         let bytes: Option<Vec<u8>> = value.chars().map(|c| u8::try_from(c).ok()).collect();
@@ -266,8 +266,8 @@ fn restore(header: EntryHeader, made_stale: MadeStale, body: Bytes) -> Option<St
         MadeStale::AtMs(at_ms) => header.freshness.ended_at(at_ms),
         MadeStale::Unknown => header.freshness.ended_long_ago(),
     };
-    let whole = Stored::whole(StatusCode::from_u16(header.status).ok()?, headers, body, freshness);
-    Some(Stored { vary: Vary::from_fields(header.vary)?, kind: header.kind, tags: header.tags, ..whole })
+    let whole = StoredResponse::whole(StatusCode::from_u16(header.status).ok()?, headers, body, freshness);
+    Some(StoredResponse { vary: Vary::from_fields(header.vary)?, kind: header.kind, tags: header.tags, ..whole })
 }
 
 /// Does not compile when a kind of entry is added: the format has to be considered then.

@@ -17,7 +17,7 @@ use super::config::DiskConfig;
 use super::directory::TEMPORARY;
 use super::tier::{Disk, DiskError};
 use crate::purge::{Purge, PurgeLog, PurgeTarget};
-use crate::stored_response::Stored;
+use crate::stored_response::StoredResponse;
 use lyceum_core::time::Clock;
 use lyceum_core::units::{ByteSize, Span};
 use lyceum_http::freshness::Freshness;
@@ -87,7 +87,7 @@ fn until<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
     panic!("waited in vain for {what}");
 }
 
-fn stored(body: &[u8], life: u32, tags: &[&str]) -> Stored {
+fn stored(body: &[u8], life: u32, tags: &[&str]) -> StoredResponse {
     let mut headers = HeaderMap::new();
     headers.insert(header::ETAG, HeaderValue::from_static("\"one\""));
     headers.insert("x-bytes", HeaderValue::from_bytes(b"caf\xe9").unwrap());
@@ -101,7 +101,7 @@ fn stored(body: &[u8], life: u32, tags: &[&str]) -> Stored {
         if_error: 6,
         ended: false,
     };
-    let mut stored = Stored::whole(StatusCode::NOT_FOUND, headers, Bytes::copy_from_slice(body), freshness);
+    let mut stored = StoredResponse::whole(StatusCode::NOT_FOUND, headers, Bytes::copy_from_slice(body), freshness);
     stored.tags = tags.iter().map(|tag| (*tag).into()).collect();
     stored
 }

@@ -16,7 +16,7 @@ use super::file;
 use super::metrics::DiskMetrics;
 use super::private_files::{create_private_directory, private_file};
 use crate::purge::{Purge, PurgeLog};
-use crate::stored_response::Stored;
+use crate::stored_response::StoredResponse;
 use lyceum_core::time::Clock;
 
 /// The most files that wait to be written.
@@ -112,7 +112,7 @@ impl Disk {
     }
 
     /// Queues a response to be written, if it stays fresh long enough and there is room.
-    pub(crate) fn offer(&self, key: &str, stored: &Arc<Stored>, purge_epoch: u64) {
+    pub(crate) fn offer(&self, key: &str, stored: &Arc<StoredResponse>, purge_epoch: u64) {
         if stored.freshness.left(self.clock.unix_millis()) < self.min_lifetime_seconds {
             // What the disk has under this key is older still.
             return self.directory.forget(key);
@@ -138,7 +138,7 @@ impl Disk {
     }
 
     /// What lies under `key`, verified. A file that can't be verified is removed.
-    pub(crate) async fn read(&self, key: &str) -> Option<Arc<Stored>> {
+    pub(crate) async fn read(&self, key: &str) -> Option<Arc<StoredResponse>> {
         if !self.may_hold(key) {
             return None;
         }

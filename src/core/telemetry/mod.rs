@@ -12,10 +12,10 @@ use prometheus::{
     Opts, Registry, TextEncoder,
 };
 
-pub use striped_counter::Striped;
+pub use striped_counter::StripedCounter;
 
 /// A counter that every request adds to.
-pub type HotCounter = GenericCounter<Striped>;
+pub type HotCounter = GenericCounter<StripedCounter>;
 
 /// The media type of [`render`] (Prometheus text format 0.0.4).
 pub const MEDIA_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -73,7 +73,7 @@ pub fn counters(registry: &Registry, name: &str, help: &str, labels: &[&str]) ->
 }
 
 /// A family of counters that every request adds to.
-pub fn hot_counters(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> GenericCounterVec<Striped> {
+pub fn hot_counters(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> GenericCounterVec<StripedCounter> {
     let made = GenericCounterVec::new(Opts::new(name, help), labels);
     register(registry, made, spare!(GenericCounterVec::new(Opts::new("spare_total", "spare"), &["label"])))
 }

@@ -22,7 +22,7 @@ thread_local! {
 
 /// The value of a counter, for `prometheus`'s generic ones.
 #[derive(Debug)]
-pub struct Striped {
+pub struct StripedCounter {
     /// One for each thread by its number; the last is shared by all others.
     cells: Box<[CounterCell]>,
 }
@@ -32,7 +32,7 @@ pub struct Striped {
 #[repr(align(64))]
 struct CounterCell(AtomicU64);
 
-impl Striped {
+impl StripedCounter {
     #[inline]
     fn add(&self, more: u64) {
         let number = NUMBER.get().unwrap_or_else(number);
@@ -57,7 +57,7 @@ fn number() -> usize {
     number
 }
 
-impl Atomic for Striped {
+impl Atomic for StripedCounter {
     type T = u64;
 
     fn new(value: u64) -> Self {
@@ -97,7 +97,7 @@ mod tests {
 
     #[test]
     fn additions_of_many_threads_are_not_lost() {
-        let striped = Striped::new(7);
+        let striped = StripedCounter::new(7);
         // More threads than there are cells, so that some share the last.
         let threads = striped.cells.len() as u64 * 2;
         std::thread::scope(|scope| {

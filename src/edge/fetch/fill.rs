@@ -15,28 +15,40 @@ use super::origin_response::{
 use super::slice::store_slice;
 use super::transfer::{BodySpan, Incomplete, copy_body, fail_broken_off, origin_request};
 use crate::header_block;
-use lyceum_cache::{FillPlan, ResponseHead, SliceLayout, Stored, Writer};
+use lyceum_cache::{FillPlan, ResponseHead, SliceLayout, StoredResponse, Writer};
 use lyceum_http::fields;
-use lyceum_http::freshness::{Exchange, Freshness, NotStored, Standing};
-use lyceum_http::range::{self, Span};
+use lyceum_http::freshness::{Exchange, Freshness, FreshnessState, NotStored};
+use lyceum_http::range::{self, ByteRange};
 use lyceum_upstream::{FetchError, ResponseBody, UpstreamResponse};
 
 /// How often an origin is asked for one response, each time in another way.
 const MAX_REQUESTS: usize = 3;
 
 /// Starts a task that fetches one response into the cache.
-pub(crate) fn start(fetcher: &Fetcher, writer: Writer<FetchError>, request: FetchRequest, stale: Option<Arc<Stored>>) {
+pub(crate) fn start(
+    fetcher: &Fetcher,
+    writer: Writer<FetchError>,
+    request: FetchRequest,
+    stale: Option<Arc<StoredResponse>>,
+) {
     let filler = fetcher.clone();
     fetcher.spawn(async move { fill(&filler, writer, request, stale).await });
 }
 
 /// Reads one response from disk, or fetches it from an origin. `stale` is what memory holds of it.
-async fn fill(fetcher: &Fetcher, writer: Writer<FetchError>, request: FetchRequest, stale: Option<Arc<Stored>>) {
+async fn fill(
+    fetcher: &Fetcher,
+    writer: Writer<FetchError>,
+    request: FetchRequest,
+    stale: Option<Arc<StoredResponse>>,
+) {
     let (writer, stale) = match stale {
         Some(stale) => (writer, Some(stale)),
         None => match writer.load_from_disk().await {
             (None, _) => return,
-            (Some(writer), Some(found)) if found.freshness.standing(fetcher.clock.unix_millis()) == Standing::Fresh => {
+            (Some(writer), Some(found))
+                if found.freshness.standing(fetcher.clock.unix_millis()) == FreshnessState::Fresh =>
+            {
                 return writer.answer_from_disk(found);
             }
             (Some(writer), found) => (writer, found),
@@ -92,7 +104,7 @@ async fn ask_origin(
     fetcher: &Fetcher,
     writer: &Writer<FetchError>,
     request: &FetchRequest,
-    stale: Option<&Arc<Stored>>,
+    stale: Option<&Arc<StoredResponse>>,
 ) -> Exchanged {
     let mut validating = stale.filter(|stored| has_validator(&stored.headers));
     let mut range = origin_range(fetcher, writer, request, stale.map(AsRef::as_ref));
@@ -132,12 +144,12 @@ fn origin_range(
     fetcher: &Fetcher,
     writer: &Writer<FetchError>,
     request: &FetchRequest,
-    stale: Option<&Stored>,
+    stale: Option<&StoredResponse>,
 ) -> OriginRange {
     if writer.is_private() {
         return if request.range.is_some() { OriginRange::AsRequested } else { OriginRange::Whole };
     }
-    let known = stale.map(Stored::sliced);
+    let known = stale.map(StoredResponse::sliced);
     let first = request.range.as_ref().and_then(|field| field.to_str().ok()).and_then(range::first_byte);
     match (known, first) {
         // Small, or no part is wanted.
@@ -151,7 +163,7 @@ fn origin_range(
 }
 
 /// What to ask for after a 416: the client's first byte lies beyond the end, and the response tells the length.
-fn range_after_416(fetcher: &Fetcher, response: &UpstreamResponse, span: Span) -> OriginRange {
+fn range_after_416(fetcher: &Fetcher, response: &UpstreamResponse, span: ByteRange) -> OriginRange {
     let total = fields::single(&response.head.headers, &header::CONTENT_RANGE)
         .and_then(|text| text.strip_prefix("bytes */")?.parse::<u64>().ok());
     match total {
@@ -167,7 +179,7 @@ fn renew(
     fetcher: &Fetcher,
     writer: Writer<FetchError>,
     request: &FetchRequest,
-    stored: &Stored,
+    stored: &StoredResponse,
     response: &UpstreamResponse,
     requested_ms: i64,
 ) {
@@ -259,7 +271,7 @@ async fn fill_from(
     };
     let span = match (etag, length.and_then(|length| length.checked_sub(1))) {
         (Some(etag), Some(last)) if status == StatusCode::OK => {
-            Some(BodySpan { etag, span: Span { first: 0, last }, total: last.saturating_add(1) })
+            Some(BodySpan { etag, span: ByteRange { first: 0, last }, total: last.saturating_add(1) })
         }
         _ => None,
     };
@@ -332,7 +344,7 @@ fn judge(
 }
 
 /// The slice-sized span that holds a byte.
-fn slice_around(byte: u64, size: u64) -> Span {
+fn slice_around(byte: u64, size: u64) -> ByteRange {
     let first = byte - byte % size.max(1);
-    Span { first, last: first.saturating_add(size.max(1) - 1) }
+    ByteRange { first, last: first.saturating_add(size.max(1) - 1) }
 }

@@ -8,17 +8,17 @@ use super::fetcher::Fetcher;
 use super::fill;
 use super::key::FetchRequest;
 use crate::cache_status::{CacheOutcome, CacheStatus, Forward};
-use lyceum_cache::{FillOutcome, Lookup, ReadError, Reader, ResponseHead, Stored};
+use lyceum_cache::{FillOutcome, Lookup, ReadError, Reader, ResponseHead, StoredResponse};
 use lyceum_http::cache_control::Directives;
 use lyceum_http::fields;
-use lyceum_http::freshness::{Freshness, Standing};
+use lyceum_http::freshness::{Freshness, FreshnessState};
 use lyceum_upstream::FetchError;
 
 /// A response to deliver, and what the cache had to do with it.
 #[derive(Debug)]
 pub(crate) enum Found {
     /// A stored one: whole in memory, or in slices.
-    Stored(Arc<Stored>, CacheStatus),
+    StoredResponse(Arc<StoredResponse>, CacheStatus),
     /// One on its way from the origin.
     Live {
         head: Arc<ResponseHead>,
@@ -33,7 +33,9 @@ impl Found {
     /// the first time.
     pub(crate) fn starts_prefetch(&self) -> bool {
         match self {
-            Self::Stored(stored, cache_status) => cache_status.outcome == CacheOutcome::Disk || stored.is_first_use(),
+            Self::StoredResponse(stored, cache_status) => {
+                cache_status.outcome == CacheOutcome::Disk || stored.is_first_use()
+            }
             Self::Live { cache_status, .. } => cache_status.outcome == CacheOutcome::Miss,
         }
     }
@@ -41,7 +43,7 @@ impl Found {
     /// The length in bytes; 0 if unknown.
     pub(crate) fn length(&self) -> u64 {
         match self {
-            Self::Stored(stored, _) => stored.length(),
+            Self::StoredResponse(stored, _) => stored.length(),
             Self::Live { head, .. } => head.length.unwrap_or(0),
         }
     }
@@ -75,9 +77,9 @@ pub(crate) async fn find(
     directives: Option<&Directives>,
 ) -> Result<Found, NotFound> {
     let now = fetcher.clock.unix_millis();
-    let usable = |stored: &Stored| match directives {
+    let usable = |stored: &StoredResponse| match directives {
         Some(directives) => stored.freshness.meets(directives, now),
-        None => matches!(stored.freshness.standing(now), Standing::Fresh | Standing::StaleWhileRevalidate),
+        None => matches!(stored.freshness.standing(now), FreshnessState::Fresh | FreshnessState::StaleWhileRevalidate),
     };
     // Rare branches are boxed, here and below: they would enlarge the future of every request, which is moved.
     if let Some(directives) = directives.filter(|directives| directives.only_if_cached || directives.no_store) {
@@ -89,7 +91,7 @@ pub(crate) async fn find(
             Lookup::Join(reader) => (reader, CacheStatus::of(CacheOutcome::Collapsed)),
             Lookup::Fill { writer, reader, stale, variant } => {
                 let forward = match &stale {
-                    Some(stored) if stored.freshness.standing(now) == Standing::Fresh => Forward::Request,
+                    Some(stored) if stored.freshness.standing(now) == FreshnessState::Fresh => Forward::Request,
                     Some(_) => Forward::Stale,
                     None if variant => Forward::VaryMiss,
                     None => Forward::UriMiss,
@@ -104,7 +106,7 @@ pub(crate) async fn find(
             // It is another variant: looked up again, now that it is known which request fields choose.
             Err(Unusable::OtherVariant | Unusable::Error(ReadError::Again)) => {}
             // Read from disk into memory, but not usable under this client's directives.
-            Ok(Found::Stored(stored, CacheStatus { outcome: CacheOutcome::Disk, .. })) if !usable(&stored) => {}
+            Ok(Found::StoredResponse(stored, CacheStatus { outcome: CacheOutcome::Disk, .. })) if !usable(&stored) => {}
             Err(Unusable::Error(error)) => return Err(NotFound::Failed(error)),
             Ok(found) => return Ok(found),
         }
@@ -119,13 +121,13 @@ async fn find_without_storing(
     key: &str,
     request: &HeaderMap,
     directives: &Directives,
-    usable: impl Fn(&Stored) -> bool,
+    usable: impl Fn(&StoredResponse) -> bool,
 ) -> Result<Found, NotFound> {
     if let Some(stored) = fetcher.cache.get(key, request).filter(|stored| usable(stored)) {
-        return Ok(Found::Stored(stored, CacheStatus::HIT));
+        return Ok(Found::StoredResponse(stored, CacheStatus::HIT));
     }
     match fetcher.cache.load_from_disk(key, request).await.filter(|stored| usable(stored)) {
-        Some(stored) => Ok(Found::Stored(stored, CacheStatus::of(CacheOutcome::Disk))),
+        Some(stored) => Ok(Found::StoredResponse(stored, CacheStatus::of(CacheOutcome::Disk))),
         None if directives.only_if_cached => Err(NotFound::OnlyIfCached),
         None => fetch_apart(fetcher, fetch_request(), Forward::Bypass).await,
     }
@@ -133,22 +135,24 @@ async fn find_without_storing(
 
 fn hit(
     fetcher: &Fetcher,
-    stored: Arc<Stored>,
+    stored: Arc<StoredResponse>,
     now: i64,
     key: &str,
     request: &HeaderMap,
     fetch_request: &impl Fn() -> FetchRequest,
 ) -> Found {
     match stored.freshness.standing(now) {
-        Standing::Fresh => Found::Stored(stored, CacheStatus::HIT),
-        Standing::StaleWhileRevalidate => {
+        FreshnessState::Fresh => Found::StoredResponse(stored, CacheStatus::HIT),
+        FreshnessState::StaleWhileRevalidate => {
             if let Some(writer) = fetcher.cache.claim(key, request) {
                 fill::start(fetcher, writer, fetch_request(), Some(Arc::clone(&stored)));
             }
-            Found::Stored(stored, CacheStatus::of(CacheOutcome::Stale))
+            Found::StoredResponse(stored, CacheStatus::of(CacheOutcome::Stale))
         }
         // The client accepts stale responses (`max-stale`).
-        Standing::StaleIfError | Standing::Stale => Found::Stored(stored, CacheStatus::of(CacheOutcome::Stale)),
+        FreshnessState::StaleIfError | FreshnessState::Stale => {
+            Found::StoredResponse(stored, CacheStatus::of(CacheOutcome::Stale))
+        }
     }
 }
 
@@ -182,7 +186,7 @@ async fn wait_for_begin(
         FillOutcome::Sliced(stored)
         | FillOutcome::Revalidated(stored)
         | FillOutcome::FromDisk(stored)
-        | FillOutcome::StaleOnError(stored) => Found::Stored(stored, cache_status),
+        | FillOutcome::StaleOnError(stored) => Found::StoredResponse(stored, cache_status),
     })
 }
 

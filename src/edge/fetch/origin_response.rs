@@ -10,11 +10,11 @@ use http::{StatusCode, Version};
 
 use super::key::FetchRequest;
 use crate::config;
-use lyceum_cache::{Stored, Vary};
+use lyceum_cache::{StoredResponse, Vary};
 use lyceum_http::cache_control::CDN_CACHE_CONTROL;
 use lyceum_http::conditional::ETag;
 use lyceum_http::fields;
-use lyceum_http::range::{self, Span};
+use lyceum_http::range::{self, ByteRange};
 use lyceum_upstream::{Failure, FetchError, UpstreamResponse};
 
 /// Tags that are kept of one response.
@@ -26,7 +26,7 @@ pub(crate) enum OriginRange {
     /// All of it.
     Whole,
     /// A slice; the response tells whether the representation is large.
-    Slice(Span),
+    Slice(ByteRange),
     /// The client's own range, for this client only.
     AsRequested,
 }
@@ -41,7 +41,7 @@ pub(crate) fn has_validator(headers: &HeaderMap) -> bool {
 }
 
 /// Whether a 304 is about another response than the stored one: its strong validator differs (RFC 9111, section 4.3.4).
-pub(crate) fn is_of_another(response: &UpstreamResponse, stored: &Stored) -> bool {
+pub(crate) fn is_of_another(response: &UpstreamResponse, stored: &StoredResponse) -> bool {
     response.head.status == StatusCode::NOT_MODIFIED
         && strong_etag(&response.head.headers).is_some_and(|etag| stored.headers.get(header::ETAG) != Some(&etag))
 }
@@ -55,7 +55,7 @@ pub(crate) fn is_another_part(response: &UpstreamResponse, range: OriginRange) -
 }
 
 /// Whether the received part is the slice, up to the end of the representation, or the whole representation.
-fn is_slice(received: Span, asked: Span, total: u64) -> bool {
+fn is_slice(received: ByteRange, asked: ByteRange, total: u64) -> bool {
     received.length() == total
         || (received.first == asked.first && received.last == asked.last.min(total.saturating_sub(1)))
 }
@@ -112,7 +112,7 @@ pub(crate) fn protocol_error(response: &UpstreamResponse, cause: &str) -> FetchE
 }
 
 /// The span of a single part, and the length of the whole representation.
-pub(crate) fn content_range(headers: &HeaderMap) -> Option<(Span, u64)> {
+pub(crate) fn content_range(headers: &HeaderMap) -> Option<(ByteRange, u64)> {
     fields::single(headers, &header::CONTENT_RANGE).and_then(range::content_range)
 }
 

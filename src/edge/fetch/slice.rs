@@ -10,7 +10,7 @@ use super::fetcher::Fetcher;
 use super::key::FetchRequest;
 use super::origin_response::{is_failure, protocol_error, strong_etag};
 use super::transfer::{BodySpan, Incomplete, copy_body, fail_broken_off};
-use lyceum_cache::{FillPlan, Lookup, ReadError, Reader, ResponseHead, Stored, Vary, Writer};
+use lyceum_cache::{FillPlan, Lookup, ReadError, Reader, ResponseHead, StoredResponse, Vary, Writer};
 use lyceum_upstream::{FetchError, ResponseBody};
 
 /// Where a slice's bytes come from.
@@ -33,7 +33,7 @@ pub(crate) enum Opened {
 pub(crate) fn look_up_slice(
     fetcher: &Fetcher,
     request: &Arc<FetchRequest>,
-    stored: &Arc<Stored>,
+    stored: &Arc<StoredResponse>,
     slice: u64,
 ) -> Option<(SliceSource, Opened)> {
     let sliced = stored.sliced()?;
@@ -53,7 +53,7 @@ pub(crate) fn look_up_slice(
 pub(crate) async fn open_slice(
     fetcher: Fetcher,
     request: Arc<FetchRequest>,
-    stored: Arc<Stored>,
+    stored: Arc<StoredResponse>,
     slice: u64,
 ) -> Result<(SliceSource, Opened), ReadError<FetchError>> {
     let (source, opened) = look_up_slice(&fetcher, &request, &stored, slice).ok_or(ReadError::Outdated)?;
@@ -71,7 +71,7 @@ async fn fill_slice(
     fetcher: &Fetcher,
     writer: Writer<FetchError>,
     request: &FetchRequest,
-    stored: &Stored,
+    stored: &StoredResponse,
     slice: u64,
 ) {
     let found = stored.sliced().and_then(|sliced| sliced.span(slice).map(|span| (sliced, span)));
@@ -118,7 +118,7 @@ pub(super) async fn store_slice(
     fetcher: &Fetcher,
     mut writer: Writer<FetchError>,
     request: &FetchRequest,
-    stored: &Stored,
+    stored: &StoredResponse,
     slice: u64,
     body: ResponseBody,
     skip: u64,

@@ -7,9 +7,9 @@ use http::{Method, StatusCode};
 use super::fetcher::Fetcher;
 use super::key::FetchRequest;
 use super::origin_response::{OriginRange, content_range, is_coded, strong_etag};
-use lyceum_cache::{Stored, Writer};
+use lyceum_cache::{StoredResponse, Writer};
 use lyceum_http::fields;
-use lyceum_http::range::Span;
+use lyceum_http::range::ByteRange;
 use lyceum_upstream::{FetchError, ResponseBody, UpstreamRequest, UpstreamResponse, stable_hash};
 
 /// How often a body that broke off is resumed.
@@ -20,7 +20,7 @@ const MAX_RESUMES: usize = 3;
 pub(super) struct BodySpan {
     /// The strong entity tag of the representation.
     pub(super) etag: HeaderValue,
-    pub(super) span: Span,
+    pub(super) span: ByteRange,
     /// The length of the whole representation.
     pub(super) total: u64,
 }
@@ -105,7 +105,7 @@ impl BodySpan {
 
     /// Whether a response is the span from its byte `copied` on.
     pub(super) fn is_rest(&self, response: &UpstreamResponse, copied: u64) -> bool {
-        let rest = Span { first: self.span.first.saturating_add(copied), last: self.span.last };
+        let rest = ByteRange { first: self.span.first.saturating_add(copied), last: self.span.last };
         response.head.status == StatusCode::PARTIAL_CONTENT
             && content_range(&response.head.headers) == Some((rest, self.total))
             && self.is_same(&response.head.headers)
@@ -131,7 +131,11 @@ impl BodySpan {
 }
 
 /// The request to an origin: for `range` of the representation, and conditional on the validators of `stale`.
-pub(super) fn origin_request(request: &FetchRequest, stale: Option<&Stored>, range: OriginRange) -> UpstreamRequest {
+pub(super) fn origin_request(
+    request: &FetchRequest,
+    stale: Option<&StoredResponse>,
+    range: OriginRange,
+) -> UpstreamRequest {
     let mut headers = request.headers.clone();
     // Without the field any content coding would be acceptable (RFC 9110, section 12.5.3).
     headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));

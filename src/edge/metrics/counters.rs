@@ -10,7 +10,7 @@ use prometheus::{IntCounter, IntCounterVec, Registry};
 use super::first_byte::FirstByte;
 use crate::cache_status::CacheOutcome;
 use lyceum_cache::PrefetchTally;
-use lyceum_core::telemetry::{self, HotCounter, Striped};
+use lyceum_core::telemetry::{self, HotCounter, StripedCounter};
 use lyceum_token::Denied;
 
 /// Statuses with a kept handle; others are looked up.
@@ -20,13 +20,17 @@ const STATUSES: [u16; 6] = [200, 206, 304, 403, 404, 204];
 #[derive(Clone, Debug)]
 pub(crate) struct RouteMetrics {
     label: String,
-    requests: GenericCounterVec<Striped>,
+    requests: GenericCounterVec<StripedCounter>,
     kept: [[OnceLock<HotCounter>; STATUSES.len()]; CacheOutcome::ALL.len()],
     pub(crate) bytes: HotCounter,
 }
 
 impl RouteMetrics {
-    fn new(label: &str, requests: &GenericCounterVec<Striped>, bytes: &GenericCounterVec<Striped>) -> Self {
+    fn new(
+        label: &str,
+        requests: &GenericCounterVec<StripedCounter>,
+        bytes: &GenericCounterVec<StripedCounter>,
+    ) -> Self {
         Self {
             label: label.to_owned(),
             requests: requests.clone(),
@@ -77,7 +81,7 @@ impl PrefetchMetrics {
 #[derive(Clone, Debug)]
 pub(crate) struct Metrics {
     routes: Vec<RouteMetrics>,
-    bytes: GenericCounterVec<Striped>,
+    bytes: GenericCounterVec<StripedCounter>,
     /// Requests without a route.
     unrouted: RouteMetrics,
     first_byte: FirstByte,

@@ -8,7 +8,7 @@ use prometheus::proto::{Bucket, Histogram as Sampled, MetricFamily};
 use prometheus::{Histogram, HistogramVec, Registry};
 
 use crate::cache_status::CacheOutcome;
-use lyceum_core::telemetry::{self, Striped};
+use lyceum_core::telemetry::{self, StripedCounter};
 
 const LABEL: &str = "outcome";
 
@@ -19,7 +19,7 @@ pub(crate) struct FirstByte {
     waited: [Histogram; CacheOutcome::ALL.len()],
     /// Hits in memory, which wait for nothing. Reading the clock would cost as much as the hit itself, so they count as
     /// zero seconds.
-    at_once: Arc<[Striped; CacheOutcome::ALL.len()]>,
+    at_once: Arc<[StripedCounter; CacheOutcome::ALL.len()]>,
 }
 
 impl FirstByte {
@@ -33,7 +33,7 @@ impl FirstByte {
             &[LABEL],
         );
         let waited = CacheOutcome::ALL.map(|outcome| family.with_label_values(&[outcome.name()]));
-        let at_once = Arc::new(CacheOutcome::ALL.map(|_| Striped::new(0)));
+        let at_once = Arc::new(CacheOutcome::ALL.map(|_| StripedCounter::new(0)));
         telemetry::registered(registry, Self { family, waited, at_once })
     }
 

@@ -14,7 +14,7 @@ use prometheus::{Counter, Histogram, IntCounter, IntGauge, Registry};
 use crate::config;
 use lyceum_core::telemetry;
 use lyceum_core::time::Instant;
-use lyceum_http::cmcd::{Event, Kind, Report, State};
+use lyceum_http::cmcd::{Event, ObjectType, PlayerState, Report};
 
 /// The longest start-up, stall or stretch of play that is believed, in milliseconds: players' clocks jump.
 const MAX_SPAN_MS: i64 = 600_000;
@@ -48,7 +48,7 @@ struct Session {
     heard: Instant,
     /// Whether it sends events.
     sends_events: bool,
-    state: Option<State>,
+    state: Option<PlayerState>,
     /// When `state` began, or was last accounted for, by the player's clock.
     since_ms: Option<i64>,
     starting_ms: Option<i64>,
@@ -146,10 +146,10 @@ impl Playback {
 
     fn observe_request(&self, report: &Report) {
         let bits = |kbps: u32| f64::from(kbps) * 1000.0;
-        if let (Some(kbps), Some(Kind::Video)) = (report.bitrate_kbps, report.kind) {
+        if let (Some(kbps), Some(ObjectType::Video)) = (report.bitrate_kbps, report.kind) {
             self.metrics.bitrate.observe(bits(kbps));
         }
-        if let (Some(ms), Some(Kind::Video | Kind::Audio)) = (report.buffer_ms, report.kind) {
+        if let (Some(ms), Some(ObjectType::Video | ObjectType::Audio)) = (report.buffer_ms, report.kind) {
             self.metrics.buffer.observe(f64::from(ms) / 1000.0);
         }
         if let Some(kbps) = report.throughput_kbps.filter(|kbps| *kbps > 0) {
@@ -194,7 +194,7 @@ impl Session {
         match (event, report.state) {
             (Event::PlayState, Some(state)) => self.enter(state, report.at_ms, metrics),
             // Players also report errors that they recovered from.
-            (Event::Error, Some(State::FatalError)) => self.fail(metrics),
+            (Event::Error, Some(PlayerState::FatalError)) => self.fail(metrics),
             _ => {}
         }
     }
@@ -204,20 +204,20 @@ impl Session {
         let (Some(at), Some(since)) = (at_ms, self.since_ms) else { return };
         let seconds = f64::from(i32::try_from(at.saturating_sub(since).clamp(0, MAX_SPAN_MS)).unwrap_or(0)) / 1000.0;
         match self.state {
-            Some(State::Playing) => metrics.played_seconds.inc_by(seconds),
-            Some(State::Rebuffering) if self.started => metrics.rebuffer_seconds.inc_by(seconds),
+            Some(PlayerState::Playing) => metrics.played_seconds.inc_by(seconds),
+            Some(PlayerState::Rebuffering) if self.started => metrics.rebuffer_seconds.inc_by(seconds),
             _ => {}
         }
         self.since_ms = Some(at.max(since));
     }
 
-    fn enter(&mut self, state: State, at_ms: Option<i64>, metrics: &Metrics) {
+    fn enter(&mut self, state: PlayerState, at_ms: Option<i64>, metrics: &Metrics) {
         match state {
-            State::Starting if !self.started && self.starting_ms.is_none() => {
+            PlayerState::Starting if !self.started && self.starting_ms.is_none() => {
                 metrics.starts.inc();
                 self.starting_ms = at_ms;
             }
-            State::Playing if !self.started => {
+            PlayerState::Playing if !self.started => {
                 self.started = true;
                 if let (Some(began), Some(at)) = (self.starting_ms, at_ms) {
                     let ms = at.saturating_sub(began).clamp(0, MAX_SPAN_MS);
@@ -225,9 +225,11 @@ impl Session {
                 }
             }
             // Buffering after a seek is not a stall.
-            State::Rebuffering if self.state == Some(State::Seeking) => return,
-            State::Rebuffering if self.started && self.state != Some(State::Rebuffering) => metrics.rebuffers.inc(),
-            State::FatalError => self.fail(metrics),
+            PlayerState::Rebuffering if self.state == Some(PlayerState::Seeking) => return,
+            PlayerState::Rebuffering if self.started && self.state != Some(PlayerState::Rebuffering) => {
+                metrics.rebuffers.inc()
+            }
+            PlayerState::FatalError => self.fail(metrics),
             _ => {}
         }
         self.state = Some(state);

@@ -20,8 +20,8 @@ use crate::fetch::lookup::Found;
 use crate::fetch::slice::Opened;
 use crate::header_block::{CACHE_STATUS, block, is_uniform, with_block};
 use crate::request::route::Route;
-use lyceum_cache::{ReadError, Reader, Stored};
-use lyceum_http::range::Span;
+use lyceum_cache::{ReadError, Reader, StoredResponse};
+use lyceum_http::range::ByteRange;
 use lyceum_http::{conditional, fields};
 use lyceum_packaging::filter::{self, Playlist};
 use lyceum_server::STATUS_LINE_200;
@@ -68,14 +68,14 @@ struct Selected {
 enum BodySource {
     Memory(Bytes),
     Live(Reader<FetchError>),
-    Sliced(Arc<Stored>),
+    Sliced(Arc<StoredResponse>),
 }
 
 /// What of the body is sent.
 enum Selection {
     Nothing,
     Whole,
-    Span(Span),
+    Range(ByteRange),
     /// Ranges with the delimiters between them.
     Parts(VecDeque<BodyPart>),
 }
@@ -86,7 +86,7 @@ pub(crate) async fn deliver(
     found: Found,
 ) -> Result<(Response<Body>, CacheOutcome), Undelivered> {
     match found {
-        Found::Stored(stored, cache_status) => {
+        Found::StoredResponse(stored, cache_status) => {
             let is_sliced = stored.sliced().is_some();
             let form = if is_sliced { BodyForm::Sliced } else { BodyForm::Memory };
             match filter_for(delivery.playlist(), stored.status, form)? {
@@ -123,14 +123,17 @@ pub(crate) async fn deliver(
 /// The response with a stored one whose body is in memory as a whole.
 pub(crate) fn deliver_stored(
     delivery: &Delivery<'_>,
-    stored: &Arc<Stored>,
+    stored: &Arc<StoredResponse>,
     cache_status: CacheStatus,
 ) -> Result<Response<Body>, Refusal> {
     delivery.respond(delivery.select_stored(stored, cache_status, BodySource::Memory(stored.body_for_answer())))
 }
 
 /// The same for a hit with HTTP/1.1, with its head as prepared lines; `None` where the head depends on the request.
-pub(crate) fn deliver_prepared(delivery: &Delivery<'_>, stored: &Arc<Stored>) -> Option<(Response<Body>, Vec<u8>)> {
+pub(crate) fn deliver_prepared(
+    delivery: &Delivery<'_>,
+    stored: &Arc<StoredResponse>,
+) -> Option<(Response<Body>, Vec<u8>)> {
     let is_plain = *delivery.method == Method::GET && !delivery.request.contains_key(header::RANGE);
     if !is_plain
         || stored.status != StatusCode::OK
@@ -148,7 +151,7 @@ pub(crate) fn deliver_prepared(delivery: &Delivery<'_>, stored: &Arc<Stored>) ->
 /// whether the origin still has this representation.
 async fn deliver_sliced(
     delivery: &Delivery<'_>,
-    stored: &Arc<Stored>,
+    stored: &Arc<StoredResponse>,
     cache_status: CacheStatus,
 ) -> Result<(Response<Body>, CacheOutcome), Undelivered> {
     let source = BodySource::Sliced(Arc::clone(stored));
@@ -183,7 +186,7 @@ impl Delivery<'_> {
     }
 
     #[inline]
-    fn select_stored(&self, stored: &Stored, cache_status: CacheStatus, source: BodySource) -> Selected {
+    fn select_stored(&self, stored: &StoredResponse, cache_status: CacheStatus, source: BodySource) -> Selected {
         let age = decimal(stored.freshness.age(self.now_ms));
         let mut block = with_block(self.route, stored, |block| block.to_headers(age));
         if cache_status.outcome != CacheOutcome::Hit {
@@ -213,7 +216,7 @@ impl Delivery<'_> {
         Ok(Selected { status: StatusCode::OK, block, length: Some(length), source: BodySource::Memory(bytes) })
     }
 
-    fn cache_status_field(&self, stored: &Stored, cache_status: CacheStatus) -> HeaderValue {
+    fn cache_status_field(&self, stored: &StoredResponse, cache_status: CacheStatus) -> HeaderValue {
         cache_status.field(stored.status, Some(stored.freshness.left(self.now_ms)))
     }
 
@@ -255,7 +258,7 @@ impl Delivery<'_> {
                     block.insert(header::CONTENT_RANGE, content_range);
                 }
                 block.insert(header::CONTENT_LENGTH, HeaderValue::from(span.length()));
-                Selection::Span(span)
+                Selection::Range(span)
             }
             ResponsePlan::Ranges(spans) => {
                 status = StatusCode::PARTIAL_CONTENT;
@@ -274,39 +277,39 @@ impl Delivery<'_> {
         match (source, selection) {
             (_, Selection::Nothing) => Body::empty(),
             (BodySource::Memory(bytes), Selection::Whole) => Body::from(bytes),
-            (BodySource::Memory(bytes), Selection::Span(span)) => Body::from(slice(&bytes, span)),
+            (BodySource::Memory(bytes), Selection::Range(span)) => Body::from(slice(&bytes, span)),
             (BodySource::Memory(bytes), Selection::Parts(parts)) => {
                 let of_memory = |part| match part {
                     BodyPart::Bytes(delimiter) => delimiter,
-                    BodyPart::Span(span) => slice(&bytes, span),
+                    BodyPart::Range(span) => slice(&bytes, span),
                 };
                 Body::parts(parts.into_iter().map(of_memory).collect())
             }
             (BodySource::Live(reader), Selection::Whole) => Body::live(LiveBody { reader, skip: 0, left: length }),
-            (BodySource::Live(reader), Selection::Span(span)) => {
+            (BodySource::Live(reader), Selection::Range(span)) => {
                 Body::live(LiveBody { reader, skip: span.first, left: Some(span.length()) })
             }
             // Never planned.
             (BodySource::Live(_), Selection::Parts(_)) => Body::empty(),
             (BodySource::Sliced(stored), Selection::Whole) => match length.and_then(|length| length.checked_sub(1)) {
-                Some(last) => self.sliced(stored, VecDeque::from([BodyPart::Span(Span { first: 0, last })])),
+                Some(last) => self.sliced(stored, VecDeque::from([BodyPart::Range(ByteRange { first: 0, last })])),
                 None => Body::empty(),
             },
-            (BodySource::Sliced(stored), Selection::Span(span)) => {
-                self.sliced(stored, VecDeque::from([BodyPart::Span(span)]))
+            (BodySource::Sliced(stored), Selection::Range(span)) => {
+                self.sliced(stored, VecDeque::from([BodyPart::Range(span)]))
             }
             (BodySource::Sliced(stored), Selection::Parts(parts)) => self.sliced(stored, parts),
         }
     }
 
-    fn sliced(&self, stored: Arc<Stored>, parts: VecDeque<BodyPart>) -> Body {
+    fn sliced(&self, stored: Arc<StoredResponse>, parts: VecDeque<BodyPart>) -> Body {
         Body::sliced(SlicedBody::new(self.fetcher.clone(), (self.fetch_request)(), stored, parts))
     }
 }
 
 /// The parts of `multipart/byteranges` (RFC 9110, section 14.6), and its fields in `block`. `whole` is the length of the
 /// representation.
-fn multipart(block: &mut HeaderMap, whole: u64, spans: &[Span]) -> VecDeque<BodyPart> {
+fn multipart(block: &mut HeaderMap, whole: u64, spans: &[ByteRange]) -> VecDeque<BodyPart> {
     let boundary = format!("lyceum-{:032x}", u128::from_be_bytes(lyceum_core::ids::random_bytes()));
     let media_type = block.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let media_type = media_type.map(|value| format!("Content-Type: {value}\r\n")).unwrap_or_default();
@@ -316,7 +319,7 @@ fn multipart(block: &mut HeaderMap, whole: u64, spans: &[Span]) -> VecDeque<Body
         let range = span.content_range(whole);
         let head = format!("{lead}--{boundary}\r\n{media_type}Content-Range: {range}\r\n\r\n");
         parts.push_back(BodyPart::Bytes(Bytes::from(head)));
-        parts.push_back(BodyPart::Span(*span));
+        parts.push_back(BodyPart::Range(*span));
     }
     parts.push_back(BodyPart::Bytes(Bytes::from(format!("\r\n--{boundary}--\r\n"))));
     let length = parts.iter().map(BodyPart::length).fold(0, u64::saturating_add);
@@ -327,7 +330,7 @@ fn multipart(block: &mut HeaderMap, whole: u64, spans: &[Span]) -> VecDeque<Body
     parts
 }
 
-fn slice(bytes: &Bytes, span: Span) -> Bytes {
+fn slice(bytes: &Bytes, span: ByteRange) -> Bytes {
     let end = usize::try_from(span.last).map_or(bytes.len(), |last| last.saturating_add(1)).min(bytes.len());
     let start = usize::try_from(span.first).unwrap_or(end).min(end);
     bytes.slice(start..end)

@@ -6,7 +6,7 @@ use http::{Method, StatusCode};
 
 use crate::error::Refusal;
 use lyceum_http::conditional::{self, Validators};
-use lyceum_http::range::{self, Span};
+use lyceum_http::range::{self, ByteRange};
 use lyceum_packaging::filter::Playlist;
 
 /// Where the body of a found response is.
@@ -46,9 +46,9 @@ pub(super) enum ResponsePlan {
     /// 304 without a body.
     NotModified,
     /// 206 with one range.
-    Range(Span),
+    Range(ByteRange),
     /// 206 with several ranges, as `multipart/byteranges`.
-    Ranges(Vec<Span>),
+    Ranges(Vec<ByteRange>),
     /// 412.
     PreconditionFailed,
     /// 416; the length of the representation in bytes.
@@ -79,9 +79,9 @@ pub(super) fn decide(request: Conditions<'_>, found: Representation<'_>) -> Resp
     }
     if conditional::is_conditional(request.headers) {
         match conditional::judge(request.headers, &Validators::of(found.headers)) {
-            conditional::Outcome::Go => {}
-            conditional::Outcome::Failed => return ResponsePlan::PreconditionFailed,
-            conditional::Outcome::NotModified => return ResponsePlan::NotModified,
+            conditional::ConditionResult::Go => {}
+            conditional::ConditionResult::Failed => return ResponsePlan::PreconditionFailed,
+            conditional::ConditionResult::NotModified => return ResponsePlan::NotModified,
         }
     }
     match (found.length, request.headers.get(header::RANGE)) {
@@ -102,14 +102,14 @@ fn decide_range(
         return ResponsePlan::Whole;
     }
     match field.to_str().map(|field| range::wanted(field, length)) {
-        Ok(range::Wanted::Unsatisfiable) => ResponsePlan::NotSatisfiable(length),
-        Ok(range::Wanted::Spans(spans)) => match spans.as_slice() {
+        Ok(range::RequestedRange::Unsatisfiable) => ResponsePlan::NotSatisfiable(length),
+        Ok(range::RequestedRange::Spans(spans)) => match spans.as_slice() {
             [span] => ResponsePlan::Range(*span),
             // Several ranges of a body on its way would need it whole; a server may ignore them.
             _ if found.form == BodyForm::Live => ResponsePlan::Whole,
             _ => ResponsePlan::Ranges(spans),
         },
-        Ok(range::Wanted::Whole) | Err(_) => ResponsePlan::Whole,
+        Ok(range::RequestedRange::Whole) | Err(_) => ResponsePlan::Whole,
     }
 }
 
@@ -127,7 +127,7 @@ mod tests {
         use BodyForm::{Live, Memory, Sliced};
         use ResponsePlan::{NotModified, NotSatisfiable, PreconditionFailed, Range, Ranges, Whole};
         const ETAG: &str = "etag: \"1\"";
-        let span = |first, last| Span { first, last };
+        let span = |first, last| ByteRange { first, last };
         let get = Method::GET;
         // The method, the request's fields, the status, the representation's fields, its length, its form, the plan.
         let table = [

@@ -17,8 +17,8 @@ use crate::fetch::fetcher::Fetcher;
 use crate::fetch::key::FetchRequest;
 use crate::fetch::slice::{Opened, SliceSource, look_up_slice, open_slice};
 use crate::fetch::transfer::skip_bytes;
-use lyceum_cache::{ReadError, Stored};
-use lyceum_http::range::Span;
+use lyceum_cache::{ReadError, StoredResponse};
+use lyceum_http::range::ByteRange;
 use lyceum_upstream::FetchError;
 
 /// A part of a body in slices.
@@ -27,14 +27,14 @@ pub(crate) enum BodyPart {
     /// Delimiters between the ranges of `multipart/byteranges`.
     Bytes(Bytes),
     /// Bytes of the representation.
-    Span(Span),
+    Range(ByteRange),
 }
 
 impl BodyPart {
     pub(crate) fn length(&self) -> u64 {
         match self {
             Self::Bytes(bytes) => bytes.len() as u64,
-            Self::Span(span) => span.length(),
+            Self::Range(span) => span.length(),
         }
     }
 }
@@ -51,7 +51,7 @@ enum ReadState {
 pub(crate) struct SlicedBody {
     fetcher: Fetcher,
     request: Arc<FetchRequest>,
-    stored: Arc<Stored>,
+    stored: Arc<StoredResponse>,
     parts: VecDeque<BodyPart>,
     state: ReadState,
 }
@@ -63,7 +63,12 @@ impl fmt::Debug for SlicedBody {
 }
 
 impl SlicedBody {
-    pub(crate) fn new(fetcher: Fetcher, request: FetchRequest, stored: Arc<Stored>, parts: VecDeque<BodyPart>) -> Self {
+    pub(crate) fn new(
+        fetcher: Fetcher,
+        request: FetchRequest,
+        stored: Arc<StoredResponse>,
+        parts: VecDeque<BodyPart>,
+    ) -> Self {
         Self { fetcher, request: Arc::new(request), stored, parts, state: ReadState::Idle }
     }
 
@@ -88,7 +93,7 @@ impl SlicedBody {
     /// `None` where a delimiter comes next.
     fn next_stretch(&mut self) -> Option<(u64, u64, u64)> {
         let sliced = *self.stored.sliced()?;
-        let Some(BodyPart::Span(span)) = self.parts.front_mut() else { return None };
+        let Some(BodyPart::Range(span)) = self.parts.front_mut() else { return None };
         let slice = sliced.holding(span.first);
         let end = sliced.span(slice)?.last.min(span.last);
         let (skip, left) = (span.first - slice.saturating_mul(sliced.size), (end - span.first).saturating_add(1));
@@ -120,20 +125,22 @@ impl SlicedBody {
                         self.parts.pop_front();
                         return Poll::Ready(Some(Ok(bytes)));
                     }
-                    Some(BodyPart::Span(_)) => {
+                    Some(BodyPart::Range(_)) => {
                         let Some((slice, skip, left)) = self.next_stretch() else {
                             return Poll::Ready(Some(Err(BodyError::Origin)));
                         };
                         let opening = self.open(slice);
                         // The stretch within the slice, until it is open.
-                        self.parts
-                            .push_front(BodyPart::Span(Span { first: skip, last: skip.saturating_add(left - 1) }));
+                        self.parts.push_front(BodyPart::Range(ByteRange {
+                            first: skip,
+                            last: skip.saturating_add(left - 1),
+                        }));
                         self.state = ReadState::Opening(opening);
                     }
                 },
                 ReadState::Opening(opening) => {
                     let opened = ready!(opening.as_mut().poll(cx));
-                    let Some(BodyPart::Span(span)) = self.parts.pop_front() else {
+                    let Some(BodyPart::Range(span)) = self.parts.pop_front() else {
                         return Poll::Ready(Some(Err(BodyError::Origin)));
                     };
                     let Ok((source, _)) = opened else { return Poll::Ready(Some(Err(BodyError::Origin))) };

@@ -7,7 +7,7 @@ use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde::Serialize;
 
 use super::refusal::Refusal;
-use lyceum_http::conditional::{self, ETag, Outcome, Validators};
+use lyceum_http::conditional::{self, ConditionResult, ETag, Validators};
 
 /// What every handler that can refuse returns.
 pub(super) type ApiResult = Result<Response, Refusal>;
@@ -16,7 +16,7 @@ pub(super) type ApiResult = Result<Response, Refusal>;
 pub(super) fn tagged(status: StatusCode, request: &HeaderMap, value: &impl Serialize) -> Result<Response, Refusal> {
     let text = serde_json::to_string(value).map_err(|error| Refusal::Internal(error.to_string()))?;
     let tag = entity_tag(&text);
-    if status == StatusCode::OK && evaluate(request, &tag)? == Outcome::NotModified {
+    if status == StatusCode::OK && evaluate(request, &tag)? == ConditionResult::NotModified {
         return with_validators(StatusCode::NOT_MODIFIED.into_response(), &tag);
     }
     let response = (status, [(header::CONTENT_TYPE, "application/json")], text).into_response();
@@ -37,9 +37,9 @@ fn entity_tag(text: &str) -> String {
     format!("\"{tag}\"")
 }
 
-fn evaluate(request: &HeaderMap, tag: &str) -> Result<Outcome, Refusal> {
+fn evaluate(request: &HeaderMap, tag: &str) -> Result<ConditionResult, Refusal> {
     match conditional::judge(request, &Validators { etag: ETag::parse(tag), ..Validators::default() }) {
-        Outcome::Failed => Err(Refusal::PreconditionFailed),
+        ConditionResult::Failed => Err(Refusal::PreconditionFailed),
         outcome => Ok(outcome),
     }
 }
@@ -52,7 +52,7 @@ pub(super) fn unchanged(request: &HeaderMap, now: &impl Serialize) -> Result<(),
     }
     let text = serde_json::to_string(now).map_err(|error| Refusal::Internal(error.to_string()))?;
     match evaluate(request, &entity_tag(&text))? {
-        Outcome::Go => Ok(()),
+        ConditionResult::Go => Ok(()),
         _ => Err(Refusal::PreconditionFailed),
     }
 }

@@ -24,7 +24,7 @@ use lyceum_catalog::{self as catalog, Lesson, StoredObject, Version, VersionStat
 use lyceum_packaging::subtitles::{self, MAX_FILE_BYTES};
 use lyceum_packaging::track::{TrackPlan, whole_path};
 use lyceum_packaging::webvtt::Cue;
-use lyceum_packaging::{Index, Plan, TaskSpec, TrackKind, handover, render};
+use lyceum_packaging::{ObjectIndex, Plan, TaskSpec, TrackKind, handover, render};
 use lyceum_storage::db::Tx;
 
 /// How often a change of the plan is tried while others change it at the same time.
@@ -191,7 +191,7 @@ async fn add(
         handovers.push(handover);
     }
     // If the lesson is still being transcoded, this is stored again at its end, with the other playlists.
-    if let Some(text) = render::media_playlist(&Index::new(&plan, &handovers), &track.name) {
+    if let Some(text) = render::media_playlist(&ObjectIndex::new(&plan, &handovers), &track.name) {
         let path = format!("{}/index.m3u8", track.name);
         let key = object_key(&lesson.id, &version.id, &path)?;
         app.store.put_bytes(&key, handover::content_type(&path), text.into()).await?;

@@ -25,7 +25,7 @@ use crate::state::App;
 use lyceum_catalog::{self as catalog, Role};
 use lyceum_core::ids::Id;
 use lyceum_core::time::monotonic;
-use lyceum_packaging::{Handover, MediaInfo, handover};
+use lyceum_packaging::{DeliveredObject, MediaInfo, handover};
 use lyceum_server::Peer;
 use lyceum_storage::queue::{self, Retry};
 use lyceum_storage::store::{Key, StoreError};
@@ -183,7 +183,7 @@ pub(super) struct Heartbeat {
     #[serde(default)]
     progress: f64,
     #[serde(default)]
-    handed: Vec<Handover>,
+    handed: Vec<DeliveredObject>,
 }
 
 /// Runs `work` to its end even when the worker hangs up, so that what is committed is also counted and announced.
@@ -212,7 +212,7 @@ pub(super) async fn heartbeat(
 pub(super) struct Completion {
     lease: String,
     #[serde(default)]
-    segments: Vec<Handover>,
+    segments: Vec<DeliveredObject>,
     #[serde(default)]
     report: Option<MediaInfo>,
 }

@@ -2,7 +2,7 @@
 
 use lyceum_catalog::{self as catalog, SealedKey, Version};
 use lyceum_core::ids::{Id, random_bytes};
-use lyceum_packaging::{self as packaging, Index, MediaInfo, Plan, TaskSpec};
+use lyceum_packaging::{self as packaging, MediaInfo, ObjectIndex, Plan, TaskSpec};
 use lyceum_storage::db::Tx;
 use lyceum_storage::queue::{self, NewTask};
 
@@ -51,7 +51,7 @@ async fn record_plan(
     let encrypt = lesson.as_ref().is_some_and(|lesson| lesson.encrypt);
     let key = if encrypt { Some(protect(ingest, &row, &mut plan)?) } else { None };
     let (media, text) = (json::encode(report)?, json::encode(&plan)?);
-    let renditions = publish::renditions_json(&Index::new(&plan, []))?;
+    let renditions = publish::renditions_json(&ObjectIndex::new(&plan, []))?;
     if !catalog::record_plan(tx, version, &media, &text, plan.duration_ms, &renditions, now).await? {
         return Ok(());
     }

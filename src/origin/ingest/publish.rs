@@ -3,7 +3,7 @@
 
 use lyceum_catalog::{self as catalog, StoredObject, VersionState};
 use lyceum_core::ids::Id;
-use lyceum_packaging::{self as packaging, Index, TrackKind, handover, render};
+use lyceum_packaging::{self as packaging, ObjectIndex, TrackKind, handover, render};
 use lyceum_storage::db::Tx;
 use lyceum_storage::queue;
 
@@ -78,7 +78,7 @@ pub(crate) async fn finish(ingest: &Ingest, version: &Id) -> Result<(), IngestEr
     Ok(())
 }
 
-fn finished_playlists(index: &Index<'_>) -> Vec<(String, String)> {
+fn finished_playlists(index: &ObjectIndex<'_>) -> Vec<(String, String)> {
     let mut playlists = Vec::new();
     for track in index.tracks() {
         let name = &track.plan.name;
@@ -89,7 +89,7 @@ fn finished_playlists(index: &Index<'_>) -> Vec<(String, String)> {
 }
 
 /// The renditions as the API tells them: planned caps first, measured peaks once all is there.
-pub(super) fn renditions_json(index: &Index<'_>) -> Result<String, IngestError> {
+pub(super) fn renditions_json(index: &ObjectIndex<'_>) -> Result<String, IngestError> {
     let complete = index.complete();
     let tell = |track: &packaging::index::TrackIndex<'_>| {
         let TrackKind::Video { shorter_side, codec, .. } = &track.plan.kind else { return None };

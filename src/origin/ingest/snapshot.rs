@@ -8,7 +8,7 @@ use bytes::Bytes;
 
 use lyceum_catalog as catalog;
 use lyceum_core::ids::Id;
-use lyceum_packaging::{Handover, Index, MediaInfo, Plan};
+use lyceum_packaging::{DeliveredObject, MediaInfo, ObjectIndex, Plan};
 use lyceum_storage::db::{DbError, Tx};
 
 /// The most versions that are kept in memory.
@@ -20,7 +20,7 @@ pub(crate) struct Snapshot {
     pub(crate) media: Arc<MediaInfo>,
     position: i64,
     replanned: i64,
-    handovers: Vec<Arc<Handover>>,
+    handovers: Vec<Arc<DeliveredObject>>,
     rendered: Mutex<HashMap<String, Rendered>>,
 }
 
@@ -33,12 +33,16 @@ pub(crate) struct Rendered {
 
 impl Snapshot {
     /// The index that playlists are rendered from.
-    pub(crate) fn index(&self) -> Index<'_> {
-        Index::new(&self.plan, self.handovers.iter().map(|handover| &**handover))
+    pub(crate) fn index(&self) -> ObjectIndex<'_> {
+        ObjectIndex::new(&self.plan, self.handovers.iter().map(|handover| &**handover))
     }
 
     /// Renders `name` once; `None` when there is nothing to show yet.
-    pub(crate) fn render(&self, name: &str, render: impl FnOnce(&Index<'_>) -> Option<String>) -> Option<Rendered> {
+    pub(crate) fn render(
+        &self,
+        name: &str,
+        render: impl FnOnce(&ObjectIndex<'_>) -> Option<String>,
+    ) -> Option<Rendered> {
         let known = self.rendered.lock().unwrap_or_else(PoisonError::into_inner).get(name).cloned();
         if known.is_some() {
             return known;

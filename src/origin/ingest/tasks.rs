@@ -6,7 +6,7 @@ use futures_util::{StreamExt, TryStreamExt};
 
 use lyceum_catalog::{self as catalog, StoredObject};
 use lyceum_core::ids::Id;
-use lyceum_packaging::{ContentKey, Handover, MediaInfo, TaskSpec};
+use lyceum_packaging::{ContentKey, DeliveredObject, MediaInfo, TaskSpec};
 use lyceum_storage::queue::{self, Fate, Retry};
 
 use crate::ingest::context::Ingest;
@@ -23,7 +23,7 @@ pub(crate) async fn heartbeat(
     task: &Id,
     lease: &str,
     progress: f64,
-    handed: &[Handover],
+    handed: &[DeliveredObject],
 ) -> Result<bool, IngestError> {
     let leased = leased(ingest, task, lease).await?;
     let objects = check_handed(ingest, &leased.version, handed).await?;
@@ -53,7 +53,11 @@ async fn leased(ingest: &Ingest, task: &Id, lease: &str) -> Result<queue::Task, 
 }
 
 /// Looks that what was handed over is of the plan and lies in the store with the size that is said.
-async fn check_handed(ingest: &Ingest, version: &Id, handed: &[Handover]) -> Result<Vec<StoredObject>, IngestError> {
+async fn check_handed(
+    ingest: &Ingest,
+    version: &Id,
+    handed: &[DeliveredObject],
+) -> Result<Vec<StoredObject>, IngestError> {
     if handed.is_empty() {
         return Ok(Vec::new());
     }
@@ -62,7 +66,7 @@ async fn check_handed(ingest: &Ingest, version: &Id, handed: &[Handover]) -> Res
     let snapshot = ingest.snapshot(&mut tx, version).await?;
     let snapshot = snapshot.ok_or_else(|| IngestError::InvalidReport("A probe hands over no objects.".to_owned()))?;
     let index = snapshot.index();
-    let new: Vec<Handover> = handed.iter().filter(|handover| !index.holds(handover)).cloned().collect();
+    let new: Vec<DeliveredObject> = handed.iter().filter(|handover| !index.holds(handover)).cloned().collect();
     drop(tx);
     for handover in &new {
         handover.check(&snapshot.plan).map_err(|mismatch| IngestError::InvalidReport(format!("{mismatch}.")))?;
@@ -90,7 +94,7 @@ pub(crate) async fn complete(
     ingest: &Arc<Ingest>,
     task: &Id,
     lease: &str,
-    segments: &[Handover],
+    segments: &[DeliveredObject],
     report: Option<MediaInfo>,
 ) -> Result<(), IngestError> {
     let leased = match leased(ingest, task, lease).await {

@@ -3,13 +3,13 @@
 use std::fmt::Write as _;
 
 use crate::grid::AUDIO_RATE;
-use crate::index::{Index, TrackIndex};
+use crate::index::{ObjectIndex, TrackIndex};
 use crate::info::Purpose;
 use crate::track::{TrackKind, ticks_ms, whole_path};
 
 /// `manifest.mpd` at `/v/{lesson}/`, pointing into `version`. `None` until every object exists, and for a
 /// lesson with HLS whole-segment encryption, which DASH does not support.
-pub fn manifest(index: &Index<'_>, version: &str) -> Option<String> {
+pub fn manifest(index: &ObjectIndex<'_>, version: &str) -> Option<String> {
     if !index.complete() || index.plan().encryption.is_some() {
         return None;
     }
@@ -57,7 +57,7 @@ fn seconds(ms: u64) -> String {
     format!("PT{}.{:03}S", ms / 1000, ms % 1000)
 }
 
-fn write_videos(out: &mut String, index: &Index<'_>, videos: &[&TrackIndex<'_>], id: u32, version: &str) {
+fn write_videos(out: &mut String, index: &ObjectIndex<'_>, videos: &[&TrackIndex<'_>], id: u32, version: &str) {
     let rate = index.plan().grid.rate;
     let rate = if rate.den == 1 { rate.num.to_string() } else { format!("{}/{}", rate.num, rate.den) };
     let _ = writeln!(

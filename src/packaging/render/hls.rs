@@ -3,7 +3,7 @@
 
 use std::fmt::Write as _;
 
-use crate::index::{Index, TrackIndex};
+use crate::index::{ObjectIndex, TrackIndex};
 use crate::info::Purpose;
 use crate::track::{TrackKind, segment_name, ticks_ms};
 
@@ -31,7 +31,7 @@ const START_BITS_PER_SECOND: u64 = 2_000_000;
 
 /// The multivariant playlist at `/v/{lesson}/master.m3u8`, pointing into `version`. `None` until every track has its
 /// init and first segment, since players read this playlist once.
-pub fn master(index: &Index<'_>, version: &str) -> Option<String> {
+pub fn master(index: &ObjectIndex<'_>, version: &str) -> Option<String> {
     if !index.begun() {
         return None;
     }
@@ -186,7 +186,7 @@ fn quoted(text: &str) -> String {
 
 fn write_variant(
     out: &mut String,
-    index: &Index<'_>,
+    index: &ObjectIndex<'_>,
     video: &TrackIndex<'_>,
     rates: (u64, u64),
     audio: Option<&TrackIndex<'_>>,
@@ -226,7 +226,7 @@ fn write_iframes(out: &mut String, variants: &[(u64, u64, &TrackIndex<'_>)], ver
 }
 
 /// `index.m3u8`: the finished playlist of a track. `None` while a segment is missing.
-pub fn media_playlist(index: &Index<'_>, track: &str) -> Option<String> {
+pub fn media_playlist(index: &ObjectIndex<'_>, track: &str) -> Option<String> {
     let track = index.track(track).filter(|t| t.complete())?;
     let mut out = head(index, track, "#EXT-X-PLAYLIST-TYPE:VOD\n");
     write_segments(&mut out, track);
@@ -236,7 +236,7 @@ pub fn media_playlist(index: &Index<'_>, track: &str) -> Option<String> {
 
 /// `event.m3u8`: the existing segments of a track from its start on, ending in `EXT-X-ENDLIST` once complete. `None`
 /// until the first segment exists.
-pub fn event_playlist(index: &Index<'_>, track: &str) -> Option<String> {
+pub fn event_playlist(index: &ObjectIndex<'_>, track: &str) -> Option<String> {
     let track = index.track(track).filter(|t| t.facts.is_some())?;
     track.contiguous().next()?;
     let mut out = head(index, track, "#EXT-X-PLAYLIST-TYPE:EVENT\n#EXT-X-START:TIME-OFFSET=0,PRECISE=YES\n");
@@ -248,7 +248,7 @@ pub fn event_playlist(index: &Index<'_>, track: &str) -> Option<String> {
 }
 
 /// `iframes.m3u8`: the key frame of each segment, for scrubbing. `None` for audio and while a segment is missing.
-pub fn iframe_playlist(index: &Index<'_>, track: &str) -> Option<String> {
+pub fn iframe_playlist(index: &ObjectIndex<'_>, track: &str) -> Option<String> {
     let track = index.track(track).filter(|t| t.plan.is_video() && t.complete())?;
     if index.plan().encryption.is_some() {
         // A byte range of an encrypted segment can't be decrypted by itself.
@@ -268,7 +268,7 @@ pub fn iframe_playlist(index: &Index<'_>, track: &str) -> Option<String> {
     Some(out)
 }
 
-fn head(index: &Index<'_>, track: &TrackIndex<'_>, kind: &str) -> String {
+fn head(index: &ObjectIndex<'_>, track: &TrackIndex<'_>, kind: &str) -> String {
     let target = track.target_duration();
     // The init segment precedes the key: it stays unencrypted, as does text.
     let map = if track.plan.is_text() { "" } else { "#EXT-X-MAP:URI=\"init.mp4\"\n" };

@@ -3,13 +3,13 @@
 use serde_json::{Value, json};
 
 use crate::images::{POSTER, STORYBOARD};
-use crate::index::{Index, TrackIndex};
+use crate::index::{ObjectIndex, TrackIndex};
 use crate::info::MediaInfo;
 use crate::task::TaskSpec;
 use crate::track::TrackKind;
 
 /// `lesson.json` at `/v/{lesson}/`.
-pub fn lesson_json(index: &Index<'_>, info: &MediaInfo, version: &str) -> String {
+pub fn lesson_json(index: &ObjectIndex<'_>, info: &MediaInfo, version: &str) -> String {
     let plan = index.plan();
     let value = json!({
         "version": version,
@@ -30,7 +30,7 @@ pub fn lesson_json(index: &Index<'_>, info: &MediaInfo, version: &str) -> String
 }
 
 /// The maximum bit rate of a rendition in bits per second: what a constant bit rate would always use.
-fn max_bitrate(index: &Index<'_>, track: &str) -> Option<u64> {
+fn max_bitrate(index: &ObjectIndex<'_>, track: &str) -> Option<u64> {
     index.plan().tasks.iter().find_map(|task| match &task.spec {
         TaskSpec::Video(task) => task.renditions.iter().find(|r| r.track == track).map(|r| r.max_bitrate),
         _ => None,
@@ -38,7 +38,7 @@ fn max_bitrate(index: &Index<'_>, track: &str) -> Option<u64> {
 }
 
 /// How many bytes all video renditions save over a constant bit rate at their maximum.
-fn saved_bytes(index: &Index<'_>) -> u64 {
+fn saved_bytes(index: &ObjectIndex<'_>) -> u64 {
     let videos = index.tracks().iter().filter(|t| t.plan.is_video());
     let bits = |t: &TrackIndex<'_>| {
         let saved = max_bitrate(index, &t.plan.name).unwrap_or(0).saturating_sub(t.average_bitrate());
@@ -47,7 +47,7 @@ fn saved_bytes(index: &Index<'_>) -> u64 {
     u64::try_from(videos.map(bits).sum::<u128>() / 8000).unwrap_or(u64::MAX)
 }
 
-fn track(index: &Index<'_>, track: &TrackIndex<'_>) -> Value {
+fn track(index: &ObjectIndex<'_>, track: &TrackIndex<'_>) -> Value {
     let facts = track.facts.clone().unwrap_or_default();
     let mut value = json!({
         "track": track.plan.name,

@@ -1,7 +1,7 @@
 use super::*;
 use crate::grid::FrameRate;
 use crate::info::{AudioInfo, MediaInfo, VideoInfo};
-use crate::{Handover, Index, Ladder, ObjectKind, Plan, TrackFacts, plan};
+use crate::{DeliveredObject, Ladder, ObjectIndex, ObjectKind, Plan, TrackFacts, plan};
 
 fn info() -> MediaInfo {
     MediaInfo {
@@ -22,13 +22,13 @@ fn info() -> MediaInfo {
 }
 
 /// Everything that the plan asks for, `bytes` each.
-fn all(plan: &Plan) -> Vec<Handover> {
+fn all(plan: &Plan) -> Vec<DeliveredObject> {
     let mut out = Vec::new();
     for track in &plan.tracks {
         let codec = if track.is_video() { "avc1.64001e" } else { "mp4a.40.2" };
         let facts =
             TrackFacts { codec: codec.into(), channels: if track.is_video() { 0 } else { 2 }, ..TrackFacts::default() };
-        let base = Handover {
+        let base = DeliveredObject {
             path: track.init_path(),
             kind: ObjectKind::Init,
             track: track.name.clone(),
@@ -46,7 +46,7 @@ fn all(plan: &Plan) -> Vec<Handover> {
             let (start, duration) = track.segment(&plan.grid, n);
             let path = track.segment_path(&plan.grid, n);
             let key_bytes = track.is_video().then_some(10_000);
-            out.push(Handover {
+            out.push(DeliveredObject {
                 path,
                 kind: ObjectKind::Segment,
                 n,
@@ -66,7 +66,7 @@ fn all(plan: &Plan) -> Vec<Handover> {
 fn a_finished_lesson_names_measured_rates_and_every_segment() {
     let plan = plan(&info(), &Ladder::default()).unwrap();
     let handovers = all(&plan);
-    let index = Index::new(&plan, &handovers);
+    let index = ObjectIndex::new(&plan, &handovers);
     let master = master(&index, "1").unwrap();
     let tag = "#EXT-X-STREAM-INF:BANDWIDTH=";
     assert_eq!(master.matches(tag).count(), 2);
@@ -116,7 +116,7 @@ fn a_growing_lesson_lists_what_is_there_without_a_gap() {
     let plan = plan(&info(), &Ladder::default()).unwrap();
     let mut handovers = all(&plan);
     handovers.retain(|h| !(h.track == "v360" && h.kind == ObjectKind::Segment && h.n == 1));
-    let index = Index::new(&plan, &handovers);
+    let index = ObjectIndex::new(&plan, &handovers);
     assert!(!index.complete() && index.begun());
     assert_eq!(index.ready_ms(), 4004);
     assert!(media_playlist(&index, "v360").is_none() && manifest(&index, "1").is_none());
@@ -138,7 +138,7 @@ fn a_growing_lesson_lists_what_is_there_without_a_gap() {
     );
 
     handovers.retain(|h| h.track != "a-de");
-    let index = Index::new(&plan, &handovers);
+    let index = ObjectIndex::new(&plan, &handovers);
     assert!(super::master(&index, "1").is_none() && index.ready_ms() == 0);
 }
 
@@ -148,7 +148,7 @@ fn audio_alone_is_an_audio_lesson() {
     info.audio.truncate(1);
     let plan = plan(&info, &Ladder::default()).unwrap();
     let handovers = all(&plan);
-    let master = master(&Index::new(&plan, &handovers), "1").unwrap();
+    let master = master(&ObjectIndex::new(&plan, &handovers), "1").unwrap();
     assert!(master.contains("CODECS=\"mp4a.40.2\"\n1/a-en/index.m3u8") && !master.contains("RESOLUTION"), "{master}");
 }
 
@@ -157,15 +157,15 @@ fn objects_outside_the_plan_are_left_out() {
     let plan = plan(&info(), &Ladder::default()).unwrap();
     let good = all(&plan).into_iter().find(|h| h.kind == ObjectKind::Segment).unwrap();
     assert_eq!(good.check(&plan), Ok(()));
-    let bad: Vec<(&str, Handover)> = vec![
-        ("path", Handover { path: "v240/../../x.m4s".into(), ..good.clone() }),
-        ("number", Handover { n: 77, ..good.clone() }),
-        ("track", Handover { track: "v999".into(), ..good.clone() }),
-        ("start", Handover { start: 1, ..good.clone() }),
-        ("empty", Handover { bytes: 0, ..good.clone() }),
-        ("key", Handover { key_bytes: Some(1 << 40), ..good.clone() }),
-        ("image", Handover { kind: ObjectKind::Image, path: "../poster.jpg".into(), ..good.clone() }),
-        ("init", Handover { kind: ObjectKind::Init, path: "v240/init.mp4".into(), ..good.clone() }),
+    let bad: Vec<(&str, DeliveredObject)> = vec![
+        ("path", DeliveredObject { path: "v240/../../x.m4s".into(), ..good.clone() }),
+        ("number", DeliveredObject { n: 77, ..good.clone() }),
+        ("track", DeliveredObject { track: "v999".into(), ..good.clone() }),
+        ("start", DeliveredObject { start: 1, ..good.clone() }),
+        ("empty", DeliveredObject { bytes: 0, ..good.clone() }),
+        ("key", DeliveredObject { key_bytes: Some(1 << 40), ..good.clone() }),
+        ("image", DeliveredObject { kind: ObjectKind::Image, path: "../poster.jpg".into(), ..good.clone() }),
+        ("init", DeliveredObject { kind: ObjectKind::Init, path: "v240/init.mp4".into(), ..good.clone() }),
     ];
     for (what, handover) in bad {
         assert!(handover.check(&plan).is_err(), "{what}");
@@ -185,7 +185,7 @@ fn an_encrypted_lesson_names_its_key_and_has_neither_key_frames_nor_dash() {
     plan.tasks.iter_mut().for_each(|task| task.spec.set_key(&key));
     assert!(!plan.tasks.iter().any(|task| task.spec.wants_key()));
     let handovers = all(&plan);
-    let index = Index::new(&plan, &handovers);
+    let index = ObjectIndex::new(&plan, &handovers);
     let playlist = media_playlist(&index, "v360").unwrap();
     assert!(
         playlist.contains("#EXT-X-MAP:URI=\"init.mp4\"\n#EXT-X-KEY:METHOD=AES-128,URI=\"../keys/k1\"\n#EXTINF"),
@@ -203,7 +203,7 @@ fn a_short_last_segment_does_not_set_the_peak() {
     let info = MediaInfo { duration_us: 8_508_500, audio: Vec::new(), ..info() };
     let plan = plan(&info, &Ladder::default()).unwrap();
     let handovers = all(&plan);
-    let index = Index::new(&plan, &handovers);
+    let index = ObjectIndex::new(&plan, &handovers);
     let track = index.track("v360").unwrap();
     assert_eq!((track.target_duration(), track.contiguous().count()), (4, 3));
     // 50,050 bytes in 4.004 s are 100 kbit/s; the last two segments are 100,100 bytes in 4.5045 s.
@@ -213,7 +213,7 @@ fn a_short_last_segment_does_not_set_the_peak() {
     let short = MediaInfo { duration_us: 200_200, ..info };
     let plan = super::super::plan(&short, &Ladder::default()).unwrap();
     let handovers = all(&plan);
-    assert_eq!(Index::new(&plan, &handovers).track("v360").unwrap().peak_bitrate(), 2_000_000);
+    assert_eq!(ObjectIndex::new(&plan, &handovers).track("v360").unwrap().peak_bitrate(), 2_000_000);
 }
 
 #[test]
@@ -234,7 +234,7 @@ fn tracks_of_a_group_have_unique_names_and_one_automatic_choice() {
     };
     let plan = plan(&info, &Ladder::default()).unwrap();
     let handovers = all(&plan);
-    let index = Index::new(&plan, &handovers);
+    let index = ObjectIndex::new(&plan, &handovers);
     let master = master(&index, "1").unwrap();
     for line in [
         "NAME=\"Stereo\",LANGUAGE=\"en\",DEFAULT=NO,AUTOSELECT=NO,",
@@ -254,7 +254,7 @@ fn several_audio_languages_alone_are_one_variant() {
     let info = MediaInfo { video: None, ..info() };
     let plan = plan(&info, &Ladder::default()).unwrap();
     let handovers = all(&plan);
-    let master = master(&Index::new(&plan, &handovers), "1").unwrap();
+    let master = master(&ObjectIndex::new(&plan, &handovers), "1").unwrap();
     assert_eq!(master.matches("#EXT-X-STREAM-INF:").count(), 1, "{master}");
     assert_eq!(master.matches("#EXT-X-MEDIA:TYPE=AUDIO,GROUP-ID=\"audio\"").count(), 2, "{master}");
     assert!(master.ends_with(",CODECS=\"mp4a.40.2\",AUDIO=\"audio\"\n1/a-en/index.m3u8\n"), "{master}");

@@ -1,6 +1,6 @@
 use super::*;
 use crate::grid::FrameRate;
-use crate::index::Index;
+use crate::index::ObjectIndex;
 use crate::info::{MediaInfo, SubtitleInfo, VideoInfo};
 use crate::ladder::Ladder;
 use crate::plan::Plan;
@@ -47,7 +47,7 @@ fn a_cue_is_in_every_segment_that_it_overlaps() {
         assert_eq!(handover.check(&plan), Ok(()));
         assert_eq!(handover.bytes, bytes.len() as u64);
     }
-    let index = Index::new(&plan, objects.iter().map(|(h, _)| h));
+    let index = ObjectIndex::new(&plan, objects.iter().map(|(h, _)| h));
     assert!(index.track("s-pt-br").unwrap().complete() && !index.track("s-en").unwrap().complete());
 }
 

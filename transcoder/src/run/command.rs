@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
-use lyceum_packaging::{Index, Ladder, MediaInfo, TaskSpec, plan, render};
+use lyceum_packaging::{Ladder, MediaInfo, ObjectIndex, TaskSpec, plan, render};
 use tokio::sync::mpsc;
 
 use super::error::RunError;
@@ -113,7 +113,7 @@ async fn run(options: &Options, progress: &Progress) -> Result<(), RunError> {
     handovers.extend(queue::run_all(&plan, source, &limits, slots, version_dir, progress).await?);
 
     progress.stage("package");
-    let index = Index::new(&plan, &handovers);
+    let index = ObjectIndex::new(&plan, &handovers);
     if !index.complete() {
         return Err(Failure::machinery("task_failed", "the tasks ended, but segments are missing").into());
     }
@@ -158,7 +158,7 @@ async fn probe_once(source: Arc<FileSource>, limits: &Limits) -> Result<MediaInf
     found.ok_or_else(|| Failure::machinery("task_failed", "the probe reported nothing").into())
 }
 
-fn write_playlists(index: &Index<'_>, info: &MediaInfo, out: &OutDir) -> Result<(), RunError> {
+fn write_playlists(index: &ObjectIndex<'_>, info: &MediaInfo, out: &OutDir) -> Result<(), RunError> {
     let missing = || Failure::machinery("task_failed", "a finished lesson could not be rendered");
     out.write("master.m3u8", render::master(index, VERSION).ok_or_else(missing)?.as_bytes())?;
     if let Some(manifest) = render::manifest(index, VERSION) {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 use lyceum_core::time::{Instant, monotonic};
-use lyceum_packaging::{Index, MediaInfo, Plan, TaskSpec};
+use lyceum_packaging::{MediaInfo, ObjectIndex, Plan, TaskSpec};
 use serde_json::json;
 
 /// The shortest time between two JSON lines.
@@ -103,7 +103,7 @@ impl Progress {
     }
 
     /// Reports that the run is complete.
-    pub(super) fn done(&self, info: &MediaInfo, index: &Index<'_>, place: &Path) {
+    pub(super) fn done(&self, info: &MediaInfo, index: &ObjectIndex<'_>, place: &Path) {
         let elapsed = (monotonic() - self.lock().started).as_secs_f64();
         let seconds = index.plan().duration_ms as f64 / 1000.0;
         self.bar.finish_and_clear();

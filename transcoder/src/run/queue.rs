@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use lyceum_packaging::{Handover, Plan, PlannedTask};
+use lyceum_packaging::{DeliveredObject, Plan, PlannedTask};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
@@ -26,7 +26,7 @@ pub(super) async fn run_all(
     slots: usize,
     dir: PathBuf,
     progress: &Progress,
-) -> Result<Vec<Handover>, RunError> {
+) -> Result<Vec<DeliveredObject>, RunError> {
     for track in &plan.tracks {
         let path = dir.join(&track.name);
         std::fs::create_dir_all(&path).map_err(|cause| RunError::Output { doing: "making", path, cause })?;
@@ -68,7 +68,7 @@ struct TaskRun {
 }
 
 impl TaskRun {
-    async fn run(self, progress: Progress) -> Result<Vec<Handover>, RunError> {
+    async fn run(self, progress: Progress) -> Result<Vec<DeliveredObject>, RunError> {
         let job = Job { spec: self.task.spec.clone(), limits: self.limits.clone(), source_bytes: self.source.size() };
         let mut tries = 1;
         loop {
@@ -94,7 +94,7 @@ impl TaskRun {
         &self,
         mut events: mpsc::Receiver<TaskEvent>,
         progress: &Progress,
-    ) -> Result<Vec<Handover>, RunError> {
+    ) -> Result<Vec<DeliveredObject>, RunError> {
         let mut handovers = Vec::new();
         while let Some(event) = events.recv().await {
             match event {
@@ -109,7 +109,7 @@ impl TaskRun {
         Ok(handovers)
     }
 
-    async fn write(&self, handover: &Handover, bytes: Bytes) -> Result<(), RunError> {
+    async fn write(&self, handover: &DeliveredObject, bytes: Bytes) -> Result<(), RunError> {
         // The path comes from an untrusted process.
         let plain = |part: &str| {
             !part.is_empty()

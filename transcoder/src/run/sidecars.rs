@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use lyceum_packaging::subtitles::{self, MAX_FILE_BYTES};
 use lyceum_packaging::webvtt::Cue;
-use lyceum_packaging::{ContentKey, Handover, Plan};
+use lyceum_packaging::{ContentKey, DeliveredObject, Plan};
 
 use super::error::RunError;
 use super::out_dir::OutDir;
@@ -99,7 +99,7 @@ pub(super) fn write(
     plan: &mut Plan,
     out: &OutDir,
     version: &str,
-) -> Result<Vec<Handover>, RunError> {
+) -> Result<Vec<DeliveredObject>, RunError> {
     let mut handed = Vec::new();
     for sidecar in sidecars {
         let Some(track) = plan.add_subtitles(&sidecar.language, "") else {

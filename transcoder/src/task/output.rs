@@ -4,7 +4,7 @@ use std::io::{self, Stdout};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use lyceum_packaging::Handover;
+use lyceum_packaging::DeliveredObject;
 use lyceum_packaging::info::{Refusal, RefusalCode};
 
 use super::error::TaskError;
@@ -29,7 +29,7 @@ impl Output {
     }
 
     /// Sends an object. Fails when the output limit is exceeded.
-    pub(crate) fn hand_over(&self, handover: Handover, bytes: &[u8]) -> Result<(), TaskError> {
+    pub(crate) fn hand_over(&self, handover: DeliveredObject, bytes: &[u8]) -> Result<(), TaskError> {
         let take = |remaining_bytes: u64| remaining_bytes.checked_sub(bytes.len() as u64);
         if self.remaining_bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_err() {
             let detail = "The recording makes more output than one task may hand over.";

@@ -6,7 +6,7 @@ use aws_lc_rs::iv::FixedLength;
 use lyceum_packaging::cmaf::{self, Sample, SampleEntry};
 use lyceum_packaging::grid::{AAC_FRAME, AUDIO_RATE};
 use lyceum_packaging::track::{segment_name, ticks_ms};
-use lyceum_packaging::{Grid, Handover, ObjectKind, Protection, TrackFacts};
+use lyceum_packaging::{DeliveredObject, Grid, ObjectKind, Protection, TrackFacts};
 
 use super::error::TaskError;
 use super::output::Output;
@@ -86,7 +86,7 @@ impl<'a> Segmenter<'a> {
     /// Sends the init segment.
     pub(super) fn write_init(&self, entry: &SampleEntry, facts: TrackFacts, language: &str) -> Result<(), TaskError> {
         let bytes = cmaf::init(self.timescale(), language, self.delay, entry);
-        let handover = Handover {
+        let handover = DeliveredObject {
             path: format!("{}/init.mp4", self.track),
             kind: ObjectKind::Init,
             track: self.track.to_owned(),
@@ -137,7 +137,7 @@ impl<'a> Segmenter<'a> {
         let mut fragment = cmaf::fragment(n.saturating_add(1), start, duration, self.delay, &self.samples)
             .map_err(|cause| TaskError::Machinery(format!("{} segment {n}: {cause}", self.track)))?;
         self.encrypt(n, &mut fragment.bytes)?;
-        let handover = Handover {
+        let handover = DeliveredObject {
             path: format!("{}/{}", self.track, segment_name(n, ticks_ms(start, self.timescale()))),
             kind: ObjectKind::Segment,
             track: self.track.to_owned(),

@@ -10,7 +10,7 @@ use ff::{Dictionary, Rational};
 use ffmpeg_next as ff;
 use lyceum_packaging::images::{POSTER, STORYBOARD, Storyboard, sheet_path};
 use lyceum_packaging::task::{Images, ImagesTask};
-use lyceum_packaging::{Handover, ObjectKind};
+use lyceum_packaging::{DeliveredObject, ObjectKind};
 
 use super::demux;
 use super::error::TaskError;
@@ -89,7 +89,7 @@ fn storyboard(
 }
 
 fn hand(output: &Output, path: String, kind: ObjectKind, bytes: &[u8]) -> Result<(), TaskError> {
-    let handover = Handover {
+    let handover = DeliveredObject {
         path,
         kind,
         track: String::new(),

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use lyceum_core::time::monotonic;
-use lyceum_packaging::{Handover, MediaInfo};
+use lyceum_packaging::{DeliveredObject, MediaInfo};
 use tokio::sync::{Mutex, Notify, mpsc};
 
 use super::backoff::jittered;
@@ -133,7 +133,7 @@ struct LeasedTask {
 
 #[derive(Default)]
 struct HandedOver {
-    stored: Vec<Handover>,
+    stored: Vec<DeliveredObject>,
     reported: usize,
     report: Option<MediaInfo>,
 }

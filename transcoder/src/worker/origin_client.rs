@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use bytes::Bytes;
 use http::{HeaderValue, Method, StatusCode, header};
 use lyceum_client::{self as client, Error, Http};
-use lyceum_packaging::{Handover, MediaInfo, TaskSpec};
+use lyceum_packaging::{DeliveredObject, MediaInfo, TaskSpec};
 use serde::{Deserialize, Serialize};
 
 use super::config::Config;
@@ -37,7 +37,7 @@ pub(super) struct Location {
 struct Heartbeat<'a> {
     lease: &'a str,
     progress: f64,
-    handed: &'a [Handover],
+    handed: &'a [DeliveredObject],
 }
 
 #[derive(Deserialize)]
@@ -49,7 +49,7 @@ struct HeartbeatReply {
 #[derive(Serialize)]
 struct Completion<'a> {
     lease: &'a str,
-    segments: &'a [Handover],
+    segments: &'a [DeliveredObject],
     report: Option<&'a MediaInfo>,
 }
 
@@ -129,7 +129,7 @@ impl OriginClient {
         &self,
         lease: &Lease,
         progress: f64,
-        handed: &[Handover],
+        handed: &[DeliveredObject],
     ) -> Result<bool, LeaseError> {
         let body = Heartbeat { lease: &lease.lease, progress, handed };
         let answer: Option<HeartbeatReply> = self.post(lease, "heartbeat", &body).await?;
@@ -140,7 +140,7 @@ impl OriginClient {
     pub(super) async fn complete(
         &self,
         lease: &Lease,
-        segments: &[Handover],
+        segments: &[DeliveredObject],
         report: Option<&MediaInfo>,
     ) -> Result<(), LeaseError> {
         let body = Completion { lease: &lease.lease, segments, report };
@@ -172,7 +172,7 @@ impl OriginClient {
     }
 
     /// Uploads an object.
-    pub(super) async fn put(&self, lease: &Lease, handover: &Handover, bytes: Bytes) -> Result<(), LeaseError> {
+    pub(super) async fn put(&self, lease: &Lease, handover: &DeliveredObject, bytes: Bytes) -> Result<(), LeaseError> {
         let url = format!("{}{}", lease.objects.url, handover.path);
         let prepare = |request: &mut http::Request<client::Body>| {
             let length = HeaderValue::from(bytes.len());

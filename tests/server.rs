@@ -15,15 +15,15 @@ use lyceum_http::problem;
 use lyceum_server::{Handler, Limits, Listen, Peer, Refused, RequestBody, ResponseFuture, Server, TlsFiles};
 use tokio::sync::Notify;
 
-#[path = "front/flood.rs"]
+#[path = "server/flood.rs"]
 mod flood;
-#[path = "front/hostile.rs"]
+#[path = "server/hostile.rs"]
 mod hostile;
-#[path = "front/http3.rs"]
+#[path = "server/http3.rs"]
 pub mod http3;
-#[path = "front/listeners.rs"]
+#[path = "server/listeners.rs"]
 mod listeners;
-#[path = "front/resting.rs"]
+#[path = "server/resting.rs"]
 mod resting;
 
 /// The length of `/big`: more than the kernel holds for a client that does not read.

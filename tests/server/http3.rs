@@ -16,7 +16,7 @@ pub async fn ask(port: u16, ca: &std::path::Path, requests: Value) -> Vec<Value>
     let python = repository(".cache/python/bin/python3");
     assert!(python.exists(), "{} is missing: run scripts/setup test", python.display());
     let mut client = tokio::process::Command::new(python)
-        .arg(repository("tests/front/http3.py"))
+        .arg(repository("tests/server/http3.py"))
         .args(["127.0.0.1", &port.to_string()])
         .arg(ca)
         .stdin(Stdio::piped())

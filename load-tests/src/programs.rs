@@ -1,6 +1,17 @@
 //! External programs that measurements need, installed from Debian if they are missing.
 
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
+
+/// A child process that is killed when this value is dropped.
+#[derive(Debug)]
+pub struct ChildProcess(pub Child);
+
+impl Drop for ChildProcess {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
 
 /// Sees to it that each program is there, by the name of its package; says what it installs. An error is the sentence
 /// for whoever started this.

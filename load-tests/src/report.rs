@@ -7,6 +7,12 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 use serde::{Serialize, Serializer};
 
+/// The median; NaN of nothing. Sorts what it is given.
+pub fn median(values: &mut [f64]) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+}
+
 /// A distribution in some base unit, kept in whole micro-units with two significant digits.
 #[derive(Clone, Debug)]
 pub struct Quantiles {

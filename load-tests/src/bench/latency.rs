@@ -6,8 +6,8 @@ use super::args::Args;
 use super::error::BenchError;
 use super::goals::Goal;
 use super::load::{self, Protocol};
-use super::report::median;
 use super::servers::TestServers;
+use crate::report::median;
 
 /// A segment of a small rendition.
 const OBJECT_BYTES: usize = 64 << 10;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::load::Protocol;
+use crate::report::median;
 
 /// One measured cell of one round.
 #[derive(Clone, Copy, Debug)]
@@ -22,11 +23,6 @@ type Cell = (Protocol, usize);
 #[derive(Debug, Default)]
 pub(super) struct Report {
     samples: BTreeMap<Cell, BTreeMap<String, Vec<Sample>>>,
-}
-
-pub(super) fn median(values: &mut [f64]) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
 fn spread(values: &[f64]) -> (f64, f64) {

@@ -10,9 +10,9 @@ use http_body_util::BodyExt as _;
 use super::args::Args;
 use super::error::BenchError;
 use super::goals::Goal;
-use super::report::median;
 use super::servers::{Server, TestServers};
 use super::{account, load};
+use crate::report::median;
 use crate::world::{ask, client, field, request};
 
 /// How much more than the floor's the edge's cost may rise, as a ratio.

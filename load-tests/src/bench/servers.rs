@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::io::{BufRead as _, BufReader};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use lyceum_token::{Claims, Signer};
@@ -12,6 +12,7 @@ use lyceum_token::{Claims, Signer};
 use super::account;
 use super::error::BenchError;
 use super::load::Protocol;
+use crate::programs::ChildProcess;
 
 /// The core that servers are pinned to.
 const SERVER_CORE: &str = "0";
@@ -37,16 +38,6 @@ fn secure_link(uri: &str) -> Result<String, BenchError> {
     let signed = format!("{EXPIRES}{uri} secret");
     let output = Command::new("sh").args(["-c", script, "sh", &signed]).output().map_err(failed("openssl"))?;
     Ok(format!("?md5={}&expires={EXPIRES}", String::from_utf8_lossy(&output.stdout)))
-}
-
-/// A process that ends with this value.
-struct ChildProcess(Child);
-
-impl Drop for ChildProcess {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
 }
 
 /// One server, answering in the clear and over TLS.

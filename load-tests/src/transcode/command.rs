@@ -4,11 +4,12 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use super::command_line::{program, text};
-use super::cost::{self, Cost, measured};
+use super::cost::{Cost, measured};
 use super::error::{Result, TranscodeError, failed};
 use super::fleet;
 use super::report::Report;
 use super::rival::{self, Rival};
+use crate::report::median;
 
 /// Compare the transcoder with Debian's ffmpeg
 #[derive(Debug, clap::Args)]
@@ -146,7 +147,7 @@ impl Bench<'_> {
         for _ in 0..self.rounds() {
             firsts.push(rival::first_segments(&hour, self.folder)?);
         }
-        let first = cost::median(&mut firsts);
+        let first = median(&mut firsts);
         let whole = minute.wall * 60.0;
         report.ratio("first playable segment of an hour, seconds", first, 8.0, format!("{first:.2} s"));
         report.ratio(
@@ -195,7 +196,7 @@ impl Bench<'_> {
             one.push(fleet::lesson(self.folder, &source, &["0"], None)?.seconds);
             two.push(fleet::lesson(self.folder, &source, &["0", "1"], None)?.seconds);
         }
-        let (one, two) = (cost::median(&mut one), cost::median(&mut two));
+        let (one, two) = (median(&mut one), median(&mut two));
         report.ratio("two workers, a core each, against one", two / one, 0.55, format!("{two:.1} s / {one:.1} s"));
         Ok(())
     }

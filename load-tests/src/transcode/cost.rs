@@ -7,6 +7,7 @@ use std::time::Duration;
 use lyceum_core::time::monotonic;
 
 use super::error::{Result, TranscodeError, failed};
+use crate::report::median;
 
 /// How often memory is sampled.
 const SAMPLE_INTERVAL: Duration = Duration::from_millis(50);
@@ -25,12 +26,6 @@ impl Cost {
         let of = |part: fn(&Self) -> f64| median(&mut costs.iter().map(part).collect::<Vec<_>>());
         Self { cpu: of(|c| c.cpu), wall: of(|c| c.wall), memory: of(|c| c.memory) }
     }
-}
-
-/// The median; NaN of nothing.
-pub(super) fn median(values: &mut [f64]) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
 /// Runs a command and measures it. Fails if the command fails.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use http::Method;
@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 
 use super::command_line::program;
 use super::error::{Result, TranscodeError, failed};
+use crate::programs::ChildProcess;
 
 const ADMIN_KEY: &str = "bench-admin-key-0123456789";
 /// How long a lesson may take.
@@ -27,16 +28,6 @@ pub(super) struct Made {
     pub(super) leases: u64,
     /// What lies in the store: name without lesson and version, and a checksum.
     pub(super) objects: BTreeMap<String, u64>,
-}
-
-/// A process that ends with this value.
-struct ChildProcess(Child);
-
-impl Drop for ChildProcess {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
 }
 
 /// Makes `source` into a lesson with one worker on each of `cores`; the first is killed after `kill_after` seconds and

@@ -9,8 +9,9 @@ use http::Method;
 use lyceum_client::{self as client, Http};
 
 use super::error::{LoadError, failed};
-use super::process::{ChildProcess, free_address, wait};
+use super::process::{self, free_address, wait};
 use super::setting::folder;
+use crate::programs::ChildProcess;
 
 const ACCESS_KEY: &str = "loadkey";
 const SECRET_KEY: &str = "loadsecret";
@@ -63,7 +64,7 @@ impl Bucket {
         command.arg(format!("-volume.port={volume}")).arg(format!("-filer.port={filer}"));
         let log = std::fs::File::create(kept.path().join("weed.log")).map_err(failed("weed.log"))?;
         command.current_dir(kept.path()).env("TMPDIR", kept.path()).stderr(log);
-        let running = ChildProcess::start(&mut command)?;
+        let running = process::start(&mut command)?;
         for port in [s3, filer] {
             wait(([127, 0, 0, 1], port).into()).await?;
         }

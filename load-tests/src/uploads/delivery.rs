@@ -12,6 +12,7 @@ use serde_json::json;
 use super::args::Args;
 use super::error::{LoadError, failed};
 use super::figure::Figure;
+use super::process;
 use super::process::cpu;
 use super::setting::{EDGE_SECRET, TestOrigin, noise};
 
@@ -66,7 +67,7 @@ pub(super) async fn measure(args: &Args) -> Result<Figure, LoadError> {
     let count = files.len().max(1) as f64;
     let reading = read(&files)? * 1e3 / count;
     cool(&files)?;
-    let before = setting.origin.cpu()?;
+    let before = process::cpu_of(&setting.origin)?;
     for file in &files {
         let name = file.file_name().and_then(|name| name.to_str()).unwrap_or_default();
         let request = client::request(Method::GET, &format!("{}/{track}/{name}", setting.url), EDGE_SECRET)
@@ -77,7 +78,7 @@ pub(super) async fn measure(args: &Args) -> Result<Figure, LoadError> {
             return Err(LoadError::new("a segment came short"));
         }
     }
-    let giving = (setting.origin.cpu()? - before) * 1e3 / count;
+    let giving = (process::cpu_of(&setting.origin)? - before) * 1e3 / count;
     let details = json!({ "giving_milliseconds": giving, "reading_milliseconds": reading, "segments": files.len(), "bytes": SEGMENT_BYTES });
     Ok(Figure::at_most("CPU of a cold segment beyond reading it", giving - reading, "ms", 1.0, details))
 }

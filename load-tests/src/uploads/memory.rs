@@ -8,6 +8,7 @@ use super::args::Args;
 use super::bucket::Bucket;
 use super::error::LoadError;
 use super::figure::Figure;
+use super::process;
 use super::setting::{TestOrigin, noise};
 
 /// The configured buffer budget plus the allowance for everything else.
@@ -27,7 +28,7 @@ pub(super) async fn measure_s3(args: &Args) -> Result<Figure, LoadError> {
 #[allow(clippy::cast_precision_loss)]
 async fn sent_to(name: &'static str, store: Option<&str>, args: &Args) -> Result<Figure, LoadError> {
     let setting = TestOrigin::start(args.folder.as_deref(), store, None).await?;
-    let idle = setting.origin.peak()?;
+    let idle = process::peak_of(&setting.origin)?;
     let piece = noise();
     let mut uploads = Vec::new();
     for _ in 0..args.parallel {
@@ -40,5 +41,5 @@ async fn sent_to(name: &'static str, store: Option<&str>, args: &Args) -> Result
     let rate = (args.parallel as f64 * (args.each << 20) as f64) / seconds / 1e6;
     let details = json!({ "idle_mebibytes": idle, "uploads": args.parallel, "mebibytes_each": args.each,
         "megabytes_per_second": rate });
-    Ok(Figure::at_most(name, setting.origin.peak()?, "MiB", MAX_MEMORY_MIB, details))
+    Ok(Figure::at_most(name, process::peak_of(&setting.origin)?, "MiB", MAX_MEMORY_MIB, details))
 }

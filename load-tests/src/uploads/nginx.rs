@@ -8,8 +8,9 @@ use http::Method;
 use lyceum_client::{self as client, Http};
 
 use super::error::{LoadError, failed};
-use super::process::{ChildProcess, free_address, wait};
+use super::process::{self, free_address, wait};
 use super::setting::{body, folder};
+use crate::programs::ChildProcess;
 
 /// A running nginx.
 pub(super) struct Nginx {
@@ -38,7 +39,7 @@ impl Nginx {
         );
         let path = kept.path().join("nginx.conf");
         std::fs::write(&path, config).map_err(failed("nginx.conf"))?;
-        let running = ChildProcess::start(Command::new("nginx").arg("-p").arg(kept.path()).arg("-c").arg(&path))?;
+        let running = process::start(Command::new("nginx").arg("-p").arg(kept.path()).arg("-c").arg(&path))?;
         wait(address).await?;
         Ok(Self { files, url: format!("http://{address}/files"), _folder: kept, _running: running })
     }

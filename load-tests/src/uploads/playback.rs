@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use super::args::Args;
 use super::error::LoadError;
 use super::figure::Figure;
+use super::process;
 use super::setting::{ADMIN_KEY, TestOrigin};
 use crate::report::Quantiles;
 
@@ -45,9 +46,9 @@ pub(super) async fn measure(args: &Args) -> Result<Figure, LoadError> {
         }
         Ok(took)
     };
-    let before = setting.origin.cpu()?;
+    let before = process::cpu_of(&setting.origin)?;
     let all = try_join_all((0..args.connections.max(1)).map(player)).await?;
-    let (seconds, cpu) = (began.elapsed().as_secs_f64(), setting.origin.cpu()? - before);
+    let (seconds, cpu) = (began.elapsed().as_secs_f64(), process::cpu_of(&setting.origin)? - before);
     let mut quantiles = Quantiles::default();
     all.iter().flatten().for_each(|took| quantiles.time(*took));
     let sessions = all.iter().map(Vec::len).sum::<usize>() as f64;

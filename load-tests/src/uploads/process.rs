@@ -1,41 +1,31 @@
 //! A process under measurement: its end, its CPU time, its memory.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use super::error::{LoadError, failed};
+use crate::programs::ChildProcess;
 
-/// A process that ends with this value.
-pub(super) struct ChildProcess(Child);
-
-impl Drop for ChildProcess {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
+/// Starts a program whose output nobody reads.
+pub(super) fn start(command: &mut Command) -> Result<ChildProcess, LoadError> {
+    let what = format!("{:?}", command.get_program());
+    command.stdin(Stdio::null()).stdout(Stdio::null()).spawn().map(ChildProcess).map_err(failed(&what))
 }
 
-impl ChildProcess {
-    pub(super) fn start(command: &mut Command) -> Result<Self, LoadError> {
-        let what = format!("{:?}", command.get_program());
-        command.stdin(Stdio::null()).stdout(Stdio::null()).spawn().map(Self).map_err(failed(&what))
-    }
+/// User and system time of all threads, in seconds, of this process.
+pub(super) fn cpu_of(child: &ChildProcess) -> Result<f64, LoadError> {
+    cpu(&format!("/proc/{}/stat", child.0.id()))
+}
 
-    /// User and system time of all threads, in seconds, of this process.
-    pub(super) fn cpu(&self) -> Result<f64, LoadError> {
-        cpu(&format!("/proc/{}/stat", self.0.id()))
-    }
-
-    /// The most memory that was resident at once, in MiB.
-    pub(super) fn peak(&self) -> Result<f64, LoadError> {
-        let path = format!("/proc/{}/status", self.0.id());
-        let text = std::fs::read_to_string(&path).map_err(failed(&path))?;
-        let kib = text
-            .lines()
-            .find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix("kB")?.trim().parse::<f64>().ok());
-        kib.map(|kib| kib / 1024.0).ok_or_else(|| LoadError::new(format!("{path} does not read as expected")))
-    }
+/// The most memory that was resident at once, in MiB.
+pub(super) fn peak_of(child: &ChildProcess) -> Result<f64, LoadError> {
+    let path = format!("/proc/{}/status", child.0.id());
+    let text = std::fs::read_to_string(&path).map_err(failed(&path))?;
+    let kib = text
+        .lines()
+        .find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix("kB")?.trim().parse::<f64>().ok());
+    kib.map(|kib| kib / 1024.0).ok_or_else(|| LoadError::new(format!("{path} does not read as expected")))
 }
 
 /// CPU seconds of a `stat` file of `/proc`.

@@ -15,7 +15,8 @@ use lyceum_storage::db::{Db, PoolConfig, Url};
 use serde_json::{Value, json};
 
 use super::error::{LoadError, failed};
-use super::process::{ChildProcess, free_address, wait};
+use super::process::{self, free_address, wait};
+use crate::programs::ChildProcess;
 
 /// The admin's key.
 pub(super) const ADMIN_KEY: &str = "an-admin-key-for-the-load";
@@ -101,7 +102,7 @@ impl TestOrigin {
             }
             None => Command::new(program),
         };
-        let origin = ChildProcess::start(command.args(["origin", "--config"]).arg(&path))?;
+        let origin = process::start(command.args(["origin", "--config"]).arg(&path))?;
         wait(address).await?;
         Ok(Self { folder, origin, url: format!("http://{address}"), http: client() })
     }

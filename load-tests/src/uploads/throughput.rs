@@ -7,12 +7,9 @@ use super::args::Args;
 use super::error::LoadError;
 use super::figure::Figure;
 use super::nginx::Nginx;
+use super::process;
 use super::setting::{TestOrigin, noise};
-
-fn median(values: &mut [f64]) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
-}
+use crate::report::median;
 
 #[allow(clippy::cast_precision_loss)]
 pub(super) async fn measure(args: &Args) -> Result<Figure, LoadError> {
@@ -30,10 +27,10 @@ pub(super) async fn measure(args: &Args) -> Result<Figure, LoadError> {
         for turn in 0..2 {
             if (round + turn) % 2 == 0 {
                 let upload = setting.begin(&lesson, length).await?;
-                let (began, before) = (monotonic(), setting.origin.cpu()?);
+                let (began, before) = (monotonic(), process::cpu_of(&setting.origin)?);
                 setting.send(&upload, &piece, length).await?;
                 pair[0] = rate(began.elapsed().as_secs_f64());
-                cpu.push((setting.origin.cpu()? - before) * 1e9 / length as f64);
+                cpu.push((process::cpu_of(&setting.origin)? - before) * 1e9 / length as f64);
             } else {
                 let began = monotonic();
                 nginx.put(&setting.http, &piece, length).await?;

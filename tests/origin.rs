@@ -10,6 +10,8 @@ mod conditions;
 mod disk;
 #[path = "origin/encryption.rs"]
 mod encryption;
+#[path = "origin/entitlements.rs"]
+mod entitlements;
 #[path = "origin/faults.rs"]
 mod faults;
 #[path = "origin/kills.rs"]

@@ -161,6 +161,16 @@ pub async fn lesson(tx: &mut Tx, id: &Id) -> Result<Option<Lesson>, DbError> {
     row.as_ref().map(lesson_from).transpose()
 }
 
+/// Whether a lesson is there. Whoever deletes it meanwhile waits for the end of this transaction, and so sees the
+/// session that is begun in it.
+pub async fn hold_lesson(tx: &mut Tx, id: &Id) -> Result<bool, DbError> {
+    let sql = tx.choose(
+        "SELECT id FROM lessons WHERE id = $1 AND deleted IS NULL",
+        "SELECT id FROM lessons WHERE id = $1 AND deleted IS NULL FOR SHARE",
+    );
+    Ok(tx.one(sql, db_args![id]).await?.is_some())
+}
+
 /// A page of a course's lessons.
 pub async fn lessons(tx: &mut Tx, course: &Id, page: &Page) -> Result<Vec<Lesson>, DbError> {
     let rows = tx
@@ -172,12 +182,6 @@ pub async fn lessons(tx: &mut Tx, course: &Id, page: &Page) -> Result<Vec<Lesson
         )
         .await?;
     rows.iter().map(lesson_from).collect()
-}
-
-/// A lesson's revision; `None` once it is deleted.
-pub async fn lesson_revision(tx: &mut Tx, id: &Id) -> Result<Option<i64>, DbError> {
-    let row = tx.one("SELECT revision FROM lessons WHERE id = $1 AND deleted IS NULL", db_args![id]).await?;
-    row.map(|row| row.get("revision")).transpose()
 }
 
 /// Changes a lesson's title and whether versions of later uploads are encrypted.

@@ -24,16 +24,17 @@ pub use audit::{AuditEntry, add_audit_entry, audit_entries};
 pub use content_keys::{SealedKey, add_content_key, content_key, content_key_of, keys_not_sealed_by, reseal};
 pub use courses::{
     Course, Lesson, NewLesson, add_course, add_lesson, bump_lesson_revision, change_course, change_lesson,
-    clear_uploading, course, courses, courses_to_remove, forget_course, forget_lesson, lesson, lesson_revision,
-    lessons, lessons_to_remove, mark_course_deleted, mark_lesson_deleted, set_uploading,
+    clear_uploading, course, courses, courses_to_remove, forget_course, forget_lesson, hold_lesson, lesson, lessons,
+    lessons_to_remove, mark_course_deleted, mark_lesson_deleted, set_uploading,
 };
 pub use entitlements::{Entitlement, courses_of_viewer, entitle, entitlement, withdraw_entitlement};
 pub use idempotency::{KnownAnswer, drop_expired_answers, forget_answer, keep_answer, known_answer};
 pub use page::Page;
 pub use revocation_feed::{Event, add_event, drop_expired_events, events_after, newest_event};
 pub use sessions::{
-    NewSession, Session, StreamLease, StreamOutcome, drop_expired_sessions, lease_stream, renew_session,
-    revoke_lesson_sessions, revoke_session, revoke_viewer_sessions, session, start_session,
+    NewSession, Session, StreamLease, StreamOutcome, any_lapsed_session, drop_expired_sessions, lease_stream,
+    renew_session, revoke_lapsed_sessions, revoke_lesson_sessions, revoke_session, revoke_viewer_sessions, session,
+    start_session,
 };
 pub use versions::{
     NewVersion, StoredObject, Version, VersionState, add_objects, add_version, fail_version, finish_version,

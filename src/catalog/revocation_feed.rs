@@ -7,6 +7,8 @@ use lyceum_storage::db_args;
 
 /// What edges allow a token beyond its expiry, and a second for rounding.
 const TOKEN_LEEWAY_S: i64 = 31;
+/// The same in milliseconds: for so long after its expiry a token may still be accepted.
+pub(crate) const TOKEN_LEEWAY_MS: i64 = TOKEN_LEEWAY_S * 1000;
 
 /// An event of the feed: its position and its JSON.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,7 +24,7 @@ pub(crate) async fn add_revocation(tx: &mut Tx, session: &Id, expires: i64) -> R
     // In seconds, as in the token.
     let until = expires.div_euclid(1000) + TOKEN_LEEWAY_S;
     let json = serde_json::json!({ "session": session.as_str(), "until": until }).to_string();
-    add_event(tx, &json, expires + TOKEN_LEEWAY_S * 1000).await
+    add_event(tx, &json, expires + TOKEN_LEEWAY_MS).await
 }
 
 /// Adds an event to the feed, kept until `until`.

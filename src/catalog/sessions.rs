@@ -4,7 +4,7 @@ use lyceum_core::ids::Id;
 use lyceum_storage::db::{DbError, Row, Tx};
 use lyceum_storage::db_args;
 
-use crate::revocation_feed::add_revocation;
+use crate::revocation_feed::{TOKEN_LEEWAY_MS, add_revocation};
 
 /// How long sessions are kept after their end, in milliseconds.
 const EXPIRED_KEPT_MS: i64 = 3_600_000;
@@ -35,15 +35,19 @@ pub struct NewSession {
     pub course: Id,
     /// The lesson.
     pub lesson: Id,
-    /// When its token ends.
+    /// When its token ends: no later than the entitlement.
     pub expires: i64,
+    /// When the entitlement ends that it stands on, [`i64::MAX`] for never; nothing for a preview or for a creator who
+    /// watches what is theirs.
+    pub entitled_until: Option<i64>,
 }
 
 /// Keeps a session.
 pub async fn start_session(tx: &mut Tx, new: &NewSession, now: i64) -> Result<(), DbError> {
     tx.execute(
-        "INSERT INTO sessions (id, viewer, course, lesson, created, expires) VALUES ($1, $2, $3, $4, $5, $6)",
-        db_args![&new.id, &new.viewer, &new.course, &new.lesson, now, new.expires],
+        "INSERT INTO sessions (id, viewer, course, lesson, created, expires, entitled_until)
+         VALUES ($1, $2, $3, $4, $5, $6, $7)",
+        db_args![&new.id, &new.viewer, &new.course, &new.lesson, now, new.expires, new.entitled_until],
     )
     .await
     .map(drop)
@@ -54,9 +58,9 @@ pub async fn start_session(tx: &mut Tx, new: &NewSession, now: i64) -> Result<()
 pub async fn renew_session(tx: &mut Tx, to: &NewSession, now: i64) -> Result<bool, DbError> {
     let changed = tx
         .execute(
-            "UPDATE sessions SET expires = $4
+            "UPDATE sessions SET expires = $4, entitled_until = $6
              WHERE id = $1 AND viewer = $2 AND lesson = $3 AND revoked IS NULL AND expires > $5",
-            db_args![&to.id, &to.viewer, &to.lesson, to.expires, now],
+            db_args![&to.id, &to.viewer, &to.lesson, to.expires, now, to.entitled_until],
         )
         .await?;
     Ok(changed > 0)
@@ -83,7 +87,7 @@ pub async fn revoke_session(tx: &mut Tx, id: &Id, now: i64) -> Result<bool, DbEr
     if session.revoked.is_none() {
         let changed =
             tx.execute("UPDATE sessions SET revoked = $2 WHERE id = $1 AND revoked IS NULL", db_args![id, now]).await?;
-        if changed > 0 && session.expires > now {
+        if changed > 0 && session.expires > now.saturating_sub(TOKEN_LEEWAY_MS) {
             add_revocation(tx, &session.id, session.expires).await?;
         }
     }
@@ -94,9 +98,48 @@ pub async fn revoke_session(tx: &mut Tx, id: &Id, now: i64) -> Result<bool, DbEr
 pub async fn revoke_viewer_sessions(tx: &mut Tx, viewer: &str, course: &Id, now: i64) -> Result<usize, DbError> {
     let rows = tx
         .all(
-            "UPDATE sessions SET revoked = $3 WHERE viewer = $1 AND course = $2 AND revoked IS NULL AND expires > $3
+            "UPDATE sessions SET revoked = $3 WHERE viewer = $1 AND course = $2 AND revoked IS NULL AND expires > $4
              RETURNING id, expires",
-            db_args![viewer, course, now],
+            db_args![viewer, course, now, now.saturating_sub(TOKEN_LEEWAY_MS)],
+        )
+        .await?;
+    add_revocations(tx, rows).await
+}
+
+/// Revokes a viewer's sessions that stand on the entitlement to a course and whose tokens end after `end`. Answers how
+/// many.
+pub(crate) async fn revoke_sessions_beyond(
+    tx: &mut Tx,
+    viewer: &str,
+    course: &Id,
+    end: i64,
+    now: i64,
+) -> Result<usize, DbError> {
+    let rows = tx
+        .all(
+            "UPDATE sessions SET revoked = $4 WHERE viewer = $1 AND course = $2 AND expires > $3 AND expires > $5
+             AND revoked IS NULL AND entitled_until IS NOT NULL RETURNING id, expires",
+            db_args![viewer, course, end, now, now.saturating_sub(TOKEN_LEEWAY_MS)],
+        )
+        .await?;
+    add_revocations(tx, rows).await
+}
+
+/// Whether the entitlement of a running session has ended.
+pub async fn any_lapsed_session(tx: &mut Tx, now: i64) -> Result<bool, DbError> {
+    let sql = "SELECT id FROM sessions WHERE entitled_until <= $1 AND revoked IS NULL LIMIT 1";
+    Ok(tx.one(sql, db_args![now]).await?.is_some())
+}
+
+/// Revokes sessions whose entitlement has ended: edges accept a token for a while after its `exp`, for clocks that
+/// differ, and nobody watches beyond what was bought. Answers how many, `limit` at most.
+pub async fn revoke_lapsed_sessions(tx: &mut Tx, now: i64, limit: i64) -> Result<usize, DbError> {
+    let rows = tx
+        .all(
+            "UPDATE sessions SET revoked = $1 WHERE revoked IS NULL AND id IN
+             (SELECT id FROM sessions WHERE entitled_until <= $1 AND revoked IS NULL ORDER BY entitled_until LIMIT $2)
+             RETURNING id, expires",
+            db_args![now, limit],
         )
         .await?;
     add_revocations(tx, rows).await
@@ -106,9 +149,9 @@ pub async fn revoke_viewer_sessions(tx: &mut Tx, viewer: &str, course: &Id, now:
 pub async fn revoke_lesson_sessions(tx: &mut Tx, lesson: &Id, now: i64) -> Result<usize, DbError> {
     let rows = tx
         .all(
-            "UPDATE sessions SET revoked = $2 WHERE lesson = $1 AND revoked IS NULL AND expires > $2
+            "UPDATE sessions SET revoked = $2 WHERE lesson = $1 AND revoked IS NULL AND expires > $3
              RETURNING id, expires",
-            db_args![lesson, now],
+            db_args![lesson, now, now.saturating_sub(TOKEN_LEEWAY_MS)],
         )
         .await?;
     add_revocations(tx, rows).await

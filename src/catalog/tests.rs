@@ -1,6 +1,6 @@
 use super::*;
 use lyceum_core::ids::Id;
-use lyceum_storage::db::{Db, PoolConfig, Url};
+use lyceum_storage::db::{Db, PoolConfig, Tx, Url};
 
 async fn database() -> (tempfile::TempDir, Db) {
     let dir = tempfile::tempdir().unwrap();
@@ -44,10 +44,10 @@ async fn entitlements_end_and_their_sessions_are_revoked_once_in_order() {
     let (_dir, db) = database().await;
     let mut tx = db.begin().await.unwrap();
     let (course, lesson) = (id("c"), id("l"));
-    entitle(&mut tx, "eve", &course, Some(50)).await.unwrap();
+    entitle(&mut tx, "eve", &course, Some(50), 1).await.unwrap();
     assert_eq!(entitlement(&mut tx, "eve", &course, 49).await.unwrap(), Some(Entitlement { expires: Some(50) }));
     assert_eq!(entitlement(&mut tx, "eve", &course, 50).await.unwrap(), None);
-    entitle(&mut tx, "eve", &course, None).await.unwrap();
+    entitle(&mut tx, "eve", &course, None, 1).await.unwrap();
     assert_eq!(entitlement(&mut tx, "eve", &course, 1 << 40).await.unwrap(), Some(Entitlement { expires: None }));
     for (name, viewer) in [("s1", "eve"), ("s2", "eve"), ("s3", "bob")] {
         let new = NewSession {
@@ -56,6 +56,7 @@ async fn entitlements_end_and_their_sessions_are_revoked_once_in_order() {
             course: course.clone(),
             lesson: lesson.clone(),
             expires: 5_000,
+            entitled_until: Some(i64::MAX),
         };
         start_session(&mut tx, &new, 1).await.unwrap();
     }
@@ -65,6 +66,7 @@ async fn entitlements_end_and_their_sessions_are_revoked_once_in_order() {
         course: course.clone(),
         lesson: lesson.clone(),
         expires: 9_000,
+        entitled_until: Some(i64::MAX),
     };
     assert!(renew_session(&mut tx, &renewed("s3", "bob"), 2).await.unwrap());
     assert_eq!(session(&mut tx, &id("s3")).await.unwrap().unwrap().expires, 9_000);
@@ -81,6 +83,48 @@ async fn entitlements_end_and_their_sessions_are_revoked_once_in_order() {
     assert!(events[0].json.contains("s1") && events[1].json.contains("s2"));
     assert_eq!(events_after(&mut tx, 1, 13, 10).await.unwrap().len(), 1);
     assert_eq!(newest_event(&mut tx).await.unwrap(), 2);
+}
+
+#[tokio::test]
+async fn no_session_outlives_the_entitlement_that_it_stands_on() {
+    let (_dir, db) = database().await;
+    let mut tx = db.begin().await.unwrap();
+    let (course, hour) = (id("c"), 3_600_000);
+    let begin = |name: &str, expires: i64, entitled_until: Option<i64>| NewSession {
+        id: id(name),
+        viewer: "eve".to_owned(),
+        course: course.clone(),
+        lesson: id("l"),
+        expires,
+        entitled_until,
+    };
+    for new in [
+        begin("endless", 5 * hour, Some(i64::MAX)),
+        begin("long", 4 * hour, Some(4 * hour)),
+        begin("short", hour, Some(i64::MAX)),
+        begin("preview", 5 * hour, None),
+    ] {
+        start_session(&mut tx, &new, 1).await.unwrap();
+    }
+    assert_eq!(entitle(&mut tx, "eve", &course, Some(5 * hour), 2).await.unwrap(), 0, "as long as the longest");
+    assert_eq!(entitle(&mut tx, "eve", &course, Some(2 * hour), 2).await.unwrap(), 2, "shortened");
+    assert_eq!(entitle(&mut tx, "bob", &course, Some(1), 2).await.unwrap(), 0);
+    let running = async |tx: &mut Tx, name: &str| session(tx, &id(name)).await.unwrap().unwrap().revoked.is_none();
+    assert!(!running(&mut tx, "endless").await && !running(&mut tx, "long").await);
+    assert!(running(&mut tx, "short").await && running(&mut tx, "preview").await);
+    // Edges accept a token for half a minute after its end, but not after the end of what was bought.
+    start_session(&mut tx, &begin("last", 2 * hour, Some(2 * hour)), 3).await.unwrap();
+    assert!(!any_lapsed_session(&mut tx, 2 * hour - 1).await.unwrap());
+    assert_eq!(revoke_lapsed_sessions(&mut tx, 2 * hour - 1, 9).await.unwrap(), 0);
+    assert!(any_lapsed_session(&mut tx, 2 * hour).await.unwrap());
+    assert_eq!(revoke_lapsed_sessions(&mut tx, 2 * hour, 9).await.unwrap(), 1);
+    assert!(!any_lapsed_session(&mut tx, 2 * hour).await.unwrap());
+    let told = events_after(&mut tx, 0, 2 * hour, 10).await.unwrap();
+    assert_eq!(told.len(), 3);
+    assert!(told[2].json.contains("last"), "{told:?}");
+    // Withdrawn within that half minute: edges hear of it.
+    assert_eq!(revoke_viewer_sessions(&mut tx, "eve", &course, hour + 20_000).await.unwrap(), 2);
+    assert_eq!(events_after(&mut tx, 3, hour + 20_000, 10).await.unwrap().len(), 2);
 }
 
 #[tokio::test]

@@ -19,10 +19,37 @@ pub(crate) enum AccessError {
     Db(#[from] DbError),
 }
 
+/// What a caller is known by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Credential {
+    /// The key of a worker that this origin started: it is in no database.
+    OwnWorker,
+    /// The hash of an API key's secret.
+    Secret([u8; 32]),
+    /// The hash of a page's login.
+    Login([u8; 32]),
+}
+
 /// The holder of a valid API key.
 #[derive(Clone, Debug)]
 pub(crate) struct Caller {
     pub(crate) key: ApiKey,
+    pub(crate) credential: Credential,
+}
+
+/// The caller behind a credential that is good at `now`. What lasts longer than a request asks again.
+pub(crate) async fn find_caller(tx: &mut Tx, credential: Credential, now: i64) -> Result<Option<Caller>, DbError> {
+    let key = match credential {
+        Credential::OwnWorker => Some(own_worker()?),
+        Credential::Secret(hash) => catalog::find_api_key(tx, hash).await?,
+        Credential::Login(hash) => catalog::find_login(tx, hash, now).await?,
+    };
+    Ok(key.map(|key| Caller { key, credential }))
+}
+
+fn own_worker() -> Result<ApiKey, DbError> {
+    let id = Id::parse("ownworker").map_err(|error| DbError::Corrupt(error.to_string()))?;
+    Ok(ApiKey { id, role: Role::Worker, name: "own worker".to_owned(), created: 0, quota: None })
 }
 
 impl Caller {
@@ -93,7 +120,8 @@ mod tests {
 
     fn caller(id: &str, role: Role) -> Caller {
         let id = Id::parse(id).unwrap();
-        Caller { key: ApiKey { id, role, name: String::new(), created: 0, quota: None } }
+        let key = ApiKey { id, role, name: String::new(), created: 0, quota: None };
+        Caller { key, credential: Credential::Secret([0; 32]) }
     }
 
     #[test]

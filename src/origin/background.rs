@@ -24,6 +24,8 @@ const ROUNDS_PER_MEASUREMENT: u64 = 5;
 const ROUNDS_PER_EXPIRY: u64 = 60;
 /// Rows that one step takes in a round.
 const ROWS_PER_STEP: i64 = 50;
+/// Sessions that end with their entitlement in one round.
+const SESSIONS_PER_ROUND: i64 = 1000;
 /// The least life of a version that was replaced, in milliseconds. A token lives for `tokens.ttl`, or for four times its
 /// lesson, and no lesson is longer than a day.
 const MIN_REPLACED_LIFE_MS: i64 = 4 * 24 * 3_600_000;
@@ -44,6 +46,7 @@ pub(super) async fn run(app: Arc<App>) {
         let due = Due {
             now: wall,
             leases: clock_watch.allows_lease_expiry(now, app.config().queue.lease.get()),
+            entitlements: clock_watch.allows_revocation(now),
             ages: round.is_multiple_of(ROUNDS_PER_EXPIRY) && clock_watch.allows_removal(now),
         };
         let outcome = run_round(&app, round, due).await;
@@ -63,6 +66,8 @@ struct Due {
     now: i64,
     /// Whether leases of silent workers expire.
     leases: bool,
+    /// Whether sessions end whose entitlement has ended.
+    entitlements: bool,
     /// Whether what is too old is removed.
     ages: bool,
 }
@@ -80,6 +85,8 @@ struct ClockWatch {
 
 /// The least difference between the clocks' advances that is a jump, in milliseconds. A running clock is adjusted by less.
 const MIN_JUMP_MS: i64 = 2_000;
+/// How long no session ends with its entitlement after a jump: a revocation can't be taken back.
+const REVOCATION_PAUSE: Duration = Duration::from_secs(60);
 /// How long nothing is removed for its age after a jump.
 const REMOVAL_PAUSE: Duration = Duration::from_secs(15 * 60);
 
@@ -108,6 +115,11 @@ impl ClockWatch {
         now.duration_since(self.suspect_since) > REMOVAL_PAUSE
     }
 
+    /// Whether sessions may be revoked because the time of their entitlement is over.
+    fn allows_revocation(&self, now: Instant) -> bool {
+        self.last_jump.is_none_or(|at| now.duration_since(at) > REVOCATION_PAUSE)
+    }
+
     /// Whether a silent worker may lose its task: within one lease after a jump, each worker that lives has sent a
     /// heartbeat that is dated by the new clock.
     fn allows_lease_expiry(&self, now: Instant, lease: Duration) -> bool {
@@ -118,6 +130,9 @@ impl ClockWatch {
 /// One round. A step that fails keeps no other from being done; answers the first error.
 async fn run_round(app: &Arc<App>, round: u64, due: Due) -> Result<(), IngestError> {
     let mut outcome = if due.leases { tasks::expire_leases(&app.ingest, due.now).await } else { Ok(()) };
+    if due.entitlements {
+        outcome = outcome.and(end_lapsed_sessions(app, due.now).await);
+    }
     for upload in app.uploads.whole_but_open(ROWS_PER_STEP).await? {
         outcome = outcome.and(intake::take_upload(&app.ingest, &upload).await);
     }
@@ -151,6 +166,20 @@ async fn run_round(app: &Arc<App>, round: u64, due: Due) -> Result<(), IngestErr
         outcome = outcome.and(remove_expired(app).await);
     }
     outcome
+}
+
+/// Ends playback of what was bought until now.
+async fn end_lapsed_sessions(app: &App, now: i64) -> Result<(), IngestError> {
+    if !catalog::any_lapsed_session(&mut app.db.read().await?, now).await? {
+        return Ok(());
+    }
+    let mut tx = app.db.begin().await?;
+    let ended = catalog::revoke_lapsed_sessions(&mut tx, now, SESSIONS_PER_ROUND).await?;
+    tx.commit().await?;
+    if ended > 0 {
+        app.revoked.notify_waiters();
+    }
+    Ok(())
 }
 
 /// Versions whose tasks are all done but that are not ready: a crash came between.

@@ -223,11 +223,13 @@ impl Postgres {
     }
 
     fn psql(&self, sql: &str) -> bool {
-        let port = self.port.to_string();
-        let done = Command::new(postgres_program("psql"))
-            .args(["-h", "127.0.0.1", "-p", &port, "-U", "lyceum", "-q", "-c", sql, "postgres"])
-            .stdin(Stdio::null())
-            .output();
+        self.run_sql(&format!("postgres://lyceum@127.0.0.1:{}/postgres", self.port), sql)
+    }
+
+    /// Runs statements in the database of that URL; answers whether they succeeded.
+    pub fn run_sql(&self, database: &str, sql: &str) -> bool {
+        let done =
+            Command::new(postgres_program("psql")).args(["-q", "-c", sql, database]).stdin(Stdio::null()).output();
         done.is_ok_and(|done| done.status.success())
     }
 

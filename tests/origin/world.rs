@@ -251,6 +251,18 @@ impl World {
         self.tokens = format!(", {line}");
     }
 
+    /// Runs statements in the database, as an operator would by hand.
+    pub fn sql(&self, statements: &str) {
+        let done = match self.database.strip_prefix("sqlite:") {
+            Some(file) => {
+                let script = "import sqlite3,sys; c=sqlite3.connect(sys.argv[1]); c.executescript(sys.argv[2])";
+                std::process::Command::new("python3").args(["-c", script, file, statements]).status().unwrap().success()
+            }
+            None => Postgres::shared().run_sql(&self.database, statements),
+        };
+        assert!(done, "{statements}");
+    }
+
     /// The URL of an origin.
     pub fn url(&self, number: usize) -> String {
         format!("http://127.0.0.1:{}", self.ports[number])

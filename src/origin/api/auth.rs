@@ -9,10 +9,9 @@ use http::{HeaderMap, Method, header};
 use std::sync::Arc;
 
 use super::refusal::Refusal;
-use crate::access::Caller;
+use crate::access::{Caller, Credential, find_caller};
 use crate::state::App;
-use lyceum_catalog::{self as catalog, ApiKey, Role};
-use lyceum_core::ids::Id;
+use lyceum_catalog as catalog;
 
 /// The cookie of a page's login.
 pub(super) const LOGIN_COOKIE: &str = "lyceum_login";
@@ -43,35 +42,28 @@ pub(super) fn is_same_origin(app: &App, headers: &HeaderMap) -> bool {
     authority.is_some() && authority == host
 }
 
-/// A worker that this origin started; its key is in no database.
-fn local_worker() -> Result<Caller, Refusal> {
-    let id = Id::parse("ownworker").map_err(|error| Refusal::Internal(error.to_string()))?;
-    Ok(Caller { key: ApiKey { id, role: Role::Worker, name: "own worker".to_owned(), created: 0, quota: None } })
-}
-
 impl FromRequestParts<Arc<App>> for Caller {
     type Rejection = Refusal;
 
     async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Refusal> {
-        let headers = &parts.headers;
-        if let Some(secret) = bearer(headers) {
-            let hash = catalog::hash_secret(secret);
-            if app.worker_key.matches(&hash) {
-                return local_worker();
-            }
-            let mut tx = app.db.read().await?;
-            let key = catalog::find_api_key(&mut tx, hash).await?;
-            return key.map(|key| Self { key }).ok_or(Refusal::Unauthenticated);
-        }
-        let login = login_cookie(headers).ok_or(Refusal::Unauthenticated)?;
-        let safe = matches!(parts.method, Method::GET | Method::HEAD);
-        if !safe && !is_same_origin(app, headers) {
-            return Err(Refusal::CrossSite);
-        }
+        let credential = credential(app, parts)?;
         let mut tx = app.db.read().await?;
-        let key = catalog::find_login(&mut tx, catalog::hash_secret(&login), app.clock.unix_millis()).await?;
-        key.map(|key| Self { key }).ok_or(Refusal::Unauthenticated)
+        find_caller(&mut tx, credential, app.clock.unix_millis()).await?.ok_or(Refusal::Unauthenticated)
     }
+}
+
+/// What the request carries.
+fn credential(app: &App, parts: &Parts) -> Result<Credential, Refusal> {
+    if let Some(secret) = bearer(&parts.headers) {
+        let hash = catalog::hash_secret(secret);
+        return Ok(if app.worker_key.matches(&hash) { Credential::OwnWorker } else { Credential::Secret(hash) });
+    }
+    let login = login_cookie(&parts.headers).ok_or(Refusal::Unauthenticated)?;
+    let safe = matches!(parts.method, Method::GET | Method::HEAD);
+    if !safe && !is_same_origin(app, &parts.headers) {
+        return Err(Refusal::CrossSite);
+    }
+    Ok(Credential::Login(catalog::hash_secret(&login)))
 }
 
 /// Proof that the request carried `edge_bearer`: an edge sent it.

@@ -53,9 +53,10 @@ pub(super) async fn grant(State(app): State<Arc<App>>, caller: Caller, Json(new)
     let expires = new.expires.as_ref().map(Expiry::millis).transpose()?;
     let mut change = Change::begin(&app, &caller).await?;
     let course = visible_course(&mut change.tx, &caller, &extract::id(&new.course)?).await?;
-    catalog::entitle(&mut change.tx, &user, &course.id, expires).await?;
+    let now = change.now();
+    let revoked = catalog::entitle(&mut change.tx, &user, &course.id, expires, now).await?;
     change.note("entitlement.grant", course.id.as_str(), &user).await?;
-    change.commit(&[]).await?;
+    change.commit(if revoked > 0 { &[Wake::Revocations] } else { &[] }).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 

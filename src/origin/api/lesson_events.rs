@@ -18,9 +18,8 @@ use super::answer::ApiResult;
 use super::extract::{self, Path};
 use super::lessons;
 use super::refusal::Refusal;
-use crate::access::{Caller, visible_lesson};
+use crate::access::{AccessError, Caller, Credential, find_caller, visible_lesson};
 use crate::state::App;
-use lyceum_catalog as catalog;
 use lyceum_core::ids::Id;
 
 /// After this long without an event comes a comment, so that neither proxies nor this server take the stream for dead.
@@ -32,7 +31,15 @@ const BURST: Duration = Duration::from_millis(20);
 pub(super) async fn follow(State(app): State<Arc<App>>, caller: Caller, Path(id): Path<String>) -> ApiResult {
     let permit = app.waiting.clone().try_acquire_owned().map_err(|_| Refusal::Busy)?;
     let lesson = visible_lesson(&mut app.db.read().await?, &caller, &extract::id(&id)?).await?;
-    let follower = Follower { app, lesson: lesson.id, sent: None, revision: None, done: false, _permit: permit };
+    let follower = Follower {
+        app,
+        credential: caller.credential,
+        lesson: lesson.id,
+        sent: None,
+        revision: None,
+        done: false,
+        _permit: permit,
+    };
     let events = unfold(follower, |mut follower| async move {
         let event = follower.next().await?;
         Some((Ok::<_, Infallible>(event), follower))
@@ -49,11 +56,13 @@ pub(super) async fn follow(State(app): State<Arc<App>>, caller: Caller, Path(id)
 /// What a stream has sent of its lesson.
 struct Follower {
     app: Arc<App>,
+    /// Whose stream it is: asked again with each look, so that it ends with the key, the login or the right to see.
+    credential: Credential,
     lesson: Id,
     /// The data of the last event.
     sent: Option<String>,
     revision: Option<i64>,
-    /// Whether the last event was sent: ready, failed or deleted.
+    /// Whether there is nothing more to send: the lesson is ready, has failed, or is there no more for this caller.
     done: bool,
     _permit: OwnedSemaphorePermit,
 }
@@ -90,23 +99,31 @@ impl Follower {
     /// An event, if the lesson differs from what was sent.
     async fn look(&mut self) -> Result<Option<Event>, Refusal> {
         let mut tx = self.app.db.read().await?;
-        let Some(revision) = catalog::lesson_revision(&mut tx, &self.lesson).await? else {
-            self.done = true;
-            return Ok(None);
+        let caller = find_caller(&mut tx, self.credential, self.app.clock.unix_millis()).await?;
+        let lesson = match &caller {
+            Some(caller) => visible_lesson(&mut tx, caller, &self.lesson).await,
+            None => Err(AccessError::NotFound),
         };
-        let Some(lesson) = catalog::lesson(&mut tx, &self.lesson).await? else { return Ok(None) };
+        let lesson = match lesson {
+            Err(AccessError::Db(error)) => return Err(error.into()),
+            Err(AccessError::NotFound | AccessError::Forbidden) => {
+                self.done = true;
+                return Ok(None);
+            }
+            Ok(lesson) => lesson,
+        };
         // An upload's progress does not raise the revision, so while one runs the lesson is compared itself.
-        if self.revision == Some(revision) && lesson.uploading.is_none() {
+        if self.revision == Some(lesson.revision) && lesson.uploading.is_none() {
             return Ok(None);
         }
-        self.revision = Some(revision);
+        self.revision = Some(lesson.revision);
         let value = lessons::describe(&mut tx, &lesson).await?;
         let data = value.to_string();
         if self.sent.as_deref() == Some(&data) {
             return Ok(None);
         }
         self.done = matches!(value.get("state").and_then(Value::as_str), Some("ready" | "failed"));
-        let event = Event::default().event("lesson").id(revision.to_string()).data(&data);
+        let event = Event::default().event("lesson").id(lesson.revision.to_string()).data(&data);
         self.sent = Some(data);
         Ok(Some(event))
     }

@@ -108,8 +108,16 @@ async fn begin(app: &App, caller: &Caller, new: NewPlayback, repeat: &Repeat) ->
     caller.require_role(&[Role::Shop, Role::Creator])?;
     let mut tx = app.db.begin().await?;
     let lesson = visible_lesson(&mut tx, caller, &extract::id(&new.lesson)?).await?;
-    if let Some(answer) = repeat.answered(&mut tx, caller).await? {
-        return Ok(answer);
+    if let Some(first) = repeat.known(&mut tx, caller).await? {
+        let begun = first.get("session").and_then(serde_json::Value::as_str).map(extract::id).transpose()?;
+        if let Some(begun) = begun
+            && session::is_running(app, &mut tx, &begun).await?
+            && let Some(answer) = repeat.answered(&mut tx, caller).await?
+        {
+            return Ok(answer);
+        }
+        // Its session was revoked or is over: that token is good for nothing, so whether there is a new one is decided anew.
+        repeat.forget(&mut tx, caller).await?;
     }
     let session = session::start(app, &mut tx, caller, &lesson, new.check()?).await?;
     let body = serde_json::json!(Playback::from(session));

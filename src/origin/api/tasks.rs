@@ -17,7 +17,7 @@ use super::answer::ApiResult;
 use super::extract::{self, Json, LargeJson, Path};
 use super::media;
 use super::refusal::Refusal;
-use crate::access::Caller;
+use crate::access::{Caller, find_caller};
 use crate::ingest::error::IngestError;
 use crate::ingest::object_keys::object_key;
 use crate::ingest::tasks;
@@ -77,7 +77,7 @@ pub(super) async fn lease(State(app): State<Arc<App>>, caller: Caller, request: 
         let changed = app.ingest.changed.notified();
         tokio::pin!(changed);
         changed.as_mut().enable();
-        if let Some((task, lease)) = take(&app).await? {
+        if let Some((task, lease)) = take(&app, &caller).await? {
             match tasks::spec_for_worker(&app.ingest, &task, lease.as_str()).await? {
                 Some(spec) => return leased(&app, &base, &task.id, spec, &lease),
                 None => continue,
@@ -94,13 +94,17 @@ pub(super) async fn lease(State(app): State<Arc<App>>, caller: Caller, request: 
     }
 }
 
-async fn take(app: &App) -> Result<Option<(queue::Task, Id)>, Refusal> {
+async fn take(app: &App, caller: &Caller) -> Result<Option<(queue::Task, Id)>, Refusal> {
     // Most polls find nothing, and a transaction that only reads waits for no writer.
     if !queue::any_waiting(&mut app.db.read().await?, app.clock.unix_millis()).await? {
         return Ok(None);
     }
     let lease = Id::random();
     let mut tx = app.db.begin().await?;
+    // The key may have gone while its worker waited.
+    if find_caller(&mut tx, caller.credential, app.clock.unix_millis()).await?.is_none() {
+        return Err(Refusal::Unauthenticated);
+    }
     let task = queue::lease(&mut tx, lease.as_str(), &app.config().queue, app.clock.unix_millis()).await?;
     tx.commit().await?;
     Ok(task.map(|task| (task, lease)))

@@ -3,11 +3,11 @@
 
 use super::client_network::ClientNetwork;
 use super::error::PlaybackError;
-use crate::access::Caller;
+use crate::access::{AccessError, Caller};
 use crate::change::{Change, Wake};
 use crate::config::Config;
 use crate::state::App;
-use lyceum_catalog::{self as catalog, Lesson, NewSession, Version};
+use lyceum_catalog::{self as catalog, Entitlement, Lesson, NewSession, Version};
 use lyceum_core::ids::Id;
 use lyceum_storage::db::Tx;
 use lyceum_token::Claims;
@@ -62,17 +62,23 @@ pub(crate) async fn start(
 ) -> Result<PlaybackSession, PlaybackError> {
     let now = app.clock.unix_millis();
     let config = app.config();
-    let viewer = viewer(tx, caller, lesson, &request, now).await?;
+    let (viewer, entitlement) = viewer(tx, caller, lesson, &request, now).await?;
     let version = catalog::playing_version(tx, &lesson.id).await?.filter(|version| version.playable);
     let version = version.ok_or(PlaybackError::NotPlayable)?;
-    // Whole seconds, as the token has them.
-    let expires = now.saturating_add(lifetime(&config, &version)).div_euclid(1000);
+    let lifetime = now.saturating_add(lifetime(&config, &version));
+    let entitled_until = entitlement.as_ref().map(Entitlement::until);
+    // Whole seconds, as the token has them, and no later than what was bought.
+    let expires = entitled_until.map_or(lifetime, |end| lifetime.min(end)).div_euclid(1000);
+    if expires <= now.div_euclid(1000) {
+        return Err(PlaybackError::NotEntitled);
+    }
     let session = NewSession {
         id: request.renews.clone().unwrap_or_else(Id::random),
         viewer: viewer.clone(),
         course: lesson.course.clone(),
         lesson: lesson.id.clone(),
         expires: expires.saturating_mul(1000),
+        entitled_until,
     };
     let claims = Claims {
         sub: viewer,
@@ -86,6 +92,9 @@ pub(crate) async fn start(
         ..Claims::default()
     };
     let token = app.signing_keys.signer().sign(&claims).map_err(PlaybackError::Token)?;
+    if !catalog::hold_lesson(tx, &lesson.id).await? {
+        return Err(AccessError::NotFound.into());
+    }
     if request.renews.is_none() {
         catalog::start_session(tx, &session, now).await?;
     } else if !catalog::renew_session(tx, &session, now).await? {
@@ -97,21 +106,30 @@ pub(crate) async fn start(
     Ok(PlaybackSession { id: session.id, token, urls, expires: session.expires })
 }
 
-/// Who watches. A named viewer must have bought the course, but for a preview: the shop decides who may look in.
-/// Without a name it is the lesson's own creator or an admin.
+/// Whether a session that was begun is still good: neither ended nor over.
+pub(crate) async fn is_running(app: &App, tx: &mut Tx, session: &Id) -> Result<bool, PlaybackError> {
+    let session = catalog::session(tx, session).await?;
+    Ok(session.is_some_and(|session| session.revoked.is_none() && session.expires > app.clock.unix_millis()))
+}
+
+/// Who watches, and by what right. A named viewer must have bought the course, but for a preview: the shop decides who
+/// may look in. Without a name it is the lesson's own creator or an admin.
 async fn viewer(
     tx: &mut Tx,
     caller: &Caller,
     lesson: &Lesson,
     request: &SessionRequest,
     now: i64,
-) -> Result<String, PlaybackError> {
+) -> Result<(String, Option<Entitlement>), PlaybackError> {
     let Some(viewer) = &request.viewer else {
         caller.may_change(&lesson.owner)?;
-        return Ok(format!("key-{}", caller.id()));
+        return Ok((format!("key-{}", caller.id()), None));
     };
-    let entitled = request.preview.is_some() || catalog::entitlement(tx, viewer, &lesson.course, now).await?.is_some();
-    if entitled { Ok(viewer.clone()) } else { Err(PlaybackError::NotEntitled) }
+    if request.preview.is_some() {
+        return Ok((viewer.clone(), None));
+    }
+    let entitlement = catalog::entitlement(tx, viewer, &lesson.course, now).await?;
+    Ok((viewer.clone(), Some(entitlement.ok_or(PlaybackError::NotEntitled)?)))
 }
 
 /// How long a token lives, in milliseconds: long enough to watch the lesson with pauses, at least `tokens.ttl`.

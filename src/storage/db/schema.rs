@@ -5,7 +5,7 @@ use crate::db::tx::Tx;
 use crate::db_args;
 
 /// Every migration ever released; a new one is appended, none is changed.
-const MIGRATIONS: &[&str] = &[INITIAL, QUOTAS_AND_ENCRYPTION, REPLANNING];
+const MIGRATIONS: &[&str] = &[INITIAL, QUOTAS_AND_ENCRYPTION, REPLANNING, ENTITLED_SESSIONS];
 
 /// Times are milliseconds since the Unix epoch, truths 1 or 0.
 const INITIAL: &str = "
@@ -186,6 +186,13 @@ CREATE INDEX content_keys_by_seal ON content_keys (sealed_by);
 const REPLANNING: &str = "
 ALTER TABLE versions ADD COLUMN replanned BIGINT NOT NULL DEFAULT 0;
 CREATE INDEX uploads_by_lesson ON uploads (lesson, state);
+";
+
+/// When the entitlement ends that a session stands on: the largest number for never, NULL for sessions without one. Of
+/// those that began before, it is not known.
+const ENTITLED_SESSIONS: &str = "
+ALTER TABLE sessions ADD COLUMN entitled_until BIGINT DEFAULT 9223372036854775807;
+CREATE INDEX sessions_by_entitlement ON sessions (entitled_until) WHERE revoked IS NULL;
 ";
 
 /// Runs what has not run yet. Two processes that start at the same moment queue on the lock, and the second finds

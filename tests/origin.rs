@@ -14,6 +14,8 @@ mod encryption;
 mod entitlements;
 #[path = "origin/faults.rs"]
 mod faults;
+#[path = "origin/keys.rs"]
+mod keys;
 #[path = "origin/kills.rs"]
 mod kills;
 #[path = "origin/limits.rs"]

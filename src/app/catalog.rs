@@ -99,6 +99,17 @@ pub(super) enum Key {
         #[command(flatten)]
         common: Common,
     },
+    /// Give an API key a new secret, which is printed once; the key keeps its id and its courses
+    #[command(after_help = "Example:\n  lyceum key rotate ID --overlap 24h --origin URL --api-key ADMIN_KEY")]
+    Rotate {
+        /// Its id
+        id: String,
+        /// How long the secrets before stay good, 0s to 90d
+        #[arg(long, value_name = "TIME", default_value = "0s")]
+        overlap: String,
+        #[command(flatten)]
+        common: Common,
+    },
     /// Remove an API key; it is refused from then on
     #[command(after_help = "Example:\n  lyceum key remove ID --origin URL --api-key ADMIN_KEY")]
     Remove {
@@ -176,6 +187,12 @@ pub(super) async fn key(key: Key) -> Result<(), Failure> {
             let keys = OriginApi::new(&common.access).list("/v1/keys").await.map_err(Failure::other)?;
             show_all(&common, keys, COLUMNS);
         }
+        Key::Rotate { id, overlap, common } => {
+            let path = format!("/v1/keys/{}/rotate", checked(&id)?);
+            let body = json!({ "overlap": overlap });
+            let made = OriginApi::new(&common.access).post(&path, &body).await.map_err(Failure::other)?;
+            show_one(&common, &made, "key");
+        }
         Key::Remove { id, common } => remove(&common, "keys", &id).await?,
     }
     Ok(())
@@ -187,11 +204,16 @@ async fn course_of(api: &OriginApi, id_or_title: &str) -> Result<String, Failure
 }
 
 async fn remove(common: &Common, kind: &str, id: &str) -> Result<(), Failure> {
-    // An id with a slash or a question mark would name something else.
+    let path = format!("/v1/{kind}/{}", checked(id)?);
+    OriginApi::new(&common.access).delete(&path).await.map_err(Failure::other)
+}
+
+/// An id: one with a slash or a question mark would name something else.
+fn checked(id: &str) -> Result<&str, Failure> {
     if id.is_empty() || !id.bytes().all(|b| b.is_ascii_alphanumeric()) {
         return Err(Failure::usage(format!("\"{id}\" is not an id: ids are letters and digits")));
     }
-    OriginApi::new(&common.access).delete(&format!("/v1/{kind}/{id}")).await.map_err(Failure::other)
+    Ok(id)
 }
 
 /// Prints what was made: as JSON, or the one value that the next command needs.

@@ -12,7 +12,7 @@ pub struct AuditEntry {
     pub position: i64,
     /// When, in milliseconds since the Unix epoch.
     pub at: i64,
-    /// The id of the API key that did it.
+    /// The id of the identity that did it.
     pub actor: String,
     /// What was done, such as `course.create`.
     pub action: String,

@@ -13,7 +13,7 @@ pub struct Course {
     pub id: Id,
     /// Its title.
     pub title: String,
-    /// The API key that made it.
+    /// The identity that it belongs to.
     pub owner: String,
     /// When it was made, in milliseconds since the Unix epoch.
     pub created: i64,
@@ -30,7 +30,7 @@ pub struct Lesson {
     pub course: Id,
     /// Its title.
     pub title: String,
-    /// The API key that made it.
+    /// The identity that it belongs to.
     pub owner: String,
     /// When it was made, in milliseconds since the Unix epoch.
     pub created: i64,
@@ -55,7 +55,7 @@ pub struct NewLesson {
     pub course: Id,
     /// Its title.
     pub title: String,
-    /// The API key that makes it.
+    /// The identity that it belongs to.
     pub owner: String,
     /// Whether it is encrypted.
     pub encrypt: bool,
@@ -125,6 +125,15 @@ pub async fn courses(tx: &mut Tx, owner: Option<&str>, page: &Page) -> Result<Ve
 pub async fn change_course(tx: &mut Tx, course: &Course) -> Result<(), DbError> {
     let sql = "UPDATE courses SET title = $2, encrypt = $3 WHERE id = $1";
     tx.execute(sql, db_args![&course.id, &course.title, course.encrypt]).await.map(drop)
+}
+
+/// Gives a course and its lessons to another identity. Answers the uploads to them that are under way.
+pub async fn transfer_course(tx: &mut Tx, id: &Id, owner: &str) -> Result<Vec<Id>, DbError> {
+    tx.execute("UPDATE courses SET owner = $2 WHERE id = $1", db_args![id, owner]).await?;
+    tx.execute("UPDATE lessons SET owner = $2 WHERE course = $1", db_args![id, owner]).await?;
+    let rows =
+        tx.all("SELECT uploading FROM lessons WHERE course = $1 AND uploading IS NOT NULL", db_args![id]).await?;
+    rows.iter().map(|row| row.parse("uploading")).collect()
 }
 
 /// Hides a course at once, and ends its entitlements; its lessons are removed in steps.

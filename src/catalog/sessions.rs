@@ -106,6 +106,18 @@ pub async fn revoke_viewer_sessions(tx: &mut Tx, viewer: &str, course: &Id, now:
     add_revocations(tx, rows).await
 }
 
+/// Revokes all sessions of a viewer. Answers how many.
+pub async fn revoke_all_of_viewer(tx: &mut Tx, viewer: &str, now: i64) -> Result<usize, DbError> {
+    let rows = tx
+        .all(
+            "UPDATE sessions SET revoked = $2 WHERE viewer = $1 AND revoked IS NULL AND expires > $3
+             RETURNING id, expires",
+            db_args![viewer, now, now.saturating_sub(TOKEN_LEEWAY_MS)],
+        )
+        .await?;
+    add_revocations(tx, rows).await
+}
+
 /// Revokes a viewer's sessions that stand on the entitlement to a course and whose tokens end after `end`. Answers how
 /// many.
 pub(crate) async fn revoke_sessions_beyond(

@@ -16,27 +16,55 @@ fn id(text: &str) -> Id {
 async fn a_key_is_found_by_its_secret_alone_and_takes_its_logins_along() {
     let (_dir, db) = database().await;
     let mut tx = db.begin().await.unwrap();
-    let key = ApiKey { id: id("k1"), role: Role::Creator, name: "Ada".to_owned(), created: 1, quota: Some(9) };
-    let secret = new_secret("lyc");
-    add_api_key(&mut tx, &key, hash_secret(&secret)).await.unwrap();
-    assert_eq!(find_api_key(&mut tx, hash_secret(&secret)).await.unwrap().as_ref(), Some(&key));
-    assert_eq!(find_api_key(&mut tx, hash_secret("lyc_x")).await.unwrap(), None);
-    add_login(&mut tx, hash_secret("page"), &key.id, 100).await.unwrap();
-    assert_eq!(find_login(&mut tx, hash_secret("page"), 99).await.unwrap().as_ref(), Some(&key));
-    assert_eq!(find_login(&mut tx, hash_secret("page"), 100).await.unwrap(), None);
-    assert!(delete_api_key(&mut tx, &key.id).await.unwrap());
-    assert_eq!(find_login(&mut tx, hash_secret("page"), 99).await.unwrap(), None);
+    let ada = Identity { id: id("k1"), role: Role::Creator, name: "Ada".to_owned(), created: 1, quota: Some(9) };
+    add_identity(&mut tx, &ada).await.unwrap();
+    let secret = async |tx: &mut Tx, name: &str, expires: Option<i64>| {
+        let secret = Secret { id: id(name), identity: ada.id.clone(), created: 1, expires };
+        add_secret(tx, &secret, hash_secret(name)).await.unwrap();
+    };
+    secret(&mut tx, "s1", None).await;
+    secret(&mut tx, "s2", Some(50)).await;
+    let found = async |tx: &mut Tx, name: &str, now: i64| find_by_secret(tx, hash_secret(name), now).await.unwrap();
+    assert_eq!(found(&mut tx, "s1", 49).await, Some((ada.clone(), id("s1"))));
+    assert_eq!(found(&mut tx, "s2", 49).await, Some((ada.clone(), id("s2"))));
+    assert_eq!((found(&mut tx, "s2", 50).await, found(&mut tx, "s3", 1).await), (None, None));
+    for (page, secret) in [("page1", "s1"), ("page2", "s2")] {
+        add_login(&mut tx, hash_secret(page), &id(secret), 100).await.unwrap();
+    }
+    let login = async |tx: &mut Tx, page: &str, now: i64| find_by_login(tx, hash_secret(page), now).await.unwrap();
+    assert_eq!(login(&mut tx, "page1", 99).await.as_ref(), Some(&ada));
+    assert_eq!(login(&mut tx, "page1", 100).await, None);
+    assert_eq!(login(&mut tx, "page2", 50).await, None, "no longer than its secret");
+    // Rotated: the newest stays, the others end together, or when they did before.
+    secret(&mut tx, "s3", None).await;
+    assert_eq!(end_other_secrets(&mut tx, &ada.id, &id("s3"), 80).await.unwrap(), 1);
+    assert_eq!(count_secrets(&mut tx, &ada.id, 49).await.unwrap(), 3);
+    assert_eq!(count_secrets(&mut tx, &ada.id, 79).await.unwrap(), 2);
+    assert_eq!((found(&mut tx, "s1", 80).await, login(&mut tx, "page1", 80).await), (None, None));
+    assert!(delete_secret(&mut tx, &ada.id, &id("s1")).await.unwrap());
+    assert!(!delete_secret(&mut tx, &id("k2"), &id("s3")).await.unwrap(), "it is another's");
+    drop_expired_secrets(&mut tx, 60).await.unwrap();
+    let page = Page { after: (0, String::new()), limit: 9 };
+    let kept = secrets_of(&mut tx, &ada.id, 1, &page).await.unwrap();
+    assert_eq!(kept.iter().map(|secret| secret.id.as_str()).collect::<Vec<_>>(), ["s3"]);
+    delete_identity(&mut tx, &ada.id).await.unwrap();
+    assert_eq!(found(&mut tx, "s3", 1).await, None);
 }
 
 #[tokio::test]
 async fn the_configured_admin_key_replaces_the_one_before() {
     let (_dir, db) = database().await;
     let mut tx = db.begin().await.unwrap();
-    let key = ApiKey { id: id("admin"), role: Role::Admin, name: "admin".to_owned(), created: 1, quota: None };
-    ensure_api_key(&mut tx, &key, hash_secret("old")).await.unwrap();
-    ensure_api_key(&mut tx, &key, hash_secret("new")).await.unwrap();
-    assert_eq!(find_api_key(&mut tx, hash_secret("old")).await.unwrap(), None);
-    assert!(find_api_key(&mut tx, hash_secret("new")).await.unwrap().is_some());
+    let admin = Identity { id: id("admin"), role: Role::Admin, name: "admin".to_owned(), created: 1, quota: None };
+    configure_admin_secret(&mut tx, &admin, hash_secret("old"), 1).await.unwrap();
+    configure_admin_secret(&mut tx, &admin, hash_secret("new"), 2).await.unwrap();
+    assert_eq!(find_by_secret(&mut tx, hash_secret("old"), 3).await.unwrap(), None);
+    assert!(find_by_secret(&mut tx, hash_secret("new"), 3).await.unwrap().is_some());
+    assert_eq!(count_lasting_admin_secrets(&mut tx).await.unwrap(), 1);
+    note_applied(&mut tx, "admin_key", hash_secret("old")).await.unwrap();
+    note_applied(&mut tx, "admin_key", hash_secret("new")).await.unwrap();
+    assert!(was_applied(&mut tx, "admin_key", hash_secret("new")).await.unwrap());
+    assert!(!was_applied(&mut tx, "admin_key", hash_secret("old")).await.unwrap());
 }
 
 #[tokio::test]

@@ -1,7 +1,7 @@
 //! Who asks, and what they may see and change. Knows nothing of HTTP: `api::auth` finds out who asks, and
 //! `api::refusal` says what a client is told.
 
-use lyceum_catalog::{self as catalog, ApiKey, Course, Lesson, Role};
+use lyceum_catalog::{self as catalog, Course, Identity, Lesson, Role};
 use lyceum_core::ids::Id;
 use lyceum_storage::db::{DbError, Tx};
 
@@ -30,37 +30,37 @@ pub(crate) enum Credential {
     Login([u8; 32]),
 }
 
-/// The holder of a valid API key.
+/// Who asks, and what they showed.
 #[derive(Clone, Debug)]
 pub(crate) struct Caller {
-    pub(crate) key: ApiKey,
+    pub(crate) identity: Identity,
     pub(crate) credential: Credential,
 }
 
 /// The caller behind a credential that is good at `now`. What lasts longer than a request asks again.
 pub(crate) async fn find_caller(tx: &mut Tx, credential: Credential, now: i64) -> Result<Option<Caller>, DbError> {
-    let key = match credential {
+    let identity = match credential {
         Credential::OwnWorker => Some(own_worker()?),
-        Credential::Secret(hash) => catalog::find_api_key(tx, hash).await?,
-        Credential::Login(hash) => catalog::find_login(tx, hash, now).await?,
+        Credential::Secret(hash) => catalog::find_by_secret(tx, hash, now).await?.map(|(identity, _)| identity),
+        Credential::Login(hash) => catalog::find_by_login(tx, hash, now).await?,
     };
-    Ok(key.map(|key| Caller { key, credential }))
+    Ok(identity.map(|identity| Caller { identity, credential }))
 }
 
-fn own_worker() -> Result<ApiKey, DbError> {
+fn own_worker() -> Result<Identity, DbError> {
     let id = Id::parse("ownworker").map_err(|error| DbError::Corrupt(error.to_string()))?;
-    Ok(ApiKey { id, role: Role::Worker, name: "own worker".to_owned(), created: 0, quota: None })
+    Ok(Identity { id, role: Role::Worker, name: "own worker".to_owned(), created: 0, quota: None })
 }
 
 impl Caller {
-    /// The id of the caller's key: owner of what they make, actor in the audit log.
+    /// The id of the caller's identity: owner of what they make, actor in the audit log.
     pub(crate) fn id(&self) -> &str {
-        self.key.id.as_str()
+        self.identity.id.as_str()
     }
 
     /// Admins may do whatever another role may.
     pub(crate) fn require_role(&self, roles: &[Role]) -> Result<(), AccessError> {
-        if self.key.role == Role::Admin || roles.contains(&self.key.role) {
+        if self.identity.role == Role::Admin || roles.contains(&self.identity.role) {
             Ok(())
         } else {
             Err(AccessError::Forbidden)
@@ -74,12 +74,12 @@ impl Caller {
 
     /// The owner whose items alone this caller's lists show: creators see their own.
     pub(crate) fn list_filter(&self) -> Option<&str> {
-        (self.key.role == Role::Creator).then(|| self.id())
+        (self.identity.role == Role::Creator).then(|| self.id())
     }
 
     /// Admins and shops see everything, a creator only their own, and nothing that tells of others'.
     pub(crate) fn may_see(&self, owner: &str) -> Result<(), AccessError> {
-        match self.key.role {
+        match self.identity.role {
             Role::Admin | Role::Shop => Ok(()),
             Role::Creator if self.id() == owner => Ok(()),
             _ => Err(AccessError::NotFound),
@@ -120,8 +120,8 @@ mod tests {
 
     fn caller(id: &str, role: Role) -> Caller {
         let id = Id::parse(id).unwrap();
-        let key = ApiKey { id, role, name: String::new(), created: 0, quota: None };
-        Caller { key, credential: Credential::Secret([0; 32]) }
+        let identity = Identity { id, role, name: String::new(), created: 0, quota: None };
+        Caller { identity, credential: Credential::Secret([0; 32]) }
     }
 
     #[test]

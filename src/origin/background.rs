@@ -236,7 +236,7 @@ async fn measure(app: &App) -> Result<(), IngestError> {
     Ok(())
 }
 
-/// Ends or removes what is too old: uploads, logins, sessions, remembered answers, versions that were replaced.
+/// Ends or removes what is too old: uploads, logins, secrets, sessions, remembered answers, versions that were replaced.
 async fn remove_expired(app: &App) -> Result<(), IngestError> {
     let now = app.clock.unix_millis();
     for id in app.uploads.overdue(ROWS_PER_STEP).await? {
@@ -244,7 +244,7 @@ async fn remove_expired(app: &App) -> Result<(), IngestError> {
     }
     app.uploads.forget_old().await?;
     let mut tx = app.db.begin().await?;
-    catalog::drop_expired_logins(&mut tx, now).await?;
+    catalog::drop_expired_secrets(&mut tx, now).await?;
     catalog::drop_expired_sessions(&mut tx, now).await?;
     catalog::drop_expired_events(&mut tx, now).await?;
     catalog::drop_expired_answers(&mut tx, now).await?;

@@ -274,6 +274,9 @@ pub struct Api {
     /// Event streams and long polls open at once. From 1 to 100,000, default 2,000.
     #[serde(deserialize_with = "units::number::<_, 1, 100_000>")]
     pub waiting: u64,
+    /// Secrets that a key may have at once. From 2 to 100, default 10.
+    #[serde(deserialize_with = "units::number::<_, 2, 100>")]
+    pub secrets: u64,
     /// How often a waiting request polls for what another origin did. From 50ms to 10s, default 400ms.
     #[serde(deserialize_with = "units::span::<_, 50, 10_000>")]
     pub look: Span,
@@ -289,6 +292,7 @@ impl Default for Api {
             page: 100,
             login: Span::secs(7 * 24 * 3600),
             waiting: 2_000,
+            secrets: 10,
             look: Span::millis(400),
             object: ByteSize::mib(128),
         }

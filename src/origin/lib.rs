@@ -11,6 +11,7 @@ mod background;
 mod bootstrap;
 mod change;
 mod config;
+mod identities;
 mod ingest;
 mod keys;
 mod local_workers;

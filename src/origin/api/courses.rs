@@ -10,11 +10,12 @@ use serde::{Deserialize, Serialize};
 use super::answer::{self, ApiResult};
 use super::extract::{self, Json, Path, Query};
 use super::idempotency::Once;
-use super::lessons::{self, Patch};
+use super::lessons;
 use super::paging::Paging;
 use super::refusal::Refusal;
 use crate::access::{Caller, visible_course};
 use crate::change::{Change, Wake};
+use crate::identities::{self, IdentityError};
 use crate::ingest::cleanup;
 use crate::state::App;
 use lyceum_catalog::{self as catalog, Course, NewLesson, Role};
@@ -30,17 +31,31 @@ pub(crate) struct Titled {
     encrypt: Option<bool>,
 }
 
+/// A change of a course; what is left out stays as it is.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct CoursePatch {
+    #[serde(default)]
+    title: Option<String>,
+    #[serde(default)]
+    encrypt: Option<bool>,
+    /// The id of the key that it belongs to from now on; for admins.
+    #[serde(default)]
+    owner: Option<String>,
+}
+
 /// A course as the API describes it.
 #[derive(Serialize)]
 struct CourseBody {
     id: Id,
     title: String,
     encrypt: bool,
+    owner: String,
 }
 
 fn describe(app: &App, course: &Course) -> CourseBody {
     let encrypt = course.encrypt.unwrap_or(app.config().encryption.default);
-    CourseBody { id: course.id.clone(), title: course.title.clone(), encrypt }
+    CourseBody { id: course.id.clone(), title: course.title.clone(), encrypt, owner: course.owner.clone() }
 }
 
 /// `POST /v1/courses`.
@@ -53,7 +68,7 @@ pub(super) async fn create(
     let course = Course {
         id: Id::random(),
         title: extract::title(&new.title)?,
-        owner: caller.key.id.to_string(),
+        owner: caller.identity.id.to_string(),
         created: app.clock.unix_millis(),
         encrypt: new.encrypt,
     };
@@ -115,12 +130,21 @@ pub(super) async fn change(
     caller: Caller,
     Path(id): Path<String>,
     headers: HeaderMap,
-    Json(new): Json<Patch>,
+    Json(new): Json<CoursePatch>,
 ) -> ApiResult {
     let title = new.title.as_deref().map(extract::title).transpose()?;
     let mut change = Change::begin(&app, &caller).await?;
-    let course = change.lock_course(&extract::id(&id)?).await?;
+    let mut course = change.lock_course(&extract::id(&id)?).await?;
     answer::unchanged(&headers, &describe(&app, &course))?;
+    let mut ended = 0;
+    if let Some(owner) = new.owner.filter(|owner| *owner != course.owner) {
+        caller.require_admin()?;
+        let owner = Id::parse(&owner).map_err(|_| IdentityError::NotAnOwner)?;
+        let now = change.now();
+        ended = identities::transfer(&mut change.tx, &course, &owner, now).await.map_err(unknown_owner)?;
+        change.note("course.transfer", course.id.as_str(), &format!("{} to {owner}", course.owner)).await?;
+        course.owner = owner.into();
+    }
     let changed = Course {
         title: title.unwrap_or_else(|| course.title.clone()),
         encrypt: new.encrypt.or(course.encrypt),
@@ -128,8 +152,13 @@ pub(super) async fn change(
     };
     catalog::change_course(&mut change.tx, &changed).await?;
     change.note("course.change", changed.id.as_str(), &changed.title).await?;
-    change.commit(&[]).await?;
+    change.commit(if ended > 0 { &[Wake::Revocations] } else { &[] }).await?;
     answer::tagged(StatusCode::OK, &HeaderMap::new(), &describe(&app, &changed))
+}
+
+/// A new owner that is not there is a wrong value of the request, not a course that is not there.
+fn unknown_owner(error: IdentityError) -> IdentityError {
+    if matches!(error, IdentityError::Unknown) { IdentityError::NotAnOwner } else { error }
 }
 
 /// `DELETE /v1/courses/{id}`: its lessons are deleted with it.

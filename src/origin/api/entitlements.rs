@@ -9,31 +9,12 @@ use serde::Deserialize;
 
 use super::answer::ApiResult;
 use super::extract::{self, Json, Path, Query};
+use super::instant::Instant;
 use super::paging::Paging;
-use super::refusal::Refusal;
-use super::rfc3339;
 use crate::access::{Caller, visible_course};
 use crate::change::{Change, Wake};
 use crate::state::App;
 use lyceum_catalog::{self as catalog, Role};
-
-/// Seconds since the Unix epoch, or RFC 3339.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Expiry {
-    Seconds(i64),
-    Text(String),
-}
-
-impl Expiry {
-    fn millis(&self) -> Result<i64, Refusal> {
-        let millis = match self {
-            Self::Seconds(seconds) => seconds.checked_mul(1000),
-            Self::Text(text) => rfc3339::parse(text),
-        };
-        millis.ok_or_else(|| Refusal::Invalid("`expires` is RFC 3339, or seconds since 1970.".to_owned()))
-    }
-}
 
 /// The body of `PUT /v1/entitlements`.
 #[derive(Deserialize)]
@@ -43,14 +24,14 @@ pub(super) struct Entitlement {
     course: String,
     /// Without one, it does not end by itself.
     #[serde(default)]
-    expires: Option<Expiry>,
+    expires: Option<Instant>,
 }
 
 /// `PUT /v1/entitlements`.
 pub(super) async fn grant(State(app): State<Arc<App>>, caller: Caller, Json(new): Json<Entitlement>) -> ApiResult {
     caller.require_role(&[Role::Shop, Role::Creator])?;
     let user = extract::viewer(&new.user)?;
-    let expires = new.expires.as_ref().map(Expiry::millis).transpose()?;
+    let expires = new.expires.map(Instant::millis);
     let mut change = Change::begin(&app, &caller).await?;
     let course = visible_course(&mut change.tx, &caller, &extract::id(&new.course)?).await?;
     let now = change.now();

@@ -1,4 +1,5 @@
-//! API keys: created, listed, changed and removed by an admin. The secret is in the answer to its creation alone.
+//! API keys: identities with their first secrets, created, listed, changed and removed by an admin. The secret is in the
+//! answer to its creation alone; further ones are [`super::secrets`]'.
 
 use std::sync::Arc;
 
@@ -13,9 +14,10 @@ use super::idempotency::Once;
 use super::paging::Paging;
 use super::refusal::Refusal;
 use crate::access::Caller;
-use crate::change::Change;
+use crate::change::{Change, Wake};
+use crate::identities;
 use crate::state::App;
-use lyceum_catalog::{self as catalog, ApiKey, Role};
+use lyceum_catalog::{self as catalog, Identity, Role};
 use lyceum_core::ids::Id;
 
 #[derive(Deserialize)]
@@ -52,7 +54,7 @@ struct KeyBody {
     quota: Option<u64>,
 }
 
-fn describe(key: &ApiKey) -> KeyBody {
+fn describe(key: &Identity) -> KeyBody {
     KeyBody { id: key.id.clone(), role: key.role.as_str(), name: key.name.clone(), quota: key.quota }
 }
 
@@ -72,19 +74,18 @@ pub(super) async fn create(
 ) -> ApiResult {
     caller.require_admin()?;
     let role: Role = new.role.parse().map_err(|what: &str| Refusal::Invalid(format!("{what}.")))?;
-    let key = ApiKey {
+    let key = Identity {
         id: Id::random(),
         role,
         name: extract::title(&new.name)?,
         created: app.clock.unix_millis(),
         quota: quota(new.quota)?,
     };
-    let secret = catalog::new_secret("lyk");
     let mut change = Change::begin(&app, &caller).await?;
     if let Some(answer) = repeat.answered(&mut change.tx, &caller).await? {
         return Ok(answer);
     }
-    catalog::add_api_key(&mut change.tx, &key, catalog::hash_secret(&secret)).await?;
+    let secret = identities::create(&mut change.tx, &key).await?;
     change.note("key.create", key.id.as_str(), role.as_str()).await?;
     let mut body = serde_json::json!(describe(&key));
     let mut insert = |secret: serde_json::Value| body.as_object_mut().map(|body| body.insert("key".to_owned(), secret));
@@ -94,7 +95,7 @@ pub(super) async fn create(
     change.commit(&[]).await?;
     tracing::info!(key = %key.id, role = role.as_str(), "API key created");
     if let Some(value) = body.get_mut("key") {
-        *value = secret.into();
+        *value = secret.text.into();
     }
     Ok((StatusCode::CREATED, axum::Json(body)).into_response())
 }
@@ -108,7 +109,7 @@ pub(super) async fn list(
 ) -> ApiResult {
     caller.require_admin()?;
     let limit = app.config().api.page;
-    let keys = catalog::api_keys(&mut app.db.read().await?, &paging.page(limit)?).await?;
+    let keys = catalog::identities(&mut app.db.read().await?, &paging.page(limit)?).await?;
     paging.show(&headers, limit, keys, |key| (key.created, key.id.as_str()), |key| describe(&key))
 }
 
@@ -120,7 +121,7 @@ pub(super) async fn show(
     headers: HeaderMap,
 ) -> ApiResult {
     caller.require_admin()?;
-    let key = catalog::api_key(&mut app.db.read().await?, &extract::id(&id)?).await?.ok_or(Refusal::NotFound)?;
+    let key = catalog::identity(&mut app.db.read().await?, &extract::id(&id)?).await?.ok_or(Refusal::NotFound)?;
     answer::tagged(StatusCode::OK, &headers, &describe(&key))
 }
 
@@ -135,18 +136,17 @@ pub(super) async fn change(
     caller.require_admin()?;
     let name = new.name.as_deref().map(extract::title).transpose()?;
     let mut change = Change::begin(&app, &caller).await?;
-    change.tx.lock("key", &id).await?;
-    let key = catalog::api_key(&mut change.tx, &extract::id(&id)?).await?.ok_or(Refusal::NotFound)?;
+    let key = identities::lock(&mut change.tx, &extract::id(&id)?).await?;
     answer::unchanged(&headers, &describe(&key))?;
-    let key = ApiKey { name: name.unwrap_or(key.name), quota: new.quota.map_or(Ok(key.quota), quota)?, ..key };
-    catalog::change_api_key(&mut change.tx, &key).await?;
+    let key = Identity { name: name.unwrap_or(key.name), quota: new.quota.map_or(Ok(key.quota), quota)?, ..key };
+    catalog::change_identity(&mut change.tx, &key).await?;
     let detail = key.quota.map_or_else(|| "no quota".to_owned(), |bytes| format!("quota {bytes}"));
     change.note("key.change", &id, &detail).await?;
     change.commit(&[]).await?;
     answer::tagged(StatusCode::OK, &HeaderMap::new(), &describe(&key))
 }
 
-/// `DELETE /v1/keys/{id}`: its logins end with it.
+/// `DELETE /v1/keys/{id}`: its secrets, logins and playback end with it. Its courses stay for an admin to transfer.
 pub(super) async fn remove(
     State(app): State<Arc<App>>,
     caller: Caller,
@@ -155,12 +155,12 @@ pub(super) async fn remove(
 ) -> ApiResult {
     caller.require_admin()?;
     let mut change = Change::begin(&app, &caller).await?;
-    change.tx.lock("key", &id).await?;
-    let key = catalog::api_key(&mut change.tx, &extract::id(&id)?).await?.ok_or(Refusal::NotFound)?;
+    let key = identities::lock(&mut change.tx, &extract::id(&id)?).await?;
     answer::unchanged(&headers, &describe(&key))?;
-    catalog::delete_api_key(&mut change.tx, &key.id).await?;
+    let now = change.now();
+    let ended = identities::remove(&mut change.tx, &key, now).await?;
     change.note("key.delete", &id, "").await?;
-    change.commit(&[]).await?;
-    tracing::info!(key = id, by = %caller.key.id, "API key removed");
+    change.commit(if ended > 0 { &[Wake::Revocations] } else { &[] }).await?;
+    tracing::info!(key = id, by = caller.id(), "API key removed");
     Ok(StatusCode::NO_CONTENT.into_response())
 }

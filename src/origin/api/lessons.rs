@@ -22,14 +22,14 @@ use lyceum_packaging::info::MediaInfo;
 use lyceum_storage::db::Tx;
 use lyceum_storage::upload;
 
-/// A change of a course or lesson; what is left out stays as it is.
+/// A change of a lesson; what is left out stays as it is.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Patch {
     #[serde(default)]
-    pub(super) title: Option<String>,
+    title: Option<String>,
     #[serde(default)]
-    pub(super) encrypt: Option<bool>,
+    encrypt: Option<bool>,
 }
 
 /// A lesson as the API describes it: its own fields, and the state of its newest and its serving version.

@@ -50,16 +50,17 @@ pub(super) async fn login(
         return Err(Refusal::CrossSite);
     }
     let mut tx = app.db.begin().await?;
-    let key = catalog::find_api_key(&mut tx, catalog::hash_secret(&credentials.key))
-        .await?
-        .ok_or(Refusal::Unauthenticated)?;
+    let (now, hash) = (app.clock.unix_millis(), catalog::hash_secret(&credentials.key));
+    let (identity, key) = catalog::find_by_secret(&mut tx, hash, now).await?.ok_or(Refusal::Unauthenticated)?;
     let secret = catalog::new_secret("lyp");
     let lifetime = app.config().api.login.get();
-    let expires = app.clock.unix_millis().saturating_add(i64::try_from(lifetime.as_millis()).unwrap_or(i64::MAX));
-    catalog::add_login(&mut tx, catalog::hash_secret(&secret), &key.id, expires).await?;
-    catalog::add_audit_entry(&mut tx, app.clock.unix_millis(), key.id.as_str(), "login", key.id.as_str(), "").await?;
+    let expires = now.saturating_add(i64::try_from(lifetime.as_millis()).unwrap_or(i64::MAX));
+    catalog::add_login(&mut tx, catalog::hash_secret(&secret), &key, expires).await?;
+    let actor = identity.id.as_str();
+    catalog::add_audit_entry(&mut tx, now, actor, "login", actor, key.as_str()).await?;
     tx.commit().await?;
-    let body = axum::Json(serde_json::json!({ "id": key.id, "role": key.role.as_str(), "name": key.name }));
+    let body =
+        axum::Json(serde_json::json!({ "id": identity.id, "role": identity.role.as_str(), "name": identity.name }));
     with_cookie(&app, &secret, lifetime, body.into_response())
 }
 
@@ -79,7 +80,7 @@ pub(super) async fn logout(State(app): State<Arc<App>>, headers: HeaderMap) -> A
 /// `GET /v1/me`: the caller's key and role, and what it may upload, so that a page can check before it sends.
 pub(super) async fn me(State(app): State<Arc<App>>, caller: Caller, headers: HeaderMap) -> ApiResult {
     let quota = quota::of(&app, &mut app.db.read().await?, &caller).await?;
-    let key = caller.key;
+    let key = caller.identity;
     let uploads = serde_json::json!({
         "size": app.config().uploads.size.0,
         "types": app.config().uploads.types,

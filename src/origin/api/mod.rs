@@ -9,6 +9,7 @@ mod courses;
 mod entitlements;
 mod extract;
 mod idempotency;
+mod instant;
 mod keys;
 mod lesson_events;
 mod lessons;
@@ -22,6 +23,7 @@ mod quota;
 pub(crate) mod refusal;
 mod revocations;
 mod rfc3339;
+mod secrets;
 mod subtitles;
 mod tasks;
 mod uploads;
@@ -44,6 +46,9 @@ pub(super) fn router(app: Arc<App>) -> Router {
         .route("/.well-known/jwks.json", get(jwks))
         .route("/v1/keys", get(keys::list).post(keys::create))
         .route("/v1/keys/{id}", get(keys::show).patch(keys::change).delete(keys::remove))
+        .route("/v1/keys/{id}/secrets", get(secrets::list).post(secrets::add))
+        .route("/v1/keys/{id}/secrets/{secret}", delete(secrets::remove))
+        .route("/v1/keys/{id}/rotate", post(secrets::rotate))
         .route("/v1/login", post(login::login))
         .route("/v1/logout", post(login::logout))
         .route("/v1/me", get(login::me))

@@ -93,7 +93,7 @@ impl Operation {
             .map(|name| json!({ "name": name, "in": "path", "required": true, "schema": { "type": "string" } }))
             .collect();
         let header = |name: &str, what: &str| json!({ "name": name, "in": "header", "schema": { "type": "string" }, "description": what });
-        let creates = matches!(self.body, Some("NewKey" | "Titled" | "NewPlayback"))
+        let creates = matches!(self.body, Some("NewKey" | "NewSecret" | "Rotation" | "Titled" | "NewPlayback"))
             || self.path.ends_with("/media")
             || self.path.ends_with("/retry")
             || self.path == "/v1/uploads";
@@ -161,15 +161,33 @@ fn operations() -> Vec<Operation> {
             (200, Some("KeyShown")),
         ),
         op("delete", "/v1/keys/{id}", "Remove an API key and its logins.", Key, None, (204, None)),
+        op("get", "/v1/keys/{id}/secrets", "An API key's secrets.", Key, None, (200, Some("SecretPage"))),
+        op(
+            "post",
+            "/v1/keys/{id}/secrets",
+            "Add a secret to an API key, beside those that it has; it is shown only here.",
+            Key,
+            Some("NewSecret"),
+            (201, Some("MadeSecret")),
+        ),
+        op("delete", "/v1/keys/{id}/secrets/{secret}", "Remove a secret and its logins.", Key, None, (204, None)),
+        op(
+            "post",
+            "/v1/keys/{id}/rotate",
+            "Give an API key a new secret; those before end, at once or after `overlap`.",
+            Key,
+            Some("Rotation"),
+            (201, Some("MadeSecret")),
+        ),
         op("get", "/v1/courses", "Courses; a creator's own.", Key, None, (200, Some("CoursePage"))),
         op("post", "/v1/courses", "Create a course.", Key, Some("Titled"), (201, Some("Course"))),
         op("get", "/v1/courses/{id}", "One course.", Key, None, (200, Some("Course"))),
         op(
             "patch",
             "/v1/courses/{id}",
-            "Rename a course, or say whether its new lessons are encrypted.",
+            "Rename a course, say whether its new lessons are encrypted, or give it to another owner.",
             Key,
-            Some("Change"),
+            Some("CourseChange"),
             (200, Some("Course")),
         ),
         op("delete", "/v1/courses/{id}", "Remove a course with its lessons.", Key, None, (204, None)),
@@ -304,6 +322,10 @@ fn schemas() -> Value {
     let bytes = json!({ "type": ["integer", "null"], "minimum": 0 });
     let me = [("id", id.clone()), ("role", role.clone()), ("name", text.clone())];
     let key = [("id", id.clone()), ("role", role.clone()), ("name", text.clone()), ("quota", bytes.clone())];
+    let time = json!({ "type": ["string", "null"], "format": "date-time" });
+    let instant =
+        json!({ "type": ["string", "integer", "null"], "description": "RFC 3339, or whole seconds since 1970." });
+    let secret = [("id", id.clone()), ("created_at", time.clone()), ("expires_at", time)];
     let uploads =
         object(&[("size", whole.clone()), ("types", list(&text)), ("quota", bytes.clone()), ("used", bytes.clone())]);
     let rendition = object(&[("height", whole.clone()), ("codec", text.clone()), ("bandwidth", whole.clone())]);
@@ -320,9 +342,14 @@ fn schemas() -> Value {
         "Key": object(&key.iter().cloned().chain([("key", json!({ "type": ["string", "null"] }))]).collect::<Vec<_>>()),
         "KeyShown": object(&key),
         "KeyPage": page(reference("KeyShown")),
+        "NewSecret": object(&[("expires?", instant.clone())]),
+        "Rotation": object(&[("overlap?", json!({ "type": ["string", "null"], "description": "Such as 24h; from 0s, the default, to 90d." }))]),
+        "MadeSecret": object(&secret.iter().cloned().chain([("key", json!({ "type": ["string", "null"] }))]).collect::<Vec<_>>()),
+        "SecretPage": page(object(&secret)),
         "Titled": object(&[("title", title.clone()), ("encrypt?", json!({ "type": ["boolean", "null"] }))]),
-        "Change": object(&[("title?", title), ("encrypt?", truth.clone())]),
-        "Course": object(&[("id", id.clone()), ("title", text.clone()), ("encrypt", truth.clone())]),
+        "Change": object(&[("title?", title.clone()), ("encrypt?", truth.clone())]),
+        "CourseChange": object(&[("title?", title), ("encrypt?", truth.clone()), ("owner?", id.clone())]),
+        "Course": object(&[("id", id.clone()), ("title", text.clone()), ("encrypt", truth.clone()), ("owner", text.clone())]),
         "CoursePage": page(reference("Course")),
         "Lesson": object(&[
             ("id", id.clone()), ("course", id.clone()), ("title", text.clone()), ("state", states), ("playable", truth.clone()),
@@ -332,8 +359,7 @@ fn schemas() -> Value {
         ]),
         "SubtitlePage": page(object(&[("language", text.clone()), ("title", text.clone()), ("embedded", truth.clone())])),
         "LessonPage": page(reference("Lesson")),
-        "Entitlement": object(&[("user", text.clone()), ("course", id.clone()), ("expires?", json!({ "type": ["string", "integer", "null"],
-            "description": "RFC 3339, or seconds since 1970." }))]),
+        "Entitlement": object(&[("user", text.clone()), ("course", id.clone()), ("expires?", instant)]),
         "IdPage": page(id.clone()),
         "NewPlayback": object(&[("user?", text.clone()), ("lesson", id.clone()), ("max_height?", whole.clone()), ("session?", id.clone()),
             ("client?", object(&[("ip", json!({ "type": "string", "description": "An address or a network, such as 203.0.113.0/24." }))])),

@@ -30,8 +30,8 @@ impl Quota {
 
 /// The caller's quota: that of the key, else the configured one, which does not apply to admins. `None`: no quota.
 pub(super) async fn of(app: &App, tx: &mut Tx, caller: &Caller) -> Result<Option<Quota>, Refusal> {
-    let configured = app.config().uploads.quota.filter(|_| caller.key.role == Role::Creator).map(|bytes| bytes.0);
-    let Some(bytes) = caller.key.quota.or(configured) else { return Ok(None) };
+    let configured = app.config().uploads.quota.filter(|_| caller.identity.role == Role::Creator).map(|bytes| bytes.0);
+    let Some(bytes) = caller.identity.quota.or(configured) else { return Ok(None) };
     let owner = caller.id();
     let used = catalog::kept_bytes(tx, owner).await?.saturating_add(upload::announced(tx, owner).await?);
     Ok(Some(Quota { bytes, used }))

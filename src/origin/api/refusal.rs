@@ -6,6 +6,7 @@ use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
 
 use crate::access::AccessError;
+use crate::identities::IdentityError;
 use crate::ingest::error::IngestError;
 use crate::keys::sealing::SealError;
 use crate::playback::error::PlaybackError;
@@ -66,6 +67,8 @@ pub(crate) enum Refusal {
     #[error(transparent)]
     Header(#[from] HeaderError),
     #[error(transparent)]
+    Identity(IdentityError),
+    #[error(transparent)]
     Playback(PlaybackError),
     #[error(transparent)]
     Upload(UploadError),
@@ -85,6 +88,16 @@ impl From<AccessError> for Refusal {
             AccessError::Forbidden => Self::Forbidden,
             AccessError::NotFound => Self::NotFound,
             AccessError::Db(error) => Self::Db(error),
+        }
+    }
+}
+
+impl From<IdentityError> for Refusal {
+    fn from(error: IdentityError) -> Self {
+        match error {
+            IdentityError::Unknown => Self::NotFound,
+            IdentityError::Db(error) => Self::Db(error),
+            other => Self::Identity(other),
         }
     }
 }
@@ -201,6 +214,7 @@ impl Refusal {
                 say(S::SERVICE_UNAVAILABLE, "draining", "This origin is shutting down; ask another one or try again.")
             }
             Self::Header(error) => (S::BAD_REQUEST, "invalid_header", format!("{error}.")),
+            Self::Identity(error) => describe_identity(error),
             Self::Playback(error) => describe_playback(error),
             Self::Upload(error) => describe_upload(error),
             Self::Store(StoreError::NotFound) => say(S::NOT_FOUND, "not_found", "There is nothing of that name here."),
@@ -226,6 +240,29 @@ impl Refusal {
             Self::Db(_) => {
                 say(S::INTERNAL_SERVER_ERROR, "internal", "Something is wrong with this origin; its log says what.")
             }
+        }
+    }
+}
+
+fn describe_identity(error: &IdentityError) -> (StatusCode, &'static str, String) {
+    use StatusCode as S;
+    let say = |status, code, text: &str| (status, code, text.to_owned());
+    match error {
+        IdentityError::LastAdmin => say(
+            S::CONFLICT,
+            "last_admin",
+            "This is the last secret of an admin that has no end; give an admin another one first.",
+        ),
+        IdentityError::TooManySecrets(has) => {
+            (S::CONFLICT, "too_many_secrets", format!("This key has {has} secrets; remove one first."))
+        }
+        IdentityError::EndsInPast => say(S::BAD_REQUEST, "invalid_request", "`expires` lies in the past."),
+        IdentityError::NotAnOwner => {
+            say(S::BAD_REQUEST, "invalid_request", "`owner` is the id of a key of the role creator or admin.")
+        }
+        // Told as what they carry; see `From<IdentityError>`.
+        IdentityError::Unknown | IdentityError::Db(_) => {
+            say(S::INTERNAL_SERVER_ERROR, "internal", "Something is wrong with this origin; its log says what.")
         }
     }
 }
@@ -326,6 +363,9 @@ mod tests {
             (PlaybackError::NotEntitled.into(), 403, "not_entitled"),
             (Refusal::UploadType("application/pdf".to_owned()), 415, "upload_type_refused"),
             (Refusal::QuotaExceeded { bytes: 5, used: 4 }, 403, "quota_exceeded"),
+            (IdentityError::LastAdmin.into(), 409, "last_admin"),
+            (IdentityError::TooManySecrets(9).into(), 409, "too_many_secrets"),
+            (IdentityError::Unknown.into(), 404, "not_found"),
             (PlaybackError::NotPlayable.into(), 409, "not_playable"),
             (Refusal::NotReady, 404, "not_ready"),
             (Refusal::LeaseLost, 409, "lease_lost"),

@@ -141,7 +141,7 @@ async fn create_upload(app: &Arc<App>, caller: &Caller, head: &HeaderMap, body: 
     }
     let new = NewUpload {
         id: Id::random(),
-        owner: caller.key.id.to_string(),
+        owner: caller.identity.id.to_string(),
         lesson,
         kind,
         length,
@@ -454,7 +454,7 @@ pub(super) async fn whole_file(
     caller.require_role(ROLES)?;
     let new = NewUpload {
         id: Id::random(),
-        owner: caller.key.id.to_string(),
+        owner: caller.identity.id.to_string(),
         lesson: Some(extract::id(&lesson)?),
         kind: UploadKind::Whole,
         length: content_length(&head)?,
@@ -503,7 +503,7 @@ pub(super) async fn whole_file(
             }
         }
     };
-    let (app_after, id, actor) = (app.clone(), upload.id.clone(), caller.key.id.to_string());
+    let (app_after, id, actor) = (app.clone(), upload.id.clone(), caller.identity.id.to_string());
     // Also when the client hangs up: an upload that nobody can continue must not stay.
     let outcome = tokio::spawn(async move {
         let outcome = work.await;

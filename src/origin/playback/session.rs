@@ -6,6 +6,7 @@ use super::error::PlaybackError;
 use crate::access::{AccessError, Caller};
 use crate::change::{Change, Wake};
 use crate::config::Config;
+use crate::identities;
 use crate::state::App;
 use lyceum_catalog::{self as catalog, Entitlement, Lesson, NewSession, Version};
 use lyceum_core::ids::Id;
@@ -123,7 +124,7 @@ async fn viewer(
 ) -> Result<(String, Option<Entitlement>), PlaybackError> {
     let Some(viewer) = &request.viewer else {
         caller.may_change(&lesson.owner)?;
-        return Ok((format!("key-{}", caller.id()), None));
+        return Ok((identities::viewer(caller.id()), None));
     };
     if request.preview.is_some() {
         return Ok((viewer.clone(), None));

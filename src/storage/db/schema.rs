@@ -5,7 +5,7 @@ use crate::db::tx::Tx;
 use crate::db_args;
 
 /// Every migration ever released; a new one is appended, none is changed.
-const MIGRATIONS: &[&str] = &[INITIAL, QUOTAS_AND_ENCRYPTION, REPLANNING, ENTITLED_SESSIONS];
+const MIGRATIONS: &[&str] = &[INITIAL, QUOTAS_AND_ENCRYPTION, REPLANNING, ENTITLED_SESSIONS, IDENTITIES];
 
 /// Times are milliseconds since the Unix epoch, truths 1 or 0.
 const INITIAL: &str = "
@@ -195,21 +195,104 @@ ALTER TABLE sessions ADD COLUMN entitled_until BIGINT DEFAULT 922337203685477580
 CREATE INDEX sessions_by_entitlement ON sessions (entitled_until) WHERE revoked IS NULL;
 ";
 
+/// An identity apart from its secrets, and logins that end with theirs. The views let programs of the version before read
+/// on while a scaled-out system is updated origin by origin; they change no keys meanwhile.
+const IDENTITIES: &str = "
+CREATE TABLE identities (
+    id TEXT PRIMARY KEY,
+    role TEXT NOT NULL,
+    name TEXT NOT NULL,
+    created BIGINT NOT NULL,
+    quota BIGINT
+);
+CREATE TABLE secrets (
+    id TEXT PRIMARY KEY,
+    identity TEXT NOT NULL REFERENCES identities (id) ON DELETE CASCADE,
+    hash BYTEA NOT NULL UNIQUE,
+    created BIGINT NOT NULL,
+    expires BIGINT
+);
+CREATE INDEX secrets_by_identity ON secrets (identity, created, id);
+CREATE INDEX secrets_by_expiry ON secrets (expires) WHERE expires IS NOT NULL;
+CREATE TABLE page_logins (
+    hash BYTEA PRIMARY KEY,
+    secret TEXT NOT NULL REFERENCES secrets (id) ON DELETE CASCADE,
+    expires BIGINT NOT NULL
+);
+CREATE INDEX page_logins_by_secret ON page_logins (secret);
+CREATE INDEX page_logins_by_expiry ON page_logins (expires);
+CREATE TABLE applied_secrets (
+    name TEXT PRIMARY KEY,
+    hash BYTEA NOT NULL
+);
+INSERT INTO identities (id, role, name, created, quota) SELECT id, role, name, created, quota FROM api_keys;
+INSERT INTO secrets (id, identity, hash, created) SELECT id, id, hash, created FROM api_keys;
+INSERT INTO page_logins (hash, secret, expires) SELECT hash, api_key, expires FROM logins;
+DROP TABLE logins;
+DROP TABLE api_keys;
+CREATE VIEW api_keys AS SELECT i.id, s.hash, i.role, i.name, i.created, i.quota
+    FROM identities i JOIN secrets s ON s.identity = i.id WHERE s.expires IS NULL;
+CREATE VIEW logins AS SELECT l.hash, s.identity AS api_key, l.expires
+    FROM page_logins l JOIN secrets s ON s.id = l.secret WHERE s.expires IS NULL;
+CREATE INDEX courses_by_owner ON courses (owner, created, id);
+";
+
 /// Runs what has not run yet. Two processes that start at the same moment queue on the lock, and the second finds
 /// nothing left to do.
-pub(super) async fn migrate(mut tx: Tx) -> Result<(), DbError> {
+pub(super) async fn migrate(tx: Tx) -> Result<(), DbError> {
+    run(tx, MIGRATIONS).await
+}
+
+async fn run(mut tx: Tx, migrations: &[&'static str]) -> Result<(), DbError> {
     tx.lock("schema", "migrations").await?;
     tx.script("CREATE TABLE IF NOT EXISTS migrations (number BIGINT PRIMARY KEY)").await?;
     let row = tx.one("SELECT MAX(number) AS newest FROM migrations", db_args![]).await?;
     let newest = row.map(|row| row.get::<Option<i64>>("newest")).transpose()?.flatten().unwrap_or(0);
-    let known = i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX);
+    let known = i64::try_from(migrations.len()).unwrap_or(i64::MAX);
     if newest > known {
         return Err(DbError::TooNew { found: newest, known });
     }
     let done = usize::try_from(newest).unwrap_or(0);
-    for (script, number) in MIGRATIONS.iter().zip(1_i64..).skip(done) {
+    for (script, number) in migrations.iter().zip(1_i64..).skip(done) {
         tx.script(script).await?;
         tx.execute("INSERT INTO migrations (number) VALUES ($1)", db_args![number]).await?;
     }
     tx.commit().await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::db::group_commit::Writer;
+    use sqlx::sqlite::SqliteConnectOptions;
+
+    #[tokio::test]
+    async fn keys_of_the_version_before_become_identities_with_their_secrets_and_logins() {
+        let dir = tempfile::tempdir().unwrap();
+        let options = SqliteConnectOptions::new().filename(dir.path().join("x.db")).create_if_missing(true);
+        let writer = Writer::open(options.foreign_keys(true), std::time::Duration::from_secs(5)).await.unwrap();
+        let begin = async || Tx::group(writer.begin().await.unwrap());
+        let before = MIGRATIONS.iter().position(|script| *script == IDENTITIES).unwrap();
+        run(begin().await, &MIGRATIONS[..before]).await.unwrap();
+        let mut tx = begin().await;
+        tx.script(
+            "INSERT INTO api_keys (id, hash, role, name, created, quota) VALUES ('ada', x'01', 'creator', 'Ada', 5, 9);
+             INSERT INTO logins (hash, api_key, expires) VALUES (x'02', 'ada', 100);",
+        )
+        .await
+        .unwrap();
+        tx.commit().await.unwrap();
+        run(begin().await, MIGRATIONS).await.unwrap();
+        let mut tx = begin().await;
+        let found = "SELECT i.role, i.name, i.quota, l.expires FROM page_logins l JOIN secrets s ON s.id = l.secret
+             JOIN identities i ON i.id = s.identity WHERE s.hash = $1 AND l.hash = $2 AND i.id = 'ada'";
+        let row = tx.one(found, db_args![vec![1_u8], vec![2_u8]]).await.unwrap().unwrap();
+        assert_eq!(row.get::<String>("name").unwrap(), "Ada");
+        assert_eq!((row.get::<i64>("quota").unwrap(), row.get::<i64>("expires").unwrap()), (9, 100));
+        // Programs of the version before still find both.
+        for old in ["SELECT id FROM api_keys WHERE hash = $1", "SELECT api_key AS id FROM logins WHERE hash <> $1"] {
+            let row = tx.one(old, db_args![vec![1_u8]]).await.unwrap().unwrap();
+            assert_eq!(row.get::<String>("id").unwrap(), "ada");
+        }
+    }
 }

@@ -17,7 +17,7 @@ pub(crate) mod writer;
 
 pub use config::Config;
 pub use error::UploadError;
-pub use record::{Upload, UploadKind, UploadState};
+pub use record::{Upload, UploadKind, UploadState, transfer};
 pub use uploads::{NewUpload, Uploads, announced, lengths, source_key};
 pub use writer::{AppendRequest, Appended, IncomingBytes};
 

@@ -162,6 +162,12 @@ pub(super) async fn get(tx: &mut Tx, id: &Id) -> Result<Option<Upload>, DbError>
     row.as_ref().map(from_row).transpose()
 }
 
+/// Gives an unfinished upload of `from` to another owner.
+pub async fn transfer(tx: &mut Tx, id: &Id, from: &str, to: &str) -> Result<(), DbError> {
+    let sql = "UPDATE uploads SET owner = $3 WHERE id = $1 AND owner = $2 AND state = 'open'";
+    tx.execute(sql, db_args![id, from, to]).await.map(drop)
+}
+
 /// How many unfinished uploads an owner has.
 pub(super) async fn open_of(tx: &mut Tx, owner: &str) -> Result<u64, DbError> {
     let row =

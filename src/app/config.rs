@@ -101,6 +101,7 @@ impl Kind {
                 "queue",
                 "encryption",
                 "api",
+                "recordings",
             ],
             Self::Worker => &["origins", "api_key", "slots", "lease_wait", "source_cache", "client"],
             Self::Ladder => &["video", "segment", "audio", "measure_quality"],

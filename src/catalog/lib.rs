@@ -43,9 +43,9 @@ pub use sessions::{
 };
 pub use versions::{
     NewVersion, StoredObject, Version, VersionState, add_objects, add_version, fail_version, finish_version,
-    forget_version, has_object, lessons_by_state, media_of, objects_after, plan_of, playing_version, record_plan,
-    replan, retry_version, revisions, set_progress, start_serving, unfinished_versions, version, versions_of,
-    versions_to_remove,
+    forget_version, has_object, lessons_by_state, media_of, objects_after, partly_queued_versions, plan_of,
+    playing_version, record_plan, replan, retry_version, revisions, set_progress, set_tasks_left, start_serving,
+    unfinished_versions, version, versions_of, versions_to_remove,
 };
 
 #[cfg(test)]

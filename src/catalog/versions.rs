@@ -69,6 +69,8 @@ pub struct Version {
     pub renditions: String,
     /// Why it failed: code and sentence.
     pub error: Option<(String, String)>,
+    /// How many of its plan's tasks, the last ones, are not queued yet.
+    pub tasks_left: u64,
 }
 
 /// What makes a version.
@@ -98,9 +100,9 @@ pub struct StoredObject {
 }
 
 const VERSION: &str = "SELECT id, lesson, state, source, source_bytes, created, started, revision, playable, progress,
-     duration, renditions, error_code, error_detail FROM versions WHERE id = $1";
+     duration, renditions, error_code, error_detail, tasks_left FROM versions WHERE id = $1";
 const PLAYING: &str = "SELECT v.id, v.lesson, v.state, v.source, v.source_bytes, v.created, v.started, v.revision,
-     v.playable, v.progress, v.duration, v.renditions, v.error_code, v.error_detail
+     v.playable, v.progress, v.duration, v.renditions, v.error_code, v.error_detail, v.tasks_left
      FROM lessons l JOIN versions v ON v.id = l.serving WHERE l.id = $1 AND l.deleted IS NULL";
 
 fn from_row(row: &Row) -> Result<Version, DbError> {
@@ -120,6 +122,7 @@ fn from_row(row: &Row) -> Result<Version, DbError> {
         duration: row.get::<Option<i64>>("duration")?.and_then(|ms| u64::try_from(ms).ok()),
         renditions: row.get("renditions")?,
         error: code.map(|code| (code, detail.unwrap_or_default())),
+        tasks_left: row.unsigned("tasks_left")?,
     })
 }
 
@@ -227,6 +230,18 @@ pub async fn record_plan(
         )
         .await?;
     Ok(changed > 0)
+}
+
+/// Notes how many of a version's tasks are still to be queued.
+pub async fn set_tasks_left(tx: &mut Tx, id: &Id, left: u64) -> Result<(), DbError> {
+    tx.execute("UPDATE versions SET tasks_left = $2 WHERE id = $1", db_args![id, left]).await.map(drop)
+}
+
+/// Versions being made whose tasks are not all queued: a crash may have come between.
+pub async fn partly_queued_versions(tx: &mut Tx, limit: i64) -> Result<Vec<Id>, DbError> {
+    let sql = "SELECT id FROM versions WHERE tasks_left > 0 AND state = 'transcoding' ORDER BY created LIMIT $1";
+    let rows = tx.all(sql, db_args![limit]).await?;
+    rows.iter().map(|row| row.parse("id")).collect()
 }
 
 /// Adds objects that were handed over; answers the version's revision. One that exists is left as it was.

@@ -13,7 +13,7 @@ use lyceum_core::time::{Instant, monotonic};
 use lyceum_storage::queue;
 
 use crate::ingest::error::IngestError;
-use crate::ingest::{cleanup, intake, publish, tasks};
+use crate::ingest::{cleanup, intake, planning, publish, tasks};
 use crate::state::App;
 
 /// Time between two rounds. Requests do all of the usual work; a round finds something only after a crash or an expiry.
@@ -26,9 +26,6 @@ const ROUNDS_PER_EXPIRY: u64 = 60;
 const ROWS_PER_STEP: i64 = 50;
 /// Sessions that end with their entitlement in one round.
 const SESSIONS_PER_ROUND: i64 = 1000;
-/// The least life of a version that was replaced, in milliseconds. A token lives for `tokens.ttl`, or for four times its
-/// lesson, and no lesson is longer than a day.
-const MIN_REPLACED_LIFE_MS: i64 = 4 * 24 * 3_600_000;
 
 /// Runs rounds until the origin drains.
 pub(super) async fn run(app: Arc<App>) {
@@ -145,6 +142,9 @@ async fn run_round(app: &Arc<App>, round: u64, due: Due) -> Result<(), IngestErr
             }
         });
     }
+    for version in catalog::partly_queued_versions(&mut app.db.read().await?, ROWS_PER_STEP).await? {
+        outcome = outcome.and(planning::queue_rest(&app.ingest, &version).await);
+    }
     for version in unfinished(app).await? {
         outcome = outcome.and(publish::finish(&app.ingest, &version).await);
     }
@@ -249,7 +249,9 @@ async fn remove_expired(app: &App) -> Result<(), IngestError> {
     catalog::drop_expired_events(&mut tx, now).await?;
     catalog::drop_expired_answers(&mut tx, now).await?;
     tx.commit().await?;
-    let life = i64::try_from(app.config().tokens.ttl.get().as_millis()).unwrap_or(i64::MAX).max(MIN_REPLACED_LIFE_MS);
+    // A token lives for `tokens.ttl`, or for four times its lesson.
+    let longest = app.config().recordings.duration.get().saturating_mul(4).max(app.config().tokens.ttl.get());
+    let life = i64::try_from(longest.as_millis()).unwrap_or(i64::MAX);
     let retired =
         catalog::versions_to_remove(&mut app.db.read().await?, now.saturating_sub(life), ROWS_PER_STEP).await?;
     for (lesson, version) in retired {

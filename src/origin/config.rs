@@ -53,6 +53,9 @@ pub struct Config {
     /// Uploads.
     #[serde(default)]
     pub uploads: upload::Config,
+    /// What recordings may be.
+    #[serde(default)]
+    pub recordings: Recordings,
     /// The queue.
     #[serde(default)]
     pub queue: queue::Config,
@@ -256,6 +259,22 @@ pub struct Encryption {
     /// last by name in force; the first is made when there is none. Origins over one database need the same ones.
     /// Default `sealing` in the directory of `tokens.keys`.
     pub sealing_keys: Option<PathBuf>,
+}
+
+/// `[recordings]`: the origin's own limits, whatever a worker reports.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Recordings {
+    /// The longest recording that becomes a lesson; workers have a limit of their own, `limits.duration`. From 1m to 7d,
+    /// default 24h.
+    #[serde(deserialize_with = "units::span::<_, 60_000, 604_800_000>")]
+    pub duration: Span,
+}
+
+impl Default for Recordings {
+    fn default() -> Self {
+        Self { duration: Span::secs(24 * 3600) }
+    }
 }
 
 /// `[api]`.

@@ -21,7 +21,7 @@ mod service;
 mod start_error;
 mod state;
 
-pub use config::{Api, Config, Cors, Encryption, FIXED, Secret, Streams, Tokens, WhenFull, Workers};
+pub use config::{Api, Config, Cors, Encryption, FIXED, Recordings, Secret, Streams, Tokens, WhenFull, Workers};
 pub use keys::sealing::SealError;
 pub use service::{Origin, Parts};
 pub use start_error::StartError;

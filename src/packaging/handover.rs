@@ -106,6 +106,9 @@ impl DeliveredObject {
                     if !is_codec_name(&facts.codec) {
                         return Err(wrong("an invalid codec name"));
                     }
+                    if !matches!(facts.video_range.as_str(), "" | "SDR" | "PQ" | "HLG") {
+                        return Err(wrong("an unknown dynamic range"));
+                    }
                     return if self.path == track.init_path() { Ok(()) } else { Err(wrong("another path")) };
                 }
                 if self.kind != ObjectKind::Segment
@@ -137,13 +140,25 @@ impl DeliveredObject {
                 plan.tracks.iter().any(|t| t.is_text() && t.name == self.track) && self.kind == ObjectKind::Text;
             return if whole && self.path == whole_path(&self.track) { Ok(()) } else { Err("another path") };
         }
-        let numbered = |prefix: &str, suffix: &str| {
-            let middle = self.path.strip_prefix(prefix).and_then(|p| p.strip_suffix(suffix));
-            middle.is_some_and(|m| !m.is_empty() && m.len() <= 5 && m.bytes().all(|b| b.is_ascii_digit()))
-        };
-        let known = matches!(self.path.as_str(), POSTER | STORYBOARD) || numbered("storyboard-", ".jpg");
-        if known { Ok(()) } else { Err("another path") }
+        if is_image_path(&self.path) { Ok(()) } else { Err("another path") }
     }
+}
+
+/// Whether a poster, a storyboard or a sheet of one has this path.
+fn is_image_path(path: &str) -> bool {
+    let sheet = path.strip_prefix("storyboard-").and_then(|rest| rest.strip_suffix(".jpg"));
+    let numbered = |m: &str| (1..=5).contains(&m.len()) && m.bytes().all(|b| b.is_ascii_digit());
+    matches!(path, POSTER | STORYBOARD) || sheet.is_some_and(numbered)
+}
+
+/// Whether an object of `plan` may have this path: nothing else is stored for a worker.
+pub fn is_planned(path: &str, plan: &Plan) -> bool {
+    let Some((name, file)) = path.split_once('/') else { return is_image_path(path) };
+    let Some(track) = plan.tracks.iter().find(|track| track.name == name) else { return false };
+    let number = || file.split_once('-')?.0.parse::<u32>().ok();
+    path == track.init_path()
+        || (track.is_text() && path == whole_path(name))
+        || number().is_some_and(|n| n < track.segments && path == track.segment_path(&plan.grid, n))
 }
 
 fn is_codec_name(codec: &str) -> bool {

@@ -21,6 +21,7 @@ pub mod plan;
 pub mod planner;
 pub mod protection;
 pub mod render;
+pub mod report;
 pub mod subtitles;
 pub mod task;
 pub mod track;

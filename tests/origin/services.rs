@@ -226,6 +226,12 @@ impl Postgres {
         self.run_sql(&format!("postgres://lyceum@127.0.0.1:{}/postgres", self.port), sql)
     }
 
+    /// What a query in the database of that URL answers.
+    pub fn ask_sql(&self, database: &str, query: &str) -> String {
+        let done = Command::new(postgres_program("psql")).args(["-qAt", "-c", query, database]).output().unwrap();
+        String::from_utf8(done.stdout).unwrap()
+    }
+
     /// Runs statements in the database of that URL; answers whether they succeeded.
     pub fn run_sql(&self, database: &str, sql: &str) -> bool {
         let done =

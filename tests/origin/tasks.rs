@@ -325,3 +325,69 @@ async fn postgres_restarts_under_the_origins_and_they_go_on() {
     let source = world.get(probe["source"]["url"].as_str().unwrap()).header("lyceum-lease", text(&probe, "lease"));
     assert!(source.send().await.expect(200).body == bytes);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_report_is_believed_within_the_origins_own_limits() {
+    let world = World::new(Engines::Files, 1, "[recordings]\nduration = \"2h\"");
+    let hours = |hours: f64| (hours * 3_600_000_000.0) as u64;
+    let report = |name: &str, value: Value| {
+        let mut report = media_info();
+        report[name] = value;
+        report
+    };
+    for (what, excessive) in [
+        ("a year", report("duration_us", json!(hours(365.0 * 24.0)))),
+        ("a second too much", report("duration_us", json!(hours(2.0) + 1_000_000))),
+        ("streams", report("audio", json!(vec![json!({ "stream": 1 }); 1001]))),
+        ("a title of a page", report("audio", json!([{ "title": "x".repeat(2000) }]))),
+        (
+            "breaks of its clock",
+            report("breaks", json!(vec![json!({ "byte": 1, "shift_us": 1, "start_us": 1 }); 5000])),
+        ),
+    ] {
+        let lesson = uploaded(&world).await;
+        let probe = lease(&world).await;
+        let told = say(&world, &probe, "complete", json!({ "report": excessive })).await;
+        assert_eq!((told.status, told.code().as_str()), (422, "unprocessable"), "{what}");
+        let failed = world.get(&format!("/v1/lessons/{lesson}")).send().await.expect(200).json();
+        assert_eq!(failed["error"]["code"], "media_limit_exceeded", "{what}");
+    }
+    // Of what it hands over, nothing is stored that the plan does not name.
+    uploaded(&world).await;
+    let probe = lease(&world).await;
+    put(&world, &probe, "v240/init.mp4", "init").await.expect(422);
+    say(&world, &probe, "complete", json!({ "report": media_info() })).await.expect(204);
+    let task = lease(&world).await;
+    put(&world, &task, "v240/init.mp4", "init").await.expect(201);
+    for foreign in ["v241/init.mp4", "v240/00000-1.m4s", "v240/00009-36000.m4s", "v240/a.m4s", "film.mkv"] {
+        put(&world, &task, foreign, "bytes").await.expect(422);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_long_lesson_is_queued_in_parts_also_over_a_crash() {
+    for engines in [Engines::Files, Engines::Servers] {
+        let mut world = World::one(engines);
+        let lesson = uploaded(&world).await;
+        let probe = lease(&world).await;
+        let mut report = media_info();
+        report["duration_us"] = json!(12 * 3_600_000_000_u64);
+        report["audio"] = json!([{ "stream": 1, "codec": "aac", "channels": 2, "sample_rate": 48000 }]);
+        say(&world, &probe, "complete", json!({ "report": report })).await.expect(204);
+        world.kill(0);
+        let before = world.number("select count(*) from tasks where kind <> 'probe'");
+        assert!(before >= 250 && before % 250 == 0, "whole transactions: {before}");
+        world.start(0);
+        until_async("all tasks to be queued", Duration::from_secs(60), async || {
+            (world.number("select tasks_left from versions") == 0).then_some(())
+        })
+        .await;
+        // Twelve hours are 3,600 tasks of pictures and 720 of sound, with the first one shorter, and those of images.
+        let tasks = world.number("select count(*) from tasks where kind <> 'probe'");
+        assert!((4_300..4_330).contains(&tasks), "{tasks}");
+        assert!(before < tasks, "it was killed in between");
+        let highest = "select count(distinct position) from tasks where kind <> 'probe'";
+        assert_eq!(world.number(highest), tasks, "each once");
+        world.delete(&format!("/v1/lessons/{lesson}")).send().await.expect(204);
+    }
+}

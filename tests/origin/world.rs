@@ -36,6 +36,8 @@ pub struct World {
     store: String,
     extra: String,
     tokens: String,
+    /// What `public_url` ends with.
+    path: String,
     ports: Vec<u16>,
     /// The running ones.
     pub origins: Vec<Option<Role>>,
@@ -168,6 +170,7 @@ impl World {
             store,
             extra: extra.to_owned(),
             tokens: String::new(),
+            path: String::new(),
             ports: (0..count).map(|_| free_port()).collect(),
             origins: (0..count).map(|_| None).collect(),
             http: Http::new(client::Limits::default()),
@@ -233,9 +236,10 @@ impl World {
         let port = self.ports[number];
         let path = self.dir.path().join(format!("origin-{number}.toml"));
         let text = format!(
-            "public_url = \"http://127.0.0.1:{port}\"\nedges = [\"http://127.0.0.1:1\", \"http://127.0.0.1:2\"]\n\
+            "public_url = \"http://127.0.0.1:{port}{}\"\nedges = [\"http://127.0.0.1:1\", \"http://127.0.0.1:2\"]\n\
              database = \"{}\"\nadmin_key = \"{ADMIN}\"\nedge_bearer = \"{EDGE}\"\nstore = {}\n\
              tokens = {{ keys = \"{}\"{} }}\n{}\n[[listen]]\naddress = \"127.0.0.1:{port}\"\n",
+            self.path,
             self.database,
             self.store,
             self.dir.path().join("keys").display(),
@@ -244,6 +248,11 @@ impl World {
         );
         std::fs::write(&path, text).unwrap();
         path
+    }
+
+    /// Puts a path behind `public_url`, for the next start.
+    pub fn mount(&mut self, path: &str) {
+        self.path = path.to_owned();
     }
 
     /// Adds a key to `tokens`, for the next start.
@@ -261,6 +270,20 @@ impl World {
             None => Postgres::shared().run_sql(&self.database, statements),
         };
         assert!(done, "{statements}");
+    }
+
+    /// The one whole number that a query answers.
+    pub fn number(&self, query: &str) -> i64 {
+        let told = match self.database.strip_prefix("sqlite:") {
+            Some(file) => {
+                let script =
+                    "import sqlite3,sys; print(sqlite3.connect(sys.argv[1]).execute(sys.argv[2]).fetchone()[0])";
+                let done = std::process::Command::new("python3").args(["-c", script, file, query]).output().unwrap();
+                String::from_utf8(done.stdout).unwrap()
+            }
+            None => Postgres::shared().ask_sql(&self.database, query),
+        };
+        told.trim().parse().unwrap_or_else(|_| panic!("{query}: {told}"))
     }
 
     /// The URL of an origin.

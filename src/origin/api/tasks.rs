@@ -162,21 +162,25 @@ pub(super) async fn put_object(
     let version = version(&app, &task).await?;
     let key = object_key(&version.lesson, &version.id, &path)?;
     let mut tx = app.db.read().await?;
-    if catalog::has_object(&mut tx, &version.id, &path).await? {
-        // Committed, and players may have it: the new bytes are read and dropped.
-        drop(tx);
-        let mut data = body.into_data_stream();
-        while let Some(Ok(_)) = data.next().await {}
-        return Ok(StatusCode::CREATED.into_response());
+    let plan = app.ingest.snapshots.plan(&mut tx, &version.id).await?;
+    if !plan.is_some_and(|plan| handover::is_planned(&path, &plan)) {
+        return Err(Refusal::Unprocessable("The plan of this lesson has no object of that path.".to_owned()));
     }
+    let committed = catalog::has_object(&mut tx, &version.id, &path).await?;
     drop(tx);
-    let limit = app.config().api.object.0;
-    let mut room = limit;
-    let body = body.into_data_stream().map(move |chunk| {
+    let mut room = app.config().api.object.0;
+    let mut body = body.into_data_stream().map(move |chunk| {
         let chunk = chunk.map_err(|error| StoreError::Source(error.to_string()))?;
         room = room.checked_sub(chunk.len() as u64).ok_or_else(|| StoreError::Source("too large".to_owned()))?;
         Ok(chunk)
     });
+    if committed {
+        // Players may have it: the new bytes are read and dropped.
+        while let Some(chunk) = body.next().await {
+            chunk?;
+        }
+        return Ok(StatusCode::CREATED.into_response());
+    }
     app.store.put(&key, handover::content_type(&path), body.boxed()).await?;
     Ok(StatusCode::CREATED.into_response())
 }

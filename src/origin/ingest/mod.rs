@@ -19,7 +19,7 @@ pub(crate) mod failure;
 pub(crate) mod intake;
 mod json;
 pub(crate) mod object_keys;
-mod planning;
+pub(crate) mod planning;
 pub(crate) mod publish;
 pub(crate) mod snapshot;
 pub(crate) mod tasks;

@@ -49,7 +49,7 @@ pub(super) async fn commit_objects(
 pub(crate) async fn finish(ingest: &Ingest, version: &Id) -> Result<(), IngestError> {
     let mut tx = ingest.db.read().await?;
     let Some(row) = catalog::version(&mut tx, version).await? else { return Ok(()) };
-    if row.state != VersionState::Transcoding || queue::open_tasks(&mut tx, version).await? > 0 {
+    if row.state != VersionState::Transcoding || row.tasks_left > 0 || queue::open_tasks(&mut tx, version).await? > 0 {
         return Ok(());
     }
     let Some(snapshot) = ingest.snapshot(&mut tx, version).await? else { return Ok(()) };

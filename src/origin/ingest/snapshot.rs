@@ -87,6 +87,16 @@ impl Snapshots {
         Ok(Some(Arc::new(Snapshot { plan, media, position: revision, replanned, handovers, rendered })))
     }
 
+    /// The plan of `version`, or what was the plan a moment ago; `None` while it is not planned.
+    pub(crate) async fn plan(&self, tx: &mut Tx, version: &Id) -> Result<Option<Arc<Plan>>, DbError> {
+        if let Some(known) = self.get(version) {
+            return Ok(Some(known.plan.clone()));
+        }
+        let Some(snapshot) = self.load(tx, version).await? else { return Ok(None) };
+        self.keep(version, &snapshot);
+        Ok(Some(snapshot.plan.clone()))
+    }
+
     /// Keeps a snapshot that was loaded from committed state.
     pub(crate) fn keep(&self, version: &Id, snapshot: &Arc<Snapshot>) {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);

@@ -14,6 +14,8 @@ use crate::ingest::error::IngestError;
 use crate::ingest::object_keys::object_key;
 use crate::ingest::{failure, json, planning, publish};
 
+/// Objects of one report: a task of ten minutes has some hundreds for each rendition.
+const MAX_OBJECTS_PER_REPORT: usize = 10_000;
 /// Objects of one report that are looked up in the store at once.
 const CONCURRENT_LOOKUPS: usize = 8;
 
@@ -60,6 +62,11 @@ async fn check_handed(
 ) -> Result<Vec<StoredObject>, IngestError> {
     if handed.is_empty() {
         return Ok(Vec::new());
+    }
+    if handed.len() > MAX_OBJECTS_PER_REPORT {
+        return Err(IngestError::InvalidReport(format!(
+            "A report hands over at most {MAX_OBJECTS_PER_REPORT} objects."
+        )));
     }
     let mut tx = ingest.db.read().await?;
     let Some(row) = catalog::version(&mut tx, version).await? else { return Err(IngestError::LeaseLost) };

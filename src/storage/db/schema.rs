@@ -5,7 +5,8 @@ use crate::db::tx::Tx;
 use crate::db_args;
 
 /// Every migration ever released; a new one is appended, none is changed.
-const MIGRATIONS: &[&str] = &[INITIAL, QUOTAS_AND_ENCRYPTION, REPLANNING, ENTITLED_SESSIONS, IDENTITIES];
+const MIGRATIONS: &[&str] =
+    &[INITIAL, QUOTAS_AND_ENCRYPTION, REPLANNING, ENTITLED_SESSIONS, IDENTITIES, QUEUED_IN_PARTS];
 
 /// Times are milliseconds since the Unix epoch, truths 1 or 0.
 const INITIAL: &str = "
@@ -235,6 +236,12 @@ CREATE VIEW api_keys AS SELECT i.id, s.hash, i.role, i.name, i.created, i.quota
 CREATE VIEW logins AS SELECT l.hash, s.identity AS api_key, l.expires
     FROM page_logins l JOIN secrets s ON s.id = l.secret WHERE s.expires IS NULL;
 CREATE INDEX courses_by_owner ON courses (owner, created, id);
+";
+
+/// How many of a plan's tasks are still to be queued: a long lesson has too many for one transaction.
+const QUEUED_IN_PARTS: &str = "
+ALTER TABLE versions ADD COLUMN tasks_left BIGINT NOT NULL DEFAULT 0;
+CREATE INDEX versions_partly_queued ON versions (created) WHERE tasks_left > 0;
 ";
 
 /// Runs what has not run yet. Two processes that start at the same moment queue on the lock, and the second finds

@@ -24,6 +24,8 @@ mod limits;
 mod openapi;
 #[path = "origin/queue.rs"]
 mod queue;
+#[path = "origin/requests.rs"]
+mod requests;
 #[path = "origin/services.rs"]
 pub mod services;
 #[path = "origin/subtitles.rs"]

@@ -33,8 +33,8 @@ pub use page::Page;
 pub use revocation_feed::{Event, add_event, drop_expired_events, events_after, newest_event};
 pub use secrets::{
     Secret, add_login, add_secret, configure_admin_secret, count_lasting_admin_secrets, count_secrets, delete_login,
-    delete_secret, drop_expired_secrets, end_other_secrets, find_by_login, find_by_secret, hash_secret, new_secret,
-    note_applied, secrets_of, was_applied,
+    delete_secret, drop_expired_secrets, end_other_secrets, find_by_login, find_by_secret, has_form_of_new_secret,
+    hash_secret, new_secret, note_applied, secrets_of, was_applied,
 };
 pub use sessions::{
     NewSession, Session, StreamLease, StreamOutcome, any_lapsed_session, drop_expired_sessions, lease_stream,

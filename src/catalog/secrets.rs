@@ -33,6 +33,15 @@ pub fn new_secret(prefix: &str) -> String {
     format!("{prefix}_{}", URL_SAFE_NO_PAD.encode(random_bytes::<32>()))
 }
 
+/// Whether a text has the form of what [`new_secret`] makes, which nobody guesses; secrets of another form were chosen by
+/// people.
+pub fn has_form_of_new_secret(text: &str) -> bool {
+    let random = text.split_once('_').filter(|(prefix, _)| prefix.len() == 3).map(|(_, random)| random);
+    random.is_some_and(|random| {
+        random.len() == 43 && random.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+    })
+}
+
 /// What is stored of a secret: its SHA-256.
 pub fn hash_secret(secret: &str) -> [u8; 32] {
     Sha256::digest(secret.as_bytes()).into()

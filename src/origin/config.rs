@@ -144,8 +144,8 @@ impl std::fmt::Debug for Secret {
 
 fn secret<'de, D: Deserializer<'de>>(from: D) -> Result<Secret, D::Error> {
     let text = String::deserialize(from)?;
-    if !(8..=512).contains(&text.len()) || !text.bytes().all(|b| b.is_ascii_graphic()) {
-        return Err(serde::de::Error::custom("a secret has 8 to 512 printable characters without spaces"));
+    if !(16..=512).contains(&text.len()) || !text.bytes().all(|b| b.is_ascii_graphic()) {
+        return Err(serde::de::Error::custom("a secret has 16 to 512 printable characters without spaces"));
     }
     Ok(Secret(text))
 }
@@ -293,6 +293,11 @@ pub struct Api {
     /// Event streams and long polls open at once. From 1 to 100,000, default 2,000.
     #[serde(deserialize_with = "units::number::<_, 1, 100_000>")]
     pub waiting: u64,
+    /// Wrong keys that an address (IPv6: a /64 network) may log in with in a minute before it has to wait, and twenty times
+    /// as many in requests of other kinds; keys that an origin made can't be guessed and are not counted. From 1 to
+    /// 10,000, default 20.
+    #[serde(deserialize_with = "units::number::<_, 1, 10_000>")]
+    pub attempts: u64,
     /// Secrets that a key may have at once. From 2 to 100, default 10.
     #[serde(deserialize_with = "units::number::<_, 2, 100>")]
     pub secrets: u64,
@@ -311,6 +316,7 @@ impl Default for Api {
             page: 100,
             login: Span::secs(7 * 24 * 3600),
             waiting: 2_000,
+            attempts: 20,
             secrets: 10,
             look: Span::millis(400),
             object: ByteSize::mib(128),

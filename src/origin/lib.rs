@@ -7,6 +7,7 @@
 
 mod access;
 mod api;
+mod attempts;
 mod background;
 mod bootstrap;
 mod change;

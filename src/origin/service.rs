@@ -17,6 +17,7 @@ use lyceum_storage::db::Db;
 use lyceum_storage::store::Store;
 use lyceum_storage::upload::Uploads;
 
+use crate::attempts::Attempts;
 use crate::config::{Config, Live};
 use crate::ingest::context::Ingest;
 use crate::ingest::snapshot::Snapshots;
@@ -81,6 +82,8 @@ impl Origin {
         let app = Arc::new(App {
             metrics,
             worker_key: WorkerKey::random(),
+            login_attempts: Attempts::default(),
+            request_attempts: Attempts::default(),
             waiting: Arc::new(Semaphore::new(waiting)),
             revoked: Notify::new(),
             healthy: AtomicBool::new(true),

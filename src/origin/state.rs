@@ -11,6 +11,7 @@ use lyceum_storage::db::Db;
 use lyceum_storage::store::Store;
 use lyceum_storage::upload::Uploads;
 
+use crate::attempts::Attempts;
 use crate::config::{Config, Live};
 use crate::ingest::context::Ingest;
 use crate::keys::sealing::Sealer;
@@ -31,6 +32,10 @@ pub(crate) struct App {
     pub(crate) shutdown: Shutdown,
     pub(crate) metrics: Metrics,
     pub(crate) worker_key: WorkerKey,
+    /// Wrong keys of logins, by address.
+    pub(crate) login_attempts: Attempts,
+    /// Wrong keys of requests, by address.
+    pub(crate) request_attempts: Attempts,
     /// Event streams and long polls that may still begin.
     pub(crate) waiting: Arc<Semaphore>,
     /// Notified when the feed of revocations has grown.

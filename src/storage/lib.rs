@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 pub mod db;
+mod private;
 pub mod queue;
 pub mod store;
 pub mod upload;

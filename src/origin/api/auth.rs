@@ -5,13 +5,17 @@ use aws_lc_rs::constant_time::verify_slices_are_equal;
 use axum::extract::FromRequestParts;
 use cookie::Cookie;
 use http::request::Parts;
-use http::{HeaderMap, Method, header};
+use http::{Extensions, HeaderMap, Method, header};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::refusal::Refusal;
 use crate::access::{Caller, Credential, find_caller};
+use crate::attempts::Attempts;
 use crate::state::App;
 use lyceum_catalog as catalog;
+use lyceum_core::time::monotonic;
+use lyceum_server::Peer;
 
 /// The cookie of a page's login.
 pub(super) const LOGIN_COOKIE: &str = "lyceum_login";
@@ -47,8 +51,53 @@ impl FromRequestParts<Arc<App>> for Caller {
 
     async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Refusal> {
         let credential = credential(app, parts)?;
+        let brake = bearer(&parts.headers).and_then(|secret| Brake::on_request(app, &parts.extensions, secret));
+        brake.as_ref().map_or(Ok(()), Brake::check)?;
         let mut tx = app.db.read().await?;
-        find_caller(&mut tx, credential, app.clock.unix_millis()).await?.ok_or(Refusal::Unauthenticated)
+        let caller = find_caller(&mut tx, credential, app.clock.unix_millis()).await?;
+        if let (None, Some(brake)) = (&caller, &brake) {
+            brake.count();
+        }
+        caller.ok_or(Refusal::Unauthenticated)
+    }
+}
+
+/// The brake on guessing a secret, for secrets that could be guessed.
+pub(super) struct Brake<'a> {
+    attempts: &'a Attempts,
+    per_minute: u64,
+    address: IpAddr,
+}
+
+/// A program that has a wrong key asks for more than people who log in.
+const REQUESTS_PER_LOGIN: u64 = 20;
+
+impl<'a> Brake<'a> {
+    /// The brake for a login with `secret`, where it needs one.
+    pub(super) fn on_login(app: &'a App, request: &Extensions, secret: &str) -> Option<Self> {
+        Self::on(&app.login_attempts, app.config().api.attempts, request, secret)
+    }
+
+    /// The brake for a request with `secret`, where it needs one.
+    pub(super) fn on_request(app: &'a App, request: &Extensions, secret: &str) -> Option<Self> {
+        let per_minute = app.config().api.attempts.saturating_mul(REQUESTS_PER_LOGIN);
+        Self::on(&app.request_attempts, per_minute, request, secret)
+    }
+
+    fn on(attempts: &'a Attempts, per_minute: u64, request: &Extensions, secret: &str) -> Option<Self> {
+        let peer = request.get::<Peer>().filter(|_| !catalog::has_form_of_new_secret(secret))?;
+        Some(Self { attempts, per_minute, address: peer.address.ip() })
+    }
+
+    /// Refuses where too many wrong ones came before.
+    pub(super) fn check(&self) -> Result<(), Refusal> {
+        let checked = self.attempts.check(self.address, self.per_minute, monotonic());
+        checked.map_err(|wait| Refusal::TooManyAttempts { wait })
+    }
+
+    /// Counts a wrong one.
+    pub(super) fn count(&self) {
+        self.attempts.count(self.address, self.per_minute, monotonic());
     }
 }
 

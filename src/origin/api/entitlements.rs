@@ -50,6 +50,7 @@ pub(super) async fn list(
     headers: HeaderMap,
 ) -> ApiResult {
     caller.require_role(&[Role::Shop])?;
+    let user = extract::viewer(&user)?;
     let (limit, now) = (app.config().api.page, app.clock.unix_millis());
     let page = paging.page(limit)?;
     let courses = catalog::courses_of_viewer(&mut app.db.read().await?, &user, now, &page).await?;
@@ -63,7 +64,7 @@ pub(super) async fn withdraw(
     Path((user, course)): Path<(String, String)>,
 ) -> ApiResult {
     caller.require_role(&[Role::Shop, Role::Creator])?;
-    let course = extract::id(&course)?;
+    let (user, course) = (extract::viewer(&user)?, extract::id(&course)?);
     let mut change = Change::begin(&app, &caller).await?;
     if let Some(course) = catalog::course(&mut change.tx, &course).await? {
         caller.may_see(&course.owner)?;

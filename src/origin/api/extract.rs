@@ -67,8 +67,32 @@ async fn read_json<T: DeserializeOwned>(request: Request, limit: usize) -> Resul
     if !is_json(&parts.headers) {
         return Err(Refusal::UnsupportedType);
     }
-    let bytes = read_body(body, limit).await?;
-    serde_json::from_slice(&bytes).map_err(|error| Refusal::Invalid(format!("The body can't be read: {error}.")))
+    parse(&read_body(body, limit).await?)
+}
+
+/// A JSON body as a `T`: an object, where `serde` takes an array for one by the order of its members too.
+pub(super) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Refusal> {
+    if bytes.iter().find(|byte| !byte.is_ascii_whitespace()).is_some_and(|first| *first != b'{') {
+        return Err(Refusal::Invalid("The body is a JSON object.".to_owned()));
+    }
+    let mut reader = serde_json::Deserializer::from_slice(bytes);
+    let read: Result<T, _> = serde_path_to_error::deserialize(&mut reader);
+    let value = read.map_err(|error| {
+        let (at, what) = (error.path().to_string(), error.into_inner());
+        match at.as_str() {
+            "." | "?" => Refusal::Invalid(format!("The body can't be read: {what}.")),
+            _ => Refusal::Invalid(format!("`{at}` can't be read: {what}.")),
+        }
+    })?;
+    reader.end().map_err(|error| Refusal::Invalid(format!("The body can't be read: {error}.")))?;
+    Ok(value)
+}
+
+/// For a member that is an object: an array is refused, see [`parse`].
+pub(super) fn object<'de, D: serde::Deserializer<'de>, T: DeserializeOwned>(from: D) -> Result<Option<T>, D::Error> {
+    let object: Option<serde_json::Map<String, serde_json::Value>> = serde::Deserialize::deserialize(from)?;
+    let read = object.map(|object| serde_json::from_value(serde_json::Value::Object(object))).transpose();
+    read.map_err(serde::de::Error::custom)
 }
 
 /// Reads a body into memory, at most `limit` bytes.
@@ -106,4 +130,44 @@ pub(super) fn viewer(text: &str) -> Result<String, Refusal> {
         return Ok(text.to_owned());
     }
     Err(Refusal::Invalid("A user is named by 1 to 200 bytes.".to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, serde::Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Body {
+        name: String,
+        #[serde(default)]
+        size: Option<u32>,
+        #[serde(default, deserialize_with = "object")]
+        inner: Option<Inner>,
+    }
+
+    #[derive(Debug, serde::Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Inner {
+        ip: String,
+    }
+
+    #[test]
+    fn a_body_is_an_object_and_a_wrong_member_is_named() {
+        let good: Body = parse(br#" {"name": "a", "size": 3, "inner": {"ip": "x"}} "#).unwrap();
+        assert_eq!((good.name.as_str(), good.size, good.inner.unwrap().ip.as_str()), ("a", Some(3), "x"));
+        assert!(parse::<Body>(br#"{"name": "a", "inner": null}"#).unwrap().inner.is_none());
+        for (bad, says) in [
+            (r#"["a"]"#, "is a JSON object"),
+            ("\"a\"", "is a JSON object"),
+            ("", "can't be read"),
+            (r#"{"name": "a"} {}"#, "can't be read"),
+            (r#"{"name": "a", "size": 1.5}"#, "`size` can't be read"),
+            (r#"{"name": "a", "inner": ["x"]}"#, "`inner` can't be read"),
+            (r#"{"name": "a", "nmae": "b"}"#, "nmae"),
+        ] {
+            let refusal = parse::<Body>(bad.as_bytes()).unwrap_err();
+            assert!(matches!(&refusal, Refusal::Invalid(text) if text.contains(says)), "{bad}: {refusal}");
+        }
+    }
 }

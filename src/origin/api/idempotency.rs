@@ -9,7 +9,7 @@ use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde::de::DeserializeOwned;
 
-use super::extract::{is_json, read_body};
+use super::extract::{is_json, parse, read_body};
 use super::refusal::Refusal;
 use crate::access::Caller;
 use crate::state::App;
@@ -40,8 +40,7 @@ impl<T: DeserializeOwned> FromRequest<Arc<App>> for Once<T> {
         let key = idempotency_key(&parts.headers)?;
         let bytes = read_body(body, app.config().api.body.as_usize()).await?;
         let fingerprint = fingerprint(&format!("{} {}", parts.method, parts.uri.path()), &bytes);
-        let value = serde_json::from_slice(&bytes)
-            .map_err(|error| Refusal::Invalid(format!("The body can't be read: {error}.")))?;
+        let value = parse(&bytes)?;
         Ok(Self { value, repeat: Repeat { key, fingerprint } })
     }
 }

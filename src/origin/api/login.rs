@@ -6,11 +6,11 @@ use std::time::Duration;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use cookie::{Cookie, SameSite};
-use http::{HeaderMap, HeaderValue, StatusCode, header};
+use http::{Extensions, HeaderMap, HeaderValue, StatusCode, header};
 use serde::Deserialize;
 
 use super::answer::{self, ApiResult};
-use super::auth;
+use super::auth::{self, Brake};
 use super::extract::Json;
 use super::quota;
 use super::refusal::Refusal;
@@ -42,6 +42,7 @@ fn with_cookie(app: &App, secret: &str, max_age: Duration, mut response: Respons
 /// `POST /v1/login`.
 pub(super) async fn login(
     State(app): State<Arc<App>>,
+    extensions: Extensions,
     headers: HeaderMap,
     Json(credentials): Json<Credentials>,
 ) -> ApiResult {
@@ -49,9 +50,16 @@ pub(super) async fn login(
     if headers.contains_key(header::ORIGIN) && !auth::is_same_origin(&app, &headers) {
         return Err(Refusal::CrossSite);
     }
+    let brake = Brake::on_login(&app, &extensions, &credentials.key);
+    brake.as_ref().map_or(Ok(()), Brake::check)?;
     let mut tx = app.db.begin().await?;
     let (now, hash) = (app.clock.unix_millis(), catalog::hash_secret(&credentials.key));
-    let (identity, key) = catalog::find_by_secret(&mut tx, hash, now).await?.ok_or(Refusal::Unauthenticated)?;
+    let Some((identity, key)) = catalog::find_by_secret(&mut tx, hash, now).await? else {
+        if let Some(brake) = brake {
+            brake.count();
+        }
+        return Err(Refusal::Unauthenticated);
+    };
     let secret = catalog::new_secret("lyp");
     let lifetime = app.config().api.login.get();
     let expires = now.saturating_add(i64::try_from(lifetime.as_millis()).unwrap_or(i64::MAX));

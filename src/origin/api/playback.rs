@@ -37,7 +37,7 @@ pub(super) struct NewPlayback {
     #[serde(default)]
     session: Option<String>,
     /// What the token is bound to.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "extract::object")]
     client: Option<Client>,
     /// Only so many seconds from the start, for a user who has not bought the course.
     #[serde(default)]

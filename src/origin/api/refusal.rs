@@ -58,6 +58,8 @@ pub(crate) enum Refusal {
     LeaseLost,
     #[error("too many waiting requests")]
     Busy,
+    #[error("too many wrong credentials came from the client's address")]
+    TooManyAttempts { wait: std::time::Duration },
     #[error("unsupported version of tus")]
     TusVersion,
     #[error("a condition of the request does not hold")]
@@ -204,6 +206,11 @@ impl Refusal {
             ),
             Self::LeaseLost => say(S::CONFLICT, "lease_lost", "The lease of this task was lost; stop working on it."),
             Self::Busy => say(S::SERVICE_UNAVAILABLE, "busy", "Too many requests wait here; try again in a moment."),
+            Self::TooManyAttempts { .. } => say(
+                S::TOO_MANY_REQUESTS,
+                "too_many_attempts",
+                "Too many wrong keys came from this address; try again later.",
+            ),
             Self::TusVersion => say(S::PRECONDITION_FAILED, "tus_version", "Tus-Resumable must be 1.0.0."),
             Self::PreconditionFailed => say(
                 S::PRECONDITION_FAILED,
@@ -236,6 +243,9 @@ impl Refusal {
                 "database_unavailable",
                 "The database does not answer; try again in a moment.",
             ),
+            Self::Db(DbError::NulInText) => {
+                say(S::BAD_REQUEST, "invalid_request", "A text of the request holds the character NUL.")
+            }
             Self::Db(DbError::Duplicate(_)) => say(S::CONFLICT, "conflict", "This exists already."),
             Self::Db(_) => {
                 say(S::INTERNAL_SERVER_ERROR, "internal", "Something is wrong with this origin; its log says what.")
@@ -344,6 +354,9 @@ impl IntoResponse for Refusal {
             }
             _ => {}
         }
+        if let Self::TooManyAttempts { wait } = &self {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(wait.as_secs().saturating_add(1)));
+        }
         if status == StatusCode::SERVICE_UNAVAILABLE {
             headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
         }
@@ -368,6 +381,8 @@ mod tests {
             (IdentityError::Unknown.into(), 404, "not_found"),
             (PlaybackError::NotPlayable.into(), 409, "not_playable"),
             (Refusal::NotReady, 404, "not_ready"),
+            (DbError::NulInText.into(), 400, "invalid_request"),
+            (Refusal::TooManyAttempts { wait: std::time::Duration::ZERO }, 429, "too_many_attempts"),
             (Refusal::LeaseLost, 409, "lease_lost"),
             (PlaybackError::TooManyStreams.into(), 409, "too_many_streams"),
             (PlaybackError::SessionOver.into(), 409, "session_revoked"),

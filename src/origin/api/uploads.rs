@@ -155,7 +155,7 @@ async fn create_upload(app: &Arc<App>, caller: &Caller, head: &HeaderMap, body: 
     let mut upload = match begin(app, caller, &new, &repeat).await? {
         Creation::New(upload) => upload,
         // The client learns the offset; the bytes of this request come again with a PATCH.
-        Creation::Repeated(upload) => return created(&upload, true),
+        Creation::Repeated(upload) => return created(app, &upload, true),
     };
     let with_bytes = is_offset_stream(head) && content_length(head)? != Some(0) && upload.kind != UploadKind::Final;
     if upload.kind == UploadKind::Final {
@@ -179,12 +179,17 @@ async fn create_upload(app: &Arc<App>, caller: &Caller, head: &HeaderMap, body: 
     } else if upload.is_whole() {
         upload = take_if_whole(app, upload).await?;
     }
-    created(&upload, false)
+    created(app, &upload, false)
 }
 
-fn created(upload: &Upload, again: bool) -> ApiResult {
+/// 201 with the upload's URL. A path alone keeps the scheme and host by which the client came; where `public_url` has a path
+/// of its own, as behind a proxy that takes that off, it would lead past it, and the URL is whole.
+fn created(app: &App, upload: &Upload, again: bool) -> ApiResult {
     let mut response = StatusCode::CREATED.into_response();
-    let location = format!("/v1/uploads/{}", upload.id);
+    let config = app.config();
+    let rooted = config.public_url.split_once("://").is_some_and(|(_, rest)| !rest.contains('/'));
+    let base = if rooted { "" } else { config.public_url.as_str() };
+    let location = format!("{base}/v1/uploads/{}", upload.id);
     describe(upload, response.headers_mut());
     let location = HeaderValue::try_from(location).map_err(|error| Refusal::Internal(error.to_string()))?;
     response.headers_mut().insert(header::LOCATION, location);

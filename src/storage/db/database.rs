@@ -13,6 +13,7 @@ use crate::db::error::DbError;
 use crate::db::group_commit::Writer;
 use crate::db::schema;
 use crate::db::tx::Tx;
+use crate::private;
 
 /// A handle to the database; clones share the pools.
 #[derive(Clone)]
@@ -96,6 +97,13 @@ async fn begin_uncancelled(pool: &PgPool, statement: &'static str) -> Result<Tx,
 }
 
 async fn open_sqlite(path: &std::path::Path, connections: u32, wait: Duration) -> Result<Pools, DbError> {
+    // SQLite gives the files beside it, `-wal` and `-shm`, the mode of this one.
+    private::file(path).map_err(|error| DbError::Unavailable(sqlx::Error::Io(error)))?;
+    for suffix in ["-wal", "-shm"] {
+        let mut beside = path.as_os_str().to_owned();
+        beside.push(suffix);
+        private::close(std::path::Path::new(&beside));
+    }
     let options = SqliteConnectOptions::new()
         .filename(path)
         .create_if_missing(true)

@@ -12,6 +12,9 @@ pub enum DbError {
     /// A statement or a value is wrong: a fault of this program, or of whoever else wrote to the database.
     #[error("the database refused: {0}")]
     Refused(#[source] sqlx::Error),
+    /// A text with the character NUL, which PostgreSQL stores in no text, and so neither engine.
+    #[error("a text holds the character NUL")]
+    NulInText,
     /// A stored value can't be read.
     #[error("a stored value can't be read: {0}")]
     Corrupt(String),

@@ -49,6 +49,18 @@ async fn a_dropped_transaction_leaves_nothing() {
 }
 
 #[tokio::test]
+async fn no_text_holds_nul_on_either_engine() {
+    let (_dir, db) = sqlite().await;
+    let mut tx = db.begin().await.unwrap();
+    let insert = "INSERT INTO counters (name, value) VALUES ($1, 1)";
+    assert!(matches!(tx.execute(insert, db_args!["a\0b"]).await, Err(DbError::NulInText)));
+    let read = "SELECT name FROM counters WHERE name = $1";
+    assert!(matches!(tx.one(read, db_args!["\0"]).await, Err(DbError::NulInText)));
+    assert!(matches!(tx.all(read, db_args!["\0"]).await, Err(DbError::NulInText)));
+    tx.execute(insert, db_args!["a b"]).await.unwrap();
+}
+
+#[tokio::test]
 async fn writers_queue_and_each_sees_the_one_before() {
     let (_dir, db) = sqlite().await;
     let writing = (0..20).map(|_| {

@@ -135,6 +135,7 @@ impl Tx {
 
     /// Runs a statement; answers how many rows it changed.
     pub async fn execute(&mut self, sql: &'static str, args: Vec<Value>) -> Result<u64, DbError> {
+        check(&args)?;
         Ok(match &mut self.engine {
             Engine::Group(tx) => bind_sqlite(sql, args).execute(tx.connection()?).await?.rows_affected(),
             Engine::Sqlite(tx) => bind_sqlite(sql, args).execute(&mut **tx).await?.rows_affected(),
@@ -144,6 +145,7 @@ impl Tx {
 
     /// All rows of a query; the query bounds their number.
     pub async fn all(&mut self, sql: &'static str, args: Vec<Value>) -> Result<Vec<Row>, DbError> {
+        check(&args)?;
         Ok(match &mut self.engine {
             Engine::Group(tx) => {
                 bind_sqlite(sql, args).fetch_all(tx.connection()?).await?.into_iter().map(Row::Sqlite).collect()
@@ -159,6 +161,7 @@ impl Tx {
 
     /// The first row, if there is one.
     pub async fn one(&mut self, sql: &'static str, args: Vec<Value>) -> Result<Option<Row>, DbError> {
+        check(&args)?;
         Ok(match &mut self.engine {
             Engine::Group(tx) => bind_sqlite(sql, args).fetch_optional(tx.connection()?).await?.map(Row::Sqlite),
             Engine::Sqlite(tx) => bind_sqlite(sql, args).fetch_optional(&mut **tx).await?.map(Row::Sqlite),
@@ -203,6 +206,12 @@ impl Tx {
         }
         Ok(())
     }
+}
+
+/// Both engines take the same texts: what PostgreSQL can't store must not work on SQLite either.
+fn check(args: &[Value]) -> Result<(), DbError> {
+    let has_nul = |value: &Value| matches!(value, Value::Text(Some(text)) if text.contains('\0'));
+    if args.iter().any(has_nul) { Err(DbError::NulInText) } else { Ok(()) }
 }
 
 fn bind_sqlite(sql: &'static str, args: Vec<Value>) -> Query<'static, Sqlite, SqliteArguments> {

@@ -16,6 +16,7 @@ use tokio_util::io::ReaderStream;
 use lyceum_core::ids::Id;
 use lyceum_core::time::Clock;
 
+use crate::private;
 use crate::store::error::StoreError;
 use crate::store::key::Key;
 use crate::store::object::{Body, ByteRange, Meta, Object};
@@ -37,6 +38,7 @@ impl Directory {
         let now = clock.system_time();
         let opened = store.clone();
         blocking(move || {
+            private::directory(&opened.root)?;
             for folder in [".tmp", ".types", ".growing"] {
                 fs::create_dir_all(opened.root.join(folder))?;
             }

@@ -230,7 +230,8 @@ impl Refusal {
             }
             Self::Store(StoreError::Source(_)) => say(S::BAD_REQUEST, "body_incomplete", "The body broke off."),
             Self::Store(StoreError::Full(_)) => say(S::INSUFFICIENT_STORAGE, "store_full", "The object store is full."),
-            Self::Store(StoreError::Unavailable(_) | StoreError::Held) => say(
+            // What was lost of an upload is told as `upload_lost`; an object can be sent again.
+            Self::Store(StoreError::Unavailable(_) | StoreError::Held | StoreError::Lost(_)) => say(
                 S::SERVICE_UNAVAILABLE,
                 "store_unavailable",
                 "The object store does not answer; try again in a moment.",
@@ -308,6 +309,7 @@ fn describe_upload(error: &UploadError) -> (StatusCode, &'static str, String) {
     let (status, code) = match error {
         UploadError::NotFound => (S::NOT_FOUND, "upload_not_found"),
         UploadError::Gone => (S::GONE, "upload_gone"),
+        UploadError::Lost => (S::GONE, "upload_lost"),
         UploadError::WrongOffset { .. } => (S::CONFLICT, "offset_mismatch"),
         UploadError::TooLong => (S::PAYLOAD_TOO_LARGE, "body_exceeds_upload"),
         UploadError::TooLarge { .. } => (S::PAYLOAD_TOO_LARGE, "upload_too_large"),
@@ -397,6 +399,7 @@ mod tests {
             (IngestError::InvalidReport("A sentence.".to_owned()).into(), 422, "unprocessable"),
             (IngestError::Internal("secret words".to_owned()).into(), 500, "internal"),
             (UploadError::Gone.into(), 410, "upload_gone"),
+            (UploadError::from(StoreError::Lost("secret words".to_owned())).into(), 410, "upload_lost"),
             (UploadError::Store(StoreError::Full("x".to_owned())).into(), 507, "store_full"),
             (StoreError::Unavailable("secret words".to_owned()).into(), 503, "store_unavailable"),
             (StoreError::Refused("secret words".to_owned()).into(), 500, "internal"),

@@ -20,7 +20,7 @@ use super::refusal::Refusal;
 use crate::access::{Caller, find_caller};
 use crate::ingest::error::IngestError;
 use crate::ingest::object_keys::object_key;
-use crate::ingest::tasks;
+use crate::ingest::{loss, tasks};
 use crate::state::App;
 use lyceum_catalog::{self as catalog, Role};
 use lyceum_core::ids::Id;
@@ -146,7 +146,13 @@ pub(super) async fn source(
     let task = held(&app, &headers, &id).await?;
     let version = version(&app, &task).await?;
     let key = Key::parse(&version.source).map_err(|error| Refusal::Internal(error.to_string()))?;
-    media::object(&app.store, &key, &headers, None).await
+    match media::object(&app.store, &key, &headers, None).await {
+        Err(Refusal::Store(StoreError::NotFound)) => {
+            loss::source_is_gone(&app.ingest, &task).await?;
+            Err(Refusal::NotFound)
+        }
+        other => other,
+    }
 }
 
 /// `PUT /v1/tasks/{id}/objects/{path}`.

@@ -173,11 +173,11 @@ async fn create_upload(app: &Arc<App>, caller: &Caller, head: &HeaderMap, body: 
             Ok(after) => upload = after,
             Err(error) => {
                 tracing::debug!(upload = %upload.id, %error, "a creation's body was not taken whole");
-                upload = app.uploads.settle(&upload.id).await?;
+                upload = intake::settle(&app.ingest, &upload.id).await?;
             }
         }
-    } else if upload.is_whole() {
-        upload = take_if_whole(app, upload).await?;
+    } else if upload.is_whole() && upload.kind != UploadKind::Partial {
+        intake::take_upload(&app.ingest, &upload).await?;
     }
     created(app, &upload, false)
 }
@@ -300,18 +300,11 @@ async fn write(app: &Arc<App>, id: &Id, request: AppendRequest) -> Result<Upload
         app.metrics.uploads.inc();
         let _guard = app.shutdown.guard();
         let before = request.offset;
-        let upload = app.uploads.append(&id, request).await?.upload;
+        let upload = intake::append(&app.ingest, &id, request).await?;
         app.metrics.uploaded.inc_by(upload.received.saturating_sub(before));
-        take_if_whole(&app, upload).await
+        Ok(upload)
     });
     work.await.unwrap_or(Err(Refusal::Draining))
-}
-
-async fn take_if_whole(app: &Arc<App>, upload: Upload) -> Result<Upload, Refusal> {
-    if upload.is_whole() && upload.kind != UploadKind::Partial {
-        intake::take_upload(&app.ingest, &upload).await?;
-    }
-    Ok(upload)
 }
 
 /// The id of an upload, if it is the caller's.
@@ -349,7 +342,7 @@ pub(super) async fn head(
             // The joining of parts is not interrupted.
             let upload = match app.uploads.peek(&id).await? {
                 upload if upload.kind == UploadKind::Final && upload.state == UploadState::Open => upload,
-                _ => app.uploads.settle(&id).await?,
+                _ => intake::settle(&app.ingest, &id).await?,
             };
             let mut response = StatusCode::OK.into_response();
             let to = response.headers_mut();

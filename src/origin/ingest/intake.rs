@@ -1,18 +1,34 @@
-//! A whole upload becomes a version of its lesson.
+//! Bytes of an upload come in; a whole upload becomes a version of its lesson.
 
 use lyceum_catalog::{self as catalog, NewVersion};
 use lyceum_core::ids::Id;
 use lyceum_packaging::TaskSpec;
 use lyceum_storage::queue;
-use lyceum_storage::upload::Upload;
+use lyceum_storage::upload::{AppendRequest, Upload, UploadKind};
 
 use crate::ingest::context::Ingest;
 use crate::ingest::error::IngestError;
-use crate::ingest::{failure, planning};
+use crate::ingest::{failure, loss, planning};
+
+/// Appends a request's bytes to an upload, and takes it once all are there.
+pub(crate) async fn append(ingest: &Ingest, id: &Id, request: AppendRequest) -> Result<Upload, IngestError> {
+    let outcome = ingest.uploads.append(id, request).await;
+    let upload = loss::unless_lost(ingest, id, outcome).await?.upload;
+    if upload.is_whole() && upload.kind != UploadKind::Partial {
+        take_upload(ingest, &upload).await?;
+    }
+    Ok(upload)
+}
+
+/// The upload as its client may go on with it, once an older writer has left.
+pub(crate) async fn settle(ingest: &Ingest, id: &Id) -> Result<Upload, IngestError> {
+    loss::unless_lost(ingest, id, ingest.uploads.settle(id).await).await
+}
 
 /// Takes an upload whose bytes are all there. Can be repeated; the first one makes the version.
 pub(crate) async fn take_upload(ingest: &Ingest, upload: &Upload) -> Result<(), IngestError> {
-    let source = ingest.uploads.seal(upload).await?;
+    let sealed = ingest.uploads.seal(upload).await;
+    let source = loss::unless_lost(ingest, &upload.id, sealed).await?;
     let now = ingest.clock.unix_millis();
     let Some(lesson_id) = &upload.lesson else { return Ok(()) };
     let mut tx = ingest.db.begin().await?;
@@ -61,6 +77,7 @@ pub(crate) async fn take_upload(ingest: &Ingest, upload: &Upload) -> Result<(), 
 
 /// Joins the parts of a final upload and takes it. Can be repeated from any point.
 pub(crate) async fn join(ingest: &Ingest, id: &Id) -> Result<(), IngestError> {
-    let upload = ingest.uploads.concatenate(id).await?;
+    let outcome = ingest.uploads.concatenate(id).await;
+    let upload = loss::unless_lost(ingest, id, outcome).await?;
     if upload.is_whole() { take_upload(ingest, &upload).await } else { Ok(()) }
 }

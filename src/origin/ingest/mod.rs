@@ -2,11 +2,12 @@
 //!
 //! | step | file |
 //! |---|---|
-//! | a whole upload becomes a version, and a probe is queued | `intake` |
+//! | bytes come in; a whole upload becomes a version, and a probe is queued | `intake` |
 //! | what the probe found becomes a plan and its tasks | `planning` |
 //! | workers renew leases, hand objects over, complete tasks or give them up | `tasks` |
 //! | objects are committed; the finished playlists are stored, and the version is ready | `publish` |
 //! | a version fails, or is tried again | `failure` |
+//! | the store lost a recording | `loss` |
 //! | what was deleted or replaced is removed | `cleanup` |
 //!
 //! Each step is one transaction and can be repeated: after a crash anywhere, what the catalogue says is enough to go
@@ -18,6 +19,7 @@ pub(crate) mod error;
 pub(crate) mod failure;
 pub(crate) mod intake;
 mod json;
+pub(crate) mod loss;
 pub(crate) mod object_keys;
 pub(crate) mod planning;
 pub(crate) mod publish;

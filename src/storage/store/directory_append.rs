@@ -36,6 +36,7 @@ pub struct GrowingFile {
 
 impl GrowingFile {
     pub(super) async fn open(store: &Directory, key: &Key, length: u64) -> Result<Self, StoreError> {
+        verify_growing(store, key, length).await?;
         let path = store.growing_path(key);
         let file = blocking(move || {
             if let Some(folder) = path.parent() {
@@ -147,7 +148,37 @@ impl GrowingFile {
     }
 }
 
+/// Looks whether the store holds all that was acknowledged; [`StoreError::Lost`] when it does not.
+pub(super) async fn verify(store: &Directory, key: &Key, length: u64) -> Result<(), StoreError> {
+    match verify_growing(store, key, length).await {
+        Err(StoreError::Lost(what)) => match size(store.path(key)).await? {
+            Some(found) if found == length => Ok(()),
+            _ => Err(StoreError::Lost(what)),
+        },
+        other => other,
+    }
+}
+
+async fn verify_growing(store: &Directory, key: &Key, length: u64) -> Result<(), StoreError> {
+    let found = size(store.growing_path(key)).await?;
+    if length == 0 || found.is_some_and(|found| found >= length) {
+        return Ok(());
+    }
+    let found = found.map_or("no file".to_owned(), |found| format!("a file of {found} bytes"));
+    Err(StoreError::Lost(format!("{length} bytes of the upload were acknowledged, and there is {found}")))
+}
+
+/// The size of a file, if it is there.
+async fn size(path: std::path::PathBuf) -> Result<Option<u64>, StoreError> {
+    match blocking(move || fs::metadata(path)).await {
+        Ok(meta) => Ok(Some(meta.len())),
+        Err(StoreError::NotFound) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
 pub(super) async fn finish(store: &Directory, key: &Key, content_type: &str, length: u64) -> Result<(), StoreError> {
+    verify(store, key, length).await?;
     let (store, key, content_type) = (store.clone(), key.clone(), content_type.to_owned());
     blocking(move || match publish(&store, &key, &content_type, length) {
         // An earlier try, or another origin's, got as far as the rename.

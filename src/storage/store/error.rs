@@ -6,6 +6,9 @@ pub enum StoreError {
     /// There is no such object.
     #[error("there is no object of that key")]
     NotFound,
+    /// Bytes that were stored are gone, and no request brings them back: a bucket's rule or a person removed them.
+    #[error("what was stored is gone: {0}")]
+    Lost(String),
     /// The range asked for lies outside of the object.
     #[error("the range lies outside of the object's {size} bytes")]
     RangeNotSatisfiable {

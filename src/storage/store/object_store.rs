@@ -124,6 +124,15 @@ impl Store {
         }
     }
 
+    /// Looks whether the store holds `length` bytes of a growing object, finished or not; [`StoreError::Lost`] when not.
+    pub async fn verify_growth(&self, key: &Key, length: u64, growth: &Growth) -> Result<(), StoreError> {
+        match (&*self.backend, growth) {
+            (Backend::Directory(store), Growth::Directory) => directory_append::verify(store, key, length).await,
+            (Backend::S3(store), Growth::S3(multipart)) => s3_multipart::verify(store, key, length, multipart).await,
+            _ => Err(StoreError::Refused("the upload was begun on another kind of store".to_owned())),
+        }
+    }
+
     /// Turns a growing object of `length` durable bytes into an object. Can be repeated.
     pub async fn finish_growth(
         &self,

@@ -246,8 +246,21 @@ impl S3 {
     pub(super) async fn abort_multipart(&self, key: &Key, upload: &str) -> Result<(), StoreError> {
         let request = self.client.abort_multipart_upload().bucket(&self.bucket).key(self.name(key));
         match request.upload_id(upload).send().await.map_err(|error| failure(&error)) {
-            Ok(_) | Err(StoreError::NotFound) => Ok(()),
+            Ok(_) | Err(StoreError::NotFound | StoreError::Lost(_)) => Ok(()),
             Err(error) => Err(error),
+        }
+    }
+
+    /// Whether a multipart upload is there. Where its parts may not be listed, nothing is known, and that is no error.
+    pub(super) async fn look_at_multipart(&self, key: &Key, upload: &str) -> Result<(), StoreError> {
+        let request = self.client.list_parts().bucket(&self.bucket).key(self.name(key)).upload_id(upload).max_parts(1);
+        match request.send().await.map_err(|error| failure(&error)) {
+            Err(error @ (StoreError::Lost(_) | StoreError::Unavailable(_))) => Err(error),
+            Err(error) => {
+                tracing::debug!(object = %key, %error, "the parts of an upload can't be listed");
+                Ok(())
+            }
+            Ok(_) => Ok(()),
         }
     }
 
@@ -354,7 +367,9 @@ where
     let words = aws_sdk_s3::error::DisplayErrorContext(error).to_string();
     let short = words.chars().take(400).collect::<String>();
     match (status, code) {
-        (_, "NoSuchKey" | "NotFound" | "NoSuchUpload") => StoreError::NotFound,
+        (_, "NoSuchKey" | "NotFound") => StoreError::NotFound,
+        // Of the last two: parts that were acknowledged are no longer what they were.
+        (_, "NoSuchUpload" | "InvalidPart" | "InvalidPartOrder") => StoreError::Lost(short),
         (_, "NoSuchBucket") => StoreError::Refused("there is no such bucket".to_owned()),
         (_, "EntityTooLarge" | "QuotaExceeded" | "XMinioStorageFull") | (Some(507), _) => StoreError::Full(short),
         (_, "SlowDown" | "RequestTimeout" | "InternalError" | "ServiceUnavailable") => StoreError::Unavailable(short),

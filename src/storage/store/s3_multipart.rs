@@ -11,7 +11,6 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use crate::store::error::StoreError;
 use crate::store::key::Key;
-use crate::store::object::body_of;
 use crate::store::s3::S3;
 
 /// The smallest part that S3 takes, but for the last one.
@@ -75,7 +74,15 @@ pub(super) async fn start(
 }
 
 fn other_length() -> StoreError {
-    StoreError::Unavailable("the tail of the upload came back with another length".to_owned())
+    StoreError::Lost("the tail of the upload came back with another length".to_owned())
+}
+
+/// An error about a tail: one that is not there was acknowledged, and is lost.
+fn of_tail(error: StoreError) -> StoreError {
+    match error {
+        StoreError::NotFound => StoreError::Lost("the tail of the upload is gone".to_owned()),
+        other => other,
+    }
 }
 
 fn tail_key(key: &Key, number: i32) -> Result<Key, StoreError> {
@@ -84,7 +91,7 @@ fn tail_key(key: &Key, number: i32) -> Result<Key, StoreError> {
 
 /// Reads a tail back into a buffer of a part's capacity.
 async fn read_tail(store: &S3, key: &Key, tail: &Tail, into: &mut BytesMut) -> Result<(), StoreError> {
-    let mut object = store.get(&tail_key(key, tail.number)?, None).await?;
+    let mut object = store.get(&tail_key(key, tail.number)?, None).await.map_err(of_tail)?;
     while let Some(chunk) = object.body.try_next().await? {
         if (into.len() + chunk.len()) as u64 > tail.bytes {
             return Err(other_length());
@@ -187,7 +194,7 @@ impl MultipartWriter {
         if self.wants_checkpoint() {
             // Parts of exactly one size: some look-alikes demand it.
             let bytes = std::mem::take(&mut self.buffer).freeze();
-            let etag = self.store.upload_part(&self.key, &self.multipart.id, number, bytes.clone()).await?;
+            let etag = self.send_part(number, bytes.clone()).await?;
             self.multipart.parts.push(Part { number, etag });
             self.stale.extend(self.multipart.tail.take());
             self.durable = self.length - self.beyond.len() as u64;
@@ -207,6 +214,10 @@ impl MultipartWriter {
             let size = bytes.len() as u64;
             let key = tail_key(&self.key, number)?;
             self.store.put_whole(&key, "application/octet-stream", bytes.clone(), false).await?;
+            if !self.multipart.parts.is_empty() {
+                // A tail can be stored after the bucket has removed the parts before it.
+                self.store.look_at_multipart(&self.key, &self.multipart.id).await?;
+            }
             // The writer may go on after it.
             self.buffer = bytes.try_into_mut().unwrap_or_else(|shared| BytesMut::from(&shared[..]));
             self.stale.extend(self.multipart.tail.take());
@@ -215,6 +226,18 @@ impl MultipartWriter {
         }
         self.multipart.reserve();
         Ok((self.durable, self.multipart.clone()))
+    }
+
+    /// Sends a part. A multipart upload that the bucket removed while it had no part is begun anew: nothing was lost.
+    async fn send_part(&mut self, number: i32, bytes: Bytes) -> Result<String, StoreError> {
+        let sent = self.store.upload_part(&self.key, &self.multipart.id, number, bytes.clone()).await;
+        match sent {
+            Err(StoreError::Lost(_)) if self.multipart.parts.is_empty() => {
+                self.multipart.id = self.store.create_multipart(&self.key, "application/octet-stream").await?;
+                self.store.upload_part(&self.key, &self.multipart.id, number, bytes).await
+            }
+            other => other,
+        }
     }
 }
 
@@ -277,19 +300,57 @@ pub(super) async fn finish(
     length: u64,
     multipart: &MultipartState,
 ) -> Result<(), StoreError> {
-    let result = complete(store, key, content_type, multipart).await;
-    if let Err(StoreError::NotFound) = result {
-        // An earlier try succeeded, and only its answer was lost.
-        if store.head(key).await?.size != length {
-            return Err(StoreError::Refused("the object has another length than the upload".to_owned()));
-        }
-    } else {
-        result?;
+    match complete(store, key, content_type, multipart).await {
+        // Unless an earlier try succeeded, and only its answer was lost.
+        Err(StoreError::Lost(what)) if !is_finished(store, key, length).await? => return Err(StoreError::Lost(what)),
+        Err(StoreError::Lost(_)) => {}
+        result => result?,
     }
     remove_tails(store, key).await
 }
 
+/// Whether the whole object is there.
+async fn is_finished(store: &S3, key: &Key, length: u64) -> Result<bool, StoreError> {
+    match store.head(key).await {
+        Ok(meta) => Ok(meta.size == length),
+        Err(StoreError::NotFound) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Looks whether the store holds all that was acknowledged; [`StoreError::Lost`] when it does not.
+pub(super) async fn verify(
+    store: &S3,
+    key: &Key,
+    length: u64,
+    multipart: &MultipartState,
+) -> Result<(), StoreError> {
+    match look(store, key, multipart).await {
+        Err(StoreError::Lost(_)) if is_finished(store, key, length).await? => Ok(()),
+        other => other,
+    }
+}
+
+async fn look(store: &S3, key: &Key, multipart: &MultipartState) -> Result<(), StoreError> {
+    if !multipart.parts.is_empty() {
+        store.look_at_multipart(key, &multipart.id).await?;
+    }
+    let Some(tail) = &multipart.tail else { return Ok(()) };
+    let found = store.head(&tail_key(key, tail.number)?).await.map_err(of_tail)?;
+    if found.size == tail.bytes { Ok(()) } else { Err(other_length()) }
+}
+
 async fn complete(store: &S3, key: &Key, content_type: &str, multipart: &MultipartState) -> Result<(), StoreError> {
+    if multipart.parts.is_empty() {
+        // No part was sent: one request stores it all, and needs no multipart upload to be there still.
+        let _held = store.buffer(multipart.part).await?;
+        let mut bytes = BytesMut::new();
+        if let Some(tail) = &multipart.tail {
+            read_tail(store, key, tail, &mut bytes).await?;
+        }
+        store.put_whole(key, content_type, bytes.freeze(), false).await?;
+        return store.abort_multipart(key, &multipart.id).await;
+    }
     let mut parts: Vec<_> = multipart.parts.iter().map(|part| (part.number, part.etag.clone())).collect();
     if let Some(tail) = &multipart.tail {
         let _held = store.buffer(multipart.part).await?;
@@ -297,10 +358,6 @@ async fn complete(store: &S3, key: &Key, content_type: &str, multipart: &Multipa
         read_tail(store, key, tail, &mut bytes).await?;
         let etag = store.upload_part(key, &multipart.id, multipart.number, bytes.freeze()).await?;
         parts.push((multipart.number, etag));
-    }
-    if parts.is_empty() {
-        store.abort_multipart(key, &multipart.id).await?;
-        return store.put(key, content_type, body_of(Bytes::new()), false).await.map(drop);
     }
     store.complete_multipart(key, &multipart.id, &parts, false).await.map(drop)
 }

@@ -12,6 +12,9 @@ pub enum UploadError {
     /// It was ended by its client, or it expired.
     #[error("the upload was ended or its time is over")]
     Gone,
+    /// The store lost bytes that were acknowledged: the client has to begin again.
+    #[error("the store no longer has what was uploaded; begin again")]
+    Lost,
     /// The offset is not the one that was acknowledged last.
     #[error("the offset is not {expected}")]
     WrongOffset {
@@ -56,8 +59,20 @@ pub enum UploadError {
     WrongPart(String),
     /// The store.
     #[error(transparent)]
-    Store(#[from] StoreError),
+    Store(StoreError),
     /// The database.
     #[error(transparent)]
     Db(#[from] DbError),
+}
+
+impl From<StoreError> for UploadError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Lost(what) => {
+                tracing::error!(what, "the store lost bytes of an upload");
+                Self::Lost
+            }
+            other => Self::Store(other),
+        }
+    }
 }

@@ -8,23 +8,42 @@ use tokio::time::sleep;
 use lyceum_core::ids::Id;
 use lyceum_core::time::monotonic;
 
+use crate::store::error::StoreError;
 use crate::upload::error::UploadError;
 use crate::upload::record::{self, Upload, UploadState};
-use crate::upload::uploads::{Uploads, usable};
+use crate::upload::uploads::{Uploads, source_key, usable};
 
 /// Time between two looks at whether the older writer has left.
 pub(super) const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 impl Uploads {
     /// The upload with its offset, after any older writer has saved what it had and left: the client is about to go on.
+    /// [`UploadError::Lost`] when the store no longer has the bytes before that offset.
     pub async fn settle(&self, id: &Id) -> Result<Upload, UploadError> {
-        let upload = self.peek(id).await?;
-        if upload.state != UploadState::Open || upload.writer.is_none() {
-            return usable(upload);
+        let upload = usable(self.peek(id).await?)?;
+        if upload.state != UploadState::Open {
+            return Ok(upload);
+        }
+        if upload.writer.is_none() {
+            return self.verified(upload).await;
         }
         let ticket = self.take_ticket(id).await?;
         let upload = self.take_over(id, ticket, false).await?;
-        usable(upload)
+        self.verified(usable(upload)?).await
+    }
+
+    async fn verified(&self, upload: Upload) -> Result<Upload, UploadError> {
+        let looked = self.store.verify_growth(&source_key(&upload.id)?, upload.received, &upload.growth).await;
+        match looked {
+            // Meanwhile it was taken, or a newer request has gone on with it: that one's state counts.
+            Err(StoreError::Lost(_)) if self.has_moved(&upload).await? => usable(self.peek(&upload.id).await?),
+            looked => Ok(looked.map(|()| upload)?),
+        }
+    }
+
+    async fn has_moved(&self, upload: &Upload) -> Result<bool, UploadError> {
+        let now = self.peek(&upload.id).await?;
+        Ok((now.state, now.fence, now.received) != (upload.state, upload.fence, upload.received))
     }
 
     /// Takes the next ticket of an upload, and tells an older writer in this process to stop.

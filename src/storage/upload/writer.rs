@@ -102,11 +102,18 @@ impl Uploads {
         let upload = self.take_over(&id, ticket, true).await?;
         match self.receive(&upload, ticket, &stop, (request, ranges)).await {
             Ok(upload) => Ok(Appended { upload }),
+            // A newer request may have replaced, or finished with, what this one missed.
+            Err(UploadError::Lost) if self.is_superseded(&id, ticket).await? => Err(UploadError::Superseded),
             Err(error) => {
                 self.release(&id, ticket).await;
                 Err(error)
             }
         }
+    }
+
+    async fn is_superseded(&self, id: &Id, ticket: i64) -> Result<bool, UploadError> {
+        let looked = record::fence(&mut self.db.read().await?, id).await?;
+        Ok(looked.is_some_and(|(fence, _)| fence != ticket))
     }
 
     /// Leaves the upload without a writer after a failure before the last acknowledgement.
@@ -197,6 +204,12 @@ impl Uploads {
             match self.store.grow(&key, upload.received, upload.growth.clone()).await {
                 Err(StoreError::Held) if monotonic() < deadline => {
                     sleep(POLL_INTERVAL).await;
+                }
+                // All of it was turned into an object already, and that is what is written no more.
+                Err(StoreError::Lost(_))
+                    if self.store.verify_growth(&key, upload.received, &upload.growth).await.is_ok() =>
+                {
+                    return Err(UploadError::NotWritable);
                 }
                 other => return Ok(other?),
             }
@@ -371,7 +384,9 @@ impl ActiveWrite<'_> {
         }
         match end {
             Ok(()) => self.last_checkpoint().await,
-            Err(error @ (UploadError::Store(_) | UploadError::Db(_) | UploadError::Gone)) => Err(error),
+            Err(error @ (UploadError::Store(_) | UploadError::Db(_) | UploadError::Gone | UploadError::Lost)) => {
+                Err(error)
+            }
             Err(error) => {
                 self.last_checkpoint().await?;
                 Err(error)

@@ -1,6 +1,7 @@
 //! Bodies of requests and responses, for every protocol.
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::{Buf, Bytes};
@@ -10,10 +11,17 @@ use hyper::body::Incoming;
 use crate::activity::InFlightRequest;
 use crate::error::BoxError;
 use crate::http3::body::QuicBody;
+use crate::limits::Limits;
+use crate::metrics::Metrics;
+use crate::pace::Pace;
 
-/// The body of a request.
+/// The body of a request. One that comes too slowly ends with an error.
 #[derive(Debug)]
-pub struct RequestBody(Transport);
+pub struct RequestBody {
+    transport: Transport,
+    /// Of a body that has not ended with its header.
+    pace: Option<Box<Pace>>,
+}
 
 #[derive(Debug)]
 enum Transport {
@@ -23,13 +31,29 @@ enum Transport {
 
 impl From<Incoming> for RequestBody {
     fn from(body: Incoming) -> Self {
-        Self(Transport::Tcp(body))
+        Self { transport: Transport::Tcp(body), pace: None }
     }
 }
 
 impl From<QuicBody> for RequestBody {
     fn from(body: QuicBody) -> Self {
-        Self(Transport::Quic(Box::new(body)))
+        Self { transport: Transport::Quic(Box::new(body)), pace: None }
+    }
+}
+
+impl RequestBody {
+    /// Holds the rest of the body to the least rate of `limits`.
+    pub(crate) fn hold_to(&mut self, limits: &Limits, metrics: &Arc<Metrics>) {
+        if limits.body_throughput.0 > 0 && !self.is_end_stream() {
+            self.pace = Some(Box::new(Pace::new(limits, Arc::clone(metrics))));
+        }
+    }
+
+    fn poll_transport(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        match &mut self.transport {
+            Transport::Tcp(body) => Pin::new(body).poll_frame(cx).map_err(Into::into),
+            Transport::Quic(body) => Pin::new(body.as_mut()).poll_frame(cx),
+        }
     }
 }
 
@@ -38,21 +62,31 @@ impl Body for RequestBody {
     type Error = BoxError;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        match &mut self.0 {
-            Transport::Tcp(body) => Pin::new(body).poll_frame(cx).map_err(Into::into),
-            Transport::Quic(body) => Pin::new(body.as_mut()).poll_frame(cx),
+        let polled = self.poll_transport(cx);
+        let Some(pace) = &mut self.pace else { return polled };
+        let kept = match &polled {
+            Poll::Pending => pace.wait(cx),
+            Poll::Ready(Some(Ok(frame))) => pace.record(frame.data_ref().map_or(0, Bytes::len)),
+            Poll::Ready(None | Some(Err(_))) => Ok(()),
+        };
+        match kept {
+            Ok(()) => polled,
+            Err(slow) => {
+                self.pace = None;
+                Poll::Ready(Some(Err(slow.into())))
+            }
         }
     }
 
     fn is_end_stream(&self) -> bool {
-        match &self.0 {
+        match &self.transport {
             Transport::Tcp(body) => body.is_end_stream(),
             Transport::Quic(body) => body.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
-        match &self.0 {
+        match &self.transport {
             Transport::Tcp(body) => body.size_hint(),
             Transport::Quic(body) => body.size_hint(),
         }

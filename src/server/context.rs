@@ -39,7 +39,7 @@ impl ListenerContext {
         handler: &H,
         peer: Peer,
         client: Option<&Arc<Client>>,
-        request: Request<RequestBody>,
+        mut request: Request<RequestBody>,
     ) -> ResponseFuture<H::Body> {
         let began = monotonic();
         let forwarded_client;
@@ -58,6 +58,7 @@ impl ListenerContext {
             let retry_after = wait.max(MIN_RETRY_AFTER).as_secs();
             return ResponseFuture::Ready(handler.refuse(&head, Refused::TooManyRequests { retry_after }));
         }
+        request.body_mut().hold_to(&self.limits, &self.metrics);
         handler.call(peer, request, began)
     }
 

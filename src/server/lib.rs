@@ -29,6 +29,7 @@ mod io;
 mod limits;
 mod listener;
 mod metrics;
+mod pace;
 mod peer;
 mod revocable;
 mod session;

@@ -52,7 +52,11 @@ pub struct Limits {
     /// no limit.
     #[serde(deserialize_with = "units::size::<_, 0, 1_048_576>")]
     pub throughput: ByteSize,
-    /// The time over which `throughput` is measured. 1s to 10m.
+    /// The fewest bytes a second that a client must send of a request's body while it is waited for, measured over
+    /// `throughput_time`. 0B to 1MiB; 0B is no limit.
+    #[serde(deserialize_with = "units::size::<_, 0, 1_048_576>")]
+    pub body_throughput: ByteSize,
+    /// The time over which `throughput` and `body_throughput` are measured. 1s to 10m.
     #[serde(deserialize_with = "units::span::<_, 1_000, 600_000>")]
     pub throughput_time: Span,
     /// How long the client of an HTTP/2 or 3 stream may read nothing of its response. 1s to 1h.
@@ -88,6 +92,7 @@ impl Default for Limits {
             rest: Span::secs(10),
             stall: Span::secs(60),
             throughput: ByteSize::kib(1),
+            body_throughput: ByteSize::kib(1),
             throughput_time: Span::secs(30),
             window: Span::secs(120),
             header_bytes: ByteSize::kib(32),

@@ -25,6 +25,8 @@ pub(crate) enum EndReason {
     Stall,
     /// The client reads too slowly.
     Throughput,
+    /// The client sends a request's body too slowly.
+    BodyThroughput,
     /// A stream's flow-control window stayed shut.
     Window,
     /// A response was revoked, and its client took nothing by which it could have ended by itself.
@@ -34,7 +36,7 @@ pub(crate) enum EndReason {
 }
 
 impl EndReason {
-    const ALL: [Self; 12] = [
+    const ALL: [Self; 13] = [
         Self::Connections,
         Self::ConnectionsPerClient,
         Self::RequestsPerClient,
@@ -44,6 +46,7 @@ impl EndReason {
         Self::Idle,
         Self::Stall,
         Self::Throughput,
+        Self::BodyThroughput,
         Self::Window,
         Self::Revoked,
         Self::ProxyProtocol,
@@ -60,6 +63,7 @@ impl EndReason {
             Self::Idle => "idle",
             Self::Stall => "stall",
             Self::Throughput => "throughput",
+            Self::BodyThroughput => "body_throughput",
             Self::Window => "window",
             Self::Revoked => "revoked",
             Self::ProxyProtocol => "proxy_protocol",

@@ -2,9 +2,10 @@
 //! deleted. Every origin does it; each step can be repeated, and done by two origins at once.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval};
 
 use lyceum_catalog as catalog;
@@ -27,12 +28,15 @@ const ROWS_PER_STEP: i64 = 50;
 /// Sessions that end with their entitlement in one round.
 const SESSIONS_PER_ROUND: i64 = 1000;
 
-/// Runs rounds until the origin drains.
+/// Takes back the tasks of silent workers, and runs rounds, until the origin drains. A round that waits for a store
+/// keeps no task from another worker.
 pub(super) async fn run(app: Arc<App>) {
     let mut ticks = interval(ROUND_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut round: u64 = 0;
     let mut clock_watch = ClockWatch::new(app.clock.unix_millis(), monotonic());
+    let report = Arc::new(Report::default());
+    let mut under_way: Option<JoinHandle<()>> = None;
     loop {
         tokio::select! {
             _ = ticks.tick() => {}
@@ -40,19 +44,19 @@ pub(super) async fn run(app: Arc<App>) {
         }
         let (wall, now) = (app.clock.unix_millis(), monotonic());
         clock_watch.observe(wall, now);
+        if clock_watch.allows_lease_expiry(now, app.config().queue.lease.get()) {
+            report.tell(tasks::expire_leases(&app.ingest, wall).await);
+        }
+        if under_way.as_ref().is_some_and(|round| !round.is_finished()) {
+            continue;
+        }
         let due = Due {
             now: wall,
-            leases: clock_watch.allows_lease_expiry(now, app.config().queue.lease.get()),
             entitlements: clock_watch.allows_revocation(now),
             ages: round.is_multiple_of(ROUNDS_PER_EXPIRY) && clock_watch.allows_removal(now),
         };
-        let outcome = run_round(&app, round, due).await;
-        let healthy = outcome.as_ref().err().is_none_or(|error| !error.is_transient());
-        if (app.healthy.swap(healthy, Ordering::Relaxed) || healthy)
-            && let Err(error) = outcome
-        {
-            tracing::warn!(%error, "a round of the background work failed in part; the next one tries again");
-        }
+        let (app, report) = (app.clone(), report.clone());
+        under_way = Some(tokio::spawn(async move { report.tell(run_round(&app, round, due).await) }));
         round = round.wrapping_add(1);
     }
 }
@@ -61,12 +65,28 @@ pub(super) async fn run(app: Arc<App>) {
 struct Due {
     /// The wall clock at the start of the round, in milliseconds since the Unix epoch.
     now: i64,
-    /// Whether leases of silent workers expire.
-    leases: bool,
     /// Whether sessions end whose entitlement has ended.
     entitlements: bool,
     /// Whether what is too old is removed.
     ages: bool,
+}
+
+/// Logs what fails; of a database or a store that does not answer, the first time alone.
+#[derive(Default)]
+struct Report {
+    is_away: AtomicBool,
+}
+
+impl Report {
+    fn tell(&self, outcome: Result<(), IngestError>) {
+        let away = outcome.as_ref().is_err_and(IngestError::is_transient);
+        let was_away = self.is_away.swap(away, Ordering::Relaxed);
+        if let Err(error) = outcome
+            && !(away && was_away)
+        {
+            tracing::warn!(%error, "a round of the background work failed in part; the next one tries again");
+        }
+    }
 }
 
 /// Compares the wall clock with the monotonic one. After a jump, nothing is ended or removed for its age until a while
@@ -126,10 +146,7 @@ impl ClockWatch {
 
 /// One round. A step that fails keeps no other from being done; answers the first error.
 async fn run_round(app: &Arc<App>, round: u64, due: Due) -> Result<(), IngestError> {
-    let mut outcome = if due.leases { tasks::expire_leases(&app.ingest, due.now).await } else { Ok(()) };
-    if due.entitlements {
-        outcome = outcome.and(end_lapsed_sessions(app, due.now).await);
-    }
+    let mut outcome = if due.entitlements { end_lapsed_sessions(app, due.now).await } else { Ok(()) };
     for upload in app.uploads.whole_but_open(ROWS_PER_STEP).await? {
         outcome = outcome.and(intake::take_upload(&app.ingest, &upload).await);
     }
@@ -220,7 +237,7 @@ async fn reseal(app: &App) -> Result<(), IngestError> {
     Ok(())
 }
 
-/// Sets the gauges of tasks and lessons, and checks the object store.
+/// Sets the gauges of tasks and lessons.
 async fn measure(app: &App) -> Result<(), IngestError> {
     let depth = queue::depth(&mut app.db.read().await?).await?;
     for state in ["waiting", "leased", "dead"] {
@@ -232,7 +249,6 @@ async fn measure(app: &App) -> Result<(), IngestError> {
         let found = lessons.iter().find(|(name, _)| name == state).map_or(0, |(_, lessons)| *lessons);
         app.metrics.lessons.with_label_values(&[state]).set(i64::try_from(found).unwrap_or(i64::MAX));
     }
-    app.store.ping().await?;
     Ok(())
 }
 

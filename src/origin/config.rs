@@ -16,6 +16,8 @@ use lyceum_storage::queue;
 use lyceum_storage::store;
 use lyceum_storage::upload;
 
+use crate::readiness;
+
 /// The configuration of an origin.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -65,6 +67,9 @@ pub struct Config {
     /// The API.
     #[serde(default)]
     pub api: Api,
+    /// What `/readyz` goes by.
+    #[serde(default)]
+    pub readiness: readiness::Config,
     /// The operators' listener.
     #[serde(default)]
     pub admin: Option<admin::Config>,
@@ -290,7 +295,8 @@ pub struct Api {
     /// How long a page's login lasts. From 5m to 90d, default 7d.
     #[serde(deserialize_with = "units::span::<_, 300_000, 7_776_000_000>")]
     pub login: Span,
-    /// Event streams and long polls open at once. From 1 to 100,000, default 2,000.
+    /// Event streams open at once; as many long polls of workers, and as many of edges, may be open beside them.
+    /// From 1 to 100,000, default 2,000.
     #[serde(deserialize_with = "units::number::<_, 1, 100_000>")]
     pub waiting: u64,
     /// Wrong keys that an address (IPv6: a /64 network) may log in with in a minute before it has to wait, and twenty times
@@ -301,6 +307,9 @@ pub struct Api {
     /// Secrets that a key may have at once. From 2 to 100, default 10.
     #[serde(deserialize_with = "units::number::<_, 2, 100>")]
     pub secrets: u64,
+    /// Event streams open at once of one API key. From 1 to 100,000, default 500.
+    #[serde(deserialize_with = "units::number::<_, 1, 100_000>")]
+    pub waiting_per_key: u64,
     /// How often a waiting request polls for what another origin did. From 50ms to 10s, default 400ms.
     #[serde(deserialize_with = "units::span::<_, 50, 10_000>")]
     pub look: Span,
@@ -318,6 +327,7 @@ impl Default for Api {
             waiting: 2_000,
             attempts: 20,
             secrets: 10,
+            waiting_per_key: 500,
             look: Span::millis(400),
             object: ByteSize::mib(128),
         }

@@ -18,9 +18,12 @@ mod keys;
 mod local_workers;
 mod metrics;
 mod playback;
+mod probes;
+mod readiness;
 mod service;
 mod start_error;
 mod state;
+mod waiting;
 
 pub use config::{Api, Config, Cors, Encryption, FIXED, Recordings, Secret, Streams, Tokens, WhenFull, Workers};
 pub use keys::sealing::SealError;

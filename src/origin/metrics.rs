@@ -15,6 +15,7 @@ pub(crate) struct Metrics {
     pub(crate) delivered: IntCounter,
     pub(crate) content_keys: IntCounter,
     pub(crate) lessons: IntGaugeVec,
+    pub(crate) writable: IntGaugeVec,
     /// Kept by the ingest, which sees lessons become playable.
     pub(crate) playable: Histogram,
 }
@@ -48,6 +49,11 @@ impl Metrics {
                 .buckets(vec![1.0, 2.0, 4.0, 6.0, 9.0, 14.0, 20.0, 30.0, 60.0, 120.0, 300.0, 900.0, 3600.0]),
         )?;
         registry.register(Box::new(lessons.clone()))?;
+        let writable = IntGaugeVec::new(
+            Opts::new("lyceum_origin_writable", "Whether a part takes writes (1) or not (0): database, store."),
+            &["part"],
+        )?;
+        registry.register(Box::new(writable.clone()))?;
         registry.register(Box::new(playable.clone()))?;
         // A series that appears with its first count hides that count from rate().
         for result in ["ok", "not_entitled", "not_playable", "error"] {
@@ -62,7 +68,19 @@ impl Metrics {
         registry.register(Box::new(delivered.clone()))?;
         let class = |name: &str| requests.with_label_values(&[name]);
         let requests = [class("1xx"), class("2xx"), class("3xx"), class("4xx"), class("5xx")];
-        Ok(Self { requests, seconds, uploaded, uploads, playbacks, tasks, delivered, content_keys, lessons, playable })
+        Ok(Self {
+            requests,
+            seconds,
+            uploaded,
+            uploads,
+            playbacks,
+            tasks,
+            delivered,
+            content_keys,
+            lessons,
+            writable,
+            playable,
+        })
     }
 
     pub(crate) fn answered(&self, status: StatusCode, took: Duration) {

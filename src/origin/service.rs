@@ -1,13 +1,12 @@
 //! The running origin: how it is started, reloaded and asked whether it is ready, and how it answers a request.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use arc_swap::ArcSwap;
 use axum::Router;
 use axum::body::Body;
 use http::{Request, Response};
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::Notify;
 
 use lyceum_core::shutdown::Shutdown;
 use lyceum_core::time::{Clock, Instant};
@@ -25,9 +24,11 @@ use crate::keys::sealing::Sealer;
 use crate::keys::signing::SigningKeys;
 use crate::keys::worker_key::WorkerKey;
 use crate::metrics::Metrics;
+use crate::readiness::Readiness;
 use crate::start_error::StartError;
 use crate::state::App;
-use crate::{api, background, bootstrap, local_workers};
+use crate::waiting::Waiting;
+use crate::{api, background, bootstrap, local_workers, probes};
 
 /// What the program gives an origin at its start.
 pub struct Parts {
@@ -78,15 +79,14 @@ impl Origin {
             playable: metrics.playable.clone(),
             changed: Notify::new(),
         });
-        let waiting = usize::try_from(live.load().api.waiting).unwrap_or(Semaphore::MAX_PERMITS);
         let app = Arc::new(App {
             metrics,
             worker_key: WorkerKey::random(),
             login_attempts: Attempts::default(),
             request_attempts: Attempts::default(),
-            waiting: Arc::new(Semaphore::new(waiting)),
+            waiting: Waiting::default(),
             revoked: Notify::new(),
-            healthy: AtomicBool::new(true),
+            readiness: Readiness::default(),
             config: live,
             clock,
             db,
@@ -100,6 +100,7 @@ impl Origin {
         let router = api::router(app.clone());
         local_workers::start(&app)?;
         tokio::spawn(background::run(app.clone()));
+        tokio::spawn(probes::run(app.clone()));
         Ok(Self { app, router })
     }
 
@@ -111,13 +112,9 @@ impl Origin {
         tokio::spawn(async move { app.signing_keys.reload(&app.config().tokens).await });
     }
 
-    /// Whether database and store answered at the last round of the background work.
+    /// Whether a write to the database and one to the object store went through lately.
     pub fn ready(&self) -> Result<(), String> {
-        if self.app.healthy.load(Ordering::Relaxed) {
-            Ok(())
-        } else {
-            Err("the database or the object store does not answer".to_owned())
-        }
+        self.app.readiness.check(self.app.config().readiness)
     }
 
     async fn answer(&self, peer: Peer, request: Request<RequestBody>, began: Instant) -> Response<Body> {

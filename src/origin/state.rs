@@ -1,9 +1,8 @@
 //! What requests and background work share: one [`App`] for each origin process.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::Notify;
 
 use lyceum_core::shutdown::Shutdown;
 use lyceum_core::time::Clock;
@@ -18,6 +17,8 @@ use crate::keys::sealing::Sealer;
 use crate::keys::signing::SigningKeys;
 use crate::keys::worker_key::WorkerKey;
 use crate::metrics::Metrics;
+use crate::readiness::Readiness;
+use crate::waiting::Waiting;
 
 /// What requests and background work share.
 pub(crate) struct App {
@@ -36,12 +37,12 @@ pub(crate) struct App {
     pub(crate) login_attempts: Attempts,
     /// Wrong keys of requests, by address.
     pub(crate) request_attempts: Attempts,
-    /// Event streams and long polls that may still begin.
-    pub(crate) waiting: Arc<Semaphore>,
+    /// Event streams and long polls under way.
+    pub(crate) waiting: Waiting,
     /// Notified when the feed of revocations has grown.
     pub(crate) revoked: Notify,
-    /// Whether database and object store answered at the last round of the background work.
-    pub(crate) healthy: AtomicBool,
+    /// Whether database and object store take writes.
+    pub(crate) readiness: Readiness,
 }
 
 impl App {

@@ -260,16 +260,23 @@ async fn end_attempt(
     .map(drop)
 }
 
-/// Takes back tasks whose leases have expired; answers those that have no tries left and are dead now.
-pub async fn expire(tx: &mut Tx, config: &Config, now: i64) -> Result<Vec<Dead>, DbError> {
+/// The versions that have tasks whose leases have expired, a hundred at most. Locks none of them.
+pub async fn overdue(tx: &mut Tx, config: &Config, now: i64) -> Result<Vec<Id>, DbError> {
     forget_jumps(tx, config, now).await?;
+    let sql = "SELECT DISTINCT version FROM tasks WHERE state = 'leased' AND lease_until <= $1 LIMIT 100";
+    tx.all(sql, db_args![now]).await?.iter().map(|row| row.parse("version")).collect()
+}
+
+/// Takes back a version's tasks whose leases have expired; answers those that have no tries left and are dead now. The
+/// caller holds the version's lock, so that no worker's report comes between.
+pub async fn expire(tx: &mut Tx, version: &Id, config: &Config, now: i64) -> Result<Vec<Dead>, DbError> {
     let sql = tx.choose(
-        "SELECT id, version, attempts, cancel FROM tasks WHERE state = 'leased' AND lease_until <= $1 LIMIT 100",
-        "SELECT id, version, attempts, cancel FROM tasks WHERE state = 'leased' AND lease_until <= $1 LIMIT 100
+        "SELECT id, version, attempts, cancel FROM tasks WHERE version = $1 AND state = 'leased' AND lease_until <= $2",
+        "SELECT id, version, attempts, cancel FROM tasks WHERE version = $1 AND state = 'leased' AND lease_until <= $2
          FOR UPDATE SKIP LOCKED",
     );
     let mut dead = Vec::new();
-    for row in tx.all(sql, db_args![now]).await? {
+    for row in tx.all(sql, db_args![version, now]).await? {
         let (id, attempts): (Id, _) = (row.parse("id")?, row.unsigned("attempts")?);
         let again = attempts < config.attempts && !row.truth("cancel")?;
         let (code, detail) = ("worker_lost", format!("{attempts} workers fell silent over this task"));

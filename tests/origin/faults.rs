@@ -1,8 +1,8 @@
 //! Bad days: a store that answers 500 and 503, does not answer at all, or breaks off in the middle of a body. Nothing acknowledged is
 //! lost, what failed says that a retry may help, and after it all the lesson is where it should be.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use axum::body::Body;
@@ -15,6 +15,7 @@ use serde_json::json;
 
 use super::services::{Postgres, S3};
 use super::world::{World, noise};
+use crate::support::until_async;
 
 /// A proxy before the S3 server that spoils answers while it is told to.
 #[derive(Clone)]
@@ -26,6 +27,8 @@ struct Spoiler {
     spoiling: Arc<AtomicBool>,
     /// Nothing that is written gets an answer.
     hanging: Arc<AtomicBool>,
+    /// All is refused, with this code of S3.
+    refusing: Arc<Mutex<Option<&'static str>>>,
     /// Parts that the server was told to copy by itself.
     copied: Arc<AtomicU64>,
     /// Bytes of recordings that were sent back.
@@ -35,6 +38,11 @@ struct Spoiler {
 impl Spoiler {
     /// One before the run's server, and an origin that knows no other. `s3` goes into the store's table.
     async fn start(s3: &str) -> (Self, World) {
+        Self::start_with(s3, "").await
+    }
+
+    /// The same, with further lines of the origin's configuration.
+    async fn start_with(s3: &str, extra: &'static str) -> (Self, World) {
         let spoiler = Self {
             upstream: S3::shared().endpoint().to_owned(),
             http: Http::new(client::Limits::default()),
@@ -42,6 +50,7 @@ impl Spoiler {
             spoiled: Arc::default(),
             spoiling: Arc::default(),
             hanging: Arc::default(),
+            refusing: Arc::default(),
             copied: Arc::default(),
             given: Arc::default(),
         };
@@ -51,8 +60,8 @@ impl Spoiler {
         tokio::spawn(async move { axum::serve(listener, app).await });
         let store = S3::shared().store().replace(S3::shared().endpoint(), &proxy);
         let store = store.replace("part =", &format!("{s3}, part ="));
-        let world = tokio::task::spawn_blocking(|| {
-            World::over(tempfile::tempdir().unwrap(), Postgres::shared().database(), store, 1, "")
+        let world = tokio::task::spawn_blocking(move || {
+            World::over(tempfile::tempdir().unwrap(), Postgres::shared().database(), store, 1, extra)
         });
         (spoiler, world.await.unwrap())
     }
@@ -89,6 +98,10 @@ fn path_is_upload(uri: &http::Uri) -> bool {
 }
 
 async fn spoil(State(spoiler): State<Spoiler>, request: Request) -> Response {
+    if let Some(code) = *spoiler.refusing.lock().unwrap() {
+        let words = format!("<Error><Code>{code}</Code><Message>No.</Message></Error>");
+        return (http::StatusCode::FORBIDDEN, words).into_response();
+    }
     if spoiler.hanging.load(Ordering::SeqCst) && request.method() != http::Method::GET {
         return std::future::pending().await;
     }
@@ -219,4 +232,99 @@ async fn parts_are_joined_by_the_store_where_it_can() {
     let (copied, given) = joined("copy = false", &[part, part]).await;
     assert_eq!(copied, 0);
     assert!(given >= 2 * part as u64, "{given}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upload_that_the_bucket_removed_ends_and_its_lesson_says_so() {
+    let store = S3::shared().store();
+    let (dir, database) = (tempfile::tempdir().unwrap(), Postgres::shared().database());
+    let over = store.clone();
+    let world = tokio::task::spawn_blocking(move || World::over(dir, database, over, 1, "")).await.unwrap();
+    let bytes = noise(12 << 20, 33);
+    let begin = async |first: usize| {
+        let (_, lesson) = world.lesson().await;
+        let made = world.create(&lesson, bytes.len() as u64).send().await.expect(201);
+        let upload = made.header("location").to_owned();
+        world.patch(&upload, 0, &bytes[..first]).send().await.expect(204);
+        S3::shared().abort_unfinished(&store).await;
+        (lesson, upload)
+    };
+    for (first, asks) in [(6 << 20, true), (6 << 20, false), (bytes.len() - 5, true), (bytes.len() - 5, false)] {
+        let (lesson, upload) = begin(first).await;
+        let lost = if asks {
+            world.head(&upload).send().await.expect(410)
+        } else {
+            let lost = world.patch(&upload, first as u64, &bytes[first..]).send().await.expect(410);
+            assert_eq!(lost.code(), "upload_lost");
+            lost
+        };
+        assert!(lost.header("upload-offset").is_empty(), "nothing is acknowledged");
+        let failed = world.get(&format!("/v1/lessons/{lesson}")).send().await.expect(200).json();
+        assert_eq!((&failed["state"], &failed["error"]["code"]), (&json!("failed"), &json!("upload_lost")));
+        world.head(&upload).send().await.expect(410);
+        // The client begins again.
+        let made = world.create(&lesson, 5).send().await.expect(201);
+        world.patch(made.header("location"), 0, b"begin").send().await.expect(204);
+        world.until_lesson(&lesson, "the next upload to be taken", |lesson| lesson["state"] == "queued").await;
+        world.delete(&format!("/v1/lessons/{lesson}")).send().await.expect(204);
+    }
+    // Before the first whole part nothing is lost: what came lies in an object of its own.
+    let (_, upload) = begin(1 << 20).await;
+    assert_eq!(world.head(&upload).send().await.expect(200).header("upload-offset"), (1 << 20).to_string());
+    world.patch(&upload, 1 << 20, &bytes[1 << 20..]).send().await.expect(204);
+    assert!(recording(&world).await == bytes, "every byte in its place");
+}
+
+/// Waits until `/readyz` answers with this status.
+async fn until_ready(world: &World, status: u16) -> String {
+    let url = format!("{}/readyz", world.operators(0));
+    until_async(&format!("/readyz to answer {status}"), Duration::from_secs(30), async || {
+        let answer = world.get(&url).send().await;
+        (answer.status == status).then(|| String::from_utf8_lossy(&answer.body).into_owned())
+    })
+    .await
+}
+
+/// Probes often, so that a story need not wait for them.
+const READINESS: &str = "readiness = { interval = \"1s\", timeout = \"1s\" }\nadmin = { listen = \"127.0.0.1:0\" }";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_origin_whose_store_takes_no_writes_is_not_ready() {
+    let (spoiler, world) = Spoiler::start_with("attempts = 1", READINESS).await;
+    until_ready(&world, 200).await;
+    for code in ["InvalidAccessKeyId", "RequestTimeTooSkewed", "NoSuchBucket"] {
+        *spoiler.refusing.lock().unwrap() = Some(code);
+        let why = until_ready(&world, 503).await;
+        assert!(why.contains("object store") && !why.contains(code), "for whoever asks; the log says more: {why}");
+        *spoiler.refusing.lock().unwrap() = None;
+        until_ready(&world, 200).await;
+    }
+    spoiler.hanging.store(true, Ordering::SeqCst);
+    until_ready(&world, 503).await;
+    spoiler.hanging.store(false, Ordering::SeqCst);
+    until_ready(&world, 200).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_became_a_standby_is_left_once_there_is_another() {
+    let postgres = Postgres::shared();
+    let database = postgres.database();
+    let dir = tempfile::tempdir().unwrap();
+    let store = format!("{{ directory = \"{}\" }}", dir.path().join("objects").display());
+    let over = database.clone();
+    let world = tokio::task::spawn_blocking(move || World::over(dir, over, store, 1, READINESS)).await.unwrap();
+    until_ready(&world, 200).await;
+    let course = || world.post("/v1/courses").json(&json!({ "title": "C" }));
+    course().send().await.expect(201);
+    postgres.set_read_only(&database, true);
+    let why = until_ready(&world, 503).await;
+    assert!(why.contains("database"), "{why}");
+    assert_eq!(course().send().await.expect(503).code(), "database_unavailable");
+    world.get("/v1/courses").send().await.expect(200);
+    // Sessions that began before stay read-only, as those with an old primary do.
+    postgres.set_read_only(&database, false);
+    until_ready(&world, 200).await;
+    for _ in 0..20 {
+        course().send().await.expect(201);
+    }
 }

@@ -1,8 +1,12 @@
-//! What may be uploaded: types, sizes and quotas, told before the first byte is sent.
+//! What may be uploaded: types, sizes and quotas, told before the first byte is sent; and what one key may hold of what all
+//! share.
+
+use std::io::Write;
+use std::net::TcpStream;
 
 use serde_json::{Value, json};
 
-use super::world::{Engines, World};
+use super::world::{EDGE, Engines, World, rest_of};
 
 fn base64(text: &str) -> String {
     use base64::Engine;
@@ -129,4 +133,52 @@ async fn a_quota_is_held_over_files() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_quota_is_held_over_servers() {
     a_quota_is_held(Engines::Servers).await;
+}
+
+/// Sends the head of a request, and these bytes of its body.
+fn begin(world: &World, head: &str, key: &str, body: &str) -> TcpStream {
+    let mut stream = TcpStream::connect(world.url(0).trim_start_matches("http://")).unwrap();
+    write!(stream, "{head} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {key}\r\n{body}").unwrap();
+    stream
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn event_streams_of_one_key_keep_nobody_else_waiting() {
+    let world = World::new(Engines::Files, 1, "api = { waiting = 3, waiting_per_key = 2 }");
+    let (ada, lesson, _) = creator(&world, Value::Null).await;
+    let (bob, other, _) = creator(&world, Value::Null).await;
+    let follow = |key: &str, lesson: &str| {
+        let stream = begin(&world, &format!("GET /v1/lessons/{lesson}/events"), key, "\r\n");
+        let open = stream.try_clone().unwrap();
+        (rest_of(stream).lines().next().unwrap_or_default().to_owned(), open)
+    };
+    let first: Vec<_> = (0..2).map(|_| follow(&ada, &lesson)).collect();
+    assert!(first.iter().all(|(status, _)| status.contains(" 200 ")), "{first:?}");
+    let refused = world.get(&format!("/v1/lessons/{lesson}/events")).key(&ada).send().await.expect(429);
+    assert_eq!((refused.code().as_str(), refused.header("retry-after")), ("too_many_waiting", "1"));
+    let (status, _open) = follow(&bob, &other);
+    assert!(status.contains(" 200 "), "another key has its share: {status}");
+    let eve = world.key("creator").await;
+    assert_eq!(world.get(&format!("/v1/lessons/{lesson}/events")).key(&eve).send().await.expect(503).code(), "busy");
+    // Edges and workers have shares of their own.
+    world.get("/v1/revocations?after=0").key(EDGE).send().await.expect(200);
+    let worker = world.key("worker").await;
+    world.post("/v1/tasks/lease").key(&worker).json(&json!({ "wait": 0 })).send().await.expect(204);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_that_trickles_ends_with_its_connection() {
+    let world = World::new(Engines::Files, 1, "limits = { body_throughput = \"1KiB\", throughput_time = \"1s\" }");
+    let login = "Content-Type: application/json\r\nContent-Length: 200000\r\n\r\n{";
+    let slow: Vec<_> = (0..5).map(|_| begin(&world, "POST /v1/login", "x", login)).collect();
+    for stream in slow {
+        let answer = rest_of(stream);
+        assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 400"), "{answer}");
+    }
+    // A recording that stands still is kept as far as it came.
+    let (_, lesson) = world.lesson().await;
+    let upload = world.create(&lesson, 9).send().await.expect(201).header("location").to_owned();
+    let answer = rest_of(world.ghost(0, &upload, 0, 9, b"01234"));
+    assert!(answer.contains("body_incomplete") || answer.starts_with("HTTP/1.1 400"), "{answer}");
+    assert_eq!(world.head(&upload).send().await.expect(200).header("upload-offset"), "5");
 }

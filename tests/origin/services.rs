@@ -82,18 +82,34 @@ impl S3 {
         server
     }
 
+    fn client(&self) -> aws_sdk_s3::Client {
+        let config = aws_sdk_s3::Config::builder()
+            .behavior_version(BehaviorVersion::latest())
+            .endpoint_url(&self.endpoint)
+            .region(Region::new("us-east-1"))
+            .credentials_provider(Credentials::new(ACCESS, SECRET, None, None, "tests"))
+            .force_path_style(true)
+            .build();
+        aws_sdk_s3::Client::from_conf(config)
+    }
+
+    /// Removes the unfinished multipart uploads of a story's store, as a bucket's lifecycle rule does.
+    pub async fn abort_unfinished(&self, store: &str) {
+        let prefix = store.split("prefix = \"").nth(1).and_then(|rest| rest.split('"').next()).unwrap();
+        let client = self.client();
+        let listed = client.list_multipart_uploads().bucket("lyceum").prefix(prefix).send().await.unwrap();
+        assert!(!listed.uploads().is_empty(), "there is an unfinished upload");
+        for upload in listed.uploads() {
+            let request = client.abort_multipart_upload().bucket("lyceum");
+            let request = request.set_key(upload.key.clone()).set_upload_id(upload.upload_id.clone());
+            request.send().await.unwrap();
+        }
+    }
+
     fn make_bucket(&self) {
-        let endpoint = self.endpoint.clone();
+        let client = self.client();
         let work = move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            let config = aws_sdk_s3::Config::builder()
-                .behavior_version(BehaviorVersion::latest())
-                .endpoint_url(endpoint)
-                .region(Region::new("us-east-1"))
-                .credentials_provider(Credentials::new(ACCESS, SECRET, None, None, "tests"))
-                .force_path_style(true)
-                .build();
-            let client = aws_sdk_s3::Client::from_conf(config);
             until("the S3 server to take a bucket", Duration::from_secs(60), || {
                 let made = runtime.block_on(client.create_bucket().bucket("lyceum").send());
                 // The first object may take its time; it is better waited for here than in a story.
@@ -252,6 +268,18 @@ impl Postgres {
         assert!(stopped.status.success(), "pg_ctl: {}", String::from_utf8_lossy(&stopped.stderr));
         self._process = Self::run(&self.dir, self.port);
         self.wait();
+    }
+
+    /// Makes a database read-only, as on a standby, or writable. Making it read-only ends its sessions, as a failover does;
+    /// making it writable is for new ones.
+    pub fn set_read_only(&self, database: &str, is: bool) {
+        let name = database.rsplit('/').next().unwrap_or_default();
+        let set = if is { "SET default_transaction_read_only = on" } else { "RESET default_transaction_read_only" };
+        assert!(self.psql(&format!("ALTER DATABASE \"{name}\" {set}")));
+        if is {
+            let end = format!("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'");
+            assert!(self.psql(&end));
+        }
     }
 
     /// A database of a story's own, by its URL.

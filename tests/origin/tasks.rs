@@ -391,3 +391,33 @@ async fn a_long_lesson_is_queued_in_parts_also_over_a_crash() {
         world.delete(&format!("/v1/lessons/{lesson}")).send().await.expect(204);
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn slow_uploads_keep_no_worker_and_no_other_creator_waiting() {
+    let world = World::new(Engines::Servers, 1, "");
+    uploaded(&world).await;
+    let (_, lesson) = world.lesson().await;
+    let mut slow = Vec::new();
+    // More than there is memory for.
+    for _ in 0..8 {
+        let upload = world.create(&lesson, 9 << 20).send().await.expect(201).header("location").to_owned();
+        slow.push(world.ghost(0, &upload, 0, 9 << 20, &[7; 1000]));
+    }
+    let probe = lease(&world).await;
+    say(&world, &probe, "complete", json!({ "segments": [], "report": media_info() })).await.expect(204);
+    let key = world.key("creator").await;
+    let course = world.post("/v1/courses").key(&key).json(&json!({ "title": "C" })).send().await.expect(201).json();
+    let lessons = format!("/v1/courses/{}/lessons", text(&course, "id"));
+    let other = world.post(&lessons).key(&key).json(&json!({ "title": "L" })).send().await.expect(201).json();
+    let media = world.post(&format!("/v1/lessons/{}/media", text(&other, "id"))).key(&key).body("a recording");
+    let begin = lyceum_core::time::monotonic();
+    tokio::join!(async { drop(media.send().await.expect(202)) }, async {
+        let task = lease(&world).await;
+        let path = if task["spec"]["task"] == "images" { "poster.jpg" } else { "v240/init.mp4" };
+        if task["spec"]["task"] != "probe" {
+            put(&world, &task, path, "made").await.expect(201);
+        }
+    });
+    assert!(begin.elapsed() < Duration::from_secs(20), "they waited {:?}", begin.elapsed());
+    drop(slow);
+}

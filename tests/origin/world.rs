@@ -291,6 +291,11 @@ impl World {
         format!("http://127.0.0.1:{}", self.ports[number])
     }
 
+    /// The URL of an origin's operators' listener, where its configuration has one.
+    pub fn operators(&self, number: usize) -> String {
+        self.origins[number].as_ref().and_then(|role| role.admin.clone()).expect("a listener for operators")
+    }
+
     /// Ends an origin at once, as a power cut would.
     pub fn kill(&mut self, number: usize) {
         let role = self.origins[number].take().expect("the origin runs");

@@ -124,6 +124,8 @@ pub struct Role {
     pub process: Process,
     /// What its listeners answer, without a trailing slash.
     pub listen: Vec<String>,
+    /// The operators' listener.
+    pub admin: Option<String>,
 }
 
 impl Role {
@@ -169,7 +171,8 @@ impl Role {
         let ready: serde_json::Value = serde_json::from_str(&line).expect("the ready line is JSON");
         let ready = &ready["ready"];
         let listen = ready["listen"].as_array().expect("listen is a list");
-        Self { process, listen: listen.iter().filter_map(|url| url.as_str().map(str::to_owned)).collect() }
+        let admin = ready["admin"].as_str().map(str::to_owned);
+        Self { process, listen: listen.iter().filter_map(|url| url.as_str().map(str::to_owned)).collect(), admin }
     }
 
     /// The first listener.

@@ -11,7 +11,6 @@ use axum::response::sse::{Event, KeepAlive, Sse};
 use futures_util::stream::unfold;
 use http::{HeaderValue, header};
 use serde_json::Value;
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{sleep, timeout};
 
 use super::answer::ApiResult;
@@ -20,6 +19,7 @@ use super::lessons;
 use super::refusal::Refusal;
 use crate::access::{AccessError, Caller, Credential, find_caller, visible_lesson};
 use crate::state::App;
+use crate::waiting::{Place, Purpose};
 use lyceum_core::ids::Id;
 
 /// After this long without an event comes a comment, so that neither proxies nor this server take the stream for dead.
@@ -29,7 +29,7 @@ const BURST: Duration = Duration::from_millis(20);
 
 /// `GET /v1/lessons/{id}/events`: the lesson, whenever it changes.
 pub(super) async fn follow(State(app): State<Arc<App>>, caller: Caller, Path(id): Path<String>) -> ApiResult {
-    let permit = app.waiting.clone().try_acquire_owned().map_err(|_| Refusal::Busy)?;
+    let place = app.waiting.enter(Purpose::LessonEvents, caller.id(), &app.config().api)?;
     let lesson = visible_lesson(&mut app.db.read().await?, &caller, &extract::id(&id)?).await?;
     let follower = Follower {
         app,
@@ -38,7 +38,7 @@ pub(super) async fn follow(State(app): State<Arc<App>>, caller: Caller, Path(id)
         sent: None,
         revision: None,
         done: false,
-        _permit: permit,
+        _place: place,
     };
     let events = unfold(follower, |mut follower| async move {
         let event = follower.next().await?;
@@ -64,7 +64,7 @@ struct Follower {
     revision: Option<i64>,
     /// Whether there is nothing more to send: the lesson is ready, has failed, or is there no more for this caller.
     done: bool,
-    _permit: OwnedSemaphorePermit,
+    _place: Place,
 }
 
 impl Follower {

@@ -10,6 +10,7 @@ use crate::identities::IdentityError;
 use crate::ingest::error::IngestError;
 use crate::keys::sealing::SealError;
 use crate::playback::error::PlaybackError;
+use crate::waiting::Full;
 use lyceum_http::problem;
 use lyceum_packaging::subtitles::FileError;
 use lyceum_storage::db::DbError;
@@ -60,6 +61,8 @@ pub(crate) enum Refusal {
     Busy,
     #[error("too many wrong credentials came from the client's address")]
     TooManyAttempts { wait: std::time::Duration },
+    #[error("{limit} event streams of this key are open")]
+    TooManyWaiting { limit: u64 },
     #[error("unsupported version of tus")]
     TusVersion,
     #[error("a condition of the request does not hold")]
@@ -111,6 +114,15 @@ impl From<PlaybackError> for Refusal {
             PlaybackError::Db(error) => Self::Db(error),
             PlaybackError::UnknownSession => Self::NotFound,
             other => Self::Playback(other),
+        }
+    }
+}
+
+impl From<Full> for Refusal {
+    fn from(full: Full) -> Self {
+        match full {
+            Full::Purpose => Self::Busy,
+            Full::Key { limit } => Self::TooManyWaiting { limit },
         }
     }
 }
@@ -210,6 +222,11 @@ impl Refusal {
                 S::TOO_MANY_REQUESTS,
                 "too_many_attempts",
                 "Too many wrong keys came from this address; try again later.",
+            ),
+            Self::TooManyWaiting { limit } => (
+                S::TOO_MANY_REQUESTS,
+                "too_many_waiting",
+                format!("This key has {limit} event streams open, and no more may be; close one."),
             ),
             Self::TusVersion => say(S::PRECONDITION_FAILED, "tus_version", "Tus-Resumable must be 1.0.0."),
             Self::PreconditionFailed => say(
@@ -359,7 +376,7 @@ impl IntoResponse for Refusal {
         if let Self::TooManyAttempts { wait } = &self {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(wait.as_secs().saturating_add(1)));
         }
-        if status == StatusCode::SERVICE_UNAVAILABLE {
+        if status == StatusCode::SERVICE_UNAVAILABLE || matches!(self, Self::TooManyWaiting { .. }) {
             headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
         }
         response
@@ -386,6 +403,8 @@ mod tests {
             (DbError::NulInText.into(), 400, "invalid_request"),
             (Refusal::TooManyAttempts { wait: std::time::Duration::ZERO }, 429, "too_many_attempts"),
             (Refusal::LeaseLost, 409, "lease_lost"),
+            (Full::Purpose.into(), 503, "busy"),
+            (Full::Key { limit: 9 }.into(), 429, "too_many_waiting"),
             (PlaybackError::TooManyStreams.into(), 409, "too_many_streams"),
             (PlaybackError::SessionOver.into(), 409, "session_revoked"),
             (PlaybackError::UnknownSession.into(), 404, "not_found"),

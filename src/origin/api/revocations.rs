@@ -14,6 +14,7 @@ use super::auth::Edge;
 use super::extract::Query;
 use super::refusal::Refusal;
 use crate::state::App;
+use crate::waiting::Purpose;
 use lyceum_catalog as catalog;
 use lyceum_core::time::monotonic;
 use lyceum_core::units::Span;
@@ -38,7 +39,7 @@ const MAX_EVENTS: i64 = 1000;
 /// `GET /v1/revocations`: the events behind `after`, waiting for the first at most `wait`.
 pub(super) async fn feed(State(app): State<Arc<App>>, _: Edge, Query(query): Query<FeedQuery>) -> ApiResult {
     let wait = query.wait.map_or(Duration::ZERO, Span::get).min(MAX_WAIT);
-    let _permit = app.waiting.clone().try_acquire_owned().map_err(|_| Refusal::Busy)?;
+    let _place = app.waiting.enter(Purpose::Revocations, "", &app.config().api)?;
     let deadline = monotonic() + wait;
     loop {
         // Registered before the look, so that what is revoked in between is not missed.

@@ -22,6 +22,7 @@ use crate::ingest::error::IngestError;
 use crate::ingest::object_keys::object_key;
 use crate::ingest::{loss, tasks};
 use crate::state::App;
+use crate::waiting::Purpose;
 use lyceum_catalog::{self as catalog, Role};
 use lyceum_core::ids::Id;
 use lyceum_core::time::monotonic;
@@ -68,7 +69,7 @@ pub(super) async fn lease(State(app): State<Arc<App>>, caller: Caller, request: 
     };
     let Json(wanted) = <Json<LeaseRequest> as axum::extract::FromRequest<_>>::from_request(request, &app).await?;
     let wait = if wanted.wait.is_finite() { wanted.wait.clamp(0.0, MAX_WAIT_SECONDS) } else { 0.0 };
-    let _permit = app.waiting.clone().try_acquire_owned().map_err(|_| Refusal::Busy)?;
+    let _place = app.waiting.enter(Purpose::Tasks, caller.id(), &app.config().api)?;
     let deadline = monotonic() + Duration::from_secs_f64(wait);
     loop {
         if app.shutdown.is_draining() {
@@ -174,6 +175,7 @@ pub(super) async fn put_object(
     }
     let committed = catalog::has_object(&mut tx, &version.id, &path).await?;
     drop(tx);
+    let length = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
     let mut room = app.config().api.object.0;
     let mut body = body.into_data_stream().map(move |chunk| {
         let chunk = chunk.map_err(|error| StoreError::Source(error.to_string()))?;
@@ -187,7 +189,7 @@ pub(super) async fn put_object(
         }
         return Ok(StatusCode::CREATED.into_response());
     }
-    app.store.put(&key, handover::content_type(&path), body.boxed()).await?;
+    app.store.put_of_length(&key, handover::content_type(&path), length, body.boxed()).await?;
     Ok(StatusCode::CREATED.into_response())
 }
 

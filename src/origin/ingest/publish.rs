@@ -1,7 +1,9 @@
 //! What players get of a version: objects are committed as they come, and once all are there the finished playlists
 //! are stored and the version is ready.
 
-use lyceum_catalog::{self as catalog, StoredObject, VersionState};
+use std::sync::Arc;
+
+use lyceum_catalog::{self as catalog, StoredObject, Version, VersionState};
 use lyceum_core::ids::Id;
 use lyceum_packaging::{self as packaging, ObjectIndex, TrackKind, handover, render};
 use lyceum_storage::db::Tx;
@@ -10,6 +12,7 @@ use lyceum_storage::queue;
 use crate::ingest::context::Ingest;
 use crate::ingest::error::IngestError;
 use crate::ingest::object_keys::object_key;
+use crate::ingest::snapshot::Snapshot;
 use crate::ingest::{failure, json};
 
 /// Commits objects and what follows from them: progress, what players get, and whether they should begin. Tells
@@ -48,27 +51,28 @@ pub(super) async fn commit_objects(
 /// Stores the finished playlists of a version whose objects are all there, and calls it ready. Can be repeated.
 pub(crate) async fn finish(ingest: &Ingest, version: &Id) -> Result<(), IngestError> {
     let mut tx = ingest.db.read().await?;
-    let Some(row) = catalog::version(&mut tx, version).await? else { return Ok(()) };
-    if row.state != VersionState::Transcoding || row.tasks_left > 0 || queue::open_tasks(&mut tx, version).await? > 0 {
-        return Ok(());
-    }
-    let Some(snapshot) = ingest.snapshot(&mut tx, version).await? else { return Ok(()) };
+    let Some((row, snapshot)) = ended(ingest, &mut tx, version).await? else { return Ok(()) };
     drop(tx);
     let index = snapshot.index();
-    if !index.complete() {
-        let mut tx = ingest.db.begin().await?;
-        failure::fail_version(ingest, &mut tx, version, "media_crashed", "Parts of the lesson were not made.").await?;
-        return Ok(tx.commit().await?);
-    }
-    for (path, text) in finished_playlists(&index) {
-        let key = object_key(&row.lesson, version, &path)?;
-        ingest.store.put_bytes(&key, handover::content_type(&path), text.into()).await?;
+    let complete = index.complete();
+    if complete {
+        for (path, text) in finished_playlists(&index) {
+            let key = object_key(&row.lesson, version, &path)?;
+            ingest.store.put_bytes(&key, handover::content_type(&path), text.into()).await?;
+        }
     }
     let renditions = renditions_json(&index)?;
     let now = ingest.clock.unix_millis();
     let mut tx = ingest.db.begin().await?;
     tx.lock("version", version.as_str()).await?;
-    if catalog::finish_version(&mut tx, version, &renditions, now).await? {
+    // Meanwhile another origin may have ended it, a retry may have queued tasks, or subtitles may have changed the plan.
+    // What is still to be done then, the next round does.
+    if !ended(ingest, &mut tx, version).await?.is_some_and(|(_, now)| now.is_as_new_as(&snapshot)) {
+        return Ok(());
+    }
+    if !complete {
+        failure::fail_version(ingest, &mut tx, version, "media_crashed", "Parts of the lesson were not made.").await?;
+    } else if catalog::finish_version(&mut tx, version, &renditions, now).await? {
         catalog::start_serving(&mut tx, &row.lesson, version, now).await?;
         catalog::bump_lesson_revision(&mut tx, &row.lesson).await?;
         tracing::info!(lesson = %row.lesson, %version, "ready");
@@ -76,6 +80,15 @@ pub(crate) async fn finish(ingest: &Ingest, version: &Id) -> Result<(), IngestEr
     tx.commit().await?;
     ingest.changed.notify_waiters();
     Ok(())
+}
+
+/// A version whose tasks have all ended, and that is neither ready nor failed yet.
+async fn ended(ingest: &Ingest, tx: &mut Tx, id: &Id) -> Result<Option<(Version, Arc<Snapshot>)>, IngestError> {
+    let Some(row) = catalog::version(tx, id).await? else { return Ok(None) };
+    if row.state != VersionState::Transcoding || row.tasks_left > 0 || queue::open_tasks(tx, id).await? > 0 {
+        return Ok(None);
+    }
+    Ok(ingest.snapshots.load(tx, id).await?.map(|snapshot| (row, snapshot)))
 }
 
 fn finished_playlists(index: &ObjectIndex<'_>) -> Vec<(String, String)> {

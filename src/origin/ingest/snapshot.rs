@@ -37,6 +37,11 @@ impl Snapshot {
         ObjectIndex::new(&self.plan, self.handovers.iter().map(|handover| &**handover))
     }
 
+    /// Whether this one holds the same plan and objects as `other`.
+    pub(crate) fn is_as_new_as(&self, other: &Self) -> bool {
+        (self.position, self.replanned) == (other.position, other.replanned)
+    }
+
     /// Renders `name` once; `None` when there is nothing to show yet.
     pub(crate) fn render(
         &self,

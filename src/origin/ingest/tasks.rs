@@ -210,12 +210,30 @@ pub(crate) async fn fail(
 
 /// Takes tasks back whose workers fell silent before `now`, and ends what was tried often enough.
 pub(crate) async fn expire_leases(ingest: &Ingest, now: i64) -> Result<(), IngestError> {
+    let config = ingest.config.load_full();
     let mut tx = ingest.db.begin().await?;
-    let dead = queue::expire(&mut tx, &ingest.config.load_full().queue, now).await?;
-    for task in dead {
+    let versions = queue::overdue(&mut tx, &config.queue, now).await?;
+    tx.commit().await?;
+    let mut outcome = Ok(());
+    for version in versions {
+        outcome = outcome.and(expire_leases_of(ingest, &version, &config.queue, now).await);
+    }
+    outcome
+}
+
+/// The same for one version, in the order in which all others take its lock and then its rows.
+async fn expire_leases_of(ingest: &Ingest, version: &Id, config: &queue::Config, now: i64) -> Result<(), IngestError> {
+    let mut tx = ingest.db.begin().await?;
+    tx.lock("version", version.as_str()).await?;
+    if !queue::expire(&mut tx, version, config, now).await?.is_empty() {
         let sentence = "Making this recording failed again and again; the operators' log says more.";
-        failure::fail_version(ingest, &mut tx, &task.version, "media_crashed", sentence).await?;
+        failure::fail_version(ingest, &mut tx, version, "media_crashed", sentence).await?;
+    }
+    if let Some(version) = catalog::version(&mut tx, version).await? {
+        // Event streams of the other origins follow this number.
+        catalog::bump_lesson_revision(&mut tx, &version.lesson).await?;
     }
     tx.commit().await?;
+    ingest.changed.notify_waiters();
     Ok(())
 }

@@ -12,7 +12,9 @@ use crate::db::config::{PoolConfig, Url};
 use crate::db::error::DbError;
 use crate::db::group_commit::Writer;
 use crate::db::schema;
+use crate::db::sessions::Sessions;
 use crate::db::tx::Tx;
+use crate::db_args;
 use crate::private;
 
 /// A handle to the database; clones share the pools.
@@ -24,7 +26,7 @@ pub struct Db {
 #[derive(Clone)]
 enum Pools {
     Sqlite { readers: SqlitePool, writer: Arc<Writer> },
-    Postgres(PgPool),
+    Postgres(PgPool, Sessions),
 }
 
 impl Db {
@@ -40,13 +42,18 @@ impl Db {
             }
             Url::Postgres(text) => {
                 let options = PgConnectOptions::from_str(text)?.application_name("lyceum");
-                Pools::Postgres(
-                    PgPoolOptions::new()
-                        .max_connections(connections)
-                        .acquire_timeout(config.wait.get())
-                        .connect_with(options)
-                        .await?,
-                )
+                let sessions = Sessions::default();
+                let known = sessions.clone();
+                let pool = PgPoolOptions::new()
+                    .max_connections(connections)
+                    .acquire_timeout(config.wait.get())
+                    .before_acquire(move |_, session| {
+                        let usable = known.may_use(session.age);
+                        Box::pin(async move { Ok(usable) })
+                    })
+                    .connect_with(options)
+                    .await?;
+                Pools::Postgres(pool, sessions)
             }
         };
         let db = Self { pools };
@@ -58,7 +65,7 @@ impl Db {
     pub async fn begin(&self) -> Result<Tx, DbError> {
         Ok(match &self.pools {
             Pools::Sqlite { writer, .. } => Tx::group(writer.begin().await?),
-            Pools::Postgres(pool) => begin_uncancelled(pool, "BEGIN").await?,
+            Pools::Postgres(pool, sessions) => begin_uncancelled(pool, sessions, "BEGIN").await?,
         })
     }
 
@@ -66,13 +73,19 @@ impl Db {
     pub async fn read(&self) -> Result<Tx, DbError> {
         Ok(match &self.pools {
             Pools::Sqlite { readers, .. } => Tx::sqlite(readers.begin_with("BEGIN").await?),
-            Pools::Postgres(pool) => begin_uncancelled(pool, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?,
+            Pools::Postgres(pool, sessions) => {
+                begin_uncancelled(pool, sessions, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?
+            }
         })
     }
 
-    /// Whether the database answers.
-    pub async fn ping(&self) -> Result<(), DbError> {
-        self.read().await?.one("SELECT 1 AS one", Vec::new()).await.map(drop)
+    /// Whether the database takes a write: notes `now`, in milliseconds since the Unix epoch.
+    pub async fn probe(&self, now: i64) -> Result<(), DbError> {
+        let mut tx = self.begin().await?;
+        let sql = "INSERT INTO counters (name, value) VALUES ('probe', $1)
+                   ON CONFLICT (name) DO UPDATE SET value = excluded.value";
+        tx.execute(sql, db_args![now]).await?;
+        tx.commit().await
     }
 
     /// Closes the connections once their transactions have ended.
@@ -82,18 +95,18 @@ impl Db {
                 readers.close().await;
                 writer.close().await;
             }
-            Pools::Postgres(pool) => pool.close().await,
+            Pools::Postgres(pool, _) => pool.close().await,
         }
     }
 }
 
 /// Begins a PostgreSQL transaction in a task of its own. If a caller were cancelled while it begins, it would stay open on
 /// a connection that goes back to the pool, and the next user would write inside a read-only transaction.
-async fn begin_uncancelled(pool: &PgPool, statement: &'static str) -> Result<Tx, DbError> {
+async fn begin_uncancelled(pool: &PgPool, sessions: &Sessions, statement: &'static str) -> Result<Tx, DbError> {
     let pool = pool.clone();
     let begun = tokio::spawn(async move { pool.begin_with(statement).await }).await;
     let begun = begun.map_err(|error| DbError::Unavailable(sqlx::Error::Io(std::io::Error::other(error))))?;
-    Ok(Tx::postgres(begun?))
+    Ok(Tx::postgres(begun?, sessions.clone()))
 }
 
 async fn open_sqlite(path: &std::path::Path, connections: u32, wait: Duration) -> Result<Pools, DbError> {

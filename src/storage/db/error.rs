@@ -35,6 +35,23 @@ impl DbError {
     pub fn is_transient(&self) -> bool {
         matches!(self, Self::Unavailable(_))
     }
+
+    /// Whether this session can't write, and another one might: its server is a standby, or its file was replaced.
+    pub(super) fn is_read_only(&self) -> bool {
+        let Self::Unavailable(sqlx::Error::Database(inner)) = self else { return false };
+        let code = inner.code().unwrap_or_default();
+        code == READ_ONLY_SERVER || (code.len() < 5 && sqlite_code(&code) == Some(READ_ONLY))
+    }
+}
+
+/// PostgreSQL's `read_only_sql_transaction`.
+const READ_ONLY_SERVER: &str = "25006";
+/// SQLite's `SQLITE_READONLY`.
+const READ_ONLY: i64 = 8;
+
+/// SQLite's primary result code.
+fn sqlite_code(code: &str) -> Option<i64> {
+    code.parse::<i64>().ok().map(|code| code & 0xff)
 }
 
 impl From<sqlx::Error> for DbError {
@@ -43,10 +60,13 @@ impl From<sqlx::Error> for DbError {
             sqlx::Error::Database(inner) if inner.is_unique_violation() => Self::Duplicate(error),
             sqlx::Error::Database(inner) => {
                 let code = inner.code().unwrap_or_default();
-                // SQLite: busy, locked and their extensions, I/O error, full disk. PostgreSQL: connection and
-                // resource classes, an administrator's shutdown, serialization failures and deadlocks.
-                let sqlite = code.parse::<i64>().is_ok_and(|n| matches!(n & 0xff, 5 | 6 | 10 | 13)) && code.len() < 5;
-                let postgres = ["08", "53", "57", "40"].iter().any(|class| code.len() == 5 && code.starts_with(class));
+                // SQLite: busy, locked and their extensions, read-only, I/O error, full disk. PostgreSQL: connection and
+                // resource classes, an administrator's shutdown, serialization failures and deadlocks; and what an
+                // operator or a failover does to a whole role or server: a login that is refused, a standby, a database
+                // or a right that is not there, an error of its disk.
+                let sqlite = code.len() < 5 && matches!(sqlite_code(&code), Some(5 | 6 | READ_ONLY | 10 | 13));
+                let classes = ["08", "28", "3D", "40", "53", "57", "58", READ_ONLY_SERVER, "42501", "55P03"];
+                let postgres = code.len() == 5 && classes.iter().any(|class| code.starts_with(class));
                 if sqlite || postgres { Self::Unavailable(error) } else { Self::Refused(error) }
             }
             sqlx::Error::Io(_)

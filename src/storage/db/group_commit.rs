@@ -126,7 +126,7 @@ impl Lane {
         }
         if !self.open {
             if let Err(error) = self.run("BEGIN IMMEDIATE").await {
-                if !matches!(&error, DbError::Unavailable(sqlx::Error::Database(_))) {
+                if error.is_read_only() || !matches!(&error, DbError::Unavailable(sqlx::Error::Database(_))) {
                     self.connection = None;
                 }
                 return Err(error);

@@ -16,6 +16,7 @@ pub(crate) mod error;
 pub(crate) mod group_commit;
 pub(crate) mod schema;
 pub(crate) mod series;
+pub(crate) mod sessions;
 pub(crate) mod tx;
 
 pub use config::{PoolConfig, Url};

@@ -7,6 +7,7 @@ use sqlx::{Decode, Executor, Postgres, Row as _, SqlSafeStr, Sqlite, Transaction
 
 use crate::db::error::DbError;
 use crate::db::group_commit::GroupTx;
+use crate::db::sessions::Sessions;
 
 /// A parameter. Each `None` keeps its type, which PostgreSQL wants to know.
 #[derive(Clone, Debug, PartialEq)]
@@ -117,7 +118,7 @@ pub struct Tx {
 enum Engine {
     Group(GroupTx),
     Sqlite(Transaction<'static, Sqlite>),
-    Postgres(Transaction<'static, Postgres>),
+    Postgres(Transaction<'static, Postgres>, Sessions),
 }
 
 impl Tx {
@@ -129,8 +130,8 @@ impl Tx {
         Self { engine: Engine::Sqlite(tx) }
     }
 
-    pub(super) fn postgres(tx: Transaction<'static, Postgres>) -> Self {
-        Self { engine: Engine::Postgres(tx) }
+    pub(super) fn postgres(tx: Transaction<'static, Postgres>, sessions: Sessions) -> Self {
+        Self { engine: Engine::Postgres(tx, sessions) }
     }
 
     /// Runs a statement; answers how many rows it changed.
@@ -139,7 +140,10 @@ impl Tx {
         Ok(match &mut self.engine {
             Engine::Group(tx) => bind_sqlite(sql, args).execute(tx.connection()?).await?.rows_affected(),
             Engine::Sqlite(tx) => bind_sqlite(sql, args).execute(&mut **tx).await?.rows_affected(),
-            Engine::Postgres(tx) => bind_postgres(sql, args).execute(&mut **tx).await?.rows_affected(),
+            Engine::Postgres(tx, sessions) => {
+                let done = bind_postgres(sql, args).execute(&mut **tx).await;
+                done.map_err(|error| sessions.note(error))?.rows_affected()
+            }
         })
     }
 
@@ -153,8 +157,9 @@ impl Tx {
             Engine::Sqlite(tx) => {
                 bind_sqlite(sql, args).fetch_all(&mut **tx).await?.into_iter().map(Row::Sqlite).collect()
             }
-            Engine::Postgres(tx) => {
-                bind_postgres(sql, args).fetch_all(&mut **tx).await?.into_iter().map(Row::Postgres).collect()
+            Engine::Postgres(tx, sessions) => {
+                let found = bind_postgres(sql, args).fetch_all(&mut **tx).await;
+                found.map_err(|error| sessions.note(error))?.into_iter().map(Row::Postgres).collect()
             }
         })
     }
@@ -165,7 +170,10 @@ impl Tx {
         Ok(match &mut self.engine {
             Engine::Group(tx) => bind_sqlite(sql, args).fetch_optional(tx.connection()?).await?.map(Row::Sqlite),
             Engine::Sqlite(tx) => bind_sqlite(sql, args).fetch_optional(&mut **tx).await?.map(Row::Sqlite),
-            Engine::Postgres(tx) => bind_postgres(sql, args).fetch_optional(&mut **tx).await?.map(Row::Postgres),
+            Engine::Postgres(tx, sessions) => {
+                let found = bind_postgres(sql, args).fetch_optional(&mut **tx).await;
+                found.map_err(|error| sessions.note(error))?.map(Row::Postgres)
+            }
         })
     }
 
@@ -173,14 +181,14 @@ impl Tx {
     pub fn choose(&self, sqlite: &'static str, postgres: &'static str) -> &'static str {
         match self.engine {
             Engine::Group(_) | Engine::Sqlite(_) => sqlite,
-            Engine::Postgres(_) => postgres,
+            Engine::Postgres(..) => postgres,
         }
     }
 
     /// Holds `kind` and `name` for this transaction alone until it ends. On SQLite a writer holds the whole
     /// database already.
     pub async fn lock(&mut self, kind: &'static str, name: &str) -> Result<(), DbError> {
-        if let Engine::Postgres(_) = self.engine {
+        if let Engine::Postgres(..) = self.engine {
             let key = format!("{kind}:{name}");
             self.execute("SELECT pg_advisory_xact_lock(hashtextextended($1, 0))", vec![Value::from(key)]).await?;
         }
@@ -192,7 +200,7 @@ impl Tx {
         match &mut self.engine {
             Engine::Group(tx) => _ = tx.connection()?.execute(sqlx::raw_sql(sql)).await?,
             Engine::Sqlite(tx) => _ = (&mut **tx).execute(sqlx::raw_sql(sql)).await?,
-            Engine::Postgres(tx) => _ = (&mut **tx).execute(sqlx::raw_sql(sql)).await?,
+            Engine::Postgres(tx, _) => _ = (&mut **tx).execute(sqlx::raw_sql(sql)).await?,
         }
         Ok(())
     }
@@ -202,7 +210,7 @@ impl Tx {
         match self.engine {
             Engine::Group(tx) => tx.commit().await?,
             Engine::Sqlite(tx) => tx.commit().await?,
-            Engine::Postgres(tx) => tx.commit().await?,
+            Engine::Postgres(tx, sessions) => tx.commit().await.map_err(|error| sessions.note(error))?,
         }
         Ok(())
     }

@@ -61,11 +61,15 @@ pub struct S3Config {
     /// The size of a part of a multipart upload. From 5MiB to 64MiB, default 8MiB.
     #[serde(default = "default_part", deserialize_with = "units::size::<_, 5_242_880, 67_108_864>")]
     pub part: ByteSize,
-    /// Memory for parts under way, all writers together; each holds one part from its first byte to the part's end, and
-    /// beyond the budget they wait for each other: give a part's size for every upload that should go on at once.
-    /// From 16MiB to 16GiB, default 64MiB.
+    /// Memory for parts of uploads under way, all of them together; each holds one part from its first byte to the
+    /// part's end, and beyond the budget they wait for each other: give a part's size for every upload that should go on
+    /// at once. One API key's uploads hold half of it at most. From 16MiB to 16GiB, default 64MiB.
     #[serde(default = "default_buffers", deserialize_with = "units::size::<_, 16_777_216, 17_179_869_184>")]
     pub buffers: ByteSize,
+    /// Memory for objects that workers hand over, and for what the origin itself stores: each holds its size, a part's at
+    /// most. From 16MiB to 16GiB, default 16MiB.
+    #[serde(default = "default_object_buffers", deserialize_with = "units::size::<_, 16_777_216, 17_179_869_184>")]
+    pub object_buffers: ByteSize,
     /// How long a connection may take to be made. From 100ms to 1m, default 3s.
     #[serde(default = "default_connect", deserialize_with = "units::span::<_, 100, 60_000>")]
     pub connect_timeout: Span,
@@ -88,6 +92,9 @@ fn default_part() -> ByteSize {
 }
 fn default_buffers() -> ByteSize {
     ByteSize::mib(64)
+}
+fn default_object_buffers() -> ByteSize {
+    ByteSize::mib(16)
 }
 fn default_connect() -> Span {
     Span::secs(3)

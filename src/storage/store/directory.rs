@@ -171,10 +171,25 @@ impl Directory {
 
     pub(super) async fn ping(&self) -> Result<(), StoreError> {
         let path = self.root.join(".tmp");
-        blocking(move || fs::metadata(path).map(drop)).await.map_err(|error| match error {
-            StoreError::NotFound => StoreError::Unavailable("the directory is gone".to_owned()),
-            other => other,
-        })
+        blocking(move || fs::metadata(path).map(drop)).await.map_err(of_directory)
+    }
+
+    pub(super) async fn probe(&self) -> Result<(), StoreError> {
+        let temporary = Temporary(self.root.join(".tmp").join(Id::random().as_str()));
+        let write = move || {
+            let mut file = File::create_new(&temporary.0)?;
+            file.write_all(b"probe")?;
+            file.sync_all()
+        };
+        blocking(write).await.map_err(of_directory)
+    }
+}
+
+/// An error about the store's own folders.
+fn of_directory(error: StoreError) -> StoreError {
+    match error {
+        StoreError::NotFound => StoreError::Unavailable("the directory is gone".to_owned()),
+        other => other,
     }
 }
 

@@ -5,6 +5,7 @@
 //! durable, and what is needed to go on after a crash, on whichever machine, is a small [`Growth`] that the caller
 //! keeps. This module knows no lesson, no upload and no HTTP.
 
+mod buffers;
 pub(crate) mod config;
 pub(crate) mod directory;
 pub(crate) mod directory_append;

@@ -38,9 +38,20 @@ impl Store {
 
     /// Stores an object in place of an older one, atomically and durably. Answers its size in bytes.
     pub async fn put(&self, key: &Key, content_type: &str, body: Body) -> Result<u64, StoreError> {
+        self.put_of_length(key, content_type, None, body).await
+    }
+
+    /// [`Self::put`] of a body whose length in bytes is known: a short one waits for less memory.
+    pub async fn put_of_length(
+        &self,
+        key: &Key,
+        content_type: &str,
+        length: Option<u64>,
+        body: Body,
+    ) -> Result<u64, StoreError> {
         match &*self.backend {
             Backend::Directory(store) => store.put(key, content_type, body, false).await.map(|(size, _)| size),
-            Backend::S3(store) => store.put(key, content_type, body, false).await.map(|(size, _)| size),
+            Backend::S3(store) => store.put(key, content_type, length, body, false).await.map(|(size, _)| size),
         }
     }
 
@@ -48,13 +59,13 @@ impl Store {
     pub async fn put_new(&self, key: &Key, content_type: &str, body: Body) -> Result<bool, StoreError> {
         match &*self.backend {
             Backend::Directory(store) => store.put(key, content_type, body, true).await.map(|(_, stored)| stored),
-            Backend::S3(store) => store.put(key, content_type, body, true).await.map(|(_, stored)| stored),
+            Backend::S3(store) => store.put(key, content_type, None, body, true).await.map(|(_, stored)| stored),
         }
     }
 
     /// [`Self::put`] of bytes in memory.
     pub async fn put_bytes(&self, key: &Key, content_type: &str, bytes: Bytes) -> Result<u64, StoreError> {
-        self.put(key, content_type, body_of(bytes)).await
+        self.put_of_length(key, content_type, Some(bytes.len() as u64), body_of(bytes)).await
     }
 
     /// An object, or a part of it.
@@ -97,6 +108,14 @@ impl Store {
         }
     }
 
+    /// Whether the store takes a write, which leaves nothing behind.
+    pub async fn probe(&self) -> Result<(), StoreError> {
+        match &*self.backend {
+            Backend::Directory(store) => store.probe().await,
+            Backend::S3(store) => store.probe().await,
+        }
+    }
+
     /// Starts a growing object. `expected` (bytes) chooses the size of parts on S3.
     pub async fn start_growth(
         &self,
@@ -110,15 +129,15 @@ impl Store {
         }
     }
 
-    /// Continues a growing object of `length` durable bytes. `growth` must come from [`Growth::reserve`] and be saved, so
+    /// Continues `owner`'s growing object of `length` durable bytes. `growth` must come from [`Growth::reserve`] and be saved, so
     /// that no older writer can overwrite what this one writes.
-    pub async fn grow(&self, key: &Key, length: u64, growth: Growth) -> Result<GrowingObject, StoreError> {
+    pub async fn grow(&self, key: &Key, owner: &str, length: u64, growth: Growth) -> Result<GrowingObject, StoreError> {
         match (&*self.backend, growth) {
             (Backend::Directory(store), Growth::Directory) => {
                 Ok(GrowingObject::Directory(directory_append::GrowingFile::open(store, key, length).await?))
             }
             (Backend::S3(store), Growth::S3(multipart)) => Ok(GrowingObject::S3(Box::new(
-                s3_multipart::MultipartWriter::open(store, key, length, multipart).await?,
+                s3_multipart::MultipartWriter::open(store, key, owner, length, multipart).await?,
             ))),
             _ => Err(StoreError::Refused("the upload was begun on another kind of store".to_owned())),
         }

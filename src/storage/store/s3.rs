@@ -3,7 +3,6 @@
 //! sent again; the memory for parts is limited by `buffers`.
 
 use std::ops::Range;
-use std::sync::Arc;
 use std::time::Duration;
 
 use aws_sdk_s3::Client;
@@ -18,8 +17,8 @@ use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::{CompletedMultipartUpload, CompletedPart, Delete, ObjectIdentifier};
 use bytes::{Bytes, BytesMut};
 use futures_util::{StreamExt, TryStreamExt};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use crate::store::buffers::Buffers;
 use crate::store::config::{Checksums, S3Config};
 use crate::store::error::StoreError;
 use crate::store::key::Key;
@@ -33,11 +32,8 @@ pub(super) struct S3 {
     prefix: String,
     pub(super) part: u64,
     pub(super) copy: bool,
-    buffers: Arc<Semaphore>,
+    pub(super) buffers: Buffers,
 }
-
-/// Bytes that one permit of the semaphore stands for, so that the number of permits fits its type.
-const BYTES_PER_PERMIT: u64 = 64 << 10;
 
 impl S3 {
     pub(super) fn open(config: &S3Config) -> Result<Self, StoreError> {
@@ -80,9 +76,7 @@ impl S3 {
             prefix: if config.prefix.is_empty() { String::new() } else { format!("{}/", config.prefix) },
             part: config.part.0,
             copy: config.copy,
-            buffers: Arc::new(Semaphore::new(
-                usize::try_from(config.buffers.0 / BYTES_PER_PERMIT).unwrap_or(Semaphore::MAX_PERMITS),
-            )),
+            buffers: Buffers::new(config),
         })
     }
 
@@ -90,21 +84,16 @@ impl S3 {
         format!("{}{key}", self.prefix)
     }
 
-    /// Waits until a buffer of `bytes` may be held; it is given back when the permit is dropped.
-    pub(super) async fn buffer(&self, bytes: u64) -> Result<OwnedSemaphorePermit, StoreError> {
-        let units = u32::try_from(bytes.div_ceil(BYTES_PER_PERMIT)).unwrap_or(u32::MAX);
-        let permit = self.buffers.clone().acquire_many_owned(units).await;
-        permit.map_err(|_| StoreError::Unavailable("the program is ending".to_owned()))
-    }
-
+    /// `length`: the body's, where it is known; a short one needs no whole part's memory.
     pub(super) async fn put(
         &self,
         key: &Key,
         content_type: &str,
+        length: Option<u64>,
         mut body: Body,
         only_new: bool,
     ) -> Result<(u64, bool), StoreError> {
-        let _held = self.buffer(self.part).await?;
+        let _held = self.buffers.of_object(length.unwrap_or(self.part).min(self.part)).await?;
         let mut part = BytesMut::new();
         while let Some(chunk) = body.try_next().await? {
             part.extend_from_slice(&chunk);
@@ -332,6 +321,16 @@ impl S3 {
                 return Err(StoreError::Unavailable(format!("an object could not be deleted: {what}")));
             }
         }
+    }
+
+    pub(super) async fn probe(&self) -> Result<(), StoreError> {
+        let key = Key::parse("probe/written").map_err(|error| StoreError::Refused(error.to_string()))?;
+        self.put_whole(&key, "text/plain", Bytes::from_static(b"probe"), false).await?;
+        if let Err(error) = self.delete(&key).await {
+            // The next probe replaces it.
+            tracing::debug!(%error, "the probe's object could not be deleted");
+        }
+        Ok(())
     }
 
     pub(super) async fn ping(&self) -> Result<(), StoreError> {

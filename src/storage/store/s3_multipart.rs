@@ -7,8 +7,8 @@ use std::ops::Range;
 use bytes::{Bytes, BytesMut};
 use futures_util::TryStreamExt;
 use serde::{Deserialize, Serialize};
-use tokio::sync::OwnedSemaphorePermit;
 
+use crate::store::buffers::Held;
 use crate::store::error::StoreError;
 use crate::store::key::Key;
 use crate::store::s3::S3;
@@ -111,7 +111,9 @@ pub struct MultipartWriter {
     /// Bytes of the last write that belong to the next part.
     beyond: Bytes,
     /// The share of the buffer budget that `buffer` is held under.
-    held: Option<OwnedSemaphorePermit>,
+    held: Option<Held>,
+    /// Whose upload it is.
+    owner: String,
     length: u64,
     durable: u64,
     /// Tails that checkpoints have replaced; their objects are removed once the caller has saved the new state.
@@ -122,10 +124,12 @@ impl MultipartWriter {
     pub(super) async fn open(
         store: &S3,
         key: &Key,
+        owner: &str,
         length: u64,
         multipart: MultipartState,
     ) -> Result<Self, StoreError> {
         let mut grower = Self {
+            owner: owner.to_owned(),
             store: store.clone(),
             key: key.clone(),
             stale: Vec::new(),
@@ -151,7 +155,7 @@ impl MultipartWriter {
     /// Waits for the budget of a part, and allocates its buffer.
     pub(super) async fn room(&mut self) -> Result<(), StoreError> {
         if self.held.is_none() {
-            self.held = Some(self.store.buffer(self.multipart.part).await?);
+            self.held = Some(self.store.buffers.of_upload(&self.owner, self.multipart.part).await?);
         }
         self.buffer.reserve(self.part().saturating_sub(self.buffer.len()));
         Ok(())
@@ -319,12 +323,7 @@ async fn is_finished(store: &S3, key: &Key, length: u64) -> Result<bool, StoreEr
 }
 
 /// Looks whether the store holds all that was acknowledged; [`StoreError::Lost`] when it does not.
-pub(super) async fn verify(
-    store: &S3,
-    key: &Key,
-    length: u64,
-    multipart: &MultipartState,
-) -> Result<(), StoreError> {
+pub(super) async fn verify(store: &S3, key: &Key, length: u64, multipart: &MultipartState) -> Result<(), StoreError> {
     match look(store, key, multipart).await {
         Err(StoreError::Lost(_)) if is_finished(store, key, length).await? => Ok(()),
         other => other,
@@ -343,8 +342,8 @@ async fn look(store: &S3, key: &Key, multipart: &MultipartState) -> Result<(), S
 async fn complete(store: &S3, key: &Key, content_type: &str, multipart: &MultipartState) -> Result<(), StoreError> {
     if multipart.parts.is_empty() {
         // No part was sent: one request stores it all, and needs no multipart upload to be there still.
-        let _held = store.buffer(multipart.part).await?;
         let mut bytes = BytesMut::new();
+        let _held = store.buffers.of_object(multipart.tail.as_ref().map_or(0, |tail| tail.bytes)).await?;
         if let Some(tail) = &multipart.tail {
             read_tail(store, key, tail, &mut bytes).await?;
         }
@@ -353,7 +352,7 @@ async fn complete(store: &S3, key: &Key, content_type: &str, multipart: &Multipa
     }
     let mut parts: Vec<_> = multipart.parts.iter().map(|part| (part.number, part.etag.clone())).collect();
     if let Some(tail) = &multipart.tail {
-        let _held = store.buffer(multipart.part).await?;
+        let _held = store.buffers.of_object(tail.bytes).await?;
         let mut bytes = BytesMut::with_capacity(usize::try_from(tail.bytes.min(multipart.part)).unwrap_or(0));
         read_tail(store, key, tail, &mut bytes).await?;
         let etag = store.upload_part(key, &multipart.id, multipart.number, bytes.freeze()).await?;

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use lyceum_core::ids::Id;
 use lyceum_core::time::monotonic;
@@ -32,12 +32,19 @@ impl Uploads {
         self.verified(usable(upload)?).await
     }
 
+    /// Refuses an upload whose bytes are gone. A store that does not answer in time has said nothing against the record.
     async fn verified(&self, upload: Upload) -> Result<Upload, UploadError> {
-        let looked = self.store.verify_growth(&source_key(&upload.id)?, upload.received, &upload.growth).await;
-        match looked {
+        let key = source_key(&upload.id)?;
+        let looking = self.store.verify_growth(&key, upload.received, &upload.growth);
+        match timeout(self.config.takeover.get(), looking).await {
             // Meanwhile it was taken, or a newer request has gone on with it: that one's state counts.
-            Err(StoreError::Lost(_)) if self.has_moved(&upload).await? => usable(self.peek(&upload.id).await?),
-            looked => Ok(looked.map(|()| upload)?),
+            Ok(Err(StoreError::Lost(_))) if self.has_moved(&upload).await? => usable(self.peek(&upload.id).await?),
+            Ok(Err(lost @ StoreError::Lost(_))) => Err(lost.into()),
+            Ok(Err(error)) => {
+                tracing::debug!(upload = %upload.id, %error, "the store can't be asked for an upload's bytes");
+                Ok(upload)
+            }
+            Ok(Ok(())) | Err(_) => Ok(upload),
         }
     }
 

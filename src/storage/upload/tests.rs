@@ -219,3 +219,20 @@ async fn limits_hold_and_what_takes_no_bytes_is_overdue() {
     assert!(matches!(world.uploads.settle(&overdue[0]).await, Err(UploadError::Gone)));
     world.create("v", Some(3)).await.unwrap();
 }
+
+#[tokio::test]
+async fn bytes_that_the_store_lost_are_not_acknowledged_again() {
+    for left in [None, Some(3)] {
+        let world = world(Config::default()).await;
+        let upload = world.create("u", Some(10)).await.unwrap();
+        world.append(0, chunks(vec![Ok("01234")])).await.unwrap();
+        assert_eq!(world.uploads.settle(&upload.id).await.unwrap().received, 5);
+        let file = world._dir.path().join("o/.growing/uploads/u");
+        match left {
+            None => std::fs::remove_file(file).unwrap(),
+            Some(bytes) => std::fs::File::options().write(true).open(file).unwrap().set_len(bytes).unwrap(),
+        }
+        assert!(matches!(world.uploads.settle(&upload.id).await, Err(UploadError::Lost)), "{left:?}");
+        assert!(matches!(world.append(5, chunks(vec![Ok("56789")])).await, Err(UploadError::Lost)), "{left:?}");
+    }
+}

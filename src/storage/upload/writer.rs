@@ -201,7 +201,7 @@ impl Uploads {
         let key = source_key(&upload.id)?;
         let deadline = monotonic() + self.config.takeover.get();
         loop {
-            match self.store.grow(&key, upload.received, upload.growth.clone()).await {
+            match self.store.grow(&key, &upload.owner, upload.received, upload.growth.clone()).await {
                 Err(StoreError::Held) if monotonic() < deadline => {
                     sleep(POLL_INTERVAL).await;
                 }

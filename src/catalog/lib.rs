@@ -12,6 +12,7 @@ mod entitlements;
 mod idempotency;
 mod identities;
 mod page;
+mod removals;
 mod revocation_feed;
 mod secrets;
 mod sessions;
@@ -30,6 +31,7 @@ pub use identities::{
     Identity, Role, add_identity, change_identity, delete_identity, identities, identity, kept_bytes,
 };
 pub use page::Page;
+pub use removals::{add_removal, forget_removal, removals_due};
 pub use revocation_feed::{Event, add_event, drop_expired_events, events_after, newest_event};
 pub use secrets::{
     Secret, add_login, add_secret, configure_admin_secret, count_lasting_admin_secrets, count_secrets, delete_login,

@@ -258,6 +258,10 @@ async fn remove_expired(app: &App) -> Result<(), IngestError> {
     for id in app.uploads.overdue(ROWS_PER_STEP).await? {
         cleanup::end_upload(&app.ingest, &id, "origin").await?;
     }
+    for upload in app.uploads.to_clear(ROWS_PER_STEP).await? {
+        app.uploads.clear(&upload).await?;
+    }
+    cleanup::remove_late(&app.ingest, ROWS_PER_STEP).await?;
     app.uploads.forget_old().await?;
     let mut tx = app.db.begin().await?;
     catalog::drop_expired_secrets(&mut tx, now).await?;

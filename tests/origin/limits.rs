@@ -182,3 +182,35 @@ async fn a_body_that_trickles_ends_with_its_connection() {
     assert!(answer.contains("body_incomplete") || answer.starts_with("HTTP/1.1 400"), "{answer}");
     assert_eq!(world.head(&upload).send().await.expect(200).header("upload-offset"), "5");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn unfinished_uploads_are_listed_and_ended_by_their_owner() {
+    let world = World::new(Engines::Files, 1, "uploads = { open_per_key = 3 }");
+    let (key, lesson, id) = creator(&world, Value::Null).await;
+    let part = || {
+        let ask = world.post("/v1/uploads").key(&key).header("tus-resumable", "1.0.0");
+        ask.header("upload-concat", "partial").header("upload-length", 10)
+    };
+    for _ in 0..2 {
+        part().send().await.expect(201);
+    }
+    let whole = world.create(&lesson, 9).key(&key).send().await.expect(201).header("location").to_owned();
+    world.patch(&whole, 0, b"1234").key(&key).send().await.expect(204);
+    let full = part().send().await.expect(429);
+    assert_eq!(full.code(), "too_many_uploads");
+    assert!(full.json()["detail"].as_str().unwrap().contains("GET /v1/uploads"), "it says what to do");
+    let first = world.get("/v1/uploads?limit=2").key(&key).send().await.expect(200).json();
+    let next = first["next"].as_str().expect("a second page");
+    let second = world.get(&format!("/v1/uploads?after={next}")).key(&key).send().await.expect(200).json();
+    assert_eq!((&first["items"][0]["kind"], &first["items"][1]["kind"]), (&json!("partial"), &json!("partial")));
+    let shown = &second["items"][0];
+    assert_eq!((&shown["lesson"], &shown["owner"]), (&json!(lesson), &json!(id)));
+    assert_eq!((&shown["received"], &shown["length"], &shown["writing"]), (&json!(4), &json!(9), &json!(false)));
+    assert_eq!((second["items"].as_array().unwrap().len(), &second["next"]), (1, &Value::Null));
+    let (other, _, _) = creator(&world, Value::Null).await;
+    assert_eq!(world.get("/v1/uploads").key(&other).send().await.expect(200).json()["items"], json!([]));
+    assert_eq!(world.get("/v1/uploads").send().await.expect(200).json()["items"].as_array().unwrap().len(), 3);
+    let one = format!("/v1/uploads/{}", first["items"][0]["id"].as_str().unwrap());
+    world.delete(&one).key(&key).header("tus-resumable", "1.0.0").send().await.expect(204);
+    part().send().await.expect(201);
+}

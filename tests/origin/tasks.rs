@@ -1,13 +1,14 @@
 //! The task protocol as a worker sees it, spoken word by word: leases that are lost, objects that are not there,
 //! recordings that are refused.
 
+use std::io::Write;
 use std::time::Duration;
 
 use lyceum_storage::db::{Db, PoolConfig, Url};
 use serde_json::{Value, json};
 
 use super::services::Postgres;
-use super::world::{EDGE, Engines, World};
+use super::world::{EDGE, Engines, World, rest_of};
 use crate::support::until_async;
 
 /// A lesson with a recording; its id.
@@ -420,4 +421,49 @@ async fn slow_uploads_keep_no_worker_and_no_other_creator_waiting() {
     });
     assert!(begin.elapsed() < Duration::from_secs(20), "they waited {:?}", begin.elapsed());
     drop(slow);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_object_that_comes_after_its_lesson_was_deleted_leaves_nothing() {
+    let world = World::one(Engines::Files);
+    let lesson = uploaded(&world).await;
+    let probe = lease(&world).await;
+    assert_eq!(put(&world, &probe, "v240/init.mp4", "init").await.expect(422).code(), "unprocessable");
+    say(&world, &probe, "complete", json!({ "segments": [], "report": media_info() })).await.expect(204);
+    let task = lease(&world).await;
+    assert_eq!(put(&world, &task, "v999/init.mp4", "init").await.expect(422).code(), "unprocessable");
+    let mut late = std::net::TcpStream::connect(world.url(0).trim_start_matches("http://")).unwrap();
+    let head = format!(
+        "PUT /v1/tasks/{}/objects/v240/init.mp4 HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {}\r\nLyceum-Lease: {}\r\n\
+         Content-Length: 4\r\n\r\nin",
+        text(&task, "id"),
+        super::world::ADMIN,
+        text(&task, "lease")
+    );
+    late.write_all(head.as_bytes()).unwrap();
+    let objects = world.dir.path().join("objects");
+    let files = |folder: &str| -> Vec<std::path::PathBuf> {
+        let mut found = Vec::new();
+        let mut folders = vec![objects.join(folder)];
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+                if entry.path().is_dir() { folders.push(entry.path()) } else { found.push(entry.path()) }
+            }
+        }
+        found
+    };
+    // Its bytes lie in a temporary file: the lease was looked at.
+    until_async("the object to be under way", Duration::from_secs(10), async || {
+        (!files(".tmp").is_empty()).then_some(())
+    })
+    .await;
+    world.delete(&format!("/v1/lessons/{lesson}")).send().await.expect(204);
+    until_async("the lesson to be removed", Duration::from_secs(20), async || {
+        files("uploads").is_empty().then_some(())
+    })
+    .await;
+    late.write_all(b"it").unwrap();
+    let answer = rest_of(late);
+    assert!(answer.starts_with("HTTP/1.1 409"), "{answer}");
+    assert_eq!(files("v"), Vec::<std::path::PathBuf>::new());
 }

@@ -61,7 +61,7 @@ pub(super) fn router(app: Arc<App>) -> Router {
         .route("/v1/lessons/{id}/retry", post(lessons::retry))
         .route("/v1/lessons/{id}/subtitles", get(subtitles::list))
         .route("/v1/lessons/{id}/subtitles/{language}", put(subtitles::put).delete(subtitles::remove))
-        .route("/v1/uploads", post(uploads::create).options(uploads::options))
+        .route("/v1/uploads", get(uploads::list).post(uploads::create).options(uploads::options))
         .route(
             "/v1/uploads/{id}",
             get(uploads::head)

@@ -239,6 +239,7 @@ fn operations() -> Vec<Operation> {
             None,
             (201, None),
         ),
+        op("get", "/v1/uploads", "Unfinished uploads, the oldest first.", Key, None, (200, Some("UploadPage"))),
         op("head", "/v1/uploads/{id}", "The offset at which to continue.", Key, None, (200, None)),
         op("patch", "/v1/uploads/{id}", "Append bytes at an offset.", Key, None, (204, None)),
         op("delete", "/v1/uploads/{id}", "Abandon an upload.", Key, None, (204, None)),
@@ -351,6 +352,13 @@ fn schemas() -> Value {
         "CourseChange": object(&[("title?", title), ("encrypt?", truth.clone()), ("owner?", id.clone())]),
         "Course": object(&[("id", id.clone()), ("title", text.clone()), ("encrypt", truth.clone()), ("owner", text.clone())]),
         "CoursePage": page(reference("Course")),
+        "Upload": object(&[
+            ("id", id.clone()), ("owner", text.clone()), ("lesson", json!({ "type": ["string", "null"] })),
+            ("kind", json!({ "type": "string", "enum": ["whole", "partial", "final"] })), ("filename", text.clone()),
+            ("length", bytes.clone()), ("received", whole.clone()), ("writing", truth.clone()),
+            ("created", text.clone()), ("expires", text.clone()),
+        ]),
+        "UploadPage": page(reference("Upload")),
         "Lesson": object(&[
             ("id", id.clone()), ("course", id.clone()), ("title", text.clone()), ("state", states), ("playable", truth.clone()),
             ("progress", json!({ "type": "number", "minimum": 0, "maximum": 1 })),

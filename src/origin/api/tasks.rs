@@ -19,14 +19,13 @@ use super::media;
 use super::refusal::Refusal;
 use crate::access::{Caller, find_caller};
 use crate::ingest::error::IngestError;
-use crate::ingest::object_keys::object_key;
 use crate::ingest::{loss, tasks};
 use crate::state::App;
 use crate::waiting::Purpose;
 use lyceum_catalog::{self as catalog, Role};
 use lyceum_core::ids::Id;
 use lyceum_core::time::monotonic;
-use lyceum_packaging::{DeliveredObject, MediaInfo, handover};
+use lyceum_packaging::{DeliveredObject, MediaInfo};
 use lyceum_server::Peer;
 use lyceum_storage::queue::{self, Retry};
 use lyceum_storage::store::{Key, StoreError};
@@ -126,10 +125,15 @@ fn leased(app: &App, base: &str, id: &Id, spec: String, lease: &Id) -> ApiResult
 
 /// The task of the path, if the request's lease holds it.
 async fn held(app: &App, headers: &HeaderMap, id: &str) -> Result<queue::Task, Refusal> {
-    let lease = headers.get(LEASE).and_then(|lease| lease.to_str().ok());
-    let lease = lease.ok_or_else(|| Refusal::Invalid("Lyceum-Lease is missing.".to_owned()))?;
+    let lease = lease_of(headers)?;
     let mut tx = app.db.read().await?;
     queue::leased(&mut tx, &extract::id(id)?, lease).await?.ok_or(Refusal::LeaseLost)
+}
+
+/// The lease that a request shows.
+fn lease_of(headers: &HeaderMap) -> Result<&str, Refusal> {
+    let lease = headers.get(LEASE).and_then(|lease| lease.to_str().ok());
+    lease.ok_or_else(|| Refusal::Invalid("Lyceum-Lease is missing.".to_owned()))
 }
 
 async fn version(app: &App, task: &queue::Task) -> Result<catalog::Version, Refusal> {
@@ -165,31 +169,16 @@ pub(super) async fn put_object(
     body: Body,
 ) -> ApiResult {
     caller.require_role(&[Role::Worker])?;
-    let task = held(&app, &headers, &id).await?;
-    let version = version(&app, &task).await?;
-    let key = object_key(&version.lesson, &version.id, &path)?;
-    let mut tx = app.db.read().await?;
-    let plan = app.ingest.snapshots.plan(&mut tx, &version.id).await?;
-    if !plan.is_some_and(|plan| handover::is_planned(&path, &plan)) {
-        return Err(Refusal::Unprocessable("The plan of this lesson has no object of that path.".to_owned()));
-    }
-    let committed = catalog::has_object(&mut tx, &version.id, &path).await?;
-    drop(tx);
+    let (id, lease) = (extract::id(&id)?, lease_of(&headers)?.to_owned());
     let length = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
     let mut room = app.config().api.object.0;
-    let mut body = body.into_data_stream().map(move |chunk| {
+    let body = body.into_data_stream().map(move |chunk| {
         let chunk = chunk.map_err(|error| StoreError::Source(error.to_string()))?;
         room = room.checked_sub(chunk.len() as u64).ok_or_else(|| StoreError::Source("too large".to_owned()))?;
         Ok(chunk)
     });
-    if committed {
-        // Players may have it: the new bytes are read and dropped.
-        while let Some(chunk) = body.next().await {
-            chunk?;
-        }
-        return Ok(StatusCode::CREATED.into_response());
-    }
-    app.store.put_of_length(&key, handover::content_type(&path), length, body.boxed()).await?;
+    let ingest = Arc::clone(&app.ingest);
+    run_to_end(async move { tasks::put_object(&ingest, (&id, &lease), &path, length, body.boxed()).await }).await?;
     Ok(StatusCode::CREATED.into_response())
 }
 

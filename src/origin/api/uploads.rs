@@ -7,14 +7,17 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use futures_util::StreamExt;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use serde::Serialize;
 use serde_json::json;
 
 use super::answer::ApiResult;
-use super::extract::{self, Path};
+use super::extract::{self, Path, Query};
 use super::idempotency::Repeat;
 use super::lessons;
+use super::paging::Paging;
 use super::quota;
 use super::refusal::Refusal;
+use super::rfc3339;
 use crate::access::{Caller, own_lesson, visible_lesson};
 use crate::ingest::{cleanup, intake};
 use crate::state::App;
@@ -92,6 +95,51 @@ pub(super) async fn options(State(app): State<Arc<App>>) -> Response {
     to.insert("tus-checksum-algorithm", HeaderValue::from_static(headers::ALGORITHMS));
     to.insert("tus-max-size", HeaderValue::from(app.config().uploads.size.0));
     response
+}
+
+/// An unfinished upload, as lists show it.
+#[derive(Serialize)]
+struct UploadShown {
+    id: Id,
+    /// The API key that made it.
+    owner: String,
+    lesson: Option<Id>,
+    kind: &'static str,
+    filename: String,
+    length: Option<u64>,
+    received: u64,
+    /// Whether a request writes it now.
+    writing: bool,
+    created: String,
+    expires: String,
+}
+
+/// `GET /v1/uploads`: the caller's unfinished uploads, everybody's for an admin; `DELETE` ends one.
+pub(super) async fn list(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    Query(paging): Query<Paging>,
+    headers: HeaderMap,
+) -> ApiResult {
+    caller.require_role(ROLES)?;
+    let limit = app.config().api.page;
+    let page = paging.page(limit)?;
+    let mut tx = app.db.read().await?;
+    let after = (page.after.0, page.after.1.as_str());
+    let uploads = app.uploads.open_after(&mut tx, caller.list_filter(), after, page.limit).await?;
+    let show = |(created, upload): (i64, Upload)| UploadShown {
+        owner: upload.owner,
+        lesson: upload.lesson,
+        kind: upload.kind.as_str(),
+        filename: upload.filename,
+        length: upload.length,
+        received: upload.received,
+        writing: upload.writer.is_some(),
+        created: rfc3339::format(created),
+        expires: rfc3339::format(upload.expires),
+        id: upload.id,
+    };
+    paging.show(&headers, limit, uploads, |(created, upload)| (*created, upload.id.as_str()), show)
 }
 
 /// `POST /v1/uploads`: creation, with bytes where the client sends some along.

@@ -7,7 +7,7 @@ use lyceum_core::ids::Id;
 use lyceum_storage::db::Tx;
 use lyceum_storage::queue;
 use lyceum_storage::store::Key;
-use lyceum_storage::upload::{self, Upload};
+use lyceum_storage::upload::Upload;
 
 use crate::ingest::context::Ingest;
 use crate::ingest::error::IngestError;
@@ -18,6 +18,8 @@ const LESSONS_PER_TRANSACTION: i64 = 500;
 /// How long a purge stays in the feed, in milliseconds: as long as an edge may keep the lesson under a token of the
 /// longest life.
 const PURGE_KEPT_MS: i64 = 30 * 24 * 3_600_000;
+/// How long after a removal the store is looked at again, in milliseconds: longer than any request to it takes.
+const LATE_WRITES_MS: i64 = 2 * 3_600_000;
 
 /// Deletes lessons of a course that is marked as deleted, a transaction's worth at once. Answers false when there was
 /// none left, and the course is forgotten.
@@ -85,9 +87,10 @@ pub(crate) async fn end_upload(ingest: &Ingest, id: &Id, actor: &str) -> Result<
     }
     tx.commit().await?;
     ingest.changed.notify_waiters();
-    ingest.uploads.remove_bytes(&upload).await?;
-    // A part may have been sealed for a joining that never came.
-    Ok(ingest.store.delete(&upload::source_key(id)?).await?)
+    if let Err(error) = ingest.uploads.clear(&upload).await {
+        tracing::warn!(upload = %id, %error, "the bytes of an ended upload are still there; it will be tried again");
+    }
+    Ok(())
 }
 
 /// Removes what is left of a deleted lesson, then forgets it. Can be repeated from any point.
@@ -97,9 +100,7 @@ pub(crate) async fn remove_lesson(ingest: &Ingest, lesson: &Id) -> Result<(), In
     let uploads = ingest.uploads.ended_of(&mut tx, lesson).await?;
     drop(tx);
     for upload in &uploads {
-        ingest.uploads.remove_bytes(upload).await?;
-        // It may have been sealed before the lesson went.
-        ingest.store.delete(&upload::source_key(&upload.id)?).await?;
+        ingest.uploads.clear(upload).await?;
     }
     for (_, source) in &versions {
         if let Ok(key) = Key::parse(source) {
@@ -109,11 +110,34 @@ pub(crate) async fn remove_lesson(ingest: &Ingest, lesson: &Id) -> Result<(), In
     let prefix = lesson_prefix(lesson)?;
     ingest.store.delete_under(&prefix).await?;
     let mut tx = ingest.db.begin().await?;
+    look_again(ingest, &mut tx, &prefix).await?;
     for (version, _) in &versions {
         queue::forget(&mut tx, version).await?;
     }
     catalog::forget_lesson(&mut tx, lesson).await?;
     Ok(tx.commit().await?)
+}
+
+/// Has [`remove_late`] look at a removed prefix again.
+async fn look_again(ingest: &Ingest, tx: &mut Tx, prefix: &Key) -> Result<(), IngestError> {
+    let due = ingest.clock.unix_millis().saturating_add(LATE_WRITES_MS);
+    Ok(catalog::add_removal(tx, prefix.as_str(), due).await?)
+}
+
+/// Removes what came to deleted lessons and versions after their removal: a request that the store was still working on
+/// when its origin died.
+pub(crate) async fn remove_late(ingest: &Ingest, limit: i64) -> Result<(), IngestError> {
+    let now = ingest.clock.unix_millis();
+    let due = catalog::removals_due(&mut ingest.db.read().await?, now, limit).await?;
+    for prefix in due {
+        if let Ok(key) = Key::parse(&prefix) {
+            ingest.store.delete_under(&key).await?;
+        }
+        let mut tx = ingest.db.begin().await?;
+        catalog::forget_removal(&mut tx, &prefix).await?;
+        tx.commit().await?;
+    }
+    Ok(())
 }
 
 /// Removes the objects of a version that was replaced long enough ago.
@@ -127,6 +151,7 @@ pub(crate) async fn remove_version(ingest: &Ingest, lesson: &Id, version: &Id) -
         ingest.store.delete(&key).await?;
     }
     let mut tx = ingest.db.begin().await?;
+    look_again(ingest, &mut tx, &prefix).await?;
     queue::forget(&mut tx, version).await?;
     catalog::forget_version(&mut tx, version).await?;
     Ok(tx.commit().await?)

@@ -4,7 +4,7 @@ use lyceum_catalog::{self as catalog, NewVersion};
 use lyceum_core::ids::Id;
 use lyceum_packaging::TaskSpec;
 use lyceum_storage::queue;
-use lyceum_storage::upload::{AppendRequest, Upload, UploadKind};
+use lyceum_storage::upload::{AppendRequest, Upload, UploadError, UploadKind};
 
 use crate::ingest::context::Ingest;
 use crate::ingest::error::IngestError;
@@ -37,8 +37,17 @@ pub(crate) async fn take_upload(ingest: &Ingest, upload: &Upload) -> Result<(), 
         // Before any row is held: a worker's report holds this, and then waits for the lesson's row.
         tx.lock("version", newest.as_str()).await?;
     }
-    if !ingest.uploads.mark_complete(&mut tx, &upload.id).await? {
-        return Ok(());
+    match ingest.uploads.mark_complete(&mut tx, &upload.id).await {
+        Ok(true) => {}
+        Ok(false) => return Ok(()),
+        Err(error) => {
+            drop(tx);
+            if let UploadError::Gone = error {
+                // It ended while it was turned into an object, maybe after its bytes were removed.
+                ingest.uploads.clear(upload).await?;
+            }
+            return Err(error.into());
+        }
     }
     catalog::clear_uploading(&mut tx, lesson_id, &upload.id).await?;
     let lesson = catalog::lesson(&mut tx, lesson_id).await?;

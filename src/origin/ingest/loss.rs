@@ -48,7 +48,7 @@ async fn end_upload(ingest: &Ingest, id: &Id) -> Result<(), IngestError> {
     tracing::error!(upload = %id, bytes = upload.received, "an upload was ended: the store lost its bytes");
     // What is left of it, and of its parts.
     ingest.uploads.remove_parts(&upload).await?;
-    Ok(ingest.uploads.remove_bytes(&upload).await?)
+    Ok(ingest.uploads.clear(&upload).await?)
 }
 
 /// Leaves a failed version, unless the lesson's work on an earlier upload is still under way.

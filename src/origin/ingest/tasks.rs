@@ -6,8 +6,9 @@ use futures_util::{StreamExt, TryStreamExt};
 
 use lyceum_catalog::{self as catalog, StoredObject};
 use lyceum_core::ids::Id;
-use lyceum_packaging::{ContentKey, DeliveredObject, MediaInfo, TaskSpec};
+use lyceum_packaging::{ContentKey, DeliveredObject, MediaInfo, TaskSpec, handover};
 use lyceum_storage::queue::{self, Fate, Retry};
+use lyceum_storage::store::Body;
 
 use crate::ingest::context::Ingest;
 use crate::ingest::error::IngestError;
@@ -52,6 +53,44 @@ pub(crate) async fn heartbeat(
 async fn leased(ingest: &Ingest, task: &Id, lease: &str) -> Result<queue::Task, IngestError> {
     let mut tx = ingest.db.read().await?;
     queue::leased(&mut tx, task, lease).await?.ok_or(IngestError::LeaseLost)
+}
+
+/// Stores an object that a worker made. One that comes after its lesson was deleted leaves nothing behind.
+pub(crate) async fn put_object(
+    ingest: &Ingest,
+    (task, lease): (&Id, &str),
+    path: &str,
+    length: Option<u64>,
+    mut body: Body,
+) -> Result<(), IngestError> {
+    let task = leased(ingest, task, lease).await?;
+    let version = &task.version;
+    let mut tx = ingest.db.read().await?;
+    let Some(row) = catalog::version(&mut tx, version).await? else { return Err(IngestError::LeaseLost) };
+    let key = object_key(&row.lesson, version, path)?;
+    let plan = ingest.snapshots.plan(&mut tx, version).await?;
+    if !plan.is_some_and(|plan| handover::is_planned(path, &plan)) {
+        return Err(IngestError::InvalidReport("The plan of this lesson has no object of that path.".to_owned()));
+    }
+    let committed = catalog::has_object(&mut tx, version, path).await?;
+    drop(tx);
+    if committed {
+        // Players may have it: the new bytes are read and dropped.
+        while let Some(chunk) = body.next().await {
+            chunk?;
+        }
+        return Ok(());
+    }
+    ingest.store.put_of_length(&key, handover::content_type(path), length, body).await?;
+    let mut tx = ingest.db.read().await?;
+    let is_wanted =
+        catalog::version(&mut tx, version).await?.is_some() && catalog::lesson(&mut tx, &row.lesson).await?.is_some();
+    drop(tx);
+    if is_wanted {
+        return Ok(());
+    }
+    ingest.store.delete(&key).await?;
+    Err(IngestError::LeaseLost)
 }
 
 /// Looks that what was handed over is of the plan and lies in the store with the size that is said.

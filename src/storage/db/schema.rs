@@ -6,7 +6,7 @@ use crate::db_args;
 
 /// Every migration ever released; a new one is appended, none is changed.
 const MIGRATIONS: &[&str] =
-    &[INITIAL, QUOTAS_AND_ENCRYPTION, REPLANNING, ENTITLED_SESSIONS, IDENTITIES, QUEUED_IN_PARTS];
+    &[INITIAL, QUOTAS_AND_ENCRYPTION, REPLANNING, ENTITLED_SESSIONS, IDENTITIES, QUEUED_IN_PARTS, REMOVALS];
 
 /// Times are milliseconds since the Unix epoch, truths 1 or 0.
 const INITIAL: &str = "
@@ -242,6 +242,14 @@ CREATE INDEX courses_by_owner ON courses (owner, created, id);
 const QUEUED_IN_PARTS: &str = "
 ALTER TABLE versions ADD COLUMN tasks_left BIGINT NOT NULL DEFAULT 0;
 CREATE INDEX versions_partly_queued ON versions (created) WHERE tasks_left > 0;
+/// Whether the bytes of an ended upload were removed; prefixes of the store that are looked at again after their removal.
+const REMOVALS: &str = "
+ALTER TABLE uploads ADD COLUMN cleared BIGINT NOT NULL DEFAULT 0;
+CREATE TABLE removals (
+    prefix TEXT PRIMARY KEY,
+    due BIGINT NOT NULL
+);
+CREATE INDEX removals_by_age ON removals (due);
 ";
 
 /// Runs what has not run yet. Two processes that start at the same moment queue on the lock, and the second finds

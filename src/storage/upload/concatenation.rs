@@ -7,7 +7,7 @@ use lyceum_core::ids::Id;
 use crate::db::tx::Tx;
 use crate::upload::error::UploadError;
 use crate::upload::record::{self, Upload, UploadKind, UploadState};
-use crate::upload::uploads::{Uploads, source_key};
+use crate::upload::uploads::Uploads;
 use crate::upload::writer::ObjectRange;
 
 /// The most parts that one upload may have.
@@ -68,8 +68,7 @@ impl Uploads {
             let Some(part) = record::get(&mut tx, id).await? else { continue };
             record::set_state(&mut tx, id, UploadState::Ended).await?;
             tx.commit().await?;
-            self.remove_bytes(&part).await?;
-            self.store.delete(&source_key(id)?).await?;
+            self.clear(&part).await?;
         }
         Ok(())
     }

@@ -27,6 +27,9 @@ pub struct Config {
     /// An upload that takes no bytes for so long is removed. From 1m to 90d, default 3d.
     #[serde(deserialize_with = "units::span::<_, 60_000, 7_776_000_000>")]
     pub expires: Span,
+    /// An upload that was created and that no request has written to is removed after so long. From 1m to 90d, default 1h.
+    #[serde(deserialize_with = "units::span::<_, 60_000, 7_776_000_000>")]
+    pub unused: Span,
     /// How long the newest request waits for an older one to leave before it takes the upload from it.
     /// From 100ms to 30s, default 3s.
     #[serde(deserialize_with = "units::span::<_, 100, 30_000>")]
@@ -48,6 +51,7 @@ impl Default for Config {
             metadata: ByteSize::kib(4),
             open_per_key: 100,
             expires: Span::secs(3 * 24 * 3600),
+            unused: Span::secs(3600),
             takeover: Span::secs(3),
             watch: Span::millis(250),
             idle: Span::secs(30),

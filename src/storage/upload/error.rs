@@ -34,7 +34,7 @@ pub enum UploadError {
     #[error("there is no room left for this upload under its owner's quota")]
     OverQuota,
     /// The key has too many unfinished uploads.
-    #[error("{limit} unfinished uploads are there already")]
+    #[error("{limit} unfinished uploads are there already; GET /v1/uploads lists them, and DELETE ends one")]
     TooMany {
         /// The limit.
         limit: u64,

@@ -19,7 +19,8 @@ pub enum UploadKind {
 }
 
 impl UploadKind {
-    fn as_str(self) -> &'static str {
+    /// Its name in the database and in lists.
+    pub fn as_str(self) -> &'static str {
         match self {
             Self::Whole => "whole",
             Self::Partial => "partial",
@@ -282,11 +283,13 @@ pub(super) async fn to_concatenate(tx: &mut Tx, limit: i64) -> Result<Vec<Id>, D
     rows.iter().map(|row| row.parse("id")).collect()
 }
 
-pub(super) async fn overdue(tx: &mut Tx, now: i64, limit: i64) -> Result<Vec<Id>, DbError> {
+/// Open uploads that expired before `now`, or that were made before `unused_since` and that nobody has written to.
+pub(super) async fn overdue(tx: &mut Tx, now: i64, unused_since: i64, limit: i64) -> Result<Vec<Id>, DbError> {
     let rows = tx
         .all(
-            "SELECT id FROM uploads WHERE state = 'open' AND expires < $1 ORDER BY expires LIMIT $2",
-            db_args![now, limit],
+            "SELECT id FROM uploads WHERE state = 'open' AND (expires < $1
+             OR (created < $2 AND fence = 0 AND received = 0 AND kind <> 'final')) ORDER BY expires LIMIT $3",
+            db_args![now, unused_since, limit],
         )
         .await?;
     rows.iter().map(|row| row.parse("id")).collect()
@@ -294,5 +297,41 @@ pub(super) async fn overdue(tx: &mut Tx, now: i64, limit: i64) -> Result<Vec<Id>
 
 pub(super) async fn forget_old(tx: &mut Tx, now: i64) -> Result<(), DbError> {
     let month = 30 * 24 * 3600 * 1000;
-    tx.execute("DELETE FROM uploads WHERE state <> 'open' AND expires < $1", db_args![now - month]).await.map(drop)
+    let sql = "DELETE FROM uploads WHERE expires < $1 AND (state = 'complete' OR (state = 'ended' AND cleared = 1))";
+    tx.execute(sql, db_args![now - month]).await.map(drop)
+}
+
+/// Notes that nothing is left of an ended upload in the store.
+pub(super) async fn set_cleared(tx: &mut Tx, id: &Id) -> Result<(), DbError> {
+    tx.execute("UPDATE uploads SET cleared = 1 WHERE id = $1", db_args![id]).await.map(drop)
+}
+
+/// Ended uploads of which something may be left in the store.
+pub(super) async fn to_clear(tx: &mut Tx, limit: i64) -> Result<Vec<Upload>, DbError> {
+    let rows = tx
+        .all(
+            "SELECT id, owner, lesson, kind, state, length, received, fence, writer, store_state, metadata, filename,
+             partials, expires FROM uploads WHERE state = 'ended' AND cleared = 0 LIMIT $1",
+            db_args![limit],
+        )
+        .await?;
+    rows.iter().map(from_row).collect()
+}
+
+/// Open uploads after a place in the list, the oldest first, with the time of their creation: `owner`'s, or everybody's.
+pub(super) async fn open_after(
+    tx: &mut Tx,
+    owner: Option<&str>,
+    (created, id): (i64, &str),
+    limit: i64,
+) -> Result<Vec<(i64, Upload)>, DbError> {
+    let rows = tx
+        .all(
+            "SELECT id, owner, lesson, kind, state, length, received, fence, writer, store_state, metadata, filename,
+             partials, expires, created FROM uploads WHERE state = 'open' AND ($1 = '' OR owner = $1)
+             AND (created > $2 OR (created = $2 AND id > $3)) ORDER BY created, id LIMIT $4",
+            db_args![owner.unwrap_or_default(), created, id, limit],
+        )
+        .await?;
+    rows.iter().map(|row| Ok((row.get("created")?, from_row(row)?))).collect()
 }

@@ -236,3 +236,22 @@ async fn bytes_that_the_store_lost_are_not_acknowledged_again() {
         assert!(matches!(world.append(5, chunks(vec![Ok("56789")])).await, Err(UploadError::Lost)), "{left:?}");
     }
 }
+
+#[tokio::test]
+async fn what_nobody_writes_to_is_overdue_soon_and_what_ended_is_cleared_once() {
+    let world = world(Config::default()).await;
+    world.create("u", Some(10)).await.unwrap();
+    world.create("unused", Some(10)).await.unwrap();
+    world.append(0, chunks(vec![Ok("01234")])).await.unwrap();
+    world.clock.advance(std::time::Duration::from_secs(3601));
+    let unused = Id::parse("unused").unwrap();
+    assert_eq!(world.uploads.overdue(9).await.unwrap(), [unused]);
+    let mut tx = world.uploads.db.begin().await.unwrap();
+    world.uploads.terminate(&mut tx, &Id::parse("u").unwrap()).await.unwrap();
+    tx.commit().await.unwrap();
+    let ended = world.uploads.to_clear(9).await.unwrap();
+    assert_eq!(ended.len(), 1);
+    world.uploads.clear(&ended[0]).await.unwrap();
+    assert!(world.uploads.to_clear(9).await.unwrap().is_empty());
+    assert!(!world._dir.path().join("o/.growing/uploads/u").exists());
+}

@@ -116,7 +116,7 @@ impl Uploads {
     }
 
     /// Ends an upload. The caller's transaction must commit before
-    /// [`Self::remove_bytes`].
+    /// [`Self::clear`].
     pub async fn terminate(&self, tx: &mut Tx, id: &Id) -> Result<Upload, UploadError> {
         tx.lock("upload", id.as_str()).await?;
         let upload = record::get(tx, id).await?.ok_or(UploadError::NotFound)?;
@@ -143,9 +143,33 @@ impl Uploads {
         Ok(record::ended_of(tx, lesson).await?)
     }
 
-    /// Removes the bytes of an upload that has ended. Can be repeated.
-    pub async fn remove_bytes(&self, upload: &Upload) -> Result<(), UploadError> {
-        Ok(self.store.abandon_growth(&source_key(&upload.id)?, &upload.growth).await?)
+    /// Removes all that the store has of an upload that has ended. Can be repeated; [`Self::to_clear`] tells of what did
+    /// not come to its end.
+    pub async fn clear(&self, upload: &Upload) -> Result<(), UploadError> {
+        let key = source_key(&upload.id)?;
+        self.store.abandon_growth(&key, &upload.growth).await?;
+        // It may have been sealed.
+        self.store.delete(&key).await?;
+        let mut tx = self.db.begin().await?;
+        record::set_cleared(&mut tx, &upload.id).await?;
+        Ok(tx.commit().await?)
+    }
+
+    /// Ended uploads of which the store may still have something.
+    pub async fn to_clear(&self, limit: i64) -> Result<Vec<Upload>, UploadError> {
+        Ok(record::to_clear(&mut self.db.read().await?, limit).await?)
+    }
+
+    /// Unfinished uploads after a place in the list (time of creation in milliseconds, id), the oldest first, each with
+    /// the time of its creation: `owner`'s, or everybody's.
+    pub async fn open_after(
+        &self,
+        tx: &mut Tx,
+        owner: Option<&str>,
+        after: (i64, &str),
+        limit: i64,
+    ) -> Result<Vec<(i64, Upload)>, UploadError> {
+        Ok(record::open_after(tx, owner, after, limit).await?)
     }
 
     /// Turns the bytes of a whole upload into an object; its key. Can be repeated.
@@ -173,9 +197,11 @@ impl Uploads {
         Ok(record::whole_but_open(&mut self.db.read().await?, limit).await?)
     }
 
-    /// Open uploads that have expired.
+    /// Open uploads that have expired, or that nobody has begun to write.
     pub async fn overdue(&self, limit: i64) -> Result<Vec<Id>, UploadError> {
-        Ok(record::overdue(&mut self.db.read().await?, self.clock.unix_millis(), limit).await?)
+        let now = self.clock.unix_millis();
+        let unused = i64::try_from(self.config.unused.get().as_millis()).unwrap_or(i64::MAX);
+        Ok(record::overdue(&mut self.db.read().await?, now, now.saturating_sub(unused), limit).await?)
     }
 
     /// Forgets old uploads that are ended or complete; until then a client can ask about them.

@@ -72,8 +72,8 @@ async fn an_upload_grows_in_a_bucket_over_breaks_and_a_fenced_writer_touches_not
     for end in [100, 4_000_000, 9_000_000, 9_000_000, 12_999_999, bytes.len()] {
         // An older writer that does not know yet that it was fenced off: what it stores is never part of the object.
         let before = growth.reserve();
-        let mut fenced = store.grow(&name, length as u64, before.clone()).await.unwrap();
-        let mut writer = store.grow(&name, length as u64, before.reserve()).await.unwrap();
+        let mut fenced = store.grow(&name, "ada", length as u64, before.clone()).await.unwrap();
+        let mut writer = store.grow(&name, "ada", length as u64, before.reserve()).await.unwrap();
         fenced.write(Bytes::from(noise(5_500_000, 99))).await.unwrap();
         fenced.checkpoint(true).await.unwrap();
         for piece in bytes[length..end].chunks(300_000) {

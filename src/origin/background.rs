@@ -35,7 +35,7 @@ pub(super) async fn run(app: Arc<App>) {
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut round: u64 = 0;
     let mut clock_watch = ClockWatch::new(app.clock.unix_millis(), monotonic());
-    let report = Arc::new(Report::default());
+    let (leases, rounds) = (Report::default(), Arc::new(Report::default()));
     let mut under_way: Option<JoinHandle<()>> = None;
     loop {
         tokio::select! {
@@ -45,7 +45,7 @@ pub(super) async fn run(app: Arc<App>) {
         let (wall, now) = (app.clock.unix_millis(), monotonic());
         clock_watch.observe(wall, now);
         if clock_watch.allows_lease_expiry(now, app.config().queue.lease.get()) {
-            report.tell(tasks::expire_leases(&app.ingest, wall).await);
+            leases.tell(tasks::expire_leases(&app.ingest, wall).await);
         }
         if under_way.as_ref().is_some_and(|round| !round.is_finished()) {
             continue;
@@ -55,7 +55,7 @@ pub(super) async fn run(app: Arc<App>) {
             entitlements: clock_watch.allows_revocation(now),
             ages: round.is_multiple_of(ROUNDS_PER_EXPIRY) && clock_watch.allows_removal(now),
         };
-        let (app, report) = (app.clone(), report.clone());
+        let (app, report) = (app.clone(), rounds.clone());
         under_way = Some(tokio::spawn(async move { report.tell(run_round(&app, round, due).await) }));
         round = round.wrapping_add(1);
     }

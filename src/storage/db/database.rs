@@ -65,7 +65,15 @@ impl Db {
     pub async fn begin(&self) -> Result<Tx, DbError> {
         Ok(match &self.pools {
             Pools::Sqlite { writer, .. } => Tx::group(writer.begin().await?),
-            Pools::Postgres(pool, sessions) => begin_uncancelled(pool, sessions, "BEGIN").await?,
+            Pools::Postgres(pool, sessions) => {
+                let mut tx = begin_uncancelled(pool, sessions, "BEGIN").await?;
+                if sessions.are_suspect() && tx.is_read_only().await? {
+                    sessions.give_up();
+                    drop(tx);
+                    tx = begin_uncancelled(pool, sessions, "BEGIN").await?;
+                }
+                tx
+            }
         })
     }
 

@@ -242,6 +242,8 @@ CREATE INDEX courses_by_owner ON courses (owner, created, id);
 const QUEUED_IN_PARTS: &str = "
 ALTER TABLE versions ADD COLUMN tasks_left BIGINT NOT NULL DEFAULT 0;
 CREATE INDEX versions_partly_queued ON versions (created) WHERE tasks_left > 0;
+";
+
 /// Whether the bytes of an ended upload were removed; prefixes of the store that are looked at again after their removal.
 const REMOVALS: &str = "
 ALTER TABLE uploads ADD COLUMN cleared BIGINT NOT NULL DEFAULT 0;

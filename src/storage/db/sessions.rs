@@ -8,8 +8,9 @@ use lyceum_core::time::{Instant, monotonic};
 
 use crate::db::error::DbError;
 
-/// Sessions are given up at most this often: while no primary is there, reads go on over those that there are.
-const MIN_INTERVAL: Duration = Duration::from_secs(1);
+/// For how long after a refused write the next ones are looked at before they begin: a session that only read until now
+/// may be with the standby too.
+const SUSPICION: Duration = Duration::from_secs(60);
 
 /// What is known of the sessions of a pool; clones share it.
 #[derive(Clone, Debug, Default)]
@@ -23,19 +24,30 @@ impl Sessions {
     pub(super) fn note(&self, error: sqlx::Error) -> DbError {
         let error = DbError::from(error);
         if error.is_read_only() {
-            let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
-            let now = monotonic();
-            if refused.is_none_or(|at| now.duration_since(at) >= MIN_INTERVAL) {
-                *refused = Some(now);
-                tracing::warn!("the database server is read-only; its sessions are given up for new ones");
-            }
+            self.give_up();
         }
         error
     }
 
+    /// Gives up the sessions that there are; each is closed before it would be used again.
+    pub(super) fn give_up(&self) {
+        if !self.are_suspect() {
+            tracing::warn!("the database server is read-only; its sessions are given up for new ones");
+        }
+        *self.refused.lock().unwrap_or_else(PoisonError::into_inner) = Some(monotonic());
+    }
+
     /// Whether a session of that age may be used.
     pub(super) fn may_use(&self, age: Duration) -> bool {
-        let refused = *self.refused.lock().unwrap_or_else(PoisonError::into_inner);
-        refused.is_none_or(|at| age < at.elapsed())
+        self.since_refusal().is_none_or(|since| age < since)
+    }
+
+    /// Whether a write was refused a short while ago.
+    pub(super) fn are_suspect(&self) -> bool {
+        self.since_refusal().is_some_and(|since| since < SUSPICION)
+    }
+
+    fn since_refusal(&self) -> Option<Duration> {
+        self.refused.lock().unwrap_or_else(PoisonError::into_inner).map(|at| at.elapsed())
     }
 }

@@ -177,6 +177,12 @@ impl Tx {
         })
     }
 
+    /// Whether this PostgreSQL transaction can't write.
+    pub(super) async fn is_read_only(&mut self) -> Result<bool, DbError> {
+        let row = self.one("SELECT current_setting('transaction_read_only') AS setting", Vec::new()).await?;
+        row.map_or(Ok(false), |row| Ok(row.get::<String>("setting")? == "on"))
+    }
+
     /// The statement in the words of this engine, where the two can't share one.
     pub fn choose(&self, sqlite: &'static str, postgres: &'static str) -> &'static str {
         match self.engine {

@@ -168,7 +168,7 @@ export class LessonCard {
       return list;
     }
     if (lesson.state === "awaiting_upload" || lesson.state === "uploading") button("Choose a recording", "main", () => this.picker.click(), "upload", "choose");
-    if (lesson.state === "failed" && lesson.error?.code !== "media_empty") button("Try again", "", (it) => void busy(it, () => this.retry()), undefined, "retry");
+    if (lesson.state === "failed" && !["media_empty", "upload_lost"].includes(lesson.error?.code ?? "")) button("Try again", "", (it) => void busy(it, () => this.retry()), undefined, "retry");
     if (lesson.state === "failed") button("Try another recording", lesson.playable ? "" : "main", () => this.picker.click(), "upload", "choose");
     if (lesson.playable) button("Playback link", "", () => playbackLink(lesson), "link", "link");
     if (lesson.state === "ready") button("Replace", "quiet", () => this.picker.click(), undefined, "choose");

@@ -79,13 +79,13 @@ async fn growth_goes_on_at_the_durable_length_and_one_writer_holds_it() {
     let (_dir, store) = directory().await;
     let name = key("uploads/u");
     let growth = store.start_growth(&name, "video/mp4", None).await.unwrap().reserve();
-    let mut first = store.grow(&name, 0, growth.clone()).await.unwrap();
+    let mut first = store.grow(&name, "ada", 0, growth.clone()).await.unwrap();
     first.write("hello ".into()).await.unwrap();
     assert_eq!(first.checkpoint(false).await.unwrap().0, 6);
     first.write("never acknowledged".into()).await.unwrap();
-    assert!(matches!(store.grow(&name, 6, growth.clone()).await, Err(StoreError::Held)));
+    assert!(matches!(store.grow(&name, "ada", 6, growth.clone()).await, Err(StoreError::Held)));
     drop(first);
-    let mut second = store.grow(&name, 6, growth.clone().reserve()).await.unwrap();
+    let mut second = store.grow(&name, "ada", 6, growth.clone().reserve()).await.unwrap();
     second.write("world".into()).await.unwrap();
     assert_eq!(second.pending(), 5);
     let (length, growth) = second.checkpoint(true).await.unwrap();
@@ -95,7 +95,7 @@ async fn growth_goes_on_at_the_durable_length_and_one_writer_holds_it() {
         assert_eq!(text(&store, "uploads/u", None).await, "hello world");
     }
     assert_eq!(store.head(&name).await.unwrap().content_type, "video/mp4");
-    assert!(store.grow(&key("uploads/lost"), 5, Growth::Directory).await.is_err());
+    assert!(store.grow(&key("uploads/lost"), "ada", 5, Growth::Directory).await.is_err());
 }
 
 #[tokio::test]
@@ -104,7 +104,7 @@ async fn a_growing_object_takes_stretches_of_others() {
     store.put_bytes(&key("part/one"), "video/mp4", "0123456789".into()).await.unwrap();
     let name = key("uploads/u");
     let growth = store.start_growth(&name, "video/mp4", None).await.unwrap().reserve();
-    let mut grower = store.grow(&name, 0, growth.clone()).await.unwrap();
+    let mut grower = store.grow(&name, "ada", 0, growth.clone()).await.unwrap();
     grower.write("<".into()).await.unwrap();
     for (range, length) in [(2..5, 4), (0..10, 14)] {
         let (upto, durable, _) = grower.copy(&key("part/one"), range.clone(), false).await.unwrap().unwrap();
@@ -113,7 +113,7 @@ async fn a_growing_object_takes_stretches_of_others() {
     // More than is there was acknowledged once: a disk has lost bytes, and nothing may be built on it.
     assert!(grower.copy(&key("part/one"), 8..12, true).await.is_err());
     drop(grower);
-    let mut grower = store.grow(&name, 14, growth.clone()).await.unwrap();
+    let mut grower = store.grow(&name, "ada", 14, growth.clone()).await.unwrap();
     grower.write(">".into()).await.unwrap();
     let (length, growth) = grower.checkpoint(true).await.unwrap();
     store.finish_growth(&name, "video/mp4", length, &growth).await.unwrap();

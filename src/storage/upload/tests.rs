@@ -215,7 +215,7 @@ async fn limits_hold_and_what_takes_no_bytes_is_overdue() {
     let mut tx = world.uploads.db.begin().await.unwrap();
     let upload = world.uploads.terminate(&mut tx, &overdue[0]).await.unwrap();
     tx.commit().await.unwrap();
-    world.uploads.remove_bytes(&upload).await.unwrap();
+    world.uploads.clear(&upload).await.unwrap();
     assert!(matches!(world.uploads.settle(&overdue[0]).await, Err(UploadError::Gone)));
     world.create("v", Some(3)).await.unwrap();
 }

@@ -20,7 +20,7 @@ pub struct FrameRate {
 }
 
 /// The standard rates, which cameras and recorders often write inexactly.
-const STANDARD_RATES: &[FrameRate] = &[
+pub const STANDARD_RATES: &[FrameRate] = &[
     FrameRate::new(5, 1),
     FrameRate::new(8, 1),
     FrameRate::new(10, 1),
@@ -69,7 +69,7 @@ impl FrameRate {
     }
 
     /// The standard rate that equals this one up to rounding (`2997/100` is `30000/1001`), else itself.
-    fn standardised(self) -> FrameRate {
+    pub fn standardised(self) -> FrameRate {
         let near = |r: &&FrameRate| (r.fps() - self.fps()).abs() < 0.0005 * self.fps();
         STANDARD_RATES.iter().find(near).copied().unwrap_or(self)
     }

@@ -25,6 +25,9 @@ pub struct MediaInfo {
     /// Where the file's timestamps start again, in the order of the file; nearly always empty.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub breaks: Vec<TimeBreak>,
+    /// The chapters that the recording names, in order.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub chapters: Vec<Chapter>,
     /// Stable codes of [`Warning`]s, such as `media_truncated`.
     pub warnings: Vec<String>,
 }
@@ -40,6 +43,18 @@ pub struct TimeBreak {
     pub start_us: i64,
 }
 
+/// A chapter of a recording.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Chapter {
+    /// When it begins.
+    pub start_us: i64,
+    /// When it ends: at the next one, or with the recording.
+    pub end_us: i64,
+    /// Its name; `Chapter 3` where the file gives none.
+    pub title: String,
+}
+
 /// The video of a recording.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -48,7 +63,7 @@ pub struct VideoInfo {
     pub stream: u32,
     /// The decoder's name, such as `h264`.
     pub codec: String,
-    /// Stored width in pixels, before rotation.
+    /// Stored width in pixels, before rotation: of the shape that the lesson is planned by, where it changes.
     pub width: u32,
     /// Stored height in pixels, before rotation.
     pub height: u32,
@@ -56,12 +71,21 @@ pub struct VideoInfo {
     pub sample_aspect: [u32; 2],
     /// Clockwise rotation that shows it upright: 0, 90, 180 or 270 degrees.
     pub rotation: u32,
+    /// Whether left and right are swapped, before it is turned.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub mirrored: bool,
+    /// Whether frames tell the shape of their pixels themselves, so that it may change.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub aspect_in_frames: bool,
     /// The constant frame rate of the renditions.
     pub rate: FrameRate,
     /// False for a variable frame rate.
     pub constant_rate: bool,
-    /// Whether it is interlaced.
+    /// Whether it is interlaced, or some of it.
     pub interlaced: bool,
+    /// Whether it is interlaced by the word of the container alone: its frames are not marked, and all are deinterlaced.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub fields_unmarked: bool,
     /// The pixel format's name, such as `yuv420p10le`.
     pub pixel_format: String,
     /// Bits per sample: 8, 10, 12.
@@ -102,6 +126,9 @@ impl Default for ColorInfo {
 pub struct AudioInfo {
     /// The stream's index in the file.
     pub stream: u32,
+    /// Further streams of the same sound, where a camera writes each of its channels as a track of its own.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub more_streams: Vec<u32>,
     /// The decoder's name, such as `aac`.
     pub codec: String,
     /// How many channels.

@@ -9,6 +9,7 @@ pub mod av1;
 pub mod avc;
 pub mod cmaf;
 pub mod filter;
+pub mod framing;
 pub mod grid;
 pub mod handover;
 pub mod hevc;

@@ -1,6 +1,7 @@
 //! Plans a lesson: from the probe's report and the ladder to tracks and tasks. Deterministic: the same input gives the
 //! same plan, so that any process can make it again at any time.
 
+use crate::framing::Framing;
 use crate::grid::{AUDIO_RATE, Grid};
 use crate::images::{self, Storyboard};
 use crate::info::{AudioInfo, MediaInfo, Refusal, RefusalCode, SourceStream, VideoInfo};
@@ -172,6 +173,7 @@ fn video_tasks(
             TaskSpec::Video(VideoTask {
                 source: SourceStream::new(info, video.stream),
                 rotation: video.rotation,
+                framing: Framing::new(video),
                 interlaced: video.interlaced,
                 color: video.color,
                 grid,
@@ -199,6 +201,7 @@ fn audio_tasks(
         tasks.push(planned(grid, first_segment, segments, |grid| {
             TaskSpec::Audio(AudioTask {
                 source: SourceStream::new(info, audio.stream),
+                more_streams: audio.more_streams.clone(),
                 track: track.to_owned(),
                 grid,
                 first_segment,
@@ -231,6 +234,7 @@ fn images_task(info: &MediaInfo, video: &VideoInfo, grid: &Grid, images: Images)
     TaskSpec::Images(ImagesTask {
         source: SourceStream::new(info, video.stream),
         rotation: video.rotation,
+        framing: Framing::new(video),
         interlaced: video.interlaced,
         color: video.color,
         duration_ms: grid.duration_ms(),

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::framing::Framing;
 use crate::grid::Grid;
 use crate::images::Storyboard;
 use crate::info::{ColorInfo, MediaInfo, SourceStream, TimeBreak};
@@ -45,7 +46,10 @@ pub struct VideoTask {
     pub source: SourceStream,
     /// Clockwise turns to apply: 0, 90, 180 or 270 degrees.
     pub rotation: u32,
-    /// Whether to deinterlace.
+    /// The canvas, and how frames come onto it.
+    #[serde(default)]
+    pub framing: Framing,
+    /// Whether the source is interlaced, or some of it. Each frame is judged by its own mark.
     pub interlaced: bool,
     /// The source's colour, which renditions keep and signal.
     pub color: ColorInfo,
@@ -87,6 +91,9 @@ pub struct Rendition {
 pub struct AudioTask {
     /// What to read.
     pub source: SourceStream,
+    /// Further streams with one channel each of the same sound ([`AudioInfo::more_streams`](crate::info::AudioInfo)).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub more_streams: Vec<u32>,
     /// The track's name, such as `a-en`.
     pub track: String,
     /// The grid of the lesson.
@@ -111,7 +118,10 @@ pub struct ImagesTask {
     pub source: SourceStream,
     /// Clockwise turns to apply: 0, 90, 180 or 270 degrees.
     pub rotation: u32,
-    /// Whether to deinterlace.
+    /// The canvas, and how frames come onto it.
+    #[serde(default)]
+    pub framing: Framing,
+    /// Whether the source is interlaced, or some of it. Each frame is judged by its own mark.
     pub interlaced: bool,
     /// The source's colour.
     pub color: ColorInfo,

@@ -1,6 +1,7 @@
 //! `lyceum-transcoder run` over real encoders' output, judged by ffprobe and by what the pages say.
 
 mod bad_input;
+mod changing;
 mod extras;
 mod hostile;
 mod joints;

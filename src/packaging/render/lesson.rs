@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::images::{POSTER, STORYBOARD};
 use crate::index::{ObjectIndex, TrackIndex};
-use crate::info::MediaInfo;
+use crate::info::{Chapter, MediaInfo};
 use crate::task::TaskSpec;
 use crate::track::TrackKind;
 
@@ -23,10 +23,17 @@ pub fn lesson_json(index: &ObjectIndex<'_>, info: &MediaInfo, version: &str) -> 
         "saved_bytes": index.complete().then(|| saved_bytes(index)),
         "poster": index.has(POSTER).then(|| format!("{version}/{POSTER}")),
         "storyboard": index.has(STORYBOARD).then(|| format!("{version}/{STORYBOARD}")),
+        "chapters": info.chapters.iter().map(chapter).collect::<Vec<_>>(),
         "warnings": info.warnings,
         "warning_details": info.warning_sentences().map(|(code, detail)| json!({"code": code, "detail": detail})).collect::<Vec<_>>(),
     });
     format!("{value:#}\n")
+}
+
+/// A chapter, in seconds.
+fn chapter(chapter: &Chapter) -> Value {
+    let seconds = |us: i64| us as f64 / 1e6;
+    json!({"start": seconds(chapter.start_us), "end": seconds(chapter.end_us), "title": chapter.title})
 }
 
 /// The maximum bit rate of a rendition in bits per second: what a constant bit rate would always use.

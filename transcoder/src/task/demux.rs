@@ -13,21 +13,24 @@ use super::source::SourceHandle;
 use crate::limits::Limits;
 
 /// Allowed demuxers: they read one file and open no other.
-const FORMATS: &str =
-    "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,flv,mpegts,mpeg,mp3,wav,w64,ogg,aac,flac,aiff,caf,asf,mxf,mpegvideo";
+const FORMATS: &str = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,flv,mpegts,mpeg,mp3,wav,w64,ogg,aac,flac,aiff,caf,asf,mxf,mpegvideo,\
+dv,rm,wv,gif,apng";
 
 /// Allowed decoders, by FFmpeg's names.
 const DECODERS: &str = "h264,hevc,vp8,vp9,libvpx,libvpx-vp9,av1,libdav1d,mpeg4,mpeg1video,mpeg2video,mpegvideo,msmpeg4v1,msmpeg4v2,\
 msmpeg4,h263,h263i,h263p,flv,flashsv,vp6,vp6a,vp6f,theora,prores,dnxhd,mjpeg,dvvideo,wmv1,wmv2,wmv3,vc1,ffv1,huffyuv,ffvhuff,utvideo,\
-magicyuv,rawvideo,qtrle,rpza,svq1,svq3,cinepak,rv30,rv40,cfhd,tscc,tscc2,msrle,msvideo1,zmbv,\
+magicyuv,rawvideo,qtrle,rpza,svq1,svq3,cinepak,rv30,rv40,cfhd,tscc,tscc2,msrle,msvideo1,zmbv,rv10,rv20,mss1,mss2,g2m,gif,apng,\
 aac,aac_latm,aac_fixed,mp3,mp3float,mp2,mp2float,mp1,mp1float,ac3,ac3_fixed,eac3,dca,truehd,vorbis,opus,libopus,flac,alac,\
-wmav1,wmav2,wmapro,nellymoser,speex,libspeex,amrnb,amrwb,gsm,gsm_ms,qdm2,adpcm_ms,adpcm_ima_wav,adpcm_ima_qt,adpcm_swf,adpcm_yamaha,\
+wmav1,wmav2,wmapro,wmavoice,wmalossless,wavpack,cook,sipr,ra_144,ra_288,atrac3,ralf,nellymoser,speex,libspeex,amrnb,amrwb,gsm,gsm_ms,qdm2,adpcm_ms,adpcm_ima_wav,adpcm_ima_qt,adpcm_swf,adpcm_yamaha,\
 pcm_s16le,pcm_s16be,pcm_s24le,pcm_s24be,pcm_s32le,pcm_s32be,pcm_u8,pcm_s8,pcm_f32le,pcm_f32be,pcm_f64le,pcm_f64be,pcm_alaw,pcm_mulaw,\
 pcm_dvd,pcm_bluray,pcm_s16le_planar,pcm_u16le,pcm_u16be,\
 mov_text,subrip,srt,ass,ssa,webvtt,text";
 
 /// FFmpeg's buffer in front of the socket, in bytes.
 const BUFFER: usize = 128 << 10;
+
+/// What the uploader of a picture is told.
+pub(super) const IS_A_PICTURE: &str = "This is a picture, not a video. Upload a recording with picture or sound.";
 
 /// Damaged packets that are skipped before the next one of a stream.
 const MAX_DAMAGED_PACKETS: u32 = 10_000;
@@ -101,7 +104,7 @@ fn classify(head: &[u8]) -> Refusal {
         || starts(b"MM\0*");
     let webp = starts(b"RIFF") && head.get(8..).is_some_and(|rest| rest.starts_with(b"WEBP"));
     let detail = if still || webp || at_four(b"ftypheic") || at_four(b"ftypavif") {
-        "This is a picture, not a video. Upload a recording with picture or sound."
+        IS_A_PICTURE
     } else if at_four(b"ftyp") || at_four(b"mdat") || at_four(b"wide") || at_four(b"moov") {
         "This MP4 or QuickTime file can't be read: its index (moov) is missing or damaged. The recording or its upload was probably cut off."
     } else if text.is_some() {

@@ -5,6 +5,8 @@
 //! system calls ([`sandbox`]). It knows nothing of origins, leases or HTTP.
 
 mod audio;
+mod audio_decoder;
+mod canvas;
 mod demux;
 mod entry;
 pub(crate) mod error;
@@ -12,17 +14,24 @@ mod ffi;
 mod frame;
 mod limiter;
 mod loudness;
+mod mixdown;
 mod normalize;
 mod output;
+mod picture;
+mod picture_rate;
 mod probe;
 mod rendition;
 mod sandbox;
 mod segmenter;
+mod sound_clock;
 mod source;
 mod ssim;
+mod stereo;
 mod still_frames;
 mod stream_spans;
+mod stretch;
 mod subtitles;
+mod survey;
 mod thumbnails;
 mod timeline;
 mod timestamp;

@@ -1,10 +1,11 @@
-//! Normalization of decoded frames, once for all renditions: deinterlacing, rotation, and conversion of high dynamic
+//! Normalization of decoded frames, once for all renditions: deinterlacing, mirroring, rotation, and conversion of high dynamic
 //! range and wide gamut to BT.709.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 use ffmpeg_next as ff;
+use lyceum_packaging::framing::Framing;
 use lyceum_packaging::info::ColorInfo;
 
 use super::error::TaskError;
@@ -70,6 +71,9 @@ fn to_bt709(color: &ColorInfo) -> Option<String> {
 /// The filter graph, built for the first frame and rebuilt when size or pixel format change.
 pub(super) struct Normalizer {
     chain: String,
+    all_fields: bool,
+    /// Whether a frame of two fields came: the filter looks at its neighbours too, and stays.
+    deinterlaces: bool,
     base: ff::Rational,
     graph: Option<Graph>,
     last_pts: Option<i64>,
@@ -84,10 +88,10 @@ type Shape = (u32, u32, ff::format::Pixel);
 
 impl Normalizer {
     /// Filters for a stream of `color` with time base `base`. `rotation` is in clockwise degrees.
-    pub(super) fn new(interlaced: bool, rotation: u32, color: &ColorInfo, base: ff::Rational) -> Self {
+    pub(super) fn new(framing: &Framing, rotation: u32, color: &ColorInfo, base: ff::Rational) -> Self {
         let mut filters = Vec::new();
-        if interlaced {
-            filters.push("bwdif=mode=send_frame:parity=auto:deint=all");
+        if framing.mirrored {
+            filters.push("hflip");
         }
         match rotation {
             90 => filters.push("transpose=clock"),
@@ -97,7 +101,8 @@ impl Normalizer {
         }
         let color = to_bt709(color);
         filters.extend(color.as_deref());
-        Self { chain: filters.join(","), base, graph: None, last_pts: None }
+        let (all_fields, chain) = (framing.all_fields, filters.join(","));
+        Self { chain, all_fields, deinterlaces: all_fields, base, graph: None, last_pts: None }
     }
 
     /// Filters a decoded frame; finished frames are appended to `out`.
@@ -109,7 +114,12 @@ impl Normalizer {
         // A frame without a timestamp follows the previous one by a tick.
         let pts = timestamp(&frame).or_else(|| self.last_pts.map(|last| last + 1)).unwrap_or(0);
         self.last_pts = Some(pts);
-        if self.chain.is_empty() {
+        let marked = frame.is_interlaced() && !self.deinterlaces;
+        if marked {
+            self.finish(out)?;
+            self.deinterlaces = true;
+        }
+        if self.chain.is_empty() && !self.deinterlaces {
             out.push_back(NormalizedFrame::Timed(pts, self.base, frame));
             return Ok(());
         }
@@ -142,6 +152,16 @@ impl Normalizer {
         Ok(())
     }
 
+    /// The filters in the order in which they apply.
+    fn filters(&self) -> String {
+        let fields = match (self.deinterlaces, self.all_fields) {
+            (false, _) => return self.chain.clone(),
+            (true, true) => "bwdif=mode=send_frame:parity=auto:deint=all",
+            (true, false) => "bwdif=mode=send_frame:parity=auto:deint=interlaced",
+        };
+        if self.chain.is_empty() { fields.to_owned() } else { format!("{fields},{}", self.chain) }
+    }
+
     fn build(&self, shape: Shape) -> Result<Graph, TaskError> {
         let failed = TaskError::ffmpeg("setting filters up");
         let missing = || TaskError::Machinery("FFmpeg lacks a filter".to_owned());
@@ -152,7 +172,11 @@ impl Normalizer {
         let mut graph = ff::filter::Graph::new();
         graph.add(&ff::filter::find("buffer").ok_or_else(missing)?, "in", &args).map_err(&failed)?;
         graph.add(&ff::filter::find("buffersink").ok_or_else(missing)?, "out", "").map_err(&failed)?;
-        graph.output("in", 0).and_then(|p| p.input("out", 0)).and_then(|p| p.parse(&self.chain)).map_err(&failed)?;
+        graph
+            .output("in", 0)
+            .and_then(|p| p.input("out", 0))
+            .and_then(|p| p.parse(&self.filters()))
+            .map_err(&failed)?;
         graph.validate().map_err(&failed)?;
         Ok(Graph { graph, shape })
     }

@@ -3,37 +3,37 @@
 use ff::codec::packet::side_data;
 use ff::format::context::Input;
 use ff::format::stream::Disposition;
-use ff::{Stream, codec, media};
+use ff::{Stream, media};
 use ffmpeg_next as ff;
-use lyceum_packaging::FrameRate;
 use lyceum_packaging::grid::AUDIO_RATE;
 use lyceum_packaging::info::{
-    AudioInfo, MediaInfo, Purpose, Refusal, RefusalCode, SourceStream, SubtitleInfo, VideoInfo, Warning,
+    AudioInfo, Chapter, MediaInfo, Purpose, Refusal, RefusalCode, SourceStream, SubtitleInfo, Warning,
 };
 
-use super::audio::{AudioDecoder, StereoBuffer};
+use super::audio_decoder::{Clock, TrackDecoder};
 use super::demux;
 use super::error::TaskError;
 use super::ffi::{self, StreamFacts};
 use super::loudness::LoudnessMeter;
+use super::picture::{self, Picture};
 use super::source::SourceHandle;
-use super::stream_spans::{StreamSpan, StreamSpans, measure_index, set_timeline, span};
-use super::timeline::{self, LostTime, TimelineScan};
+use super::stereo::StereoBuffer;
+use super::stream_spans::{StreamSpan, StreamSpans, measure_index, set_timeline};
+use super::survey::Survey;
+use super::timeline::{self, TimelineScan};
 use super::timestamp::{known, micros};
 use crate::limits::Limits;
 
-/// How much of a file without an index is read to estimate its key frame interval, in packets.
-const SAMPLED_PACKETS: usize = 20_000;
-/// Packets that are examined for encryption and interlacing.
+/// Formats of pictures, some of which move.
+const STILL_OR_MOVING: &[&str] = &["gif", "apng"];
+/// Packets that are examined for encryption.
 const FIRST_PACKETS: usize = 8;
-/// The same in microseconds.
-const SAMPLED_US: i64 = 30_000_000;
 /// Windows over which loudness is estimated, how long each is in seconds, and for how many tracks.
 const LOUDNESS_WINDOWS: u64 = 30;
 const WINDOW_S: u64 = 3;
 const MEASURED_TRACKS: usize = 8;
-/// Samples that an index tells of this much after the end that the container names are kept, in microseconds.
-const BEYOND_END_US: i64 = 250_000;
+/// The most chapters that are kept.
+const MAX_CHAPTERS: usize = 1000;
 
 /// Probes the source.
 pub(super) fn probe(source: &SourceHandle, limits: &Limits) -> Result<MediaInfo, TaskError> {
@@ -41,49 +41,49 @@ pub(super) fn probe(source: &SourceHandle, limits: &Limits) -> Result<MediaInfo,
     let mut info =
         MediaInfo { bytes: source.size(), container: input.format().name().to_owned(), ..MediaInfo::default() };
     let mut spans = StreamSpans::default();
-    let picture = best_picture(&input);
-    if let Some(index) = picture
-        && let Some(stream) = input.stream(index)
-    {
-        info.video = Some(video(&stream, &input, limits, &mut spans)?);
+    let mut picture = None;
+    if let Some(stream) = picture::best(&input).and_then(|index| input.stream(index)) {
+        check(&ffi::facts(&stream), limits)?;
+        picture = Some(Picture::describe(&stream, &input, source, &mut spans)?);
     }
     for stream in input.streams() {
         collect(&stream, limits, &mut info, &mut spans)?;
     }
-    if info.video.is_none() && info.audio.is_empty() {
+    if picture.is_none() && info.audio.is_empty() {
         return Err(
             Refusal::new(RefusalCode::NotVideo, "The file has neither picture nor sound that can be played.").into()
         );
     }
-    refuse_encrypted_samples(&mut input)?;
-    if let Some(video) = &mut info.video
-        && let Some(stream) = input.stream(video.stream as usize)
-        && ffi::facts(&stream).interlaced.is_none()
-    {
-        let decoder = demux::decoder(&stream, limits, 1)?;
-        video.interlaced = first_frame_is_interlaced(&mut input, video.stream as usize, decoder);
+    refuse_by_first_packets(&mut input)?;
+    if let Some(picture) = &mut picture {
+        picture.find_key_interval(&mut input);
     }
     if spans.truncated(source.size()) {
         info.warn(Warning::Truncated);
     }
-    if let (Some(video), Some(index)) = (&mut info.video, picture)
-        && video.key_interval_us == 0
-    {
-        video.key_interval_us = sampled_key_interval(&mut input, index);
-    }
     let streams: Vec<usize> = spans.all().map(|span| span.index).collect();
     let TimelineScan { breaks, lost_us } =
-        timeline::scan(&mut input, &streams, source.size(), || demux::open(source, limits));
+        timeline::scan(&mut input, &streams, source.size(), survey(&mut picture), || demux::open(source, limits));
     info.breaks = breaks;
     if lost_us > 0 || spans.lost_us > 0 {
         info.warn(Warning::ClockDamaged);
     }
+    if let Some(picture) = &mut picture {
+        picture.visit(&mut input, source, &mut spans);
+    }
     if !info.breaks.is_empty() {
-        spans.measure(&mut input, &info.breaks)?;
-    } else if !info.container.starts_with("mov") && spans.find_end(&mut input)? {
+        spans.measure(&mut input, &info.breaks, survey(&mut picture))?;
+    } else if !info.container.starts_with("mov") && spans.find_end(&mut input, survey(&mut picture))? {
         info.warn(Warning::Truncated);
     }
+    if let Some(mut picture) = picture {
+        picture.set_rate(&mut spans);
+        picture.look(&input, limits)?;
+        info.video = Some(picture.info);
+    }
     set_timeline(&mut info, &spans, &input);
+    join_channels(&mut info);
+    info.chapters = chapters(&input, &info);
     let stretches = u64::try_from(info.breaks.len()).unwrap_or(0);
     if let Some(video) = info.video.as_mut().filter(|_| stretches > 0) {
         // A task reads a section from its first byte: few long tasks are best.
@@ -96,6 +96,51 @@ pub(super) fn probe(source: &SourceHandle, limits: &Limits) -> Result<MediaInfo,
     }
     measure_loudness(&mut info, source, limits)?;
     Ok(info)
+}
+
+fn survey(picture: &mut Option<Picture>) -> Option<&mut Survey> {
+    picture.as_mut().map(|picture| &mut picture.survey)
+}
+
+/// Cameras write each channel of their sound as a track of its own: such tracks become one.
+fn join_channels(info: &mut MediaInfo) {
+    let camera = info.container.starts_with("mov") || info.container.starts_with("mxf");
+    let [first, others @ ..] = info.audio.as_slice() else { return };
+    let alike = |a: &AudioInfo| {
+        (a.channels, &a.codec, a.sample_rate, &a.language, &a.title)
+            == (1, &first.codec, first.sample_rate, &first.language, &String::new())
+    };
+    if camera && !others.is_empty() && first.codec.starts_with("pcm_") && info.audio.iter().all(alike) {
+        let more_streams = others.iter().map(|a| a.stream).collect();
+        let joined = AudioInfo { more_streams, ..first.clone() };
+        info.audio = vec![joined];
+    }
+}
+
+/// The chapters between the lesson's start and its end.
+fn chapters(input: &Input, info: &MediaInfo) -> Vec<Chapter> {
+    let end = i64::try_from(info.duration_us).unwrap_or(i64::MAX);
+    let at = |ticks: i64, base| micros(ticks, base).saturating_sub(info.start_us).clamp(0, end);
+    let mut found: Vec<Chapter> = input
+        .chapters()
+        .take(MAX_CHAPTERS)
+        .map(|chapter| {
+            let title = plain(chapter.metadata().get("title").unwrap_or_default());
+            let base = chapter.time_base();
+            Chapter { start_us: at(chapter.start(), base), end_us: at(chapter.end(), base), title }
+        })
+        .collect();
+    found.sort_by_key(|chapter| chapter.start_us);
+    found.dedup_by_key(|chapter| chapter.start_us);
+    found.retain(|chapter| chapter.start_us < end);
+    let starts: Vec<i64> = found.iter().skip(1).map(|chapter| chapter.start_us).chain([end]).collect();
+    for ((n, chapter), next) in found.iter_mut().enumerate().zip(starts) {
+        chapter.end_us = next;
+        if chapter.title.is_empty() {
+            chapter.title = format!("Chapter {}", n + 1);
+        }
+    }
+    found
 }
 
 /// Estimates the loudness of each track from windows spread over it. A track that can't be decoded stays unmeasured: its
@@ -112,12 +157,13 @@ fn measure_loudness(info: &mut MediaInfo, source: &SourceHandle, limits: &Limits
     let mut track = SourceStream::new(info, 0);
     for audio in info.audio.iter_mut().take(MEASURED_TRACKS) {
         track.stream = audio.stream;
-        let Ok(mut decode) = AudioDecoder::open(&track, source, limits) else { continue };
+        let opened = TrackDecoder::open(&track, &audio.more_streams, source, limits);
+        let Ok(mut decode) = opened else { continue };
         let mut meter = LoudnessMeter::default();
         for window in 0..windows {
             let from = window * spacing + (spacing - WINDOW_S * second) / 2;
             let mut sound = StereoBuffer::new(from, from + WINDOW_S * second);
-            if decode.fill(&mut sound).is_ok() {
+            if decode.fill(&mut sound, Clock::Trusted).is_ok() {
                 meter
                     .add(&sound.channels)
                     .map_err(|cause| TaskError::Machinery(format!("measuring loudness: {cause}")))?;
@@ -128,70 +174,6 @@ fn measure_loudness(info: &mut MediaInfo, source: &SourceHandle, limits: &Limits
         audio.true_peak_dbtp = meter.peak().map(rounded);
     }
     Ok(())
-}
-
-/// The video stream that a player would choose; cover art does not count.
-fn best_picture(input: &Input) -> Option<usize> {
-    let moving = |s: &Stream<'_>| {
-        s.parameters().medium() == media::Type::Video && !s.disposition().contains(Disposition::ATTACHED_PIC)
-    };
-    let best = input.streams().best(media::Type::Video).filter(moving);
-    best.or_else(|| input.streams().find(moving)).map(|s| s.index())
-}
-
-fn video(stream: &Stream<'_>, input: &Input, limits: &Limits, spans: &mut StreamSpans) -> Result<VideoInfo, TaskError> {
-    let facts = ffi::facts(stream);
-    check(&facts, limits)?;
-    let (width, height) = (u32::try_from(facts.width).unwrap_or(0), u32::try_from(facts.height).unwrap_or(0));
-    if width == 0 || height == 0 {
-        let detail =
-            "The picture's size is not in the file: it is damaged, or its picture is of a kind that can't be decoded.";
-        return Err(Refusal::new(RefusalCode::NotVideo, detail).into());
-    }
-    let rate = |r: ff::Rational| {
-        let (num, den) = (u32::try_from(r.numerator()).ok()?, u32::try_from(r.denominator()).ok()?);
-        (num > 0 && den > 0).then(|| FrameRate::new(num, den))
-    };
-    let (base, average) = (rate(stream.rate()), rate(stream.avg_frame_rate()));
-    let constant = FrameRate::constant(base, average);
-    let mut own = span(stream, input);
-    spans.frame_us = (1e6 / constant.fps()).round() as i64;
-    spans.delay_us = spans.frame_us.saturating_mul(facts.delay);
-    let index = ffi::index(stream);
-    if input.format().name().starts_with("mov") {
-        let base = stream.time_base();
-        let mut lost = LostTime::default();
-        index.iter().for_each(|entry| lost.step(micros(entry.timestamp, base), spans.frame_us));
-        spans.lost_us = lost.us;
-        // An edit list may end before the last presented sample does.
-        let last = index.iter().filter(|e| e.shown).map(|e| micros(e.timestamp, base)).max().unwrap_or(0);
-        own.end = own.end.map(|end| if last > end + BEYOND_END_US { last + spans.frame_us } else { end });
-    }
-    let size = i64::try_from(spans_size(input)).unwrap_or(i64::MAX);
-    measure_index(&index, size, stream, &mut own);
-    let info = VideoInfo {
-        stream: u32::try_from(stream.index()).unwrap_or(0),
-        codec: facts.codec.clone(),
-        width,
-        height,
-        sample_aspect: aspect(facts.sample_aspect),
-        rotation: rotation(stream),
-        rate: constant,
-        constant_rate: base.zip(average).is_some_and(|(b, a)| (b.fps() - a.fps()).abs() <= 0.004 * a.fps()),
-        interlaced: facts.interlaced.unwrap_or(false),
-        pixel_format: facts.pixel_format.and_then(|f| f.descriptor()).map_or_else(String::new, |d| d.name().to_owned()),
-        bit_depth: u32::try_from(facts.bit_depth).unwrap_or(8),
-        color: facts.color,
-        key_interval_us: index_key_interval(&index, stream, own.end),
-        start_us: own.start,
-        duration_us: 0,
-    };
-    spans.picture = Some(own);
-    Ok(info)
-}
-
-fn spans_size(input: &Input) -> u64 {
-    input.io_size().and_then(|size| u64::try_from(size).ok()).unwrap_or(u64::MAX)
 }
 
 fn check(facts: &StreamFacts, limits: &Limits) -> Result<(), Refusal> {
@@ -209,25 +191,20 @@ fn check(facts: &StreamFacts, limits: &Limits) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// Common encryption (ISO/IEC 23001-7) shows in the samples: the demuxer passes on how they were encrypted.
-fn refuse_encrypted_samples(input: &mut Input) -> Result<(), Refusal> {
+/// Common encryption (ISO/IEC 23001-7) shows in the samples: the demuxer passes on how they were encrypted. Formats of
+/// pictures that may move show by their second frame whether they do.
+fn refuse_by_first_packets(input: &mut Input) -> Result<(), Refusal> {
     let encrypted = |packet: &ff::Packet| packet.side_data().any(|s| s.kind() == side_data::Type::EncryptionInfo);
-    let found = input.packets().take(FIRST_PACKETS).any(|(_, packet)| encrypted(&packet));
+    let first: Vec<ff::Packet> = input.packets().take(FIRST_PACKETS).map(|(_, packet)| packet).collect();
     // Later readers seek for themselves.
     let _ = input.seek(0, ..);
-    if found { Err(is_encrypted()) } else { Ok(()) }
-}
-
-/// For streams without the flag (DV, Motion JPEG), taken from the first frame.
-fn first_frame_is_interlaced(input: &mut Input, picture: usize, mut decoder: codec::decoder::Opened) -> bool {
-    let mut frame = ff::frame::Video::empty();
-    let packets = input.packets().filter(|(stream, _)| stream.index() == picture);
-    let found = packets.map(|(_, packet)| packet).take(FIRST_PACKETS).any(|packet| {
-        let _ = decoder.send_packet(&packet);
-        decoder.receive_frame(&mut frame).is_ok()
-    });
-    let _ = input.seek(0, ..);
-    found && frame.is_interlaced()
+    if first.iter().any(encrypted) {
+        return Err(is_encrypted());
+    }
+    if first.len() < 2 && STILL_OR_MOVING.contains(&input.format().name()) {
+        return Err(Refusal::new(RefusalCode::NotVideo, demux::IS_A_PICTURE));
+    }
+    Ok(())
 }
 
 fn is_encrypted() -> Refusal {
@@ -235,62 +212,12 @@ fn is_encrypted() -> Refusal {
     Refusal::new(RefusalCode::Encrypted, detail)
 }
 
-fn aspect([num, den]: [i32; 2]) -> [u32; 2] {
-    match (u32::try_from(num), u32::try_from(den)) {
-        // Aspect ratios beyond 8:1 are damaged metadata.
-        (Ok(num), Ok(den)) if num > 0 && den > 0 && num / den < 8 && den / num < 8 => [num, den],
-        _ => [1, 1],
-    }
-}
-
-/// Clockwise degrees from the display matrix (ISO/IEC 14496-12, section 8.3.2): two columns of 16.16 numbers.
-fn rotation(stream: &Stream<'_>) -> u32 {
-    let Some(matrix) = stream.side_data().find(|s| s.kind() == side_data::Type::DisplayMatrix) else { return 0 };
-    let at = |i: usize| {
-        let bytes = matrix.data().get(i * 4..i * 4 + 4)?;
-        Some(f64::from(i32::from_ne_bytes(bytes.try_into().ok()?)))
-    };
-    let (Some(a), Some(b)) = (at(0), at(1)) else { return 0 };
-    let degrees = b.atan2(a).to_degrees().rem_euclid(360.0);
-    ((degrees / 90.0).round() as u32 % 4) * 90
-}
-
-/// Mean key frame interval by the index, in microseconds; 0 if the index covers only the part read so far.
-fn index_key_interval(index: &[ffi::IndexEntry], stream: &Stream<'_>, end: Option<i64>) -> u64 {
-    let (keys, first, last) = index
-        .iter()
-        .filter(|e| e.key)
-        .fold((0i64, i64::MAX, i64::MIN), |(n, first, last), e| (n + 1, first.min(e.timestamp), last.max(e.timestamp)));
-    let all_last = index.iter().map(|e| e.timestamp).max().unwrap_or(0);
-    if end.is_none_or(|end| micros(all_last, stream.time_base()) < end / 2) {
-        return 0;
-    }
-    match keys {
-        0 => 0,
-        1 => u64::try_from(micros(all_last.saturating_sub(first), stream.time_base())).unwrap_or(0),
-        _ => u64::try_from(micros(last.saturating_sub(first), stream.time_base()) / (keys - 1)).unwrap_or(0),
-    }
-}
-
-/// Mean key frame interval of files without an index, from the first half minute.
-fn sampled_key_interval(input: &mut Input, picture: usize) -> u64 {
-    let (mut keys, mut first, mut last) = (0i64, None, 0);
-    for (stream, packet) in input.packets().take(SAMPLED_PACKETS) {
-        let Some(ticks) = packet.pts().or(packet.dts()).filter(|_| stream.index() == picture) else { continue };
-        let at = micros(ticks, stream.time_base());
-        let start = *first.get_or_insert(at);
-        keys += i64::from(packet.is_key());
-        last = at;
-        if at - start > SAMPLED_US {
-            break;
-        }
-    }
-    let length = last - first.unwrap_or(last);
-    u64::try_from(length / keys.max(1)).unwrap_or(0)
-}
-
 fn tag(stream: &Stream<'_>, name: &str) -> String {
-    let text = stream.metadata().get(name).unwrap_or_default().to_owned();
+    plain(stream.metadata().get(name).unwrap_or_default())
+}
+
+/// The first 120 characters of a text, without control characters.
+fn plain(text: &str) -> String {
     text.chars().filter(|c| !c.is_control()).take(120).collect()
 }
 

@@ -11,17 +11,18 @@ use ff::format::Pixel;
 use ff::{Dictionary, Rational};
 use ffmpeg_next as ff;
 use lyceum_packaging::cmaf::{Color, SampleEntry};
+use lyceum_packaging::framing::{Area, Framing};
 use lyceum_packaging::info::ColorInfo;
 use lyceum_packaging::task::{Rendition, VideoTask};
 use lyceum_packaging::{TrackFacts, VideoCodec, av1, avc, hevc};
 
 use super::error::TaskError;
-use super::ffi;
 use super::frame::GridFrame;
 use super::normalize::normalized_color;
 use super::output::Output;
 use super::segmenter::Segmenter;
 use super::ssim::SsimMeter;
+use super::{canvas, ffi};
 
 /// Encodes `rendition` of the frames from `pictures`.
 pub(super) fn run(
@@ -48,7 +49,7 @@ pub(super) fn run(
 /// Scaler, encoder and segmenter of one rendition.
 struct RenditionEncoder<'a> {
     codec: VideoCodec,
-    scaler: Scaler,
+    scaler: Scaler<'a>,
     encoder: encoder::video::Encoder,
     packet: ff::Packet,
     ssim: Option<SsimMeter>,
@@ -72,7 +73,7 @@ impl<'a> RenditionEncoder<'a> {
         let first = task.grid.first_frame(task.first_segment);
         let measured_end = task.grid.first_frame(task.first_segment.saturating_add(1));
         let ssim = if task.measure { Some(SsimMeter::new(&encoder, first, measured_end)?) } else { None };
-        let scaler = Scaler::new(rendition, prepared);
+        let scaler = Scaler::new(task, rendition, prepared);
         Ok(Self { codec: rendition.codec, scaler, encoder, packet: ff::Packet::empty(), ssim, measured_end, segmenter })
     }
 
@@ -277,18 +278,20 @@ fn describe(
     Ok((entry, TrackFacts { codec: name, video_range: "SDR".to_owned(), ..TrackFacts::default() }))
 }
 
-/// Scales to the rendition's size, as 4:2:0 with eight bits.
-struct Scaler {
+/// Scales to the rendition's size, as 4:2:0 with eight bits; frames of another shape than the lesson's between bars.
+struct Scaler<'a> {
+    framing: &'a Framing,
     width: u32,
     height: u32,
     color: ColorInfo,
-    context: Option<(ff::software::scaling::Context, bool)>,
+    context: Option<(ff::software::scaling::Context, bool, Area)>,
     last: Option<(Arc<ff::frame::Video>, ff::frame::Video)>,
 }
 
-impl Scaler {
-    fn new(rendition: &Rendition, color: ColorInfo) -> Self {
-        Self { width: rendition.width, height: rendition.height, color, context: None, last: None }
+impl<'a> Scaler<'a> {
+    fn new(task: &'a VideoTask, rendition: &Rendition, color: ColorInfo) -> Self {
+        let (width, height) = (rendition.width, rendition.height);
+        Self { framing: &task.framing, width, height, color, context: None, last: None }
     }
 
     fn scale(&mut self, frame: &Arc<ff::frame::Video>) -> Result<ff::frame::Video, TaskError> {
@@ -298,14 +301,15 @@ impl Scaler {
             return ffi::share(scaled);
         }
         let full = self.color.full_range || full_range_format(frame.format());
-        let same =
-            frame.format() == Pixel::YUV420P && !full && (frame.width(), frame.height()) == (self.width, self.height);
-        if same {
+        let size = (self.width, self.height);
+        let area = canvas::area(self.framing, frame, size);
+        let fills = (area.width, area.height) == size && (frame.width(), frame.height()) == size;
+        if fills && frame.format() == Pixel::YUV420P && !full {
             return ffi::share(frame);
         }
-        let fits = self.context.as_ref().is_some_and(|(context, was_full)| {
+        let fits = self.context.as_ref().is_some_and(|(context, was_full, was_in)| {
             let input = context.input();
-            *was_full == full
+            (*was_full, *was_in) == (full, area)
                 && (input.format, input.width, input.height) == (frame.format(), frame.width(), frame.height())
         });
         if !fits {
@@ -316,18 +320,19 @@ impl Scaler {
                 width,
                 height,
                 Pixel::YUV420P,
-                self.width,
-                self.height,
+                area.width,
+                area.height,
                 flags,
             );
             let mut context = made.map_err(TaskError::ffmpeg("setting the scaler up"))?;
             ffi::set_scaler_color(&mut context, (self.color.matrix, full), (self.color.matrix, false));
-            self.context = Some((context, full));
+            self.context = Some((context, full, area));
         }
         let mut scaled = ff::frame::Video::empty();
-        if let Some((context, _)) = &mut self.context {
+        if let Some((context, ..)) = &mut self.context {
             context.run(frame, &mut scaled).map_err(TaskError::ffmpeg("scaling"))?;
         }
+        let scaled = canvas::framed(scaled, area, size);
         let shared = ffi::share(&scaled)?;
         self.last = Some((frame.clone(), scaled));
         Ok(shared)

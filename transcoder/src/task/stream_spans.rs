@@ -7,6 +7,7 @@ use lyceum_packaging::info::{MediaInfo, TimeBreak};
 
 use super::error::TaskError;
 use super::ffi::IndexEntry;
+use super::survey::Survey;
 use super::timeline::Timeline;
 use super::timestamp::{known, micros};
 
@@ -58,9 +59,9 @@ impl StreamSpans {
 
     /// Finds where the streams end, as containers without a full index tell that only roughly. Reads the last seconds, or
     /// the whole file if they are missing. Returns whether the file ends before its container claims.
-    pub(super) fn find_end(&mut self, input: &mut Input) -> Result<bool, TaskError> {
+    pub(super) fn find_end(&mut self, input: &mut Input, survey: Option<&mut Survey>) -> Result<bool, TaskError> {
         let Some(end) = self.longest_end() else {
-            self.measure(input, &[])?;
+            self.measure(input, &[], survey)?;
             return Ok(false);
         };
         let from = end - END_READ_US;
@@ -83,7 +84,7 @@ impl StreamSpans {
                 return Ok(false);
             }
         }
-        self.measure(input, &[])?;
+        self.measure(input, &[], survey)?;
         Ok(self.longest_end().is_none_or(|found| found < end - END_READ_US / 2))
     }
 
@@ -97,14 +98,23 @@ impl StreamSpans {
         Some(micros(packet.pts().or(packet.dts())?, stream.time_base()).saturating_add(length + delay))
     }
 
-    /// Reads a file without a reliable duration to its end.
-    pub(super) fn measure(&mut self, input: &mut Input, breaks: &[TimeBreak]) -> Result<(), TaskError> {
+    /// Reads a file without a reliable duration to its end; `survey` sees the picture's packets.
+    pub(super) fn measure(
+        &mut self,
+        input: &mut Input,
+        breaks: &[TimeBreak],
+        survey: Option<&mut Survey>,
+    ) -> Result<(), TaskError> {
+        let mut survey = survey.and_then(|survey| survey.begin().then_some(survey));
         let mut timeline = Timeline::new(breaks);
         timeline.seek(input, i64::MIN).map_err(TaskError::ffmpeg("going back to the start"))?;
         self.picture.iter_mut().chain(&mut self.sounds).for_each(|span| span.end = None);
         for (stream, mut packet) in input.packets() {
             let index = stream.index();
             timeline.apply(&mut packet, stream.time_base());
+            if let Some(survey) = survey.as_mut().filter(|survey| survey.stream == index) {
+                survey.see(&packet);
+            }
             let end = self.end_of(&stream, &packet);
             let Some(span) = self.picture.iter_mut().chain(&mut self.sounds).find(|s| s.index == index) else {
                 continue;
@@ -117,6 +127,9 @@ impl StreamSpans {
                 }
                 span.end = Some(span.end.map_or(end, |known| known.max(end)));
             }
+        }
+        if let Some(survey) = survey {
+            survey.complete();
         }
         Ok(())
     }

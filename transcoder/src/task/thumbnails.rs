@@ -12,14 +12,13 @@ use lyceum_packaging::images::{POSTER, STORYBOARD, Storyboard, sheet_path};
 use lyceum_packaging::task::{Images, ImagesTask};
 use lyceum_packaging::{DeliveredObject, ObjectKind};
 
-use super::demux;
 use super::error::TaskError;
-use super::ffi;
 use super::normalize::{NormalizedFrame, Normalizer, normalized_color};
 use super::output::Output;
 use super::source::SourceHandle;
 use super::timeline::Timeline;
 use super::timestamp::micros;
+use super::{canvas, demux, ffi};
 use crate::ipc::Message;
 use crate::limits::Limits;
 
@@ -69,7 +68,7 @@ fn storyboard(
         let first = n * board.per_sheet();
         let end = first.saturating_add(board.per_sheet()).min(board.tiles);
         let rows = (end - first).div_ceil(board.columns.max(1)).min(board.rows.max(1));
-        let mut sheet = black(board.columns * board.width, rows * board.height);
+        let mut sheet = canvas::black(Pixel::YUVJ420P, (board.columns * board.width, rows * board.height));
         for at in first..end {
             match keys.at(u64::from(at) * board.interval_ms)? {
                 Some(KeyFrame { frame, fresh: true }) => tile = Some(keys.scaled(&frame, size)?),
@@ -78,7 +77,7 @@ fn storyboard(
                 None => {}
             }
             if let Some(tile) = &tile {
-                paste(&mut sheet, tile, board.position(at));
+                canvas::paste(&mut sheet, tile, board.position(at));
             }
             let fraction = f64::from(at + 1) / f64::from(board.tiles.max(1));
             output.send(&Message::Progress { fraction }).map_err(TaskError::Source)?;
@@ -216,7 +215,7 @@ impl<'a> KeyFrames<'a> {
         if !got {
             return Ok(None);
         }
-        let mut normalizer = Normalizer::new(self.task.interlaced, self.task.rotation, &self.task.color, self.base);
+        let mut normalizer = Normalizer::new(&self.task.framing, self.task.rotation, &self.task.color, self.base);
         let mut ready = VecDeque::new();
         normalizer.push(frame, &mut ready)?;
         normalizer.finish(&mut ready)?;
@@ -228,26 +227,26 @@ impl<'a> KeyFrames<'a> {
 
     /// Scales `frame` and converts it for JPEG: BT.601, full range.
     fn scaled(&mut self, frame: &ff::frame::Video, size: (u32, u32)) -> Result<ff::frame::Video, TaskError> {
+        let area = canvas::area(&self.task.framing, frame, size);
+        let own = (area.width, area.height);
         let fits = self.scaler.as_ref().is_some_and(|(context, made)| {
             let input = context.input();
-            *made == size
-                && (input.format, input.width, input.height) == (frame.format(), frame.width(), frame.height())
+            *made == own && (input.format, input.width, input.height) == (frame.format(), frame.width(), frame.height())
         });
         if !fits {
             let flags = ff::software::scaling::Flags::AREA;
             let (format, width, height) = (frame.format(), frame.width(), frame.height());
-            let made =
-                ff::software::scaling::Context::get(format, width, height, Pixel::YUVJ420P, size.0, size.1, flags);
+            let made = ff::software::scaling::Context::get(format, width, height, Pixel::YUVJ420P, own.0, own.1, flags);
             let mut context = made.map_err(TaskError::ffmpeg("setting the scaler up"))?;
             let color = normalized_color(&self.task.color);
             ffi::set_scaler_color(&mut context, (color.matrix, color.full_range), (6, true));
-            self.scaler = Some((context, size));
+            self.scaler = Some((context, own));
         }
         let mut scaled = ff::frame::Video::empty();
         if let Some((context, _)) = &mut self.scaler {
             context.run(frame, &mut scaled).map_err(TaskError::ffmpeg("scaling"))?;
         }
-        Ok(scaled)
+        Ok(canvas::framed(scaled, area, size))
     }
 }
 
@@ -262,30 +261,6 @@ fn contrast(frame: &ff::frame::Video) -> f64 {
         }
     }
     (squares / count.max(1.0) - (sum / count.max(1.0)).powi(2)).max(0.0).sqrt()
-}
-
-fn black(width: u32, height: u32) -> ff::frame::Video {
-    let mut sheet = ff::frame::Video::new(Pixel::YUVJ420P, width, height);
-    for (plane, value) in [0u8, 128, 128].into_iter().enumerate() {
-        sheet.data_mut(plane).fill(value);
-    }
-    sheet
-}
-
-/// Copies `tile` onto `sheet`. Positions and sizes are even, so that chroma planes fit.
-fn paste(sheet: &mut ff::frame::Video, tile: &ff::frame::Video, (x, y): (u32, u32)) {
-    for plane in 0..3 {
-        let half = u32::from(plane > 0);
-        let (x, y) = ((x >> half) as usize, (y >> half) as usize);
-        let (width, height) = (tile.plane_width(plane) as usize, tile.plane_height(plane) as usize);
-        let (from_stride, to_stride) = (tile.stride(plane).max(1), sheet.stride(plane).max(1));
-        let rows = tile.data(plane).chunks(from_stride).take(height);
-        for (row, to) in rows.zip(sheet.data_mut(plane).chunks_mut(to_stride).skip(y)) {
-            if let (Some(row), Some(to)) = (row.get(..width), to.get_mut(x..x + width)) {
-                to.copy_from_slice(row);
-            }
-        }
-    }
 }
 
 fn jpeg(picture: &ff::frame::Video, quantiser: u32) -> Result<Vec<u8>, TaskError> {

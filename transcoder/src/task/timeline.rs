@@ -7,10 +7,11 @@ use ffmpeg_next as ff;
 use lyceum_packaging::info::TimeBreak;
 
 use super::ffi;
+use super::survey::Survey;
 use super::timestamp::micros;
 
 /// Containers that can be concatenated byte by byte, so that timestamps may start again in the middle.
-const JOINABLE: &[&str] = &["mpegts", "mpeg", "flv"];
+pub(super) const JOINABLE: &[&str] = &["mpegts", "mpeg", "flv"];
 /// Files up to this size are read completely; larger ones only if timestamps at [`PROBE_POINTS`] are uneven.
 const MAX_READ_THROUGH_BYTES: u64 = 64 << 20;
 const PROBE_POINTS: u64 = 64;
@@ -23,6 +24,8 @@ const MAX_FORWARD_US: i64 = 10_000_000;
 const MIN_STEP_DIVISOR: i64 = 8;
 /// Lost time of consecutive packets counts from this sum on, in microseconds.
 const MIN_LOST_RUN_US: i64 = 500_000;
+/// How far into the file behind a discontinuity a demuxer may hand out a frame from before it.
+const MAX_DELAYED_BYTES: u64 = 256 << 10;
 /// The most discontinuities that are kept; the rest of a file with more uses the last offset.
 const MAX_BREAKS: usize = 1000;
 
@@ -32,12 +35,14 @@ pub(super) struct Timeline {
     breaks: Vec<TimeBreak>,
     /// Byte offset of the last packet that had one; packets without follow it.
     byte: u64,
+    /// How many discontinuities lie before the last packet of each stream.
+    passed: Vec<(usize, usize)>,
 }
 
 impl Timeline {
     /// A timeline with these discontinuities, in the order of their bytes.
     pub(super) fn new(breaks: &[TimeBreak]) -> Self {
-        Self { breaks: breaks.to_vec(), byte: 0 }
+        Self { breaks: breaks.to_vec(), ..Self::default() }
     }
 
     /// Seeks to the last position from which all that is presented at `at` can be decoded. Fails if the container can't.
@@ -46,6 +51,7 @@ impl Timeline {
             return if at == i64::MIN { input.seek(0, ..) } else { input.seek(at, ..at) };
         }
         // Timestamps are ambiguous: the section that holds the instant is read from its first byte.
+        self.passed.clear();
         self.byte = self.breaks.iter().rev().find(|b| b.start_us <= at).map_or(0, |b| b.byte);
         ffi::seek_byte(input, self.byte)
     }
@@ -58,11 +64,56 @@ impl Timeline {
         if let Ok(byte) = u64::try_from(packet.position()) {
             self.byte = byte;
         }
-        let shift = self.breaks.iter().rev().find(|b| b.byte <= self.byte).map_or(0, |b| b.shift_us);
+        let shift = self.shift(packet, base);
         let (num, den) = (i128::from(base.numerator()).max(1), i128::from(base.denominator()));
         let ticks = i64::try_from(i128::from(shift) * den / (num * 1_000_000)).unwrap_or(0);
         packet.set_pts(packet.pts().map(|pts| pts.saturating_add(ticks)));
         packet.set_dts(packet.dts().map(|dts| dts.saturating_add(ticks)));
+    }
+}
+
+impl Timeline {
+    /// Adds the next discontinuity, found at a packet of `stream`.
+    fn break_at(&mut self, stream: usize, found: Option<&TimeBreak>) {
+        self.breaks.extend(found);
+        self.byte = found.map_or(self.byte, |found| found.byte);
+        let count = self.breaks.len();
+        match self.passed.iter_mut().find(|(known, _)| *known == stream) {
+            Some((_, passed)) => *passed = count,
+            None => self.passed.push((stream, count)),
+        }
+    }
+
+    /// What is added to the times of `packet`, in microseconds.
+    fn shift(&mut self, packet: &ff::Packet, base: ff::Rational) -> i64 {
+        let before = self.breaks.partition_point(|b| b.byte <= self.byte);
+        let stream = packet.stream();
+        let passed = match self.passed.iter_mut().find(|(known, _)| *known == stream) {
+            Some((_, passed)) => passed,
+            None => {
+                self.passed.push((stream, 0));
+                let Some((_, passed)) = self.passed.last_mut() else { return 0 };
+                passed
+            }
+        };
+        let shift_after = |count: usize| {
+            let last = count.checked_sub(1).and_then(|n| self.breaks.get(n));
+            last.map_or(0, |b| b.shift_us)
+        };
+        let at = packet.dts().or(packet.pts()).map(|ticks| micros(ticks, base));
+        // Demuxers hand out a frame when they find the next one: the first packet after a discontinuity may be from before.
+        if before > *passed
+            && let Some(at) = at
+            && let Some(last) = before.checked_sub(1).and_then(|n| self.breaks.get(n))
+            && self.byte - last.byte < MAX_DELAYED_BYTES
+        {
+            let distance = |count: usize| at.saturating_add(shift_after(count)).abs_diff(last.start_us);
+            if distance(before - 1) < distance(before) {
+                return shift_after(before - 1);
+            }
+        }
+        *passed = before;
+        shift_after(before)
     }
 }
 
@@ -76,11 +127,13 @@ pub(super) struct TimelineScan {
 }
 
 /// Finds discontinuities among the packets of `streams`, of which the picture is the first if there is one. Containers
-/// with an authoritative index have none. `open` opens the same file again.
+/// with an authoritative index have none. `open` opens the same file again; `survey` sees the picture's packets where all
+/// are read.
 pub(super) fn scan<E>(
     input: &mut Input,
     streams: &[usize],
     size: u64,
+    survey: Option<&mut Survey>,
     open: impl FnOnce() -> Result<Input, E>,
 ) -> TimelineScan {
     let joinable = JOINABLE.contains(&input.format().name());
@@ -94,16 +147,16 @@ pub(super) fn scan<E>(
         if ffi::seek_byte(input, 0).is_err() {
             return TimelineScan::default();
         }
-        let found = read_through(input, streams, joinable);
+        let found = read_through(input, streams, joinable, survey);
         let _ = ffi::seek_byte(input, 0);
         return found;
     }
     // A recording without an index, as browsers make them, can't seek back to its start.
-    open().map_or_else(|_| TimelineScan::default(), |mut input| read_through(&mut input, streams, joinable))
+    open().map_or_else(|_| TimelineScan::default(), |mut input| read_through(&mut input, streams, joinable, survey))
 }
 
 /// Reads all packets from where `input` stands.
-fn read_through(input: &mut Input, streams: &[usize], joinable: bool) -> TimelineScan {
+fn read_through(input: &mut Input, streams: &[usize], joinable: bool, mut survey: Option<&mut Survey>) -> TimelineScan {
     let mut lost = LostTime::default();
     let mut found: Vec<TimeBreak> = Vec::new();
     let mut ends: Vec<(usize, i64)> = Vec::new();
@@ -128,17 +181,23 @@ fn read_through(input: &mut Input, streams: &[usize], joinable: bool) -> Timelin
                 lost.step(start_us, length);
             }
             found.push(TimeBreak { byte, shift_us: before.saturating_add(start_us - at), start_us });
-            timeline = Timeline { breaks: found.clone(), byte };
+            timeline.break_at(index, found.last());
             ends.iter_mut().filter(|(stream, _)| *stream == index).for_each(|(_, end)| *end = start_us + length);
             continue;
         }
         if streams.first() == Some(&index) {
             lost.step(at, length);
         }
+        if let Some(survey) = survey.as_mut().filter(|survey| survey.stream == index) {
+            survey.see(&packet);
+        }
         match ends.iter_mut().find(|(stream, _)| *stream == index) {
             Some((_, end)) => *end = (*end).max(at + length),
             None => ends.push((index, at + length)),
         }
+    }
+    if let Some(survey) = survey {
+        survey.complete();
     }
     TimelineScan { breaks: found, lost_us: lost.us }
 }

@@ -88,7 +88,7 @@ impl<'a> FrameFeeder<'a> {
         };
         let first = task.grid.first_frame(task.first_segment);
         let end = task.grid.first_frame(task.first_segment.saturating_add(task.segments));
-        let normalizer = Normalizer::new(task.interlaced, task.rotation, &task.color, base);
+        let normalizer = Normalizer::new(&task.framing, task.rotation, &task.color, base);
         Ok(Self {
             task,
             source,
@@ -190,7 +190,7 @@ impl<'a> FrameFeeder<'a> {
 
     fn seek(&mut self, to: i64) -> Result<(), TaskError> {
         self.decoder.flush();
-        self.normalizer = Normalizer::new(self.task.interlaced, self.task.rotation, &self.task.color, self.base);
+        self.normalizer = Normalizer::new(&self.task.framing, self.task.rotation, &self.task.color, self.base);
         self.ready.clear();
         self.drained = false;
         let sought = if to <= i64::MIN / 2 {

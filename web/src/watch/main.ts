@@ -5,6 +5,7 @@ import { byId, h, icon } from "../common/dom";
 import { clock } from "../common/format";
 import { call, Problem } from "../common/api";
 import { parse, reportsTo } from "./address";
+import { chapters, contents } from "./chapters";
 import { chooseLevel, keys, showLevels, speeds } from "./controls";
 import { measured } from "./line";
 import { explain, type Message } from "./messages";
@@ -184,8 +185,9 @@ async function name(source: Source): Promise<void> {
   }
 }
 
-/** What `lesson.json` says of the pictures beside the film; paths are relative to it. */
+/** What `lesson.json` says of what is beside the film; paths are relative to it. */
 interface Pictures {
+  chapters?: unknown;
   poster?: string | null;
   storyboard?: string | null;
   complete?: boolean;
@@ -198,6 +200,8 @@ async function pictures(source: Source): Promise<void> {
   const at = (path: string) => source.address(`${base}/v/${lesson}/${path}`);
   const told = await open(at("lesson.json")).then((response) => response?.json() as Promise<Pictures> | undefined);
   if (!told) return;
+  const named = chapters(told.chapters);
+  if (named.length > 0 && !document.querySelector(".chapters")) screen.after(contents(video, named));
   if (told.poster && !video.poster) video.poster = at(told.poster);
   if (told.storyboard && !document.querySelector(".board")) {
     const [version] = told.storyboard.split("/");

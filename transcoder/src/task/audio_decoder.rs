@@ -135,7 +135,7 @@ impl<'a> AudioDecoder<'a> {
                 done |= position.is_some_and(|position| position > last) || resampler.sound.len() > most;
             }
         }
-        sound.place(&resampler.finish()?);
+        sound.place(&resampler.finish()?, clock == Clock::Followed);
         Ok(())
     }
 

@@ -60,22 +60,26 @@ impl StereoBuffer {
         i64::try_from(self.from).unwrap_or(i64::MAX).saturating_add(i64::try_from(left.len()).unwrap_or(i64::MAX))
     }
 
-    /// Writes sound that was decoded, by what its times say.
-    pub(super) fn place(&mut self, decoded: &DecodedSound) {
+    /// Writes sound that was decoded, by what its times say. For measurements it need not be `exact`.
+    pub(super) fn place(&mut self, decoded: &DecodedSound, exact: bool) {
         let start = i64::try_from(self.from).unwrap_or(i64::MAX);
         let interpolator = LazyCell::new(Interpolator::new);
         for piece in decoded.pieces((start as f64, self.end() as f64)) {
             let from = piece.first().max(start);
             let to = piece.end().min(self.end());
             let (Ok(first), Ok(end)) = (usize::try_from(from - start), usize::try_from(to - start)) else { continue };
-            for (to, samples) in self.channels.iter_mut().zip(&decoded.channels) {
-                let Some(room) = to.get_mut(first..end) else { continue };
-                match piece.whole() {
-                    Some(moved) => copy(room, samples, from.saturating_sub(moved)),
-                    None => (from..).zip(room).for_each(|(x, to)| {
-                        *to = interpolator.at(samples, piece.sample_at(x as f64));
-                    }),
-                }
+            let [Some(left), Some(right)] = self.channels.each_mut().map(|channel| channel.get_mut(first..end)) else {
+                continue;
+            };
+            let [left_samples, right_samples] = &decoded.channels;
+            if let Some(moved) = piece.whole().or_else(|| (!exact).then(|| piece.offsets.0.round() as i64)) {
+                copy(left, left_samples, from.saturating_sub(moved));
+                copy(right, right_samples, from.saturating_sub(moved));
+                continue;
+            }
+            for (x, (left, right)) in (from..).zip(left.iter_mut().zip(right)) {
+                let kernel = interpolator.kernel(piece.sample_at(x as f64));
+                (*left, *right) = (kernel.apply(left_samples), kernel.apply(right_samples));
             }
         }
     }

@@ -29,6 +29,9 @@ use crate::limits::Limits;
 
 /// Frames queued for each rendition. More would only cost memory, as the slowest rendition sets the pace.
 const QUEUED_FRAMES: usize = 3;
+/// The first frames of a lesson are encoded whether or not they change: tools take a track's rate from them (FFmpeg from
+/// the first twenty), and drop later frames that come faster.
+const OPENING_FRAMES: u64 = 12;
 /// Threads of the decoder.
 const DECODER_THREADS: usize = 2;
 
@@ -119,7 +122,7 @@ impl<'a> FrameFeeder<'a> {
                 let each = u64::from(self.task.grid.frames_per_segment.max(1));
                 let segment = u32::try_from(next / each).unwrap_or(u32::MAX);
                 let key = self.task.grid.first_frame(segment) == next;
-                if key || still.must_show(&held, next) {
+                if key || next < OPENING_FRAMES || still.must_show(&held, next) {
                     still.show(&held, next);
                     let picture = Arc::new(GridFrame { frame: held.clone(), index: next, key });
                     for rendition in renditions {

@@ -8,7 +8,7 @@ use crate::support::repository;
 fn metrics(text: &str, quote: char) -> BTreeSet<String> {
     let is_name = |name: &&str| {
         let rest = name.strip_prefix("lyceum_").unwrap_or_default();
-        ["edge", "front", "origin", "playback", "upstream", "worker"]
+        ["edge", "front", "log", "origin", "playback", "upstream", "worker"]
             .iter()
             .any(|part| rest.starts_with(&format!("{part}_")))
             && name.chars().all(|c| c.is_ascii_lowercase() || c == '_')

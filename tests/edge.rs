@@ -23,6 +23,8 @@ mod hosts;
 mod intermediary;
 #[path = "edge/liars.rs"]
 mod liars;
+#[path = "edge/logs.rs"]
+mod logs;
 #[path = "edge/pipelines.rs"]
 mod pipelines;
 #[path = "edge/playlists.rs"]

@@ -95,6 +95,9 @@ where
     })
 }
 
+/// Measures whether what serves comes to its work, within a limit of its own; the error says what does not.
+pub type Serving = Arc<dyn Fn() -> Pin<Box<dyn Future<Output = Result<(), String>> + Send>> + Send + Sync>;
+
 /// The role that the listener reports on.
 #[derive(Clone)]
 pub struct Role {
@@ -102,6 +105,8 @@ pub struct Role {
     pub registry: prometheus::Registry,
     /// Whether the role can serve; the error says why not.
     pub ready: Arc<dyn Fn() -> Result<(), String> + Send + Sync>,
+    /// Whether what serves comes to its work, for `/healthz` and `/readyz`; none where this listener's own answer shows it.
+    pub serving: Option<Serving>,
     /// Begun by `POST /drain`.
     pub shutdown: Shutdown,
     /// Further routes.
@@ -194,8 +199,8 @@ impl Answers {
         }
         let reads = matches!(*request.method(), Method::GET | Method::HEAD);
         match (request.uri().path(), reads) {
-            ("/healthz", true) => text(StatusCode::OK, "ok\n".into()),
-            ("/readyz", true) => self.ready(),
+            ("/healthz", true) => told(self.serving().await, "ok\n"),
+            ("/readyz", true) => told(self.ready().await, "ready\n"),
             ("/metrics", true) => self.metrics(),
             ("/drain", _) if request.method() == Method::POST => self.drain(),
             ("/healthz" | "/readyz" | "/metrics", false) => not_allowed("GET,HEAD"),
@@ -228,12 +233,19 @@ impl Answers {
         refuse(StatusCode::UNAUTHORIZED, "unauthorized", "This listener's POSTs need its bearer.")
     }
 
-    fn ready(&self) -> Response<Body> {
-        let draining = self.role.shutdown.is_draining();
-        match if draining { Err("draining".to_owned()) } else { (self.role.ready)() } {
-            Ok(()) => text(StatusCode::OK, "ready\n".into()),
-            Err(why) => text(StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n").into()),
+    async fn serving(&self) -> Result<(), String> {
+        match &self.role.serving {
+            Some(serving) => serving().await,
+            None => Ok(()),
         }
+    }
+
+    async fn ready(&self) -> Result<(), String> {
+        if self.role.shutdown.is_draining() {
+            return Err("draining".to_owned());
+        }
+        (self.role.ready)()?;
+        self.serving().await
     }
 
     fn metrics(&self) -> Response<Body> {
@@ -263,6 +275,14 @@ fn text(status: StatusCode, body: Bytes) -> Response<Body> {
     let plain = HeaderValue::from_static("text/plain; charset=utf-8");
     response.headers_mut().insert(header::CONTENT_TYPE, plain);
     response
+}
+
+/// 200 with `good`, or 503 that says why.
+fn told(found: Result<(), String>, good: &'static str) -> Response<Body> {
+    match found {
+        Ok(()) => text(StatusCode::OK, good.into()),
+        Err(why) => text(StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n").into()),
+    }
 }
 
 fn not_allowed(methods: &'static str) -> Response<Body> {

@@ -16,15 +16,14 @@ use super::status::{self, Status};
 use super::tokens::{self, Keys, Token};
 use super::upload::{self, Upload};
 use crate::demo;
-use lyceum_core::telemetry::logs::{self, LogFormat};
+use lyceum_core::telemetry::logs::{self, LogOptions};
 
 /// A media delivery system for paid video courses
 #[derive(Debug, Parser)]
 #[command(name = "lyceum", version, after_help = EXAMPLES)]
 struct Cli {
-    /// The form of log lines, which go to standard error; LYCEUM_LOG filters them
-    #[arg(long, value_enum, default_value_t, global = true)]
-    log_format: LogFormat,
+    #[command(flatten)]
+    log: LogOptions,
     #[command(subcommand)]
     command: Command,
 }
@@ -115,7 +114,7 @@ struct Role {
 /// Runs the command that the arguments name.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
-    logs::init(cli.log_format);
+    let _log = logs::init(&cli.log);
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(cause) => return end(Err(Failure::other(format!("the program can't start its threads: {cause}")))),
@@ -164,6 +163,6 @@ fn end(outcome: Result<(), Failure>) -> ExitCode {
         Err(Failure::Usage(message)) => (2, message),
         Err(Failure::Other(message)) => (1, message),
     };
-    eprintln!("lyceum: {message}");
+    logs::say(&format!("lyceum: {message}"));
     ExitCode::from(code)
 }

@@ -8,6 +8,7 @@ mod config;
 mod doctor;
 mod failure;
 mod origin_api;
+mod reload_metrics;
 mod roles;
 mod scrape;
 mod shell;

@@ -12,14 +12,19 @@ use serde::de::DeserializeOwned;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::failure::Failure;
+use super::reload_metrics::{ReloadMetrics, Reloaded};
 use lyceum_admin::{self as admin, Admin, Routes};
 use lyceum_core::config;
 use lyceum_core::config::{Fault, Loaded};
 use lyceum_core::shutdown::Shutdown;
+use lyceum_core::telemetry::logs;
 use lyceum_core::time::Clock;
 use lyceum_edge as edge;
 use lyceum_origin as origin;
 use lyceum_server::{Handler, Limits, Listen, Server, TlsReload, WorkerThreads};
+
+/// How long a thread that serves may take to come to its next task until it counts as stuck.
+const HEALTH_LIMIT: Duration = Duration::from_secs(2);
 
 /// How long a role whose supervisor is gone may take to end.
 const ORPHAN: Duration = Duration::from_millis(500);
@@ -92,7 +97,8 @@ impl<T: DeserializeOwned + Clone + Send + 'static> ConfigFile<T> {
             let fresh = match Self::load(&self.path, check) {
                 Ok(fresh) => fresh.in_force,
                 Err(Failure::Usage(error) | Failure::Other(error)) => {
-                    return tracing::error!(error, "the configuration in force stays in force");
+                    tracing::error!(error, "the configuration in force stays in force");
+                    return false;
                 }
             };
             let is_fixed = |key: &String| fixed.contains(&key.as_str());
@@ -106,15 +112,19 @@ impl<T: DeserializeOwned + Clone + Send + 'static> ConfigFile<T> {
                 Ok(()) => {
                     tracing::info!(?changed, "configuration read again");
                     self.in_force = fresh;
+                    true
                 }
-                Err(error) => tracing::error!(%error, "the configuration in force stays in force"),
+                Err(error) => {
+                    tracing::error!(%error, "the configuration in force stays in force");
+                    false
+                }
             }
         })
     }
 }
 
-/// What SIGHUP does beside the certificates.
-type Reload = Box<dyn FnMut() + Send>;
+/// What SIGHUP does beside the certificates; whether it worked.
+type Reload = Box<dyn FnMut() -> bool + Send>;
 
 /// What every role has: listeners, metrics, an end.
 struct Base {
@@ -143,6 +153,7 @@ impl Base {
     ) -> Result<Self, Failure> {
         allow_files();
         let registry = Registry::new();
+        logs::register(&registry);
         let shutdown = Shutdown::new();
         if exit_with_stdin {
             end_with_stdin(shutdown.clone());
@@ -169,12 +180,24 @@ impl Base {
         let admin_url = self.admin.as_ref().map(Admin::url);
         announce(&self.server.urls(), admin_url.as_deref());
         if let Some(admin) = self.admin {
-            let role = admin::Role { registry: self.registry.clone(), ready, shutdown: self.shutdown.clone(), routes };
+            let threads = workers.clone();
+            let serving: admin::Serving = Arc::new(move || {
+                let threads = threads.clone();
+                Box::pin(async move { threads.respond(HEALTH_LIMIT).await.map_err(|stuck| stuck.to_string()) })
+            });
+            let role = admin::Role {
+                registry: self.registry.clone(),
+                ready,
+                serving: Some(serving),
+                shutdown: self.shutdown.clone(),
+                routes,
+            };
             tokio::spawn(admin.serve(role));
         }
         let drain = self.limits.drain_timeout.get();
         let signals = Signals::listen().map_err(Failure::other)?;
-        tokio::spawn(signals.follow(self.shutdown.clone(), self.server.tls(), reload));
+        let metrics = ReloadMetrics::new(&self.registry);
+        tokio::spawn(signals.follow(self.shutdown.clone(), self.server.tls(), reload, metrics));
         tokio::spawn(self.server.serve_with(workers, handler, self.shutdown.clone()));
         if !self.shutdown.drained(drain).await {
             tracing::warn!(drain_timeout = %lyceum_core::units::Span(drain), "what was still under way is cut off");
@@ -197,7 +220,7 @@ fn end_with_stdin(shutdown: Shutdown) {
         let _ = std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink());
         shutdown.begin();
         std::thread::sleep(ORPHAN);
-        std::process::exit(0);
+        logs::exit(0);
     });
 }
 
@@ -217,12 +240,14 @@ impl Signals {
         })
     }
 
-    async fn follow(mut self, shutdown: Shutdown, tls: TlsReload, mut reload: Reload) {
+    async fn follow(mut self, shutdown: Shutdown, tls: TlsReload, mut reload: Reload, metrics: ReloadMetrics) {
         loop {
             tokio::select! {
                 Some(()) = self.hangup.recv() => {
-                    reload();
-                    match tls.reload() {
+                    metrics.reloaded(Reloaded::Configuration, reload());
+                    let certificates = tls.reload();
+                    metrics.reloaded(Reloaded::Certificates, certificates.is_ok());
+                    match certificates {
                         Ok(()) => tracing::info!("certificates read again"),
                         Err(error) => tracing::error!(%error, "the certificates in force stay in force"),
                     }
@@ -235,7 +260,7 @@ impl Signals {
 
     fn told(shutdown: &Shutdown) {
         if shutdown.is_draining() {
-            std::process::exit(0);
+            logs::exit(0);
         }
         tracing::info!("draining");
         shutdown.begin();

@@ -48,4 +48,4 @@ pub use listener::{BindError, Listen, Server, TlsReload};
 pub use peer::{Forwarded, ForwardedField, Peer, ProxyProtocol};
 pub use revocable::{Revocable, RevocationCheck};
 pub use tls::{Certificates, TlsError, TlsFiles};
-pub use worker_threads::WorkerThreads;
+pub use worker_threads::{Stuck, WorkerThreads};

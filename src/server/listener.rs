@@ -112,8 +112,9 @@ fn bind_tcp(address: SocketAddr) -> std::io::Result<TcpListener> {
 }
 
 impl BoundListener {
-    fn new(listen: &Listen) -> Result<Self, BindError> {
-        let tls = listen.tls.as_ref().map(Tls::load).transpose()?;
+    fn new(listen: &Listen, metrics: &Metrics) -> Result<Self, BindError> {
+        let load = |files| Tls::load(files, &metrics.certificate_ends);
+        let tls = listen.tls.as_ref().map(load).transpose()?;
         let failed = |cause| BindError::Address { address: listen.address, cause };
         let Http3::On { advertise_port } = listen.http3 else {
             let socket = bind_tcp(listen.address).map_err(failed)?;
@@ -146,11 +147,10 @@ fn bind_tcp_and_udp(address: SocketAddr, tls: &Tls) -> std::io::Result<(TcpListe
 impl Server {
     /// Binds all of `listens`, or none.
     pub fn bind(listens: &[Listen], limits: &Limits, registry: &prometheus::Registry) -> Result<Self, BindError> {
-        let mut listeners = Vec::with_capacity(listens.len());
-        for listen in listens {
-            listeners.push(BoundListener::new(listen)?);
-        }
-        Ok(Self { listeners, limits: limits.clone(), metrics: Metrics::new(registry) })
+        let metrics = Metrics::new(registry);
+        let bind = |listen| BoundListener::new(listen, &metrics);
+        let listeners = listens.iter().map(bind).collect::<Result<_, _>>()?;
+        Ok(Self { listeners, limits: limits.clone(), metrics })
     }
 
     /// The listeners' URLs, without a trailing slash.

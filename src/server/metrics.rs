@@ -1,6 +1,6 @@
 //! The server's metrics.
 
-use prometheus::{IntCounter, IntGauge, Registry};
+use prometheus::{IntCounter, IntGauge, IntGaugeVec, Registry};
 
 use lyceum_core::telemetry;
 
@@ -80,6 +80,8 @@ pub(crate) struct Metrics {
     pub(crate) resting: IntGauge,
     /// Retry packets of QUIC.
     pub(crate) retries: IntCounter,
+    /// When the certificates in force end, by their files.
+    pub(crate) certificate_ends: IntGaugeVec,
     ended: Vec<IntCounter>,
 }
 
@@ -102,6 +104,12 @@ impl Metrics {
                 registry,
                 "lyceum_front_quic_retries_total",
                 "QUIC clients that were sent a Retry to validate their address.",
+            ),
+            certificate_ends: telemetry::gauges(
+                registry,
+                "lyceum_front_certificate_end_timestamp_seconds",
+                "When a certificate in force ends, in seconds since the Unix epoch.",
+                &["certificate"],
             ),
             ended: EndReason::ALL.map(|reason| ended.with_label_values(&[reason.name()])).into(),
         }

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use prometheus::IntGaugeVec;
 use rustls::ServerConfig;
 use rustls::client::verify_server_name;
 use rustls::crypto::CryptoProvider;
@@ -22,6 +23,7 @@ use serde::Deserialize;
 use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
 use serde::de::{Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use tokio::sync::watch;
+use x509_parser::prelude::FromDer as _;
 
 /// Sessions that are kept for resumption by identifier.
 const MAX_STORED_SESSIONS: usize = 10_000;
@@ -92,11 +94,13 @@ pub(crate) struct Tls {
     sessions: Arc<dyn StoresServerSessions>,
     tickets: Option<Arc<dyn ProducesTickets>>,
     config: Arc<ArcSwap<ServerConfig>>,
+    /// The end of each certificate's validity, by its file.
+    ends: IntGaugeVec,
     changed: Arc<watch::Sender<()>>,
 }
 
 impl Tls {
-    pub(crate) fn load(files: &Certificates) -> Result<Self, TlsError> {
+    pub(crate) fn load(files: &Certificates, ends: &IntGaugeVec) -> Result<Self, TlsError> {
         let sessions: Arc<dyn StoresServerSessions> = ServerSessionMemoryCache::new(MAX_STORED_SESSIONS);
         let tickets = match rustls::crypto::aws_lc_rs::Ticketer::new() {
             Ok(tickets) => Some(tickets),
@@ -105,13 +109,20 @@ impl Tls {
                 None
             }
         };
-        let config = Arc::new(ArcSwap::from(read(files, &sessions, tickets.clone())?));
-        Ok(Self { files: files.clone(), sessions, tickets, config, changed: Arc::new(watch::channel(()).0) })
+        let config = Arc::new(ArcSwap::from(read(files, &sessions, tickets.clone(), ends)?));
+        Ok(Self {
+            files: files.clone(),
+            sessions,
+            tickets,
+            config,
+            ends: ends.clone(),
+            changed: Arc::new(watch::channel(()).0),
+        })
     }
 
     /// Reads the files again; on an error the present configuration stays in force.
     pub(crate) fn reload(&self) -> Result<(), TlsError> {
-        self.config.store(read(&self.files, &self.sessions, self.tickets.clone())?);
+        self.config.store(read(&self.files, &self.sessions, self.tickets.clone(), &self.ends)?);
         self.changed.send_replace(());
         Ok(())
     }
@@ -135,22 +146,36 @@ fn read(
     files: &Certificates,
     sessions: &Arc<dyn StoresServerSessions>,
     tickets: Option<Arc<dyn ProducesTickets>>,
+    ends: &IntGaugeVec,
 ) -> Result<Arc<ServerConfig>, TlsError> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let keys = files.0.iter().map(|files| certified(files, &provider)).collect::<Result<Vec<_>, _>>()?;
     let missing = || TlsError::new(Path::new("tls"), "at least one certificate is needed");
     let first = files.0.first().ok_or_else(missing)?;
+    let in_force = keys.clone();
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(|e| TlsError::new(&first.cert, e))?
         .with_no_client_auth()
         .with_cert_resolver(Arc::new(SniResolver(keys)));
+    // All of them are good: what is measured is in force.
+    for (files, key) in files.0.iter().zip(&in_force) {
+        if let Some(end) = key.end_entity_cert().ok().and_then(not_after) {
+            ends.with_label_values(&[&files.cert.to_string_lossy()]).set(end);
+        }
+    }
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     config.session_storage = Arc::clone(sessions);
     if let Some(tickets) = tickets {
         config.ticketer = tickets;
     }
     Ok(Arc::new(config))
+}
+
+/// The last second in which a certificate is valid, since the Unix epoch (RFC 5280, section 4.1.2.5).
+fn not_after(certificate: &CertificateDer<'_>) -> Option<i64> {
+    let (_, parsed) = x509_parser::certificate::X509Certificate::from_der(certificate).ok()?;
+    Some(parsed.validity().not_after.timestamp())
 }
 
 fn certified(files: &TlsFiles, provider: &CryptoProvider) -> Result<Arc<CertifiedKey>, TlsError> {

@@ -6,11 +6,23 @@
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use tokio::net::TcpStream;
 use tokio::runtime::{Builder, Handle};
 
 use lyceum_core::shutdown::Shutdown;
+use lyceum_core::time::monotonic;
+
+/// A thread that serves connections has stood still.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the thread serve-{thread} has not come to its next task within {} ms", limit.as_millis())]
+pub struct Stuck {
+    /// Its number.
+    pub thread: usize,
+    /// For how long at least.
+    pub limit: Duration,
+}
 
 /// Threads for connections; cheap to clone.
 #[derive(Clone, Debug, Default)]
@@ -32,6 +44,18 @@ impl WorkerThreads {
     pub fn start(shutdown: &Shutdown) -> io::Result<Self> {
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         (0..cores).map(|number| start_worker(number, shutdown.clone())).collect::<io::Result<Arc<[Worker]>>>().map(Self)
+    }
+
+    /// Gives each thread a task that does nothing, and waits until all have run, at most `limit`. This is what health is
+    /// measured by: a thread that does not come to it serves none of its connections either.
+    pub async fn respond(&self, limit: Duration) -> Result<(), Stuck> {
+        let asked: Vec<_> = self.0.iter().map(|worker| worker.runtime.spawn(async {})).collect();
+        let deadline = monotonic() + limit;
+        for (thread, answer) in asked.into_iter().enumerate() {
+            // An error of the task itself means that the thread has ended with its role, not that it is stuck.
+            let _ = tokio::time::timeout_at(deadline, answer).await.map_err(|_| Stuck { thread, limit })?;
+        }
+        Ok(())
     }
 
     /// Runs `serve` with `stream` on the thread that has the fewest connections.
@@ -78,5 +102,25 @@ impl ConnectionCount {
 impl Drop for ConnectionCount {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_thread_that_stands_still_is_named() {
+        let shutdown = Shutdown::new();
+        let workers = WorkerThreads::start(&shutdown).unwrap();
+        assert_eq!(workers.respond(Duration::from_secs(10)).await, Ok(()));
+        let (go_on, held) = std::sync::mpsc::channel::<()>();
+        let last = workers.0.len() - 1;
+        workers.0[last].runtime.spawn(async move { _ = held.recv() });
+        let limit = Duration::from_millis(50);
+        assert_eq!(workers.respond(limit).await, Err(Stuck { thread: last, limit }));
+        drop(go_on);
+        assert_eq!(workers.respond(Duration::from_secs(10)).await, Ok(()));
+        shutdown.begin();
     }
 }

@@ -244,6 +244,7 @@ impl TestEdge {
         tokio::spawn(admin.serve(lyceum_admin::Role {
             registry: self.registry.clone(),
             ready: Arc::new(move || edge.ready()),
+            serving: None,
             shutdown: self.shutdown.clone(),
             routes: Some(self.edge.admin_routes()),
         }));

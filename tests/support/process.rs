@@ -146,11 +146,16 @@ impl Role {
 
     /// Starts a role with a file system of its own at `folder`, which has so many MiB and no more, and its log in a file.
     pub fn on_small_disk(role: &str, config: &Path, folder: &Path, mebibytes: u32, log: Option<&Path>) -> Self {
+        Self::on_file_system(role, config, folder, &format!("size={mebibytes}m"), log)
+    }
+
+    /// The same with the mount's options.
+    pub fn on_file_system(role: &str, config: &Path, folder: &Path, options: &str, log: Option<&Path>) -> Self {
         std::fs::create_dir_all(folder).expect("a folder");
         let mut command = Command::new("unshare");
         command.args(["--mount", "--map-root-user", "sh", "-c"]);
         command.arg(format!(
-            "mount -t tmpfs -o size={mebibytes}m tmpfs \"$1\" && exec \"$2\" {role} --exit-with-stdin --config \"$3\""
+            "mount -t tmpfs -o {options} tmpfs \"$1\" && exec \"$2\" {role} --exit-with-stdin --config \"$3\""
         ));
         command.arg("sh").arg(folder).arg(program("lyceum")).arg(config);
         if let Some(log) = log {
@@ -165,7 +170,8 @@ impl Role {
         root.join(path.strip_prefix("/").expect("an absolute path"))
     }
 
-    fn begin(role: &str, command: &mut Command) -> Self {
+    /// Starts a role with this command and waits until it serves.
+    pub fn begin(role: &str, command: &mut Command) -> Self {
         let process = Process::start(command);
         let line = process.line(Duration::from_secs(60)).unwrap_or_else(|| panic!("{role} ended before it served"));
         let ready: serde_json::Value = serde_json::from_str(&line).expect("the ready line is JSON");

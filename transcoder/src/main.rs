@@ -14,16 +14,15 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use lyceum_core::telemetry::logs::{self, LogFormat};
+use lyceum_core::telemetry::logs::{self, LogOptions};
 use lyceum_core::units::Span;
 
 /// Converts recordings to HLS and DASH.
 #[derive(Parser, Debug)]
 #[command(name = "lyceum-transcoder", version)]
 struct Cli {
-    /// The form of log lines on standard error
-    #[arg(long, global = true, value_enum, default_value = "text")]
-    log_format: LogFormat,
+    #[command(flatten)]
+    log: LogOptions,
     #[command(subcommand)]
     command: Command,
 }
@@ -49,9 +48,15 @@ enum Command {
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    logs::init(cli.log_format);
+    if matches!(cli.command, Command::Task) {
+        // The sandbox would not hold a thread that was started before it.
+        logs::init_unqueued(&cli.log);
+        return task::main();
+    }
+    let _log = logs::init(&cli.log);
     match cli.command {
-        Command::Task => task::main(),
+        // Above.
+        Command::Task => ExitCode::FAILURE,
         Command::Worker(options) => with_runtime(worker::main(&options)),
         Command::Sample { out, duration } => sample_recording::main(&out, duration),
         Command::Run(options) => with_runtime(run::main(&options)),

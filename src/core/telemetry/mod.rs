@@ -3,10 +3,15 @@
 //! Metrics are named `lyceum_<part>_<thing>_<unit>[_total]` in base units, with labels of few values (never a
 //! user or a token). A module registers once and keeps its handles: a look-up by label costs more than an increment.
 
+mod log_queue;
+mod log_rate;
 pub mod logs;
 mod striped_counter;
 
-use prometheus::core::{Collector, GenericCounter, GenericCounterVec};
+use std::collections::HashMap;
+
+use prometheus::core::{Collector, GenericCounter, GenericCounterVec, MetricVec, MetricVecBuilder};
+use prometheus::proto::MetricFamily;
 use prometheus::{
     Encoder, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
     Opts, Registry, TextEncoder,
@@ -106,6 +111,18 @@ pub fn levels(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> G
     register(registry, made, spare!(GaugeVec::new(Opts::new("spare", "spare"), &["label"])))
 }
 
+/// Removes the series of a family that have all of these labels: what they are about is no more.
+pub fn remove_series<T: MetricVecBuilder>(family: &MetricVec<T>, labels: &[(&str, &str)]) {
+    let families = family.collect();
+    for metric in families.iter().flat_map(MetricFamily::get_metric) {
+        let of: HashMap<&str, &str> = metric.get_label().iter().map(|label| (label.name(), label.value())).collect();
+        if labels.iter().all(|(name, value)| of.get(name) == Some(value)) {
+            // An error means that another removed it.
+            let _ = family.remove(&of);
+        }
+    }
+}
+
 /// A distribution; `buckets` are upper bounds in the metric's unit, ascending.
 pub fn histogram(registry: &Registry, name: &str, help: &str, buckets: &[f64]) -> Histogram {
     let made = Histogram::with_opts(HistogramOpts::new(name, help).buckets(buckets.to_vec()));
@@ -128,6 +145,19 @@ mod tests {
         counters(&registry, "lyceum_test_things_total", "Things.", &["kind"]).with_label_values(&["a"]).inc();
         let text = String::from_utf8(render(&registry)).unwrap();
         assert!(text.contains("lyceum_test_things_total{kind=\"a\"} 1"), "{text}");
+    }
+
+    #[test]
+    fn series_of_what_is_no_more_are_removed() {
+        let registry = Registry::new();
+        let family = counters(&registry, "lyceum_test_things_total", "Things.", &["pool", "kind", "origin"]);
+        for (pool, origin) in [("a", "1"), ("a", "2"), ("b", "1")] {
+            ["x", "y"].iter().for_each(|kind| family.with_label_values(&[pool, kind, origin]).inc());
+        }
+        remove_series(&family, &[("pool", "a"), ("origin", "1")]);
+        let text = String::from_utf8(render(&registry)).unwrap();
+        assert!(!text.contains("origin=\"1\",pool=\"a\""), "{text}");
+        assert_eq!(text.matches("\nlyceum_test_things_total{").count(), 4, "{text}");
     }
 
     #[test]

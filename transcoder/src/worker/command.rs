@@ -7,6 +7,7 @@ use std::sync::Arc;
 use clap::Args;
 use lyceum_admin::{self as admin, Admin};
 use lyceum_core::shutdown::Shutdown;
+use lyceum_core::telemetry::logs;
 
 use super::config::Config;
 use super::context::Context;
@@ -46,7 +47,7 @@ pub(crate) async fn main(options: &Options) -> ExitCode {
     match serve(config).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("lyceum-transcoder: {error}");
+            logs::say(&format!("lyceum-transcoder: {error}"));
             ExitCode::FAILURE
         }
     }
@@ -73,13 +74,14 @@ fn check(path: &Path) -> ExitCode {
 fn end_with_stdin() {
     std::thread::spawn(|| {
         let _ = std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink());
-        std::process::exit(0);
+        logs::exit(0);
     });
 }
 
 async fn serve(config: Config) -> Result<(), admin::AdminError> {
     let shutdown = Shutdown::new();
     let registry = prometheus::Registry::new();
+    logs::register(&registry);
     let metrics = Metrics::new(&registry, config.slots);
     let mut admin_url = None;
     if let Some(admin) = &config.admin {
@@ -88,6 +90,7 @@ async fn serve(config: Config) -> Result<(), admin::AdminError> {
         let role = admin::Role {
             registry,
             ready: Arc::new(|| Ok(())),
+            serving: None,
             shutdown: shutdown.clone(),
             routes: Default::default(),
         };

@@ -14,6 +14,7 @@ use crate::slice_layout::SliceLayout;
 use crate::store::Store;
 use crate::stored_response::StoredResponse;
 use crate::table::CacheSlot;
+use crate::unstored::Unstored;
 use crate::writer::Writer;
 use lyceum_core::time::Clock;
 
@@ -24,6 +25,9 @@ pub enum Lookup<E: FillError> {
     Hit(Arc<StoredResponse>),
     /// It is being fetched already.
     Join(Reader<E>),
+    /// It is being fetched already, and was not stored lately: the caller fetches its own rather than wait for what is
+    /// most likely not shared. That other fetch finds out whether it may be stored now.
+    Pass,
     /// The caller fetches it, for itself and all who join.
     Fill {
         /// To be moved into a task of its own, so that no client's leaving ends it.
@@ -59,9 +63,11 @@ impl<E: FillError> Cache<E> {
     }
 
     fn with(config: &Config, store: Store) -> Arc<Self> {
+        let max_keys = usize::try_from(config.not_stored_keys).unwrap_or(usize::MAX);
+        let unstored = Unstored::new(config.not_stored_for.get(), max_keys);
         Arc::new(Self {
             store: Arc::new(store),
-            fills: Arc::new(FillTable::new(config.window.as_usize(), config.object.0)),
+            fills: Arc::new(FillTable::new(config.window.as_usize(), config.object.0, unstored)),
             slice_bytes: config.slice.0.min(config.object.0),
         })
     }
@@ -108,8 +114,13 @@ impl<E: FillError> Cache<E> {
             return Lookup::Hit(stored);
         }
         let mut fills = self.fills.lock(shared);
-        if let Some(reader) = fills.get(shared).and_then(|fill| Reader::join(fill)) {
-            return Lookup::Join(reader);
+        if let Some(fill) = fills.get(shared) {
+            if self.fills.unstored.contains(shared) {
+                return Lookup::Pass;
+            }
+            if let Some(reader) = Reader::join(fill) {
+                return Lookup::Join(reader);
+            }
         }
         // A fill that ended between the two looks stored its response before it left the table.
         let stale = self.store.peek(shared).filter(|stored| stored.vary_marker().is_none());
@@ -165,9 +176,9 @@ impl<E: FillError> Cache<E> {
         self.store.disk_size()
     }
 
-    /// Removes stored responses, or makes them stale from `now_ms` on, in both tiers; how many entries. What is being
-    /// fetched meanwhile reaches its present readers alone: it is not stored, and later requests do not join it. Looks
-    /// through all entries, but for a hard purge of a [`PurgeTarget::Key`](crate::PurgeTarget::Key), and at the disk.
+    /// Removes stored responses, or makes them stale from `now_ms` of the steady clock on, in both tiers; how many
+    /// entries. What is being fetched meanwhile reaches its present readers alone: it is not stored, and later requests do
+    /// not join it. Looks through all entries, but for a hard purge of a [`PurgeTarget::Key`](crate::PurgeTarget::Key), and at the disk.
     pub fn purge(&self, purge: &Purge, now_ms: i64) -> usize {
         self.store.note_purge(purge);
         self.fills.remove_matching(&purge.target);

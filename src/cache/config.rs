@@ -3,7 +3,7 @@
 use serde::Deserialize;
 
 use crate::disk::config::DiskConfig;
-use lyceum_core::units::{self, ByteSize};
+use lyceum_core::units::{self, ByteSize, Span};
 
 /// `[cache]` of an edge.
 #[derive(Clone, Debug, Deserialize)]
@@ -22,6 +22,13 @@ pub struct Config {
     /// How much of a response that is not stored may wait for its reader. 64KiB to 64MiB.
     #[serde(deserialize_with = "units::size::<_, 65_536, 67_108_864>")]
     pub window: ByteSize,
+    /// For how long it is remembered that a response was not stored: requests for it then do not wait for one another
+    /// while the origin is asked. 0s (never) to 1h; default 2m.
+    #[serde(deserialize_with = "units::span::<_, 0, 3_600_000>")]
+    pub not_stored_for: Span,
+    /// Such responses that are remembered. 1 to 10,000,000; default 16,384 (some 50 B each).
+    #[serde(deserialize_with = "units::number::<_, 1, 10_000_000>")]
+    pub not_stored_keys: u64,
     /// A second tier of files, which survives a restart.
     pub disk: Option<DiskConfig>,
 }
@@ -33,6 +40,8 @@ impl Default for Config {
             object: ByteSize::mib(8),
             slice: ByteSize::mib(2),
             window: ByteSize::mib(1),
+            not_stored_for: Span::secs(120),
+            not_stored_keys: 16_384,
             disk: None,
         }
     }

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::fill::Fill;
 use crate::purge::PurgeTarget;
+use crate::unstored::Unstored;
 
 /// Locks that the keys are spread over.
 const SHARD_COUNT: usize = 64;
@@ -21,12 +22,14 @@ pub(super) struct FillTable<E> {
     window_bytes: usize,
     /// The largest body that is stored as one entry, in bytes.
     pub(super) max_object_bytes: u64,
+    /// What was fetched lately and not stored.
+    pub(super) unstored: Unstored,
 }
 
 impl<E> FillTable<E> {
-    pub(super) fn new(window_bytes: usize, max_object_bytes: u64) -> Self {
+    pub(super) fn new(window_bytes: usize, max_object_bytes: u64, unstored: Unstored) -> Self {
         let shards = std::array::from_fn(|_| Mutex::default());
-        Self { shards, hasher: RandomState::new(), window_bytes, max_object_bytes }
+        Self { shards, hasher: RandomState::new(), window_bytes, max_object_bytes, unstored }
     }
 
     /// Locks the shard in which the fill of `key` is registered.

@@ -24,6 +24,7 @@ mod slice_layout;
 mod store;
 mod stored_response;
 mod table;
+mod unstored;
 mod vary;
 mod writer;
 

@@ -193,9 +193,10 @@ impl Store {
         self.purges.note(purge);
     }
 
-    /// Removes what a purge names, or makes it stale from `now_ms` on; how many entries. The purge was noted before.
+    /// Removes what a purge names, or makes it stale from `now_ms` of the steady clock on; how many entries. The purge was
+    /// noted before.
     pub(super) fn purge(&self, purge: &Purge, now_ms: i64) -> usize {
-        let on_disk = self.disk.as_ref().map_or(0, |disk| disk.purge(purge, now_ms));
+        let on_disk = self.disk.as_ref().map_or(0, |disk| disk.purge(purge));
         if let (PurgeTarget::Key(key), false) = (&purge.target, purge.soft) {
             // Without its entry nothing that lies under this key is found.
             return usize::from(self.memory.remove(key.as_bytes()).is_some()).max(on_disk);

@@ -19,7 +19,7 @@ fn cache() -> Test {
         object: ByteSize::kib(64),
         slice: ByteSize::kib(16),
         window: ByteSize::kib(64),
-        disk: None,
+        ..Config::default()
     })
 }
 
@@ -276,7 +276,7 @@ async fn memory_stays_within_its_limit() {
         object: ByteSize::kib(64),
         slice: ByteSize::kib(16),
         window: ByteSize::kib(64),
-        disk: None,
+        ..Config::default()
     });
     for n in 0..200 {
         let (mut writer, _reader) = fill(&cache, &format!("k{n}"));

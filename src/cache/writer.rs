@@ -60,11 +60,16 @@ impl<E: FillError> Writer<E> {
         let head = Arc::new(head);
         let (outcome, tags) = match &plan {
             FillPlan::Store { freshness, tags } => {
+                self.fills.unstored.forget(&self.key);
                 // Requests with other fields find the marker before this response has ended.
                 self.store.store_vary_marker(&self.primary, head.status, &head.vary, freshness, self.purge_epoch);
                 (FillOutcome::Storing { head, freshness: freshness.clone() }, tags.clone())
             }
             FillPlan::Pass { why } => {
+                // An origin that fails is not asked by all at once.
+                if !self.is_private() && !head.status.is_server_error() {
+                    self.fills.unstored.note(&self.key);
+                }
                 self.fills.remove(&self.key, &self.fill);
                 (FillOutcome::Passing { head, why }, Vec::new())
             }
@@ -242,6 +247,9 @@ impl<E: FillError> Writer<E> {
 
     /// Tells all readers, the first one too, to ask for a fill of their own.
     pub fn fail_unshared(self) {
+        if !self.is_private() {
+            self.fills.unstored.note(&self.key);
+        }
         self.end(Err(ReadError::Unshared));
     }
 

@@ -47,7 +47,7 @@ fn explain(state: &State, url: &str) -> Response {
     };
     let key = cache_key_of_path(route, path, query, host);
     let cache = &state.fetcher.cache;
-    let now = state.clock.unix_millis();
+    let now = state.clock.steady_millis();
     let stored = cache.get(&key, &HeaderMap::new());
     let on_disk = cache.may_be_on_disk(&key);
     let would = match &stored {
@@ -137,7 +137,7 @@ async fn purge(
     // On a blocking thread: a purge by prefix or tag looks at every entry.
     let swept = tokio::task::spawn_blocking(move || {
         let state = shared.load();
-        let now_ms = state.clock.unix_millis();
+        let now_ms = state.clock.steady_millis();
         order.purges().iter().map(|purge| state.fetcher.cache.purge(purge, now_ms)).sum::<usize>()
     });
     match swept.await {

@@ -193,7 +193,7 @@ pub struct Route {
     /// With `auth = "bearer"`: what clients show as `Authorization: Bearer`.
     #[serde(default)]
     pub bearer: Option<String>,
-    /// Query parameters that are part of the key and go upstream; `*` for all. Default none with `token`, else all.
+    /// Query parameters that are part of the key and go upstream; `*` for all but `CMCD`, which the edge takes for its metrics. Default none with `token`, else all.
     #[serde(default)]
     pub cache_key_query: Option<Vec<String>>,
     /// Whether the host is part of the key. Default no with `token`, else yes.

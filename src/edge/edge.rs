@@ -117,6 +117,7 @@ impl Edge {
             tokio::spawn(control.refresh_keys_once(end));
         }
         let body_guards = BodyGuards::new(&metrics, guard.verifier.as_ref(), &former.clock);
+        let (metrics_in_force, pools_in_force) = (Arc::clone(&metrics), pools.clone());
         self.0.store(Arc::new(State {
             routes,
             pools,
@@ -130,8 +131,11 @@ impl Edge {
             upstream: former.upstream.clone(),
             clock: former.clock.clone(),
         }));
+        // What is out of the configuration is out of the metrics: nothing of it is down or quiet.
+        former.metrics.remove_routes_not_in(&metrics_in_force);
         if new_pools {
             former.pools.end.retire();
+            upstream::remove_retired(&former.upstream, &former.pools.list(), &pools_in_force.list());
         }
         if new_guard {
             former.guard.end.retire();
@@ -159,6 +163,7 @@ async fn housekeeping(state: Shared, shutdown: Shutdown) {
             () = shutdown.draining() => return,
         }
         let state = state.load_full();
+        state.clock.notice_suspension();
         state.playback.expire(monotonic());
         let (bytes, objects) = state.fetcher.cache.memory_size();
         state.metrics.cache_bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));

@@ -53,10 +53,10 @@ pub(crate) fn look_up(
     request: &ResourceRequest<'_>,
     head: &request::Parts,
     slot: CacheSlot<'_>,
-    now_ms: i64,
+    steady_ms: i64,
 ) -> Option<Arc<StoredResponse>> {
     let stored = state.fetcher.cache.get_in(slot, &request.key, &head.headers)?;
     // The first use of a prefetched response starts the prefetch of the next ones.
     let is_plain = stored.sliced().is_none() && !stored.awaits_first_use();
-    (is_plain && stored.freshness.standing(now_ms) == FreshnessState::Fresh).then_some(stored)
+    (is_plain && stored.freshness.standing(steady_ms) == FreshnessState::Fresh).then_some(stored)
 }

@@ -112,7 +112,7 @@ async fn invalidate(state: &State, request: &ResourceRequest<'_>, response: &Hea
         };
         keys.extend(named.filter_map(key_of_named));
     }
-    let (cache, now_ms) = (Arc::clone(&state.fetcher.cache), state.clock.unix_millis());
+    let (cache, now_ms) = (Arc::clone(&state.fetcher.cache), state.clock.steady_millis());
     // On a blocking thread, as files may have to be deleted. The response waits for it: whoever has it must not get what
     // was stored before.
     let purged = tokio::task::spawn_blocking(move || {

@@ -77,12 +77,13 @@ fn serve_at_once(
     let now_ms = state.clock.ticked_unix_millis();
     let authorized = fast_path::authorize(state, peer, &request, &slot, now_ms, began)?;
 
-    // Lookup; nothing to fetch.
-    let stored = fast_path::look_up(state, &request, head, slot, now_ms)?;
+    // Lookup; nothing to fetch. Ages are of the steady clock, by the instant that the server has read.
+    let steady_ms = state.clock.steady_millis_at(began);
+    let stored = fast_path::look_up(state, &request, head, slot, steady_ms)?;
 
     // Deliver.
     let fetch_request = || fetch_request(request.route, &request.target, head, request.key.to_string());
-    let delivery = delivery(state, head, &request, authorized.limits(), now_ms, &fetch_request);
+    let delivery = delivery(state, head, &request, authorized.limits(), steady_ms, &fetch_request);
     let prepared = if head.version == Version::HTTP_11 { deliver_prepared(&delivery, &stored) } else { None };
     let (response, lines) = match prepared {
         Some((response, lines)) => (response, Some(lines)),
@@ -178,7 +179,7 @@ async fn answer(
         }
 
         // Deliver.
-        let delivery = delivery(state, head, &request, limits, state.clock.unix_millis(), &fetch_request);
+        let delivery = delivery(state, head, &request, limits, state.clock.steady_millis(), &fetch_request);
         match deliver(&delivery, found).await {
             Ok(delivered) => return Ok(delivered),
             Err(Undelivered::Refused(refusal)) => return Err(refusal),
@@ -194,7 +195,7 @@ fn delivery<'a>(
     head: &'a request::Parts,
     request: &'a ResourceRequest<'_>,
     limits: Limits,
-    now_ms: i64,
+    steady_ms: i64,
     fetch_request: &'a (dyn Fn() -> FetchRequest + Sync),
 ) -> Delivery<'a> {
     Delivery {
@@ -203,7 +204,7 @@ fn delivery<'a>(
         route: request.route,
         path: request.target.path.as_str(),
         limits,
-        now_ms,
+        steady_ms,
         fetcher: &state.fetcher,
         fetch_request,
     }

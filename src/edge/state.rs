@@ -77,6 +77,11 @@ impl Pools {
         Ok(pools)
     }
 
+    /// The pools themselves.
+    pub(crate) fn list(&self) -> Vec<&Pool> {
+        self.all.iter().map(|(pool, _)| &**pool).collect()
+    }
+
     /// Starts the health checks.
     pub(crate) fn watch(&self) {
         for (pool, health) in &self.all {

@@ -32,6 +32,22 @@ pub const MAX_EVENTS: usize = 128;
 /// The longest session id, in characters (CTA-5004 says 64).
 const MAX_SESSION_CHARS: usize = 64;
 
+/// A query without the report that players put into it; none where nothing else is there.
+pub fn query_without_report(query: &str) -> Option<Cow<'_, str>> {
+    let is_other = |pair: &&str| pair.split('=').next() != Some(QUERY_PARAMETER);
+    if query.split('&').all(|pair| is_other(&pair)) {
+        return Some(Cow::Borrowed(query));
+    }
+    let mut left = String::with_capacity(query.len());
+    for pair in query.split('&').filter(is_other) {
+        if !left.is_empty() {
+            left.push('&');
+        }
+        left.push_str(pair);
+    }
+    (!left.is_empty()).then_some(Cow::Owned(left))
+}
+
 /// What a player does (version 2, key `sta`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum PlayerState {
@@ -224,6 +240,17 @@ fn parameter(query: &str) -> Option<Cow<'_, str>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_query_is_the_same_without_its_report() {
+        let left = |query| query_without_report(query).map(Cow::into_owned);
+        assert_eq!(left("CMCD=br%3D1"), None);
+        assert_eq!(left("a=1&CMCD=br%3D1&b=&CMCD=x"), Some("a=1&b=".to_owned()));
+        assert_eq!(left("CMCD"), None);
+        for other in ["a=1&&b", "", "cmcd=1", "XCMCD=1&y=CMCD"] {
+            assert_eq!(left(other), Some(other.to_owned()));
+        }
+    }
     use http::HeaderValue;
     use proptest::prelude::*;
 

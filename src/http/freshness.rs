@@ -62,10 +62,14 @@ pub struct Exchange<'a> {
     pub status: StatusCode,
     /// The response's fields.
     pub headers: &'a HeaderMap,
-    /// When the request was sent, in milliseconds since the epoch.
+    /// When the request was sent, in milliseconds of the steady clock.
     pub requested_ms: i64,
-    /// When the response's header was received, in milliseconds since the epoch.
+    /// When the response's header was received, in milliseconds of the steady clock.
     pub received_ms: i64,
+    /// The same by the wall clock, in milliseconds since the epoch, to compare `Date` with.
+    pub received_unix_ms: i64,
+    /// How far the origin's wall clock may be behind this one, in seconds: a `Date` within it does not age a response.
+    pub clock_skew: u32,
     /// Freshness lifetime in seconds of a response without an explicit one; none: it is not stored.
     pub default_life: Option<u32>,
 }
@@ -77,7 +81,8 @@ pub struct Freshness {
     pub life: u32,
     /// Its age when it was received, in seconds.
     pub initial_age: u32,
-    /// When it was received, in milliseconds since the epoch.
+    /// When it was received, in milliseconds of the steady clock, as is every `now_ms` here; in a file that outlives the
+    /// process, since the epoch.
     pub received_ms: i64,
     /// `no-cache`: to be validated before each use.
     pub always_validate: bool,
@@ -127,7 +132,7 @@ impl Freshness {
         let is_targeted = targeted.is_some();
         let directives = targeted.unwrap_or_else(|| Directives::of(headers));
         may_store(exchange, &directives)?;
-        let expires = || if is_targeted { None } else { expires_life(headers, exchange.received_ms) };
+        let expires = || if is_targeted { None } else { expires_life(headers, exchange.received_unix_ms) };
         let life = directives
             .s_maxage
             .or(directives.max_age)
@@ -215,6 +220,11 @@ impl Freshness {
         }
     }
 
+    /// A copy with another time of receipt: the same by another clock.
+    pub fn received_at(&self, received_ms: i64) -> Self {
+        Self { received_ms, ..self.clone() }
+    }
+
     /// A copy that is stale from `at_ms` at the latest (a soft purge). The times of RFC 5861 count from then.
     pub fn ended_at(&self, at_ms: i64) -> Self {
         Self { life: self.life.min(self.age(at_ms)), ended: true, ..self.clone() }
@@ -288,23 +298,29 @@ fn may_be_guessed(status: StatusCode) -> bool {
 
 /// `Expires` − `Date` (RFC 9111, section 4.2.1). An invalid or repeated `Expires` is in
 /// the past (section 5.3).
-fn expires_life(headers: &HeaderMap, received_ms: i64) -> Option<u32> {
+fn expires_life(headers: &HeaderMap, received_unix_ms: i64) -> Option<u32> {
     headers.get(header::EXPIRES)?;
     let expires = fields::single(headers, &header::EXPIRES).and_then(fields::date_leniently);
-    let life = expires.map_or(0, |expires| expires.saturating_sub(date(headers, received_ms)));
+    let life = expires.map_or(0, |expires| expires.saturating_sub(date(headers, received_unix_ms)));
     Some(u32::try_from(life.max(0)).unwrap_or(MAX_DELTA_SECONDS).min(MAX_DELTA_SECONDS))
 }
 
 /// `Date`, or when the response was received.
-fn date(headers: &HeaderMap, received_ms: i64) -> i64 {
-    let received = received_ms.div_euclid(1000);
+fn date(headers: &HeaderMap, received_unix_ms: i64) -> i64 {
+    let received = received_unix_ms.div_euclid(1000);
     fields::single(headers, &header::DATE).and_then(fields::date_leniently).unwrap_or(received)
 }
 
 /// The age on receipt (RFC 9111, section 4.2.3), from `Age`, `Date` and the response delay.
+///
+/// That section lets a cache take `Age` alone where all that it passed speaks HTTP/1.1: such a response is as old as
+/// it says, and a `Date` a little in the past tells of an origin's clock. Much in the past it tells of a cache that gives
+/// no `Age`.
 fn initial_age(exchange: &Exchange<'_>) -> u32 {
-    let received = exchange.received_ms.div_euclid(1000);
-    let apparent = received.saturating_sub(date(exchange.headers, exchange.received_ms)).max(0);
+    let received = exchange.received_unix_ms.div_euclid(1000);
+    let apparent = received.saturating_sub(date(exchange.headers, exchange.received_unix_ms)).max(0);
+    let is_skew = apparent <= i64::from(exchange.clock_skew) && !passed_old_cache(exchange.headers);
+    let apparent = if is_skew { 0 } else { apparent };
     // A list is read by its first member, anything but a number is ignored (section 5.1).
     let stated = fields::values(exchange.headers, &header::AGE)
         .flat_map(fields::list)
@@ -314,6 +330,12 @@ fn initial_age(exchange: &Exchange<'_>) -> u32 {
     let delay = exchange.received_ms.saturating_sub(exchange.requested_ms).max(0) / 1000;
     let age = apparent.max(stated.saturating_add(delay));
     u32::try_from(age).unwrap_or(MAX_DELTA_SECONDS).min(MAX_DELTA_SECONDS)
+}
+
+/// Whether `Via` names a hop of HTTP/1.0, which gives no `Age`.
+fn passed_old_cache(headers: &HeaderMap) -> bool {
+    let is_old = |hop: &str| matches!(hop.split([' ', '\t']).next(), Some("1.0" | "HTTP/1.0" | "0.9"));
+    fields::values(headers, &header::VIA).flat_map(fields::list).any(is_old)
 }
 
 #[cfg(test)]
@@ -336,6 +358,8 @@ mod tests {
             headers: &headers,
             requested_ms: NOW,
             received_ms: NOW,
+            received_unix_ms: NOW,
+            clock_skew: 3,
             default_life: None,
         })
     }

@@ -47,6 +47,10 @@ pub struct Pool {
     /// default 1KiB.
     #[serde(default = "defaults::least", deserialize_with = "units::size::<_, 0, 1_048_576>")]
     pub least: ByteSize,
+    /// How far the origins' clocks may be behind this machine's: a `Date` within it does not make a response older than its
+    /// `Age` says (RFC 9111, section 4.2.3). 0s to 1d; default 30s.
+    #[serde(default = "defaults::clock_skew", deserialize_with = "units::span::<_, 0, 86_400_000>")]
+    pub clock_skew: Span,
     /// Origins that are tried for one request. 1 to 10; default 3.
     #[serde(default = "defaults::attempts", deserialize_with = "units::number::<_, 1, 10>")]
     pub attempts: u64,
@@ -165,6 +169,9 @@ mod defaults {
     }
     pub(super) fn least() -> ByteSize {
         ByteSize::kib(1)
+    }
+    pub(super) fn clock_skew() -> Span {
+        Span::secs(30)
     }
     pub(super) fn attempts() -> u64 {
         3

@@ -15,6 +15,7 @@ mod origin;
 mod pool;
 mod request;
 mod response;
+mod retired;
 mod sigv4;
 
 pub use balance::stable_hash;
@@ -24,4 +25,5 @@ pub use metrics::Metrics;
 pub use pool::Pool;
 pub use request::{RequestBody, UpstreamRequest};
 pub use response::{ResponseBody, UpstreamResponse};
+pub use retired::remove_retired;
 pub use sigv4::S3;

@@ -46,6 +46,7 @@ pub struct Pool {
     first_byte_timeout: Duration,
     body_idle: Duration,
     min_progress_bytes: u64,
+    clock_skew: u32,
     first_byte_seconds: prometheus::Histogram,
 }
 
@@ -75,6 +76,7 @@ impl Pool {
             first_byte_timeout: config.first_byte.get() + config.connect.get(),
             body_idle: config.idle.get(),
             min_progress_bytes: config.least.0,
+            clock_skew: u32::try_from(config.clock_skew.get().as_secs()).unwrap_or(u32::MAX),
             first_byte_seconds: metrics.first_byte.with_label_values(&[config.name.as_str()]),
         })
     }
@@ -89,9 +91,19 @@ impl Pool {
         self.min_progress_bytes
     }
 
+    /// How far the origins' clocks may be behind, in seconds.
+    pub fn clock_skew(&self) -> u32 {
+        self.clock_skew
+    }
+
     /// Requests in flight to all origins of the pool.
     pub fn in_flight(&self) -> usize {
         self.origins.iter().map(|origin| origin.in_flight()).sum()
+    }
+
+    /// The origins' labels in metrics.
+    pub(crate) fn labels(&self) -> impl Iterator<Item = &str> {
+        self.origins.iter().map(|origin| &*origin.label)
     }
 
     /// Each origin's label and whether it is used now.

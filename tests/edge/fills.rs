@@ -243,3 +243,72 @@ async fn what_is_too_large_passes_through_whole() {
     }
     assert_eq!(edge.metric("lyceum_edge_cache_objects", &[]), 0.0);
 }
+
+/// The origin holds its answers back until all have asked: who waits for another would wait for ever.
+#[tokio::test(flavor = "multi_thread")]
+async fn askers_of_what_was_not_stored_lately_do_not_wait_for_one_another() {
+    const ASKERS: usize = 5;
+    let together = Arc::new(tokio::sync::Barrier::new(ASKERS));
+    let origin = Origin::start(|_| Reply::new(200, &[("cache-control", "no-store")], "one")).await;
+    let edge = Arc::new(TestEdge::open(&[&origin]).await);
+    assert_eq!(edge.get("/api").await.field("cache-status"), "lyceum; fwd=uri-miss; fwd-status=200; detail=no_store");
+
+    // The origin answers no one before all have asked.
+    let go = Arc::new(Notify::new());
+    let held = Arc::clone(&go);
+    origin.now(move |_| {
+        Reply(vec![Step::Until(Arc::clone(&held))])
+            .bytes("HTTP/1.1 200 OK\r\ncontent-length: 3\r\ncache-control: no-store\r\n\r\ntwo")
+    });
+    let askers: Vec<_> = (0..ASKERS)
+        .map(|_| {
+            let (edge, together) = (Arc::clone(&edge), Arc::clone(&together));
+            tokio::spawn(async move {
+                together.wait().await;
+                edge.get("/api").await.text()
+            })
+        })
+        .collect();
+    until_async("all to have reached the origin", Duration::from_secs(10), async || {
+        (origin.count("/api") == 1 + ASKERS).then_some(())
+    })
+    .await;
+    let answered = async {
+        for asker in askers {
+            assert_eq!(asker.await.unwrap(), "two");
+        }
+    };
+    // Again and again, for a connection that began to wait after the first time.
+    let opened = async {
+        loop {
+            go.notify_waiters();
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::select! {
+        () = answered => {}
+        () = opened => {}
+    }
+
+    // Once it may be stored it is, and is fetched once for all again.
+    origin.now(|_| Reply::new(200, &[("cache-control", "max-age=60")], "three"));
+    edge.get("/api").await;
+    let asked = origin.count("/api");
+    assert_eq!((edge.get("/api").await.field("cache-status"), origin.count("/api")), ("lyceum; hit", asked));
+}
+
+#[tokio::test]
+async fn a_report_of_playback_in_the_query_is_no_part_of_the_key() {
+    let origin = Origin::start(|_| Reply::new(200, &[("cache-control", "max-age=60")], "segment")).await;
+    let edge = TestEdge::open(&[&origin]).await;
+    let reports = ["CMCD=bl%3D1000%2Cot%3Dv%2Csid%3D%22a%22%2Cbr%3D3200", "CMCD=bl%3D2000", "CMCD=ot%3Dv%2Cbr%3D800"];
+    for report in reports {
+        edge.get(&format!("/trailer.m4s?{report}")).await;
+        edge.get(&format!("/other.m4s?a=1&{report}&b=2")).await;
+    }
+    assert_eq!(edge.get("/trailer.m4s").await.field("cache-status"), "lyceum; hit");
+    let targets: Vec<String> = origin.seen().into_iter().map(|seen| seen.target).collect();
+    assert_eq!(targets, ["/trailer.m4s", "/other.m4s?a=1&b=2"], "asked once each, without the report");
+    let counted = edge.metric("lyceum_playback_bitrate_bits_per_second_count", &[]);
+    assert_eq!(counted, 4.0, "the edge takes it for its metrics");
+}

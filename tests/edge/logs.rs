@@ -17,7 +17,7 @@ fn configured(folder: &std::path::Path, origin: &Origin) -> (std::path::PathBuf,
     let (file, admin) = (folder.join("edge.toml"), free_port());
     let listen = format!("listen = [{{ address = \"127.0.0.1:0\" }}]\n[admin]\nlisten = \"127.0.0.1:{admin}\"\n");
     let route = "[[route]]\nprefix = \"/\"\npool = \"origin\"\nauth = \"none\"\n";
-    std::fs::write(&file, format!("{listen}{}{route}", pool(&[origin], "attempts = 1\neject_after = 100\n"))).unwrap();
+    std::fs::write(&file, format!("{listen}{}{route}", pool(&[origin], "attempts = 1\neject_after = 1000\n"))).unwrap();
     (file, format!("http://127.0.0.1:{admin}"))
 }
 

@@ -12,7 +12,7 @@ use tokio::sync::Notify;
 
 use super::harness::{Origin, Reply, Step, begin, claims, send};
 use crate::support::process::Role;
-use crate::support::until_async;
+use crate::support::{free_port, until_async};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -132,4 +132,44 @@ async fn what_is_cached_is_shown_to_the_pages_that_are_named_now() {
         .await;
     }
     assert_eq!(origin.seen().len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_reload_took_out_leaves_the_metrics_and_one_that_fails_is_in_them() {
+    let stays = Origin::start(|_| Reply::new(200, &[("cache-control", "max-age=60")], "stays")).await;
+    let dead = format!("127.0.0.1:{}", free_port());
+    let folder = tempfile::tempdir().unwrap();
+    let (file, admin) = (folder.path().join("edge.toml"), free_port());
+    let configured = |origins: &str, route: &str| {
+        format!(
+            "[admin]\nlisten = \"127.0.0.1:{admin}\"\n[[listen]]\naddress = \"127.0.0.1:0\"\n\
+             [[pool]]\nname = \"p\"\norigins = [{{ url = \"{}\" }}{origins}]\n\
+             health = {{ path = \"/x\", interval = \"50ms\", fall = 1 }}\n\
+             [[route]]\nprefix = \"/a/\"\npool = \"p\"\nauth = \"none\"\n{route}",
+            stays.url()
+        )
+    };
+    let more = "[[route]]\nprefix = \"/gone/\"\npool = \"p\"\nauth = \"none\"\n";
+    std::fs::write(&file, configured(&format!(", {{ url = \"http://{dead}\" }}"), more)).unwrap();
+    let edge = Role::start("edge", &file, &[]);
+    let metrics = async || send(&format!("http://127.0.0.1:{admin}"), Method::GET, "/metrics", &[], "").await.text();
+    let shows = async |what: &str, line: &str| {
+        until_async(what, PATIENCE, async || metrics().await.contains(line).then_some(())).await;
+    };
+    send(edge.url(), Method::GET, "/gone/x", &[], "").await;
+    shows("the dead origin to be out", &format!("lyceum_upstream_origin_up{{origin=\"{dead}\",pool=\"p\"}} 0\n")).await;
+
+    std::fs::write(&file, configured("", "")).unwrap();
+    edge.process.signal("HUP");
+    shows("the reload", "lyceum_front_reloads_total{result=\"ok\",what=\"configuration\"} 1\n").await;
+    let text = metrics().await;
+    assert!(!text.contains(&dead) && !text.contains("route=\"/gone/\""), "{text}");
+    assert!(text.contains(&format!("origin=\"{}\"", stays.address)) && text.contains("route=\"/a/\""), "{text}");
+
+    std::fs::write(&file, "nonsense").unwrap();
+    edge.process.signal("HUP");
+    shows("the reload to fail", "lyceum_front_reload_failed{what=\"configuration\"} 1\n").await;
+    std::fs::write(&file, configured("", "")).unwrap();
+    edge.process.signal("HUP");
+    shows("the reload to work again", "lyceum_front_reload_failed{what=\"configuration\"} 0\n").await;
 }

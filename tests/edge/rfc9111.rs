@@ -106,6 +106,9 @@ const CASES: &[Case] = &[
     ("Age leaves the rest", 200, "cache-control: max-age=60 | age: 50", "", 9, "", Hit),
     ("Age that is no number is none", 200, "cache-control: max-age=60 | age: x", "", 9, "", Hit),
     ("Date in the past is age", 200, "cache-control: max-age=60 | date: {now-50}", "", 10, "", Miss),
+    ("Date a little in the past is the origin's clock", 200, "cache-control: max-age=2 | date: {now-3}", "", 1, "", Hit),
+    ("Date a little in the past is age behind a hop of HTTP/1.0", 200, "cache-control: max-age=2 | date: {now-3} | via: 1.0 old", "", 1, "", Miss),
+    ("Age counts whatever the origin's clock says", 200, "cache-control: max-age=20 | date: {now} | age: 15", "", 10, "", Miss),
     ("Date in the future is none", 200, "cache-control: max-age=60 | date: {now+50}", "", 30, "", Hit),
     ("Age beyond every number is stale", 200, "cache-control: max-age=60 | age: 99999999999999999999", "", 0, "", Miss),
     ("Age as a list counts by its first", 200, "cache-control: max-age=60 | age: 50, 0", "", 10, "", Miss),
@@ -207,7 +210,7 @@ const CASES: &[Case] = &[
 
 fn dates(text: &str, now: i64) -> String {
     let at = |offset: i64| httpdate::fmt_http_date(std::time::UNIX_EPOCH + Duration::from_secs((now + offset) as u64));
-    [("{now}", 0), ("{now+60}", 60), ("{now+50}", 50), ("{now-50}", -50), ("{now-60}", -60)]
+    [("{now}", 0), ("{now+60}", 60), ("{now+50}", 50), ("{now-3}", -3), ("{now-50}", -50), ("{now-60}", -60)]
         .iter()
         .fold(text.to_owned(), |text, (name, offset)| text.replace(name, &at(*offset)))
 }
@@ -547,4 +550,30 @@ async fn nothing_without_freshness_is_stored_unless_configured() {
     edge.clock.advance(Duration::from_secs(5));
     edge.get("/missing").await;
     assert_eq!(origin.count("/missing"), 2);
+}
+
+/// What a machine stored while its clock was an hour ahead, after time was synchronised.
+#[tokio::test]
+async fn a_clock_put_right_keeps_nothing_fresh_and_makes_nothing_old() {
+    for (ahead_ms, dated) in [(3_600_000, false), (3_600_000, true), (-3_600_000, false), (-3_600_000, true)] {
+        let origin = Origin::start(|_| Reply::new(200, &[("cache-control", "max-age=2")], "v1")).await;
+        let edge = TestEdge::open(&[&origin]).await;
+        edge.clock.put_right(ahead_ms);
+        let of = |body: &'static str, now: i64| {
+            let date = dates("{now}", now);
+            move |_: &Seen| {
+                let fields = [("cache-control", "max-age=2"), ("date", date.as_str())];
+                Reply::new(200, if dated { &fields } else { &fields[..1] }, body)
+            }
+        };
+        origin.now(of("v1", edge.clock.unix_seconds()));
+        edge.get("/index.m3u8").await;
+        edge.clock.put_right(-ahead_ms);
+        origin.now(of("v2", edge.clock.unix_seconds()));
+        edge.clock.advance(Duration::from_secs(1));
+        let still = edge.get("/index.m3u8").await;
+        assert_eq!((still.text().as_str(), still.field("age")), ("v1", "1"), "{ahead_ms} {dated}");
+        edge.clock.advance(Duration::from_secs(2));
+        assert_eq!(edge.get("/index.m3u8").await.text(), "v2", "{ahead_ms} {dated}");
+    }
 }

@@ -293,72 +293,57 @@ async fn a_disk_that_fails_is_no_client_s_matter() {
     .await;
 }
 
-#[tokio::test]
-async fn a_full_disk_costs_nothing_but_itself_and_is_used_again_when_there_is_room() {
-    let origin = Origin::start(|seen: &Seen| {
-        Reply::new(200, &[IMMUTABLE], [seen.target.as_bytes(), &vec![7; 1 << 20]].concat())
+/// A file system that is full before `size` is reached, of what its mount's options say, before objects of `bytes`:
+/// those that were asked for last are on disk, and no write fails.
+async fn the_oldest_make_room(options: &str, objects: usize, bytes: usize, last: usize) {
+    let origin = Origin::start(move |seen: &Seen| {
+        Reply::new(200, &[IMMUTABLE], [seen.target.as_bytes(), &vec![7; bytes]].concat())
     })
     .await;
     let dir = tempfile::tempdir().unwrap();
     let (folder, log, admin) = (dir.path().join("cache"), dir.path().join("log"), free_port());
     let config = dir.path().join("edge.toml");
-    let cache =
-        format!("[cache]\ndisk = {{ path = \"{}/disk\", size = \"64MiB\", rest = \"300ms\" }}\n", folder.display());
+    let cache = format!("[cache]\ndisk = {{ path = \"{}/disk\", size = \"64MiB\" }}\n", folder.display());
     let route = "[[route]]\nprefix = \"/\"\npool = \"origin\"\nauth = \"none\"\n";
     let listen = format!("listen = [{{ address = \"127.0.0.1:0\" }}]\n[admin]\nlisten = \"127.0.0.1:{admin}\"\n");
     std::fs::write(&config, format!("{listen}{cache}{}\n{route}", pool(&[&origin], ""))).unwrap();
-    let edge = Role::on_small_disk("edge", &config, &folder, 8, Some(&log));
+    let edge = Role::on_file_system("edge", &config, &folder, options, Some(&log));
     let admin = format!("http://127.0.0.1:{admin}");
-    let count = async |result: &str| {
-        let line = format!("lyceum_edge_disk_writes_total{{result=\"{result}\"}} ");
+    let count = async |metric: &str| {
         let text = send(&admin, Method::GET, "/metrics", &[], "").await.text();
-        text.lines().find_map(|found| found.strip_prefix(&line)?.parse::<f64>().ok()).unwrap()
+        text.lines().find_map(|found| found.strip_prefix(metric)?.trim().parse::<f64>().ok()).unwrap()
     };
-    let get = async |n: usize| {
-        let answer = send(edge.url(), Method::GET, &format!("/{n}"), &[], "").await;
-        assert_eq!(answer.status, StatusCode::OK);
-        assert!(answer.body.unwrap().starts_with(format!("/{n}").as_bytes()));
-        answer.headers["cache-status"].to_str().unwrap().to_owned()
+    for n in 0..objects {
+        assert_eq!(send(edge.url(), Method::GET, &format!("/{n}"), &[], "").await.status, StatusCode::OK);
+    }
+    until_async("all of them to be written", Duration::from_secs(20), async || {
+        (count("lyceum_edge_disk_writes_total{result=\"ok\"}").await == objects as f64).then_some(())
+    })
+    .await;
+    assert_eq!(count("lyceum_edge_disk_writes_total{result=\"failed\"}").await, 0.0);
+    assert!(count("lyceum_edge_disk_evictions_total").await >= 1.0);
+    let on_disk = async |n: usize| {
+        let explained = send(&admin, Method::GET, &format!("/status?url={}/{n}", edge.url()), &[], "").await.text();
+        serde_json::from_str::<serde_json::Value>(&explained).unwrap()["disk"] == true
     };
-    for n in 0..12 {
-        get(n).await;
+    for n in objects - last..objects {
+        assert!(on_disk(n).await, "{n} of {objects}");
     }
-    until_async("the disk to be full", Duration::from_secs(10), async || (count("failed").await >= 1.0).then_some(()))
-        .await;
-    let written = count("ok").await;
-    assert!((4.0..8.0).contains(&written), "{written} of a MiB each on 8 MiB");
-    for n in 0..12 {
-        assert_eq!(get(n).await, "lyceum; hit", "memory goes on alone");
-    }
-    assert_eq!(origin.seen().len(), 12);
-    let told = std::fs::read_to_string(&log).unwrap();
-    assert!(
-        told.contains("the cache's disk failed and is not used for a while")
-            && told.contains("No space left on device"),
-        "{told}"
-    );
+    assert!(!on_disk(0).await);
+    until_async("the log to say it, once", Duration::from_secs(10), async || {
+        (std::fs::read_to_string(&log).unwrap().matches("the oldest responses make room").count() == 1).then_some(())
+    })
+    .await;
+    let halves = std::fs::read_dir(edge.sees(&folder.join("disk/new"))).map_or(0, Iterator::count);
+    assert_eq!(halves, 0, "nothing half written is left");
+}
 
-    // Room, by an operator's hand: it is found without a restart.
-    let half: Vec<usize> = (0..12).filter(|n| n % 2 == 0).collect();
-    for n in &half {
-        let order = format!("{{\"prefix\": \"/{n}\"}}");
-        let purged = send(&admin, Method::POST, "/purge", &[("content-type", "application/json")], &order).await;
-        assert_eq!(purged.status, StatusCode::OK);
-    }
-    until_async("the disk to take entries again", Duration::from_secs(10), async || {
-        for n in &half {
-            let order = format!("{{\"prefix\": \"/{n}\"}}");
-            send(&admin, Method::POST, "/purge", &[("content-type", "application/json")], &order).await;
-            get(*n).await;
-        }
-        (count("ok").await > written).then_some(())
-    })
-    .await;
-    assert!(std::fs::read_to_string(&log).unwrap().contains("the cache's disk works again"));
-    let files = |path: &Path| std::fs::read_dir(edge.sees(path)).map_or(0, Iterator::count);
-    // What was asked for last is still being written.
-    until_async("nothing half written to be left", Duration::from_secs(10), async || {
-        (files(&folder.join("disk/new")) == 0).then_some(())
-    })
-    .await;
+#[tokio::test]
+async fn on_a_file_system_that_is_full_the_oldest_make_room() {
+    the_oldest_make_room("size=8m", 12, 1 << 20, 4).await;
+}
+
+#[tokio::test]
+async fn on_a_file_system_without_inodes_the_oldest_make_room() {
+    the_oldest_make_room("size=64m,nr_inodes=320", 400, 100, 20).await;
 }

@@ -15,6 +15,10 @@ pub struct DiskConfig {
     /// The most that its files may take, in blocks of 4 KiB. 1MiB to 1024TiB.
     #[serde(deserialize_with = "units::size::<_, 1_048_576, 1_125_899_906_842_624>")]
     pub size: ByteSize,
+    /// Space of the file system that is left free for others: the oldest files make room. Where it is full, they do in any
+    /// case. 0B to 1024TiB; default 0B.
+    #[serde(default = "defaults::min_free", deserialize_with = "units::size::<_, 0, 1_125_899_906_842_624>")]
+    pub min_free: ByteSize,
     /// How much may wait to be written; what exceeds it is kept in memory alone. 1MiB to 16GiB; default 64MiB.
     #[serde(default = "defaults::queue", deserialize_with = "units::size::<_, 1_048_576, 17_179_869_184>")]
     pub queue: ByteSize,
@@ -32,6 +36,9 @@ pub struct DiskConfig {
 mod defaults {
     use lyceum_core::units::{ByteSize, Span};
 
+    pub(super) fn min_free() -> ByteSize {
+        ByteSize(0)
+    }
     pub(super) fn queue() -> ByteSize {
         ByteSize::mib(64)
     }

@@ -30,6 +30,7 @@ use super::private_files::private_file;
 use crate::slice_layout::SliceLayout;
 use crate::stored_response::{EntryKind, StoredResponse};
 use crate::vary::Vary;
+use lyceum_core::time::Clock;
 use lyceum_http::freshness::Freshness;
 
 const MAGIC: &[u8; 8] = b"lyceum2\n";
@@ -61,6 +62,7 @@ struct EntryHeader {
     status: u16,
     /// Each byte of a value is one character, as values need not be UTF-8.
     fields: Vec<(String, String)>,
+    /// Its time of receipt is by the wall clock: the steady one begins anew with each process.
     freshness: Freshness,
     vary: Vec<(String, Option<String>)>,
     kind: EntryKind,
@@ -103,14 +105,14 @@ pub(super) struct Entry<'a> {
 
 impl<'a> Entry<'a> {
     /// None for an entry that has no format on disk, as its header is too large.
-    pub(super) fn of(key: &str, stored: &'a StoredResponse) -> Option<Self> {
+    pub(super) fn of(key: &str, stored: &'a StoredResponse, clock: &Clock) -> Option<Self> {
         let text = |value: &HeaderValue| value.as_bytes().iter().map(|byte| char::from(*byte)).collect();
         let sum = hex(digest(&SHA256, &stored.body).as_ref());
         let header = EntryHeader {
             key: key.to_owned(),
             status: stored.status.as_u16(),
             fields: stored.headers.iter().map(|(name, value)| (name.as_str().to_owned(), text(value))).collect(),
-            freshness: stored.freshness.clone(),
+            freshness: stored.freshness.received_at(clock.unix_of_steady(stored.freshness.received_ms)),
             vary: stored.vary.fields(),
             kind: stored.kind.clone(),
             tags: stored.tags.clone(),
@@ -162,7 +164,7 @@ impl<'a> Entry<'a> {
     }
 }
 
-/// Marks a file as stale from `at_ms` on; one that is stale already keeps its time.
+/// Marks a file as stale from `at_ms` of the wall clock on; one that is stale already keeps its time.
 pub(super) fn mark_stale(path: &Path, at_ms: i64) -> io::Result<()> {
     let file = fs::OpenOptions::new().read(true).write(true).open(path)?;
     let mut state = [0; 8];
@@ -241,7 +243,7 @@ pub(super) fn read_header(path: &Path) -> Result<FoundEntry, Unreadable> {
 }
 
 /// Reads and verifies a whole file.
-pub(super) fn read(path: &Path, key: &str) -> Result<StoredResponse, Unreadable> {
+pub(super) fn read(path: &Path, key: &str, clock: &Clock) -> Result<StoredResponse, Unreadable> {
     let (mut file, header, made_stale, _) = open(path)?;
     if header.key != key {
         return Err(Unreadable::Corrupt("another key"));
@@ -252,10 +254,10 @@ pub(super) fn read(path: &Path, key: &str) -> Result<StoredResponse, Unreadable>
     if hex(digest(&SHA256, &body).as_ref()) != header.digest {
         return Err(Unreadable::Corrupt("the body's checksum"));
     }
-    restore(header, made_stale, body.into()).ok_or(Unreadable::Corrupt("the header's fields"))
+    restore(header, made_stale, body.into(), clock).ok_or(Unreadable::Corrupt("the header's fields"))
 }
 
-fn restore(header: EntryHeader, made_stale: MadeStale, body: Bytes) -> Option<StoredResponse> {
+fn restore(header: EntryHeader, made_stale: MadeStale, body: Bytes, clock: &Clock) -> Option<StoredResponse> {
     let mut headers = HeaderMap::with_capacity(header.fields.len());
     for (name, value) in &header.fields {
         let bytes: Option<Vec<u8>> = value.chars().map(|c| u8::try_from(c).ok()).collect();
@@ -265,6 +267,11 @@ fn restore(header: EntryHeader, made_stale: MadeStale, body: Bytes) -> Option<St
         MadeStale::Not => header.freshness,
         MadeStale::AtMs(at_ms) => header.freshness.ended_at(at_ms),
         MadeStale::Unknown => header.freshness.ended_long_ago(),
+    };
+    // What seems to come from the future is of unknown age: the wall clock was put back since.
+    let freshness = match clock.steady_of_unix(freshness.received_ms) {
+        Some(received_ms) => freshness.received_at(received_ms),
+        None => freshness.received_at(clock.steady_millis()).ended_long_ago(),
     };
     let whole = StoredResponse::whole(StatusCode::from_u16(header.status).ok()?, headers, body, freshness);
     Some(StoredResponse { vary: Vary::from_fields(header.vary)?, kind: header.kind, tags: header.tags, ..whole })

@@ -18,6 +18,8 @@ struct Entry {
     size: u64,
     /// Its number in the order of use.
     used: u64,
+    /// That number when it was written.
+    written: u64,
     tags: Box<[Box<str>]>,
 }
 
@@ -50,7 +52,7 @@ impl Index {
         self.uses += 1;
         self.order.insert(self.uses, Arc::clone(&key));
         self.bytes = self.bytes.saturating_add(size);
-        self.entries.insert(key, Entry { size, used: self.uses, tags: tags.into() });
+        self.entries.insert(key, Entry { size, used: self.uses, written: self.uses, tags: tags.into() });
     }
 
     /// Removes an entry; whether it was there.
@@ -61,22 +63,29 @@ impl Index {
         true
     }
 
-    /// Makes an entry the most recently used; whether it is there.
-    pub(super) fn touch(&mut self, key: &str) -> bool {
-        let Some(entry) = self.entries.get_mut(key) else { return false };
+    /// Makes an entry the most recently used; the number under which it was written, if it is there.
+    pub(super) fn touch(&mut self, key: &str) -> Option<u64> {
+        let entry = self.entries.get_mut(key)?;
         self.uses += 1;
         if let Some(key) = self.order.remove(&entry.used) {
             self.order.insert(self.uses, key);
         }
         entry.used = self.uses;
-        true
+        Some(entry.written)
     }
 
-    pub(super) fn pop_oldest(&mut self) -> Option<Arc<str>> {
+    /// The number under which an entry was written: another after each write.
+    pub(super) fn written(&self, key: &str) -> Option<u64> {
+        self.entries.get(key).map(|entry| entry.written)
+    }
+
+    /// Removes the least recently used entry; its key and the room that its file takes, in bytes.
+    pub(super) fn pop_oldest(&mut self) -> Option<(Arc<str>, u64)> {
         let (_, key) = self.order.first_key_value()?;
         let key = Arc::clone(key);
+        let size = self.entries.get(&key).map_or(0, |entry| entry.size);
         self.remove(&key);
-        Some(key)
+        Some((key, size))
     }
 
     pub(super) fn matching(&self, target: &PurgeTarget) -> Vec<Arc<str>> {

@@ -20,7 +20,7 @@ use crate::purge::{Purge, PurgeLog, PurgeTarget};
 use crate::stored_response::StoredResponse;
 use lyceum_core::time::Clock;
 use lyceum_core::units::{ByteSize, Span};
-use lyceum_http::freshness::Freshness;
+use lyceum_http::freshness::{Freshness, FreshnessState};
 
 const NOW: i64 = 1_800_000_000_000;
 
@@ -28,11 +28,17 @@ struct World {
     dir: tempfile::TempDir,
     purges: Arc<PurgeLog>,
     registry: Registry,
+    clock: Clock,
 }
 
 impl World {
     fn new() -> Self {
-        Self { dir: tempfile::tempdir().unwrap(), purges: Arc::default(), registry: Registry::new() }
+        Self {
+            dir: tempfile::tempdir().unwrap(),
+            purges: Arc::default(),
+            registry: Registry::new(),
+            clock: Clock::manual(NOW),
+        }
     }
 
     fn root(&self) -> PathBuf {
@@ -40,15 +46,20 @@ impl World {
     }
 
     fn try_open(&self, size: u64) -> Result<Disk, DiskError> {
+        self.try_open_with(size, 0)
+    }
+
+    fn try_open_with(&self, size: u64, min_free: u64) -> Result<Disk, DiskError> {
         let config = DiskConfig {
             path: self.root(),
             size: ByteSize(size),
+            min_free: ByteSize(min_free),
             queue: ByteSize::mib(64),
             readers: 4,
             least_life: Span::secs(10),
             rest: Span::secs(10),
         };
-        Disk::open(&config, Arc::clone(&self.purges), Clock::manual(NOW), &self.registry)
+        Disk::open(&config, Arc::clone(&self.purges), self.clock.clone(), &self.registry)
     }
 
     /// Once the one before has let go of the directory, and what it left has been taken up.
@@ -199,7 +210,7 @@ async fn a_revalidation_writes_the_header_alone_and_a_crash_in_it_costs_nothing(
 
     // What was made stale is fresh once it was validated, and other bytes are another file.
     let purge = Purge { target: PurgeTarget::Key("k".into()), soft: true };
-    disk.purge(&purge, NOW);
+    disk.purge(&purge);
     renew("b", NOW + 6);
     assert_eq!((disk.read("k").await.unwrap().freshness.life, count("renewed")), (90, 2));
     world.put(&disk, "k", b"other", &[]);
@@ -240,7 +251,7 @@ async fn purges_reach_queued_entries_and_those_of_an_earlier_run() {
     let purge = |disk: &Disk, target: PurgeTarget, soft: bool| {
         let purge = Purge { target, soft };
         world.purges.note(&purge);
-        disk.purge(&purge, NOW)
+        disk.purge(&purge)
     };
     for (key, tag) in [("/v/a/1", "a"), ("/v/a/2", "a"), ("/v/b/1", "b"), ("/v/c/1", "c")] {
         world.put(&disk, key, b"x", &[tag]);
@@ -252,7 +263,8 @@ async fn purges_reach_queued_entries_and_those_of_an_earlier_run() {
     assert_eq!(purge(&disk, PurgeTarget::Prefix("/v/b/".into()), true), 1);
     let ended = disk.read("/v/b/1").await.unwrap().freshness.clone();
     assert_eq!((ended.left(NOW), ended.left(NOW + 4000)), (0, -4), "soft: stale from then on");
-    disk.purge(&Purge { target: PurgeTarget::Key("/v/b/1".into()), soft: true }, NOW + 4000);
+    world.clock.advance(Duration::from_secs(4));
+    disk.purge(&Purge { target: PurgeTarget::Key("/v/b/1".into()), soft: true });
     assert_eq!(disk.read("/v/b/1").await.unwrap().freshness, ended, "and no later");
     assert_eq!(purge(&disk, PurgeTarget::Path("/v/c/1".into()), false), 1);
     assert_eq!(world.files().len(), 1);
@@ -309,4 +321,52 @@ async fn responses_soon_stale_or_too_many_for_the_queue_are_not_written() {
         disk.offer(&format!("large{n}"), &large, 0);
     }
     assert!(disk.directory.metrics.writes.with_label_values(&["queue_full"]).get() >= 1);
+}
+
+#[tokio::test]
+async fn ages_go_on_over_a_restart_and_what_is_from_the_future_is_to_be_validated() {
+    let mut world = World::new();
+    let disk = world.open(1 << 20);
+    world.put(&disk, "k", b"x", &[]);
+    // Within the run the wall clock does not matter until it says that the file is from the future.
+    world.clock.put_right(-1_000);
+    assert_eq!(disk.read("k").await.unwrap().freshness.age(world.clock.steady_millis()), 3);
+    world.clock.put_right(1_000);
+    drop(disk);
+    // Another process: its steady clock began elsewhere.
+    world.clock = Clock::manual(NOW - 9_000_000);
+    world.clock.put_right(9_000_000 + 20_000);
+    let disk = world.open(1 << 20);
+    assert_eq!(disk.read("k").await.unwrap().freshness.age(world.clock.steady_millis()), 23);
+    world.clock.put_right(-3_600_000);
+    let found = disk.read("k").await.unwrap().freshness.clone();
+    assert_eq!(found.standing(world.clock.steady_millis()), FreshnessState::Stale);
+}
+
+#[tokio::test]
+async fn what_is_written_anew_while_its_corrupt_file_is_read_stays() {
+    let world = World::new();
+    let disk = world.open(1 << 20);
+    world.put(&disk, "k", b"corrupt", &[]);
+    let read = disk.directory.index().touch("k");
+    world.put(&disk, "k", b"sound", &[]);
+    disk.directory.forget_as_read("k", read);
+    assert_eq!(&*disk.read("k").await.unwrap().body, b"sound");
+    assert_eq!((world.files().len(), disk.size()), (1, (4096, 1)));
+    let read = disk.directory.index().touch("k");
+    disk.directory.forget_as_read("k", read);
+    assert!(world.files().is_empty() && !disk.may_hold("k"));
+}
+
+#[tokio::test]
+async fn files_make_room_where_the_file_system_has_less_free_than_it_shall() {
+    let world = World::new();
+    // More than any file system has free: each write makes room for itself, and does not empty the tier.
+    let disk = world.try_open_with(1 << 30, 1 << 50).unwrap();
+    until("the scan", || disk.directory.scanned.load(Ordering::Acquire).then_some(()));
+    for n in 0..10 {
+        world.put(&disk, &format!("k{n}"), b"x", &[]);
+    }
+    assert_eq!(disk.size(), (4096, 1));
+    assert!(disk.may_hold("k9") && disk.directory.metrics.evicted.get() == 9);
 }

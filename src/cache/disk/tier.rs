@@ -92,6 +92,10 @@ impl Disk {
             rest: config.rest.get(),
             purges,
             metrics: DiskMetrics::new(registry),
+            min_free_bytes: config.min_free.0,
+            told_full: AtomicBool::new(false),
+            names: Mutex::default(),
+            clock: clock.clone(),
             _lock: held,
         });
         let (jobs, queue) = sync_channel(MAX_QUEUED_FILES);
@@ -113,7 +117,7 @@ impl Disk {
 
     /// Queues a response to be written, if it stays fresh long enough and there is room.
     pub(crate) fn offer(&self, key: &str, stored: &Arc<StoredResponse>, purge_epoch: u64) {
-        if stored.freshness.left(self.clock.unix_millis()) < self.min_lifetime_seconds {
+        if stored.freshness.left(self.clock.steady_millis()) < self.min_lifetime_seconds {
             // What the disk has under this key is older still.
             return self.directory.forget(key);
         }
@@ -152,8 +156,9 @@ impl Disk {
         self.directory.forget(key);
     }
 
-    /// Removes entries, or makes them stale from `now_ms` on; how many. The purge was noted before.
-    pub(crate) fn purge(&self, purge: &Purge, now_ms: i64) -> usize {
+    /// Removes entries, or makes them stale from now on; how many. The purge was noted before.
+    pub(crate) fn purge(&self, purge: &Purge) -> usize {
+        let now_ms = self.clock.unix_millis();
         let keys = self.directory.index().matching(&purge.target);
         for key in &keys {
             let kept = purge.soft && file::mark_stale(&self.directory.path(key), now_ms).is_ok();

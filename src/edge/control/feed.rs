@@ -87,7 +87,7 @@ impl Feed {
                     let news = !page.events.is_empty();
                     let purges = self.apply(page.events);
                     if !purges.is_empty() {
-                        purge(purges, Arc::clone(cache), self.clock.unix_millis()).await;
+                        purge(purges, Arc::clone(cache), self.clock.steady_millis()).await;
                     }
                     if news {
                         self.persist().await;

@@ -47,7 +47,7 @@ async fn fill(
         None => match writer.load_from_disk().await {
             (None, _) => return,
             (Some(writer), Some(found))
-                if found.freshness.standing(fetcher.clock.unix_millis()) == FreshnessState::Fresh =>
+                if found.freshness.standing(fetcher.clock.steady_millis()) == FreshnessState::Fresh =>
             {
                 return writer.answer_from_disk(found);
             }
@@ -60,7 +60,7 @@ async fn fill(
         Ok(response) => is_failure(response.head.status),
         Err(_) => true,
     };
-    let usable = stale.filter(|stored| !failed || stored.freshness.usable_on_error(fetcher.clock.unix_millis()));
+    let usable = stale.filter(|stored| !failed || stored.freshness.usable_on_error(fetcher.clock.steady_millis()));
     match (response, usable) {
         (Ok(response), Some(stored)) if validated && response.head.status == StatusCode::NOT_MODIFIED => {
             renew(fetcher, writer, &request, &stored, &response, requested_ms);
@@ -111,7 +111,7 @@ async fn ask_origin(
     let mut requests = 0;
     loop {
         requests += 1;
-        let requested_ms = fetcher.clock.unix_millis();
+        let requested_ms = fetcher.clock.steady_millis();
         let outgoing = origin_request(request, validating.map(AsRef::as_ref), range);
         let response = match request.route.pool.fetch(outgoing).await {
             Ok(response) => response,
@@ -215,7 +215,7 @@ fn renew(
             // It serves the requests that wait for it, and is not stored.
             fetcher.metrics.not_stored(reason.name());
             clean(&mut headers, request);
-            let now = fetcher.clock.unix_millis();
+            let now = fetcher.clock.steady_millis();
             let fresh =
                 Freshness { life: 1, initial_age: 0, received_ms: now, ended: false, ..stored.freshness.clone() };
             writer.answer_revalidated(Arc::new(stored.with(headers, fresh)), false);
@@ -338,7 +338,9 @@ fn judge(
         status,
         headers,
         requested_ms,
-        received_ms: fetcher.clock.unix_millis(),
+        received_ms: fetcher.clock.steady_millis(),
+        received_unix_ms: fetcher.clock.unix_millis(),
+        clock_skew: request.route.pool.clock_skew(),
         default_life: request.route.default_life(status),
     })
 }

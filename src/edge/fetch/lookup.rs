@@ -76,7 +76,7 @@ pub(crate) async fn find(
     request: &HeaderMap,
     directives: Option<&Directives>,
 ) -> Result<Found, NotFound> {
-    let now = fetcher.clock.unix_millis();
+    let now = fetcher.clock.steady_millis();
     let usable = |stored: &StoredResponse| match directives {
         Some(directives) => stored.freshness.meets(directives, now),
         None => matches!(stored.freshness.standing(now), FreshnessState::Fresh | FreshnessState::StaleWhileRevalidate),
@@ -89,6 +89,7 @@ pub(crate) async fn find(
         let (reader, cache_status) = match fetcher.cache.lookup(key, request, usable) {
             Lookup::Hit(stored) => return Ok(hit(fetcher, stored, now, key, request, &fetch_request)),
             Lookup::Join(reader) => (reader, CacheStatus::of(CacheOutcome::Collapsed)),
+            Lookup::Pass => break,
             Lookup::Fill { writer, reader, stale, variant } => {
                 let forward = match &stale {
                     Some(stored) if stored.freshness.standing(now) == FreshnessState::Fresh => Forward::Request,

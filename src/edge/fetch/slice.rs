@@ -38,15 +38,15 @@ pub(crate) fn look_up_slice(
 ) -> Option<(SliceSource, Opened)> {
     let sliced = stored.sliced()?;
     sliced.span(slice)?;
-    match fetcher.cache.lookup(&sliced.key(&request.key, slice), &HeaderMap::new(), |_| true) {
-        Lookup::Hit(found) => Some((SliceSource::Memory(found.body.clone()), Opened::Shared)),
-        Lookup::Join(reader) => Some((SliceSource::Live(reader), Opened::Shared)),
-        Lookup::Fill { writer, reader, .. } => {
-            let (filler, request, stored) = (fetcher.clone(), Arc::clone(request), Arc::clone(stored));
-            fetcher.spawn(async move { fill_slice(&filler, writer, &request, &stored, slice).await });
-            Some((SliceSource::Live(reader), Opened::Fetched))
-        }
-    }
+    let (writer, reader) = match fetcher.cache.lookup(&sliced.key(&request.key, slice), &HeaderMap::new(), |_| true) {
+        Lookup::Hit(found) => return Some((SliceSource::Memory(found.body.clone()), Opened::Shared)),
+        Lookup::Join(reader) => return Some((SliceSource::Live(reader), Opened::Shared)),
+        Lookup::Pass => fetcher.cache.private_fill(),
+        Lookup::Fill { writer, reader, .. } => (writer, reader),
+    };
+    let (filler, request, stored) = (fetcher.clone(), Arc::clone(request), Arc::clone(stored));
+    fetcher.spawn(async move { fill_slice(&filler, writer, &request, &stored, slice).await });
+    Some((SliceSource::Live(reader), Opened::Fetched))
 }
 
 /// Opens a slice: waits until its fill has begun, where it is not in memory.

@@ -155,6 +155,14 @@ impl Metrics {
         }
     }
 
+    /// Removes the series of routes that `other` does not have.
+    pub(crate) fn remove_routes_not_in(&self, other: &Self) {
+        for former in self.routes.iter().filter(|former| other.routes.iter().all(|route| route.label != former.label)) {
+            telemetry::remove_series(&former.requests, &[("route", &former.label)]);
+            telemetry::remove_series(&self.bytes, &[("route", &former.label)]);
+        }
+    }
+
     /// The same series for other routes.
     pub(crate) fn rerouted(&self, prefixes: &[&str]) -> Self {
         let route = |prefix: &&str| RouteMetrics::new(prefix, &self.unrouted.requests, &self.bytes);

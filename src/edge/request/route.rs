@@ -1,5 +1,6 @@
 //! Routes: the longest matching prefix decides which pool is asked, what a client has to show, and what the key is.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -9,6 +10,7 @@ use super::cors::Cors;
 use crate::config::{self, Auth};
 use crate::config_check::check_route;
 use crate::error::StartError;
+use lyceum_http::cmcd;
 use lyceum_http::path::CleanPath;
 use lyceum_token::extract::TokenNames;
 use lyceum_upstream::Pool;
@@ -35,6 +37,7 @@ pub(crate) struct Route {
 /// Which query parameters are part of the cache key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum KeyQuery {
+    /// All but what players report to the edge (CTA-5004, section 2: caches leave it out of their keys).
     All,
     Some(Vec<String>),
 }
@@ -125,7 +128,7 @@ impl Route {
     pub(crate) fn key_query(&self, query: Option<&str>) -> Option<String> {
         let query = query?;
         match &self.query {
-            KeyQuery::All => Some(query.to_owned()),
+            KeyQuery::All => cmcd::query_without_report(query).map(Cow::into_owned),
             KeyQuery::Some(names) if names.is_empty() => None,
             KeyQuery::Some(names) => {
                 let named = |pair: &&str| names.iter().any(|name| pair.split('=').next() == Some(name));

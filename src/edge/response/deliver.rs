@@ -34,7 +34,7 @@ pub(crate) struct Delivery<'a> {
     pub(crate) route: &'a Route,
     pub(crate) path: &'a str,
     pub(crate) limits: filter::Limits,
-    pub(crate) now_ms: i64,
+    pub(crate) steady_ms: i64,
     /// Fetches the slices of large responses.
     pub(crate) fetcher: &'a Fetcher,
     /// What a slice is fetched with.
@@ -106,11 +106,11 @@ pub(crate) async fn deliver(
                     delivery.select_filtered(kind, &head.headers, &text, cache_status)?
                 }
                 None => {
-                    let ttl = freshness.as_ref().map(|freshness| freshness.left(delivery.now_ms));
+                    let ttl = freshness.as_ref().map(|freshness| freshness.left(delivery.steady_ms));
                     let mut block = block(delivery.route, &head.headers, head.length);
                     block.insert(CACHE_STATUS, cache_status.field(head.status, ttl));
                     if let Some(freshness) = &freshness {
-                        block.insert(header::AGE, decimal(freshness.age(delivery.now_ms)));
+                        block.insert(header::AGE, decimal(freshness.age(delivery.steady_ms)));
                     }
                     Selected { status: head.status, block, length: head.length, source: BodySource::Live(reader) }
                 }
@@ -142,7 +142,7 @@ pub(crate) fn deliver_prepared(
     {
         return None;
     }
-    let age = stored.freshness.age(delivery.now_ms);
+    let age = stored.freshness.age(delivery.steady_ms);
     let lines = with_block(delivery.route, stored, |block| block.to_http1(STATUS_LINE_200, age))?;
     Some((Response::new(Body::from(stored.body_for_answer())), lines))
 }
@@ -187,7 +187,7 @@ impl Delivery<'_> {
 
     #[inline]
     fn select_stored(&self, stored: &StoredResponse, cache_status: CacheStatus, source: BodySource) -> Selected {
-        let age = decimal(stored.freshness.age(self.now_ms));
+        let age = decimal(stored.freshness.age(self.steady_ms));
         let mut block = with_block(self.route, stored, |block| block.to_headers(age));
         if cache_status.outcome != CacheOutcome::Hit {
             block.insert(CACHE_STATUS, self.cache_status_field(stored, cache_status));
@@ -217,7 +217,7 @@ impl Delivery<'_> {
     }
 
     fn cache_status_field(&self, stored: &StoredResponse, cache_status: CacheStatus) -> HeaderValue {
-        cache_status.field(stored.status, Some(stored.freshness.left(self.now_ms)))
+        cache_status.field(stored.status, Some(stored.freshness.left(self.steady_ms)))
     }
 
     /// Decides what of the selected representation is sent, and builds the response.

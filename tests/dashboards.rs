@@ -135,6 +135,36 @@ fn prometheus_takes_configuration_rules_and_alerts() {
     assert_eq!(text.matches("what_to_do:").count(), alerts.len(), "each alert says what to do");
 }
 
+/// Whoever is called at night is sent to what exists.
+#[test]
+fn alerts_point_to_panels_that_are_there() {
+    let text = std::fs::read_to_string(repository("dashboards/prometheus/alerts.yml")).unwrap();
+    let all = Dashboard::all();
+    let named = |word: &str, text: &str| -> Vec<String> {
+        let opening = format!("{word} '");
+        let behind = text.split(&opening).skip(1);
+        behind.map(|rest| rest.split('\'').next().unwrap_or_default().to_owned()).collect()
+    };
+    let mut seen = 0;
+    for line in text.lines().filter(|line| line.contains("what_to_do:")) {
+        assert!(!line.contains("edges' logs"), "an edge counts refusals, and does not log them: {line}");
+        let dashboards = named("ashboard", line);
+        for title in &dashboards {
+            assert!(
+                all.iter().any(|d| d.json["title"] == format!("Lyceum: {title}")),
+                "no dashboard '{title}': {line}"
+            );
+        }
+        for panel in named("panel", line).into_iter().chain(named("row", line)) {
+            let on_one = all.iter().filter(|d| dashboards.iter().any(|t| d.json["title"] == format!("Lyceum: {t}")));
+            let mut titles = on_one.flat_map(|d| d.json["panels"].as_array().unwrap().iter().map(|p| &p["title"]));
+            assert!(titles.any(|title| *title == panel.as_str()), "no panel '{panel}': {line}");
+            seen += 1;
+        }
+    }
+    assert!(seen >= 4, "{seen}");
+}
+
 #[test]
 fn provisioning_and_compose_name_what_is_there() {
     let base = repository("dashboards");

@@ -31,6 +31,33 @@ fn every_example_is_accepted() {
     assert!(seen >= 4, "only {seen} examples");
 }
 
+/// What Prometheus's example scrapes as a role is where the examples of that role have their operators' listener.
+#[test]
+fn prometheus_scrapes_the_ports_of_the_examples() {
+    let scrapes = std::fs::read_to_string(repository("dashboards/prometheus/prometheus.yml")).expect("the example");
+    for role in ["edge", "origin", "worker"] {
+        let job = scrapes.split("- job_name: ").find(|job| job.starts_with(&format!("lyceum-{role}\n")));
+        let targets = job.and_then(|job| job.split_once("targets: [")?.1.split(']').next()).expect("a job's targets");
+        let targets: Vec<&str> = targets.split(',').map(|target| target.trim().trim_matches('"')).collect();
+        let mut seen = 0;
+        for entry in std::fs::read_dir(repository("edge-config")).expect("edge-config is there") {
+            let path = entry.expect("edge-config can be listed").path();
+            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default().to_owned();
+            if name.starts_with(role) && name.ends_with(".toml") {
+                let text = std::fs::read_to_string(&path).expect("an example is text");
+                let read: toml::Table = text.parse().expect("an example is TOML");
+                let listen = read["admin"]["listen"].as_str().expect("an address");
+                assert!(
+                    targets.contains(&listen),
+                    "{name} listens on {listen}, lyceum-{role} is scraped at {targets:?}"
+                );
+                seen += 1;
+            }
+        }
+        assert!(seen >= 1, "no example of {role}");
+    }
+}
+
 /// A change to an example, and what the refusal must name.
 const MISTAKES: &[(&str, &str, &str, &[&str])] = &[
     (

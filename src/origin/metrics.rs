@@ -5,6 +5,19 @@ use std::time::Duration;
 use http::StatusCode;
 use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
 
+/// How long an answer waited for news because its client asked for that; an extension of the response.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct WaitedForNews(pub(crate) Duration);
+
+/// The largest request body whose arrival is a part of the time to an answer, in bytes: that of a larger one is up to its
+/// client's line.
+const LARGEST_TIMED_BODY: u64 = 64 << 10;
+
+/// Whether the time to an answer tells of the origin, by the request's length if that is known.
+pub(crate) fn is_timed(length: Option<u64>) -> bool {
+    length.is_some_and(|length| length <= LARGEST_TIMED_BODY)
+}
+
 pub(crate) struct Metrics {
     requests: [IntCounter; 5],
     seconds: Histogram,
@@ -27,7 +40,7 @@ impl Metrics {
             &["status"],
         )?;
         let seconds = Histogram::with_opts(
-            HistogramOpts::new("lyceum_origin_request_seconds", "Time to the head of an answer.")
+            HistogramOpts::new("lyceum_origin_request_seconds", "Time to the head of an answer, without what its client asked to wait for news; none for large bodies of requests.")
                 .buckets(vec![0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 30.0]),
         )?;
         let uploaded = IntCounter::new("lyceum_origin_uploaded_bytes_total", "Bytes of uploads acknowledged.")?;
@@ -83,11 +96,14 @@ impl Metrics {
         })
     }
 
-    pub(crate) fn answered(&self, status: StatusCode, took: Duration) {
+    /// `took`: the time until then, where it tells of the origin.
+    pub(crate) fn answered(&self, status: StatusCode, took: Option<Duration>) {
         let class = usize::from(status.as_u16() / 100).saturating_sub(1);
         if let Some(counter) = self.requests.get(class) {
             counter.inc();
         }
-        self.seconds.observe(took.as_secs_f64());
+        if let Some(took) = took {
+            self.seconds.observe(took.as_secs_f64());
+        }
     }
 }

@@ -6,6 +6,7 @@ use arc_swap::ArcSwap;
 use axum::Router;
 use axum::body::Body;
 use http::{Request, Response};
+use http_body::Body as _;
 use tokio::sync::Notify;
 
 use lyceum_core::shutdown::Shutdown;
@@ -23,7 +24,7 @@ use crate::ingest::snapshot::Snapshots;
 use crate::keys::sealing::Sealer;
 use crate::keys::signing::SigningKeys;
 use crate::keys::worker_key::WorkerKey;
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, WaitedForNews, is_timed};
 use crate::readiness::Readiness;
 use crate::start_error::StartError;
 use crate::state::App;
@@ -119,6 +120,7 @@ impl Origin {
 
     async fn answer(&self, peer: Peer, request: Request<RequestBody>, began: Instant) -> Response<Body> {
         let (parts, body) = request.into_parts();
+        let is_timed = is_timed(body.size_hint().exact());
         let mut request = Request::from_parts(parts, Body::new(DrainOnDrop::new(body)));
         request.extensions_mut().insert(peer);
         let mut response = match api::cors::preflight(&self.app.config().cors, &request) {
@@ -132,7 +134,8 @@ impl Origin {
                 response
             }
         };
-        self.app.metrics.answered(response.status(), began.elapsed());
+        let waited = response.extensions_mut().remove::<WaitedForNews>().unwrap_or_default().0;
+        self.app.metrics.answered(response.status(), is_timed.then(|| began.elapsed().saturating_sub(waited)));
         response.headers_mut().entry("x-content-type-options").or_insert(http::HeaderValue::from_static("nosniff"));
         response
     }
@@ -153,7 +156,7 @@ impl Handler for Origin {
         let mut response = problem::response(refused.status(), refused.code(), &refused.to_string());
         response.headers_mut().insert(http::header::RETRY_AFTER, refused.retry_after().into());
         api::cors::allow(&self.app.config().cors, request.headers.get(http::header::ORIGIN), response.headers_mut());
-        self.app.metrics.answered(response.status(), std::time::Duration::ZERO);
+        self.app.metrics.answered(response.status(), Some(std::time::Duration::ZERO));
         response
     }
 }

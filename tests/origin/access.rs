@@ -6,7 +6,8 @@ use base64::Engine;
 use serde_json::{Value, json};
 
 use super::world::{ADMIN, EDGE, Engines, World};
-use crate::support::{until, until_async};
+use crate::support::lessons::curl;
+use crate::support::{free_port, until, until_async};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn each_role_does_its_own_and_no_more() {
@@ -418,4 +419,23 @@ async fn a_new_key_is_published_then_signs_and_the_old_one_stays_published() {
         (signs != old).then_some(())
     })
     .await;
+}
+
+/// A healthy origin's edges and workers wait for news most of the time.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wait_for_news_is_no_time_to_answer() {
+    let admin = free_port();
+    let world = World::new(Engines::Files, 1, &format!("[admin]\nlisten = \"127.0.0.1:{admin}\"\n"));
+    let worker = world.key("worker").await;
+    world.get("/v1/revocations?after=0&wait=3s").key(EDGE).send().await.expect(200);
+    world.post("/v1/tasks/lease").key(&worker).json(&json!({ "wait": 3.0 })).send().await.expect(204);
+    let metrics = curl(&[&format!("http://127.0.0.1:{admin}/metrics")]).body;
+    let metrics = String::from_utf8(metrics).unwrap();
+    let value = |name: &str| {
+        let line = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        line.and_then(|value| value.parse::<f64>().ok()).unwrap_or_else(|| panic!("no {name}: {metrics}"))
+    };
+    assert!(value("lyceum_origin_request_seconds_count") >= 3.0);
+    let seconds = value("lyceum_origin_request_seconds_sum");
+    assert!(seconds < 3.0, "{seconds} s of six that were waited for news");
 }

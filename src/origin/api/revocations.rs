@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Extension;
 use axum::extract::State;
 use axum::response::IntoResponse;
 use serde::{Deserialize, Serialize};
@@ -13,6 +14,7 @@ use super::answer::ApiResult;
 use super::auth::Edge;
 use super::extract::Query;
 use super::refusal::Refusal;
+use crate::metrics::WaitedForNews;
 use crate::state::App;
 use crate::waiting::Purpose;
 use lyceum_catalog as catalog;
@@ -41,6 +43,7 @@ pub(super) async fn feed(State(app): State<Arc<App>>, _: Edge, Query(query): Que
     let wait = query.wait.map_or(Duration::ZERO, Span::get).min(MAX_WAIT);
     let _place = app.waiting.enter(Purpose::Revocations, "", &app.config().api)?;
     let deadline = monotonic() + wait;
+    let mut waited = WaitedForNews::default();
     loop {
         // Registered before the look, so that what is revoked in between is not missed.
         let revoked = app.revoked.notified();
@@ -54,13 +57,15 @@ pub(super) async fn feed(State(app): State<Arc<App>>, _: Edge, Query(query): Que
         drop(tx);
         let left = deadline.saturating_duration_since(monotonic());
         if !events.is_empty() || left.is_zero() || after != query.after || app.shutdown.is_draining() {
-            return answer(newest, events);
+            return answer(newest, events, waited);
         }
         // Another origin's revocations do not notify this one: look again after a while.
+        let since = monotonic();
         tokio::select! {
             _ = timeout(left.min(app.config().api.look.get()), revoked) => {}
             () = app.shutdown.draining() => {}
         }
+        waited.0 += since.elapsed();
     }
 }
 
@@ -71,11 +76,12 @@ struct Revocations {
     events: Vec<Box<RawValue>>,
 }
 
-fn answer(newest: i64, events: Vec<catalog::Event>) -> ApiResult {
+fn answer(newest: i64, events: Vec<catalog::Event>, waited: WaitedForNews) -> ApiResult {
     let full = events.len() as i64 == MAX_EVENTS;
     let next = events.last().filter(|_| full).map_or(newest, |event| event.position);
     let events: Result<Vec<Box<RawValue>>, _> =
         events.into_iter().map(|event| RawValue::from_string(event.json)).collect();
     let events = events.map_err(|error| Refusal::Internal(format!("an event of the feed: {error}")))?;
-    Ok(([(http::header::CACHE_CONTROL, "no-store")], axum::Json(Revocations { next, events })).into_response())
+    let no_store = [(http::header::CACHE_CONTROL, "no-store")];
+    Ok((Extension(waited), no_store, axum::Json(Revocations { next, events })).into_response())
 }

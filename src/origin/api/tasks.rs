@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Extension;
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::response::IntoResponse;
@@ -20,6 +21,7 @@ use super::refusal::Refusal;
 use crate::access::{Caller, find_caller};
 use crate::ingest::error::IngestError;
 use crate::ingest::{loss, tasks};
+use crate::metrics::WaitedForNews;
 use crate::state::App;
 use crate::waiting::Purpose;
 use lyceum_catalog::{self as catalog, Role};
@@ -70,27 +72,30 @@ pub(super) async fn lease(State(app): State<Arc<App>>, caller: Caller, request: 
     let wait = if wanted.wait.is_finite() { wanted.wait.clamp(0.0, MAX_WAIT_SECONDS) } else { 0.0 };
     let _place = app.waiting.enter(Purpose::Tasks, caller.id(), &app.config().api)?;
     let deadline = monotonic() + Duration::from_secs_f64(wait);
+    let mut waited = WaitedForNews::default();
     loop {
         if app.shutdown.is_draining() {
-            return Ok(StatusCode::NO_CONTENT.into_response());
+            return Ok((Extension(waited), StatusCode::NO_CONTENT).into_response());
         }
         let changed = app.ingest.changed.notified();
         tokio::pin!(changed);
         changed.as_mut().enable();
         if let Some((task, lease)) = take(&app, &caller).await? {
             match tasks::spec_for_worker(&app.ingest, &task, lease.as_str()).await? {
-                Some(spec) => return leased(&app, &base, &task.id, spec, &lease),
+                Some(spec) => return leased(&app, &base, &task.id, spec, &lease, waited),
                 None => continue,
             }
         }
         let left = deadline.saturating_duration_since(monotonic());
         if left.is_zero() {
-            return Ok(StatusCode::NO_CONTENT.into_response());
+            return Ok((Extension(waited), StatusCode::NO_CONTENT).into_response());
         }
+        let since = monotonic();
         tokio::select! {
             _ = timeout(left.min(app.config().api.look.get()), changed) => {}
             () = app.shutdown.draining() => {}
         }
+        waited.0 += since.elapsed();
     }
 }
 
@@ -110,7 +115,7 @@ async fn take(app: &App, caller: &Caller) -> Result<Option<(queue::Task, Id)>, R
     Ok(task.map(|task| (task, lease)))
 }
 
-fn leased(app: &App, base: &str, id: &Id, spec: String, lease: &Id) -> ApiResult {
+fn leased(app: &App, base: &str, id: &Id, spec: String, lease: &Id, waited: WaitedForNews) -> ApiResult {
     let spec = RawValue::from_string(spec).map_err(|error| Refusal::Internal(error.to_string()))?;
     let body = serde_json::json!({
         "id": id,
@@ -120,7 +125,7 @@ fn leased(app: &App, base: &str, id: &Id, spec: String, lease: &Id) -> ApiResult
         "lease_seconds": app.config().queue.lease.get().as_secs(),
         "objects": { "url": format!("{base}/v1/tasks/{id}/objects/") },
     });
-    Ok(axum::Json(body).into_response())
+    Ok((Extension(waited), axum::Json(body)).into_response())
 }
 
 /// The task of the path, if the request's lease holds it.

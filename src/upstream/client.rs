@@ -11,6 +11,7 @@ use hyper_util::client::legacy::Client as Pooled;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use rustls::RootCertStore;
+use rustls::client::WebPkiServerVerifier;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
 
@@ -19,6 +20,7 @@ use lyceum_core::time::Clock;
 use crate::config::Pool as PoolConfig;
 use crate::error::{Failure, PoolError, innermost};
 use crate::request::RequestBody;
+use crate::server_certificate::OriginCertificates;
 use crate::sigv4::Signer;
 
 /// Interval of TCP keep-alive probes.
@@ -85,18 +87,25 @@ impl Client {
 
 fn tls(config: &PoolConfig) -> Result<rustls::ClientConfig, PoolError> {
     let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
+    let mut pinned = Vec::new();
     if let Some(path) = &config.ca {
         let wrong = |what: String| PoolError::Ca { path: path.clone(), what };
         let certificates = CertificateDer::pem_file_iter(path)
             .and_then(Iterator::collect::<Result<Vec<_>, _>>)
             .map_err(|e| wrong(format!("no PEM certificate can be read: {e}")))?;
         for certificate in certificates {
-            roots.add(certificate).map_err(|e| wrong(e.to_string()))?;
+            roots.add(certificate.clone()).map_err(|e| wrong(e.to_string()))?;
+            pinned.push(certificate);
         }
     }
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let failed = |what: String| PoolError::Ca { path: PathBuf::from("TLS"), what };
+    let authorities = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
+        .build()
+        .map_err(|e| failed(e.to_string()))?;
     let builder = rustls::ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
-        .map_err(|e| PoolError::Ca { path: PathBuf::from("TLS"), what: e.to_string() })?;
-    Ok(builder.with_root_certificates(roots).with_no_client_auth())
+        .map_err(|e| failed(e.to_string()))?;
+    let certificates = Arc::new(OriginCertificates::new(authorities, pinned));
+    Ok(builder.dangerous().with_custom_certificate_verifier(certificates).with_no_client_auth())
 }

@@ -31,7 +31,8 @@ pub struct Pool {
     /// HTTP/2 without TLS to `http` origins.
     #[serde(default)]
     pub h2c: bool,
-    /// PEM file of certificate authorities for `https` origins, in addition to the public ones.
+    /// PEM file of certificate authorities for `https` origins, in addition to the public ones, or of the origins' own
+    /// certificates.
     #[serde(default)]
     pub ca: Option<std::path::PathBuf>,
     /// Time to connect. 10ms to 1m; default 2s.

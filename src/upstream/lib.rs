@@ -16,6 +16,7 @@ mod pool;
 mod request;
 mod response;
 mod retired;
+mod server_certificate;
 mod sigv4;
 
 pub use balance::stable_hash;

@@ -1,6 +1,7 @@
 //! What the stories share: the programs, their processes, waiting on a condition.
 
 pub mod demo;
+pub mod json_schema;
 pub mod lessons;
 pub mod process;
 

@@ -1,4 +1,4 @@
-//! What handlers answer with: the result type of all of them, and JSON with an entity tag, so that clients can ask
+//! What handlers answer with: the result type of all of them, JSON, and JSON with an entity tag, so that clients can ask
 //! conditionally (RFC 9110, section 13).
 
 use aws_lc_rs::digest::{SHA256, digest};
@@ -12,15 +12,35 @@ use lyceum_http::conditional::{self, ConditionResult, ETag, Validators};
 /// What every handler that can refuse returns.
 pub(super) type ApiResult = Result<Response, Refusal>;
 
-/// A JSON response with the entity tag of its text (RFC 9110, section 8.8.3); 304 where the request already names it.
-pub(super) fn tagged(status: StatusCode, request: &HeaderMap, value: &impl Serialize) -> Result<Response, Refusal> {
-    let text = serde_json::to_string(value).map_err(|error| Refusal::Internal(error.to_string()))?;
+/// The answer to a GET: 200 with the entity tag of the JSON text (RFC 9110, section 8.8.3), or 304 where the request
+/// already names it.
+pub(super) fn shown(request: &HeaderMap, value: &impl Serialize) -> ApiResult {
+    let text = text(value)?;
     let tag = entity_tag(&text);
-    if status == StatusCode::OK && evaluate(request, &tag)? == ConditionResult::NotModified {
+    if evaluate(request, &tag)? == ConditionResult::NotModified {
         return with_validators(StatusCode::NOT_MODIFIED.into_response(), &tag);
     }
-    let response = (status, [(header::CONTENT_TYPE, "application/json")], text).into_response();
-    with_validators(response, &tag)
+    with_validators(respond(StatusCode::OK, text), &tag)
+}
+
+/// The answer to a change: 200 with what it left, under its new entity tag.
+pub(super) fn changed(value: &impl Serialize) -> ApiResult {
+    let text = text(value)?;
+    let tag = entity_tag(&text);
+    with_validators(respond(StatusCode::OK, text), &tag)
+}
+
+/// JSON without an entity tag.
+pub(super) fn json(status: StatusCode, value: &impl Serialize) -> ApiResult {
+    Ok(respond(status, text(value)?))
+}
+
+fn text(value: &impl Serialize) -> Result<String, Refusal> {
+    serde_json::to_string(value).map_err(|error| Refusal::Internal(error.to_string()))
+}
+
+fn respond(status: StatusCode, text: String) -> Response {
+    (status, [(header::CONTENT_TYPE, "application/json")], text).into_response()
 }
 
 fn with_validators(mut response: Response, tag: &str) -> Result<Response, Refusal> {
@@ -50,8 +70,7 @@ pub(super) fn unchanged(request: &HeaderMap, now: &impl Serialize) -> Result<(),
     if !conditional::is_conditional(request) {
         return Ok(());
     }
-    let text = serde_json::to_string(now).map_err(|error| Refusal::Internal(error.to_string()))?;
-    match evaluate(request, &entity_tag(&text))? {
+    match evaluate(request, &entity_tag(&text(now)?))? {
         ConditionResult::Go => Ok(()),
         _ => Err(Refusal::PreconditionFailed),
     }

@@ -3,37 +3,41 @@
 use std::sync::Arc;
 
 use axum::extract::State;
-use http::HeaderMap;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::answer::ApiResult;
-use super::extract::Query;
-use super::paging::Paging;
+use super::description::IfNoneMatch;
+use super::paging::{List, PageBody, PageQuery};
 use super::rfc3339;
 use crate::access::Caller;
 use crate::state::App;
 use lyceum_catalog as catalog;
 
 /// One line of the log.
-#[derive(Serialize)]
-struct AuditEntry {
+#[derive(Serialize, ToSchema)]
+pub(super) struct AuditEntry {
+    /// RFC 3339.
     at: String,
+    /// The id of the key that did it.
     actor: String,
     action: String,
     subject: String,
     detail: String,
 }
 
-/// `GET /v1/audit`.
-pub(super) async fn list(
-    State(app): State<Arc<App>>,
-    caller: Caller,
-    Query(paging): Query<Paging>,
-    headers: HeaderMap,
-) -> ApiResult {
+/// The audit log, the newest entry first.
+#[utoipa::path(
+    get,
+    path = "/v1/audit",
+    operation_id = "listAudit",
+    tag = "audit",
+    params(PageQuery, IfNoneMatch),
+    responses((status = 200, description = "A page of the log.", body = PageBody<AuditEntry>))
+)]
+pub(super) async fn list(State(app): State<Arc<App>>, caller: Caller, list: List) -> ApiResult {
     caller.require_admin()?;
-    let limit = app.config().api.page;
-    let entries = catalog::audit_entries(&mut app.db.read().await?, &paging.page(limit)?).await?;
+    let entries = catalog::audit_entries(&mut app.db.read().await?, &list.page).await?;
     let show = |entry: catalog::AuditEntry| AuditEntry {
         at: rfc3339::format(entry.at),
         actor: entry.actor,
@@ -41,5 +45,5 @@ pub(super) async fn list(
         subject: entry.subject,
         detail: entry.detail,
     };
-    paging.show(&headers, limit, entries, |entry| (entry.position, ""), show)
+    list.show(entries, |entry| (entry.position, ""), show)
 }

@@ -6,12 +6,14 @@ use axum::extract::State;
 use axum::response::IntoResponse;
 use http::{HeaderMap, StatusCode};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::answer::{self, ApiResult};
-use super::extract::{self, Json, Path, Query};
+use super::description::{self, IdempotencyKey, IfMatch, IfNoneMatch};
+use super::extract::{self, Json, Path};
 use super::idempotency::Once;
-use super::lessons;
-use super::paging::Paging;
+use super::lessons::{self, LessonBody};
+use super::paging::{List, PageBody, PageQuery};
 use super::refusal::Refusal;
 use crate::access::{Caller, visible_course};
 use crate::change::{Change, Wake};
@@ -22,9 +24,10 @@ use lyceum_catalog::{self as catalog, Course, NewLesson, Role};
 use lyceum_core::ids::Id;
 
 /// A new course or lesson.
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Titled {
+    #[schema(min_length = 1, max_length = 200)]
     title: String,
     /// Whether lessons are encrypted; the default is that of the course, then that of the configuration.
     #[serde(default)]
@@ -32,24 +35,32 @@ pub(crate) struct Titled {
 }
 
 /// A change of a course; what is left out stays as it is.
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
+#[schema(as = CourseChange)]
 #[serde(deny_unknown_fields)]
 pub(super) struct CoursePatch {
     #[serde(default)]
+    #[schema(min_length = 1, max_length = 200)]
     title: Option<String>,
     #[serde(default)]
     encrypt: Option<bool>,
     /// The id of the key that it belongs to from now on; for admins.
     #[serde(default)]
+    #[schema(value_type = Option<description::Id>)]
     owner: Option<String>,
 }
 
 /// A course as the API describes it.
-#[derive(Serialize)]
-struct CourseBody {
+#[derive(Serialize, ToSchema)]
+#[schema(as = Course)]
+pub(super) struct CourseBody {
+    #[schema(value_type = description::Id)]
     id: Id,
     title: String,
+    /// Whether its new lessons are encrypted.
     encrypt: bool,
+    /// The id of the key that it belongs to.
+    #[schema(value_type = description::Id)]
     owner: String,
 }
 
@@ -58,7 +69,16 @@ fn describe(app: &App, course: &Course) -> CourseBody {
     CourseBody { id: course.id.clone(), title: course.title.clone(), encrypt, owner: course.owner.clone() }
 }
 
-/// `POST /v1/courses`.
+/// Create a course.
+#[utoipa::path(
+    post,
+    path = "/v1/courses",
+    operation_id = "createCourse",
+    tag = "courses",
+    params(IdempotencyKey),
+    request_body = Titled,
+    responses((status = 201, description = "The course.", body = CourseBody))
+)]
 pub(super) async fn create(
     State(app): State<Arc<App>>,
     caller: Caller,
@@ -86,33 +106,37 @@ pub(super) async fn create(
         &course.title,
     )
     .await?;
-    let body = serde_json::json!(describe(&app, &course));
+    let body = describe(&app, &course);
     repeat.keep(&mut tx, &caller, StatusCode::CREATED, &body, course.created).await?;
     tx.commit().await?;
-    Ok((StatusCode::CREATED, axum::Json(body)).into_response())
+    answer::json(StatusCode::CREATED, &body)
 }
 
-/// `GET /v1/courses`: creators get their own.
-pub(super) async fn list(
-    State(app): State<Arc<App>>,
-    caller: Caller,
-    Query(paging): Query<Paging>,
-    headers: HeaderMap,
-) -> ApiResult {
+/// Courses; a creator gets their own.
+#[utoipa::path(
+    get,
+    path = "/v1/courses",
+    operation_id = "listCourses",
+    tag = "courses",
+    params(PageQuery, IfNoneMatch),
+    responses((status = 200, description = "A page of courses.", body = PageBody<CourseBody>))
+)]
+pub(super) async fn list(State(app): State<Arc<App>>, caller: Caller, list: List) -> ApiResult {
     caller.require_role(&[Role::Creator, Role::Shop])?;
-    let limit = app.config().api.page;
     let mut tx = app.db.read().await?;
-    let courses = catalog::courses(&mut tx, caller.list_filter(), &paging.page(limit)?).await?;
-    paging.show(
-        &headers,
-        limit,
-        courses,
-        |course| (course.created, course.id.as_str()),
-        |course| describe(&app, &course),
-    )
+    let courses = catalog::courses(&mut tx, caller.list_filter(), &list.page).await?;
+    list.show(courses, |course| (course.created, course.id.as_str()), |course| describe(&app, &course))
 }
 
-/// `GET /v1/courses/{id}`.
+/// One course.
+#[utoipa::path(
+    get,
+    path = "/v1/courses/{id}",
+    operation_id = "getCourse",
+    tag = "courses",
+    params(("id" = description::Id, Path, description = "A course."), IfNoneMatch),
+    responses((status = 200, description = "The course.", body = CourseBody))
+)]
 pub(super) async fn show(
     State(app): State<Arc<App>>,
     caller: Caller,
@@ -121,10 +145,19 @@ pub(super) async fn show(
 ) -> ApiResult {
     let mut tx = app.db.read().await?;
     let course = visible_course(&mut tx, &caller, &extract::id(&id)?).await?;
-    answer::tagged(StatusCode::OK, &headers, &describe(&app, &course))
+    answer::shown(&headers, &describe(&app, &course))
 }
 
-/// `PATCH /v1/courses/{id}`.
+/// Rename a course, say whether its new lessons are encrypted, or give it to another owner.
+#[utoipa::path(
+    patch,
+    path = "/v1/courses/{id}",
+    operation_id = "changeCourse",
+    tag = "courses",
+    params(("id" = description::Id, Path, description = "A course."), IfMatch),
+    request_body = CoursePatch,
+    responses((status = 200, description = "The course as it is now.", body = CourseBody))
+)]
 pub(super) async fn change(
     State(app): State<Arc<App>>,
     caller: Caller,
@@ -153,7 +186,7 @@ pub(super) async fn change(
     catalog::change_course(&mut change.tx, &changed).await?;
     change.note("course.change", changed.id.as_str(), &changed.title).await?;
     change.commit(if ended > 0 { &[Wake::Revocations] } else { &[] }).await?;
-    answer::tagged(StatusCode::OK, &HeaderMap::new(), &describe(&app, &changed))
+    answer::changed(&describe(&app, &changed))
 }
 
 /// A new owner that is not there is a wrong value of the request, not a course that is not there.
@@ -161,7 +194,15 @@ fn unknown_owner(error: IdentityError) -> IdentityError {
     if matches!(error, IdentityError::Unknown) { IdentityError::NotAnOwner } else { error }
 }
 
-/// `DELETE /v1/courses/{id}`: its lessons are deleted with it.
+/// Delete a course with its lessons.
+#[utoipa::path(
+    delete,
+    path = "/v1/courses/{id}",
+    operation_id = "deleteCourse",
+    tag = "courses",
+    params(("id" = description::Id, Path, description = "A course."), IfMatch),
+    responses((status = 204, description = "It is deleted."))
+)]
 pub(super) async fn remove(
     State(app): State<Arc<App>>,
     caller: Caller,
@@ -180,26 +221,41 @@ pub(super) async fn remove(
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
-/// `GET /v1/courses/{id}/lessons`.
+/// A course's lessons.
+#[utoipa::path(
+    get,
+    path = "/v1/courses/{id}/lessons",
+    operation_id = "listLessons",
+    tag = "lessons",
+    params(("id" = description::Id, Path, description = "A course."), PageQuery, IfNoneMatch),
+    responses((status = 200, description = "A page of lessons.", body = PageBody<LessonBody>))
+)]
 pub(super) async fn lessons(
     State(app): State<Arc<App>>,
     caller: Caller,
     Path(id): Path<String>,
-    Query(paging): Query<Paging>,
-    headers: HeaderMap,
+    list: List,
 ) -> ApiResult {
-    let limit = app.config().api.page;
     let mut tx = app.db.read().await?;
     let course = visible_course(&mut tx, &caller, &extract::id(&id)?).await?;
     let mut described = Vec::new();
-    for lesson in catalog::lessons(&mut tx, &course.id, &paging.page(limit)?).await? {
-        let json = lessons::describe(&mut tx, &lesson).await?;
-        described.push((lesson, json));
+    for lesson in catalog::lessons(&mut tx, &course.id, &list.page).await? {
+        let body = lessons::describe(&mut tx, &lesson).await?;
+        described.push((lesson, body));
     }
-    paging.show(&headers, limit, described, |(lesson, _)| (lesson.created, lesson.id.as_str()), |(_, json)| json)
+    list.show(described, |(lesson, _)| (lesson.created, lesson.id.as_str()), |(_, body)| body)
 }
 
-/// `POST /v1/courses/{id}/lessons`.
+/// Create a lesson.
+#[utoipa::path(
+    post,
+    path = "/v1/courses/{id}/lessons",
+    operation_id = "createLesson",
+    tag = "lessons",
+    params(("id" = description::Id, Path, description = "A course."), IdempotencyKey),
+    request_body = Titled,
+    responses((status = 201, description = "The lesson.", body = LessonBody))
+)]
 pub(super) async fn add_lesson(
     State(app): State<Arc<App>>,
     caller: Caller,
@@ -218,8 +274,8 @@ pub(super) async fn add_lesson(
     catalog::add_lesson(&mut change.tx, &new, now).await?;
     change.note("lesson.create", new.id.as_str(), &new.title).await?;
     let lesson = catalog::lesson(&mut change.tx, &new.id).await?.ok_or(Refusal::NotFound)?;
-    let json = lessons::describe(&mut change.tx, &lesson).await?;
-    repeat.keep(&mut change.tx, &caller, StatusCode::CREATED, &json, now).await?;
+    let body = lessons::describe(&mut change.tx, &lesson).await?;
+    repeat.keep(&mut change.tx, &caller, StatusCode::CREATED, &body, now).await?;
     change.commit(&[]).await?;
-    Ok((StatusCode::CREATED, axum::Json(json)).into_response())
+    answer::json(StatusCode::CREATED, &body)
 }

@@ -4,30 +4,44 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use axum::response::IntoResponse;
-use http::{HeaderMap, StatusCode};
+use http::StatusCode;
 use serde::Deserialize;
+use utoipa::ToSchema;
 
 use super::answer::ApiResult;
-use super::extract::{self, Json, Path, Query};
+use super::description::{self, IfNoneMatch};
+use super::extract::{self, Json, Path};
 use super::instant::Instant;
-use super::paging::Paging;
+use super::paging::{List, PageBody, PageQuery};
 use crate::access::{Caller, visible_course};
 use crate::change::{Change, Wake};
 use crate::state::App;
 use lyceum_catalog::{self as catalog, Role};
 
 /// The body of `PUT /v1/entitlements`.
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Entitlement {
+    /// As the shop names them.
+    #[schema(min_length = 1, max_length = 200)]
     user: String,
+    #[schema(value_type = description::Id)]
     course: String,
     /// Without one, it does not end by itself.
     #[serde(default)]
+    #[schema(value_type = Option<description::Instant>)]
     expires: Option<Instant>,
 }
 
-/// `PUT /v1/entitlements`.
+/// Let a user watch a course.
+#[utoipa::path(
+    put,
+    path = "/v1/entitlements",
+    operation_id = "grantEntitlement",
+    tag = "entitlements",
+    request_body = Entitlement,
+    responses((status = 204, description = "The user may watch it."))
+)]
 pub(super) async fn grant(State(app): State<Arc<App>>, caller: Caller, Json(new): Json<Entitlement>) -> ApiResult {
     caller.require_role(&[Role::Shop, Role::Creator])?;
     let user = extract::viewer(&new.user)?;
@@ -41,23 +55,40 @@ pub(super) async fn grant(State(app): State<Arc<App>>, caller: Caller, Json(new)
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
-/// `GET /v1/entitlements/{user}`: the courses that the user may watch now.
+/// The ids of the courses that a user may watch now.
+#[utoipa::path(
+    get,
+    path = "/v1/entitlements/{user}",
+    operation_id = "listEntitlements",
+    tag = "entitlements",
+    params(("user" = String, Path, description = "As the shop names them."), PageQuery, IfNoneMatch),
+    responses((status = 200, description = "A page of ids.", body = PageBody<description::Id>))
+)]
 pub(super) async fn list(
     State(app): State<Arc<App>>,
     caller: Caller,
     Path(user): Path<String>,
-    Query(paging): Query<Paging>,
-    headers: HeaderMap,
+    list: List,
 ) -> ApiResult {
     caller.require_role(&[Role::Shop])?;
     let user = extract::viewer(&user)?;
-    let (limit, now) = (app.config().api.page, app.clock.unix_millis());
-    let page = paging.page(limit)?;
-    let courses = catalog::courses_of_viewer(&mut app.db.read().await?, &user, now, &page).await?;
-    paging.show(&headers, limit, courses, |course| (0, course.as_str()), |course| course)
+    let now = app.clock.unix_millis();
+    let courses = catalog::courses_of_viewer(&mut app.db.read().await?, &user, now, &list.page).await?;
+    list.show(courses, |course| (0, course.as_str()), |course| course)
 }
 
-/// `DELETE /v1/entitlements/{user}/{course}`: the user's sessions of the course end with it.
+/// Withdraw an entitlement; its sessions end.
+#[utoipa::path(
+    delete,
+    path = "/v1/entitlements/{user}/{course}",
+    operation_id = "withdrawEntitlement",
+    tag = "entitlements",
+    params(
+        ("user" = String, Path, description = "As the shop names them."),
+        ("course" = description::Id, Path, description = "A course.")
+    ),
+    responses((status = 204, description = "The user may not watch it."))
+)]
 pub(super) async fn withdraw(
     State(app): State<Arc<App>>,
     caller: Caller,

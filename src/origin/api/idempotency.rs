@@ -7,6 +7,7 @@ use aws_lc_rs::digest::{SHA256, digest};
 use axum::extract::{FromRequest, Request};
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::extract::{is_json, parse, read_body};
@@ -69,7 +70,7 @@ impl Repeat {
     }
 
     /// The body of the first answer, if this request is a repetition.
-    pub(super) async fn known(&self, tx: &mut Tx, caller: &Caller) -> Result<Option<serde_json::Value>, Refusal> {
+    pub(super) async fn known<T: DeserializeOwned>(&self, tx: &mut Tx, caller: &Caller) -> Result<Option<T>, Refusal> {
         let Some(key) = &self.key else { return Ok(None) };
         match catalog::known_answer(tx, caller.id(), key, self.fingerprint).await? {
             KnownAnswer::None => Ok(None),
@@ -107,11 +108,12 @@ impl Repeat {
         tx: &mut Tx,
         caller: &Caller,
         status: StatusCode,
-        body: &serde_json::Value,
+        body: &impl Serialize,
         now: i64,
     ) -> Result<(), Refusal> {
         let Some(key) = &self.key else { return Ok(()) };
+        let body = serde_json::to_string(body).map_err(|error| Refusal::Internal(error.to_string()))?;
         let whose = (caller.id(), key.as_str(), self.fingerprint);
-        Ok(catalog::keep_answer(tx, whose, status.as_u16(), &body.to_string(), now).await?)
+        Ok(catalog::keep_answer(tx, whose, status.as_u16(), &body, now).await?)
     }
 }

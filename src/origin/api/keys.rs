@@ -7,11 +7,13 @@ use axum::extract::State;
 use axum::response::IntoResponse;
 use http::{HeaderMap, StatusCode};
 use serde::{Deserialize, Deserializer, Serialize};
+use utoipa::ToSchema;
 
 use super::answer::{self, ApiResult};
-use super::extract::{self, Json, Path, Query};
+use super::description::{self, IdempotencyKey, IfMatch, IfNoneMatch};
+use super::extract::{self, Json, Path};
 use super::idempotency::Once;
-use super::paging::Paging;
+use super::paging::{List, PageBody, PageQuery};
 use super::refusal::Refusal;
 use crate::access::Caller;
 use crate::change::{Change, Wake};
@@ -20,23 +22,27 @@ use crate::state::App;
 use lyceum_catalog::{self as catalog, Identity, Role};
 use lyceum_core::ids::Id;
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct NewKey {
+    #[schema(value_type = description::Role)]
     role: String,
+    #[schema(min_length = 1, max_length = 200)]
     name: String,
     /// How many bytes of recordings it may keep.
     #[serde(default)]
     quota: Option<u64>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct KeyChange {
     #[serde(default)]
+    #[schema(min_length = 1, max_length = 200)]
     name: Option<String>,
     /// `null` removes the quota of the key.
     #[serde(default, deserialize_with = "present")]
+    #[schema(value_type = Option<u64>)]
     quota: Option<Option<u64>>,
 }
 
@@ -46,16 +52,31 @@ fn present<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Option<u64>>, D:
 }
 
 /// A key as the API describes it: without its secret.
-#[derive(Serialize)]
-struct KeyBody {
+#[derive(Serialize, ToSchema)]
+#[schema(as = Key)]
+pub(super) struct KeyBody {
+    #[schema(value_type = description::Id)]
     id: Id,
+    #[schema(value_type = description::Role)]
     role: &'static str,
     name: String,
+    /// How many bytes of recordings it may keep; null: no quota of its own.
+    #[schema(required)]
     quota: Option<u64>,
 }
 
 fn describe(key: &Identity) -> KeyBody {
     KeyBody { id: key.id.clone(), role: key.role.as_str(), name: key.name.clone(), quota: key.quota }
+}
+
+/// A key that was created.
+#[derive(Serialize, ToSchema)]
+pub(super) struct CreatedKey {
+    #[serde(flatten)]
+    shown: KeyBody,
+    /// The secret; null in the answer to a repetition.
+    #[schema(required)]
+    key: Option<String>,
 }
 
 /// A quota that fits into the database.
@@ -66,7 +87,16 @@ fn quota(bytes: Option<u64>) -> Result<Option<u64>, Refusal> {
     }
 }
 
-/// `POST /v1/keys`.
+/// Create an API key; its secret is shown only here.
+#[utoipa::path(
+    post,
+    path = "/v1/keys",
+    operation_id = "createKey",
+    tag = "keys",
+    params(IdempotencyKey),
+    request_body = NewKey,
+    responses((status = 201, description = "The key.", body = CreatedKey))
+)]
 pub(super) async fn create(
     State(app): State<Arc<App>>,
     caller: Caller,
@@ -87,33 +117,38 @@ pub(super) async fn create(
     }
     let secret = identities::create(&mut change.tx, &key).await?;
     change.note("key.create", key.id.as_str(), role.as_str()).await?;
-    let mut body = serde_json::json!(describe(&key));
-    let mut insert = |secret: serde_json::Value| body.as_object_mut().map(|body| body.insert("key".to_owned(), secret));
     // The secret is stored nowhere, so a repetition of the request can't show it.
-    insert(serde_json::Value::Null);
+    let body = CreatedKey { shown: describe(&key), key: None };
     repeat.keep(&mut change.tx, &caller, StatusCode::CREATED, &body, key.created).await?;
     change.commit(&[]).await?;
     tracing::info!(key = %key.id, role = role.as_str(), "API key created");
-    if let Some(value) = body.get_mut("key") {
-        *value = secret.text.into();
-    }
-    Ok((StatusCode::CREATED, axum::Json(body)).into_response())
+    answer::json(StatusCode::CREATED, &CreatedKey { key: Some(secret.text), ..body })
 }
 
-/// `GET /v1/keys`.
-pub(super) async fn list(
-    State(app): State<Arc<App>>,
-    caller: Caller,
-    Query(paging): Query<Paging>,
-    headers: HeaderMap,
-) -> ApiResult {
+/// API keys, without their secrets.
+#[utoipa::path(
+    get,
+    path = "/v1/keys",
+    operation_id = "listKeys",
+    tag = "keys",
+    params(PageQuery, IfNoneMatch),
+    responses((status = 200, description = "A page of keys.", body = PageBody<KeyBody>))
+)]
+pub(super) async fn list(State(app): State<Arc<App>>, caller: Caller, list: List) -> ApiResult {
     caller.require_admin()?;
-    let limit = app.config().api.page;
-    let keys = catalog::identities(&mut app.db.read().await?, &paging.page(limit)?).await?;
-    paging.show(&headers, limit, keys, |key| (key.created, key.id.as_str()), |key| describe(&key))
+    let keys = catalog::identities(&mut app.db.read().await?, &list.page).await?;
+    list.show(keys, |key| (key.created, key.id.as_str()), |key| describe(&key))
 }
 
-/// `GET /v1/keys/{id}`.
+/// One API key.
+#[utoipa::path(
+    get,
+    path = "/v1/keys/{id}",
+    operation_id = "getKey",
+    tag = "keys",
+    params(("id" = description::Id, Path, description = "A key."), IfNoneMatch),
+    responses((status = 200, description = "The key.", body = KeyBody))
+)]
 pub(super) async fn show(
     State(app): State<Arc<App>>,
     caller: Caller,
@@ -122,10 +157,19 @@ pub(super) async fn show(
 ) -> ApiResult {
     caller.require_admin()?;
     let key = catalog::identity(&mut app.db.read().await?, &extract::id(&id)?).await?.ok_or(Refusal::NotFound)?;
-    answer::tagged(StatusCode::OK, &headers, &describe(&key))
+    answer::shown(&headers, &describe(&key))
 }
 
-/// `PATCH /v1/keys/{id}`.
+/// Rename a key, or give it another quota.
+#[utoipa::path(
+    patch,
+    path = "/v1/keys/{id}",
+    operation_id = "changeKey",
+    tag = "keys",
+    params(("id" = description::Id, Path, description = "A key."), IfMatch),
+    request_body = KeyChange,
+    responses((status = 200, description = "The key as it is now.", body = KeyBody))
+)]
 pub(super) async fn change(
     State(app): State<Arc<App>>,
     caller: Caller,
@@ -143,10 +187,20 @@ pub(super) async fn change(
     let detail = key.quota.map_or_else(|| "no quota".to_owned(), |bytes| format!("quota {bytes}"));
     change.note("key.change", &id, &detail).await?;
     change.commit(&[]).await?;
-    answer::tagged(StatusCode::OK, &HeaderMap::new(), &describe(&key))
+    answer::changed(&describe(&key))
 }
 
-/// `DELETE /v1/keys/{id}`: its secrets, logins and playback end with it. Its courses stay for an admin to transfer.
+/// Delete an API key: its secrets, logins and playback end with it.
+///
+/// Its courses stay for an admin to transfer.
+#[utoipa::path(
+    delete,
+    path = "/v1/keys/{id}",
+    operation_id = "deleteKey",
+    tag = "keys",
+    params(("id" = description::Id, Path, description = "A key."), IfMatch),
+    responses((status = 204, description = "It is deleted."))
+)]
 pub(super) async fn remove(
     State(app): State<Arc<App>>,
     caller: Caller,

@@ -10,12 +10,12 @@ use axum::response::IntoResponse;
 use axum::response::sse::{Event, KeepAlive, Sse};
 use futures_util::stream::unfold;
 use http::{HeaderValue, header};
-use serde_json::Value;
 use tokio::time::{sleep, timeout};
 
 use super::answer::ApiResult;
+use super::description;
 use super::extract::{self, Path};
-use super::lessons;
+use super::lessons::{self, LessonState};
 use super::refusal::Refusal;
 use crate::access::{AccessError, Caller, Credential, find_caller, visible_lesson};
 use crate::state::App;
@@ -27,7 +27,17 @@ const KEEP_ALIVE: Duration = Duration::from_secs(10);
 /// Changes come in bursts: what follows a change within this time goes into the same event.
 const BURST: Duration = Duration::from_millis(20);
 
-/// `GET /v1/lessons/{id}/events`: the lesson, whenever it changes.
+/// The lesson whenever it changes: server-sent events `lesson`, until it is ready or has failed.
+///
+/// The data of an event is the lesson as `GET /v1/lessons/{id}` shows it.
+#[utoipa::path(
+    get,
+    path = "/v1/lessons/{id}/events",
+    operation_id = "followLesson",
+    tag = "lessons",
+    params(("id" = description::Id, Path, description = "A lesson.")),
+    responses((status = 200, description = "The events.", body = String, content_type = "text/event-stream"))
+)]
 pub(super) async fn follow(State(app): State<Arc<App>>, caller: Caller, Path(id): Path<String>) -> ApiResult {
     let place = app.waiting.enter(Purpose::LessonEvents, caller.id(), &app.config().api)?;
     let lesson = visible_lesson(&mut app.db.read().await?, &caller, &extract::id(&id)?).await?;
@@ -117,12 +127,12 @@ impl Follower {
             return Ok(None);
         }
         self.revision = Some(lesson.revision);
-        let value = lessons::describe(&mut tx, &lesson).await?;
-        let data = value.to_string();
+        let body = lessons::describe(&mut tx, &lesson).await?;
+        let data = serde_json::to_string(&body).map_err(|error| Refusal::Internal(error.to_string()))?;
         if self.sent.as_deref() == Some(&data) {
             return Ok(None);
         }
-        self.done = matches!(value.get("state").and_then(Value::as_str), Some("ready" | "failed"));
+        self.done = matches!(body.state, LessonState::Ready | LessonState::Failed);
         let event = Event::default().event("lesson").id(lesson.revision.to_string()).data(&data);
         self.sent = Some(data);
         Ok(Some(event))

@@ -7,21 +7,58 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use cookie::{Cookie, SameSite};
 use http::{Extensions, HeaderMap, HeaderValue, StatusCode, header};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::answer::{self, ApiResult};
 use super::auth::{self, Brake};
+use super::description::{self, IfNoneMatch};
 use super::extract::Json;
-use super::quota;
 use super::refusal::Refusal;
 use crate::access::Caller;
+use crate::ingest::quota;
 use crate::state::App;
-use lyceum_catalog as catalog;
+use lyceum_catalog::{self as catalog, Identity};
+use lyceum_core::ids::Id;
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
+#[schema(as = Login)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Credentials {
+    /// An API key.
     key: String,
+}
+
+/// The key that a request carries.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Me {
+    #[schema(value_type = description::Id)]
+    id: Id,
+    #[schema(value_type = description::Role)]
+    role: &'static str,
+    name: String,
+    /// Left out in the answer to a login.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    uploads: Option<UploadLimits>,
+}
+
+/// What a key may upload.
+#[derive(Serialize, ToSchema)]
+struct UploadLimits {
+    /// The largest upload, in bytes.
+    size: u64,
+    /// Media types; `*` at the end stands for any rest.
+    types: Vec<String>,
+    /// How many bytes of recordings the key may keep; null: no quota.
+    #[schema(required)]
+    quota: Option<u64>,
+    /// How many of them are used; null: no quota.
+    #[schema(required)]
+    used: Option<u64>,
+}
+
+fn describe(key: Identity, uploads: Option<UploadLimits>) -> Me {
+    Me { id: key.id, role: key.role.as_str(), name: key.name, uploads }
 }
 
 /// A response that sets the login cookie; no `secret` removes it from the browser.
@@ -39,7 +76,23 @@ fn with_cookie(app: &App, secret: &str, max_age: Duration, mut response: Respons
     Ok(response)
 }
 
-/// `POST /v1/login`.
+/// Exchange an API key for a page's cookie.
+#[utoipa::path(
+    post,
+    path = "/v1/login",
+    operation_id = "login",
+    tag = "login",
+    security(()),
+    request_body = Credentials,
+    responses(
+        (
+            status = 200,
+            description = "The key; the cookie is set.",
+            body = Me,
+            headers(("Set-Cookie" = String, description = "`lyceum_login`, for pages of this origin."))
+        )
+    )
+)]
 pub(super) async fn login(
     State(app): State<Arc<App>>,
     extensions: Extensions,
@@ -67,12 +120,24 @@ pub(super) async fn login(
     let actor = identity.id.as_str();
     catalog::add_audit_entry(&mut tx, now, actor, "login", actor, key.as_str()).await?;
     tx.commit().await?;
-    let body =
-        axum::Json(serde_json::json!({ "id": identity.id, "role": identity.role.as_str(), "name": identity.name }));
-    with_cookie(&app, &secret, lifetime, body.into_response())
+    with_cookie(&app, &secret, lifetime, answer::json(StatusCode::OK, &describe(identity, None))?)
 }
 
-/// `POST /v1/logout`.
+/// End a page's login.
+#[utoipa::path(
+    post,
+    path = "/v1/logout",
+    operation_id = "logout",
+    tag = "login",
+    security(()),
+    responses(
+        (
+            status = 204,
+            description = "The cookie is removed.",
+            headers(("Set-Cookie" = String, description = "Removes `lyceum_login`."))
+        )
+    )
+)]
 pub(super) async fn logout(State(app): State<Arc<App>>, headers: HeaderMap) -> ApiResult {
     if headers.contains_key(header::ORIGIN) && !auth::is_same_origin(&app, &headers) {
         return Err(Refusal::CrossSite);
@@ -85,16 +150,25 @@ pub(super) async fn logout(State(app): State<Arc<App>>, headers: HeaderMap) -> A
     with_cookie(&app, "", Duration::ZERO, StatusCode::NO_CONTENT.into_response())
 }
 
-/// `GET /v1/me`: the caller's key and role, and what it may upload, so that a page can check before it sends.
+/// The key that the request carries, and what it may upload.
+///
+/// A page can check a file before it sends it.
+#[utoipa::path(
+    get,
+    path = "/v1/me",
+    operation_id = "getMe",
+    tag = "login",
+    params(IfNoneMatch),
+    responses((status = 200, description = "The key.", body = Me))
+)]
 pub(super) async fn me(State(app): State<Arc<App>>, caller: Caller, headers: HeaderMap) -> ApiResult {
-    let quota = quota::of(&app, &mut app.db.read().await?, &caller).await?;
-    let key = caller.identity;
-    let uploads = serde_json::json!({
-        "size": app.config().uploads.size.0,
-        "types": app.config().uploads.types,
-        "quota": quota.map(|quota| quota.bytes),
-        "used": quota.map(|quota| quota.used),
-    });
-    let body = serde_json::json!({ "id": key.id, "role": key.role.as_str(), "name": key.name, "uploads": uploads });
-    answer::tagged(StatusCode::OK, &headers, &body)
+    let quota = quota::of(&app.ingest, &mut app.db.read().await?, &caller).await?;
+    let config = app.config();
+    let uploads = UploadLimits {
+        size: config.uploads.size.0,
+        types: config.uploads.types.clone(),
+        quota: quota.map(|quota| quota.bytes),
+        used: quota.map(|quota| quota.used),
+    };
+    answer::shown(&headers, &describe(caller.identity, Some(uploads)))
 }

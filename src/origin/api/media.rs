@@ -10,6 +10,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 
 use super::answer::ApiResult;
 use super::auth::Edge;
+use super::description::{self, IfMatch, IfNoneMatch, Range};
 use super::extract;
 use super::extract::Path;
 use super::refusal::Refusal;
@@ -29,7 +30,37 @@ const LESSON_CACHE: HeaderValue = HeaderValue::from_static("public, max-age=2");
 const EVENT_PLAYLIST_CACHE: HeaderValue = HeaderValue::from_static("public, max-age=1, stale-if-error=6");
 const SURROGATE_KEY: HeaderName = HeaderName::from_static("surrogate-key");
 
-/// `GET /v/{lesson}/…`, for edges alone.
+/// Playlists, segments, images and keys, for edges.
+#[utoipa::path(
+    get,
+    path = "/v/{lesson}/{*path}",
+    operation_id = "getMedia",
+    tag = "edges",
+    security(("edge" = [])),
+    params(
+        ("lesson" = description::Id, Path, description = "A lesson."),
+        ("path" = String, Path, description = "What follows in the URL, with its slashes."),
+        Range,
+        IfNoneMatch,
+        IfMatch
+    ),
+    responses(
+        (
+            status = 200,
+            description = "The object.",
+            body = inline(description::Bytes),
+            content_type = "*/*",
+            headers(("Surrogate-Key" = String, description = "The tag to purge by."))
+        ),
+        (
+            status = 206,
+            description = "The range.",
+            body = inline(description::Bytes),
+            content_type = "*/*",
+            headers(("Content-Range" = String, description = "RFC 9110, section 14.4."))
+        )
+    )
+)]
 pub(super) async fn serve(
     State(app): State<Arc<App>>,
     _: Edge,

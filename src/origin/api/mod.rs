@@ -1,11 +1,14 @@
-//! The origin's API over HTTP: this file is the table of its routes. Handlers translate between HTTP and the rules of
-//! [`crate::access`], [`crate::playback`] and [`crate::ingest`]; what can go wrong is told by one table, in `refusal`.
+//! The origin's API over HTTP: this file is the table of its routes, which are described where they are handled. Handlers
+//! translate between HTTP and the rules of [`crate::access`], [`crate::playback`] and [`crate::ingest`]; what can go wrong
+//! is told by one table, in `refusal`.
 
 mod answer;
 mod audit;
 mod auth;
+mod codes;
 pub(crate) mod cors;
 mod courses;
+mod description;
 mod entitlements;
 mod extract;
 mod idempotency;
@@ -15,80 +18,105 @@ mod lesson_events;
 mod lessons;
 mod login;
 mod media;
+mod open_uploads;
 mod openapi;
 mod pages;
 mod paging;
 mod playback;
-mod quota;
 pub(crate) mod refusal;
 mod revocations;
 mod rfc3339;
 mod secrets;
 mod subtitles;
 mod tasks;
+mod tus_fields;
 mod uploads;
+mod whole_file;
 
 use std::sync::Arc;
 
-use axum::Router;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{delete, get, post, put};
+use axum::{Extension, Router};
 use http::{HeaderValue, header};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 use crate::state::App;
 
+/// The routes, each with the description that stands at its handler.
+fn routes() -> OpenApiRouter<Arc<App>> {
+    OpenApiRouter::with_openapi(openapi::head())
+        .routes(routes!(healthz))
+        .routes(routes!(jwks))
+        .routes(routes!(keys::list, keys::create))
+        .routes(routes!(keys::show, keys::change, keys::remove))
+        .routes(routes!(secrets::list, secrets::add))
+        .routes(routes!(secrets::remove))
+        .routes(routes!(secrets::rotate))
+        .routes(routes!(login::login))
+        .routes(routes!(login::logout))
+        .routes(routes!(login::me))
+        .routes(routes!(courses::list, courses::create))
+        .routes(routes!(courses::show, courses::change, courses::remove))
+        .routes(routes!(courses::lessons, courses::add_lesson))
+        .routes(routes!(lessons::show, lessons::change, lessons::remove))
+        .routes(routes!(lesson_events::follow))
+        .routes(routes!(whole_file::upload))
+        .routes(routes!(lessons::retry))
+        .routes(routes!(subtitles::list))
+        .routes(routes!(subtitles::put, subtitles::remove))
+        .routes(routes!(open_uploads::list, uploads::create, uploads::options))
+        .routes(routes!(
+            uploads::show,
+            uploads::head,
+            uploads::append,
+            uploads::terminate,
+            uploads::overridden,
+            uploads::options_of_one
+        ))
+        .routes(routes!(entitlements::grant))
+        .routes(routes!(entitlements::list))
+        .routes(routes!(entitlements::withdraw))
+        .routes(routes!(playback::start))
+        .routes(routes!(playback::end))
+        .routes(routes!(playback::lease_stream))
+        .routes(routes!(audit::list))
+        .routes(routes!(revocations::feed))
+        .routes(routes!(tasks::lease))
+        .routes(routes!(tasks::source))
+        .routes(routes!(tasks::put_object))
+        .routes(routes!(tasks::heartbeat))
+        .routes(routes!(tasks::complete))
+        .routes(routes!(tasks::fail))
+        .routes(routes!(media::serve))
+}
+
 /// All routes, with their state.
 pub(super) fn router(app: Arc<App>) -> Router {
-    Router::new()
-        .route("/healthz", get(|| async { "ok\n" }))
-        .route("/openapi.json", get(openapi::document))
-        .route("/.well-known/jwks.json", get(jwks))
-        .route("/v1/keys", get(keys::list).post(keys::create))
-        .route("/v1/keys/{id}", get(keys::show).patch(keys::change).delete(keys::remove))
-        .route("/v1/keys/{id}/secrets", get(secrets::list).post(secrets::add))
-        .route("/v1/keys/{id}/secrets/{secret}", delete(secrets::remove))
-        .route("/v1/keys/{id}/rotate", post(secrets::rotate))
-        .route("/v1/login", post(login::login))
-        .route("/v1/logout", post(login::logout))
-        .route("/v1/me", get(login::me))
-        .route("/v1/courses", get(courses::list).post(courses::create))
-        .route("/v1/courses/{id}", get(courses::show).patch(courses::change).delete(courses::remove))
-        .route("/v1/courses/{id}/lessons", get(courses::lessons).post(courses::add_lesson))
-        .route("/v1/lessons/{id}", get(lessons::show).patch(lessons::change).delete(lessons::remove))
-        .route("/v1/lessons/{id}/events", get(lesson_events::follow))
-        .route("/v1/lessons/{id}/media", post(uploads::whole_file))
-        .route("/v1/lessons/{id}/retry", post(lessons::retry))
-        .route("/v1/lessons/{id}/subtitles", get(subtitles::list))
-        .route("/v1/lessons/{id}/subtitles/{language}", put(subtitles::put).delete(subtitles::remove))
-        .route("/v1/uploads", get(uploads::list).post(uploads::create).options(uploads::options))
-        .route(
-            "/v1/uploads/{id}",
-            get(uploads::head)
-                .head(uploads::head)
-                .patch(uploads::append)
-                .delete(uploads::terminate)
-                .post(uploads::overridden)
-                .options(uploads::options),
-        )
-        .route("/v1/entitlements", put(entitlements::grant))
-        .route("/v1/entitlements/{user}", get(entitlements::list))
-        .route("/v1/entitlements/{user}/{course}", delete(entitlements::withdraw))
-        .route("/v1/playback", post(playback::start))
-        .route("/v1/sessions/{id}", delete(playback::end))
-        .route("/v1/sessions/{id}/lease", post(playback::lease_stream))
-        .route("/v1/audit", get(audit::list))
-        .route("/v1/revocations", get(revocations::feed))
-        .route("/v1/tasks/lease", post(tasks::lease))
-        .route("/v1/tasks/{id}/source", get(tasks::source))
-        .route("/v1/tasks/{id}/objects/{*path}", put(tasks::put_object))
-        .route("/v1/tasks/{id}/heartbeat", post(tasks::heartbeat))
-        .route("/v1/tasks/{id}/complete", post(tasks::complete))
-        .route("/v1/tasks/{id}/fail", post(tasks::fail))
-        .route("/v/{lesson}/{*path}", get(media::serve))
+    let routes = routes();
+    let description = OpenApiRouter::new().routes(routes!(openapi::document));
+    let mut described = routes.get_openapi().clone();
+    described.merge(description.get_openapi().clone());
+    let described: openapi::Described = Arc::new(openapi::complete(described));
+    Router::from(routes)
+        .merge(Router::from(description).layer(Extension(described)))
         .fallback(pages::serve)
         .method_not_allowed_fallback(wrong_method)
         .with_state(app)
+}
+
+/// Whether the origin is up.
+#[utoipa::path(
+    get,
+    path = "/healthz",
+    operation_id = "getHealth",
+    tag = "service",
+    security(()),
+    responses((status = 200, description = "It is.", body = String, content_type = "text/plain"))
+)]
+async fn healthz() -> &'static str {
+    "ok\n"
 }
 
 async fn wrong_method() -> Response {
@@ -99,6 +127,15 @@ async fn wrong_method() -> Response {
     )
 }
 
+/// The keys that tokens are signed with (RFC 7517).
+#[utoipa::path(
+    get,
+    path = "/.well-known/jwks.json",
+    operation_id = "getSigningKeys",
+    tag = "service",
+    security(()),
+    responses((status = 200, description = "The keys.", body = description::Jwks))
+)]
 async fn jwks(State(app): State<Arc<App>>) -> Response {
     let mut response = axum::Json(&*app.signing_keys.published()).into_response();
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("public, max-age=60"));

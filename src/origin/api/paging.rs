@@ -1,26 +1,54 @@
 //! Lists in pages: `?after=…&limit=…` in, `{"items": […], "next": …}` out.
 
-use axum::response::Response;
-use http::{HeaderMap, StatusCode};
-use serde::{Deserialize, Serialize};
+use std::sync::Arc;
 
-use super::answer::tagged;
+use axum::extract::FromRequestParts;
+use http::HeaderMap;
+use http::request::Parts;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::answer::{self, ApiResult};
+use super::extract::Query;
 use super::refusal::Refusal;
+use crate::state::App;
 use lyceum_catalog::Page;
 use lyceum_core::ids::Id;
 
 /// `?after=…&limit=…` of a list.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Paging {
+pub(super) struct PageQuery {
+    /// `next` of the page before.
     after: Option<String>,
+    /// The most items of the page; the origin has a limit of its own, `api.page`.
+    #[param(value_type = Option<u64>, minimum = 1)]
     limit: Option<String>,
 }
 
-impl Paging {
-    /// What to read from the catalogue: one row more than is shown, which tells whether there is a next page. `max` bounds
-    /// the items of a page.
-    pub(super) fn page(&self, max: u64) -> Result<Page, Refusal> {
+/// A page of a list as the API shows it.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Page)]
+pub(super) struct PageBody<T> {
+    pub(super) items: Vec<T>,
+    /// What `after` asks from for the next page; null on the last.
+    #[schema(required)]
+    pub(super) next: Option<String>,
+}
+
+/// A request for a page of a list.
+pub(super) struct List {
+    /// What to read from the catalogue: one row more than is shown, which tells whether there is a next page.
+    pub(super) page: Page,
+    /// How many items are shown at most.
+    shown: usize,
+    request: HeaderMap,
+}
+
+impl PageQuery {
+    /// What to read from the catalogue, where `max` bounds the items of a page, and how many items to show.
+    fn page(&self, max: u64) -> Result<(Page, usize), Refusal> {
         let wrong = || Refusal::Invalid("`after` is what a page before gave as `next`.".to_owned());
         // Digits alone; a number too large for any page is as good as the largest.
         if self.limit.as_deref().is_some_and(|limit| {
@@ -41,32 +69,38 @@ impl Paging {
                 (created.parse().map_err(|_| wrong())?, id.to_owned())
             }
         };
-        Ok(Page { after, limit: i64::try_from(self.limit(max)).unwrap_or(i64::MAX).saturating_add(1) })
-    }
-
-    fn limit(&self, max: u64) -> u64 {
         let limit = self.limit.as_deref().map(|limit| limit.parse().unwrap_or(u64::MAX));
-        limit.unwrap_or(max).clamp(1, max)
+        let shown = limit.unwrap_or(max).clamp(1, max);
+        let limit = i64::try_from(shown).unwrap_or(i64::MAX).saturating_add(1);
+        Ok((Page { after, limit }, usize::try_from(shown).unwrap_or(usize::MAX)))
     }
+}
 
+impl FromRequestParts<Arc<App>> for List {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Refusal> {
+        let Query(query) = Query::<PageQuery>::from_request_parts(parts, app).await?;
+        let (page, shown) = query.page(app.config().api.page)?;
+        Ok(Self { page, shown, request: parts.headers.clone() })
+    }
+}
+
+impl List {
     /// The response with this page. `position` is where a row stands in the list: what `next` is made of.
     pub(super) fn show<T, S: Serialize>(
         &self,
-        request: &HeaderMap,
-        max: u64,
         mut rows: Vec<T>,
         position: impl Fn(&T) -> (i64, &str),
         show: impl Fn(T) -> S,
-    ) -> Result<Response, Refusal> {
-        let limit = usize::try_from(self.limit(max)).unwrap_or(usize::MAX);
-        let more = rows.len() > limit;
-        rows.truncate(limit);
+    ) -> ApiResult {
+        let more = rows.len() > self.shown;
+        rows.truncate(self.shown);
         let next = rows.last().filter(|_| more).map(|row| {
             let (created, id) = position(row);
             format!("{created}.{id}")
         });
-        let items: Vec<S> = rows.into_iter().map(show).collect();
-        tagged(StatusCode::OK, request, &serde_json::json!({ "items": items, "next": next }))
+        answer::shown(&self.request, &PageBody { items: rows.into_iter().map(show).collect(), next })
     }
 }
 
@@ -77,8 +111,8 @@ mod tests {
     #[test]
     fn a_page_is_what_was_asked_for_or_refused_in_plain_words() {
         let page = |after: Option<&str>, limit: Option<&str>| {
-            let paging = Paging { after: after.map(str::to_owned), limit: limit.map(str::to_owned) };
-            paging.page(100).map(|page| (page.after, page.limit)).map_err(|refusal| refusal.to_string())
+            let query = PageQuery { after: after.map(str::to_owned), limit: limit.map(str::to_owned) };
+            query.page(100).map(|(page, _)| (page.after, page.limit)).map_err(|refusal| refusal.to_string())
         };
         assert_eq!(page(None, None).unwrap(), ((0, String::new()), 101));
         assert_eq!(page(Some("12.abc"), Some("5")).unwrap(), ((12, "abc".to_owned()), 6));

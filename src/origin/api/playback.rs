@@ -5,11 +5,13 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use axum::response::IntoResponse;
-use http::{StatusCode, header};
+use http::{HeaderValue, StatusCode, header};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
-use super::answer::ApiResult;
+use super::answer::{self, ApiResult};
 use super::auth::Edge;
+use super::description::{self, IdempotencyKey};
 use super::extract::{self, Path};
 use super::idempotency::{Once, Repeat};
 use super::refusal::Refusal;
@@ -23,29 +25,33 @@ use lyceum_catalog::Role;
 use lyceum_core::ids::Id;
 
 /// The body of `POST /v1/playback`.
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct NewPlayback {
     /// Whose playback it is. Without one, a creator or an admin watches what is theirs.
     #[serde(default)]
+    #[schema(min_length = 1, max_length = 200)]
     user: Option<String>,
+    #[schema(value_type = description::Id)]
     lesson: String,
     /// The largest rendition, by its shorter side.
     #[serde(default)]
     max_height: Option<u32>,
     /// The session that goes on, where the page renews its token: a new one would count as a second stream.
     #[serde(default)]
+    #[schema(value_type = Option<description::Id>)]
     session: Option<String>,
     /// What the token is bound to.
     #[serde(default, deserialize_with = "extract::object")]
     client: Option<Client>,
     /// Only so many seconds from the start, for a user who has not bought the course.
     #[serde(default)]
+    #[schema(minimum = 1, maximum = 3600)]
     preview: Option<f64>,
 }
 
 /// Who may use the token.
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct Client {
     /// An address or a network (`203.0.113.7`, `2001:db8::/48`) that requests must come from, as edges see it.
@@ -65,14 +71,18 @@ impl NewPlayback {
 }
 
 /// The answer to `POST /v1/playback`.
-#[derive(Serialize)]
-struct Playback {
+#[derive(Serialize, ToSchema)]
+pub(super) struct Playback {
     /// The playlist at the edge that this session falls to.
+    #[schema(required)]
     url: Option<String>,
     /// The playlist at every edge, in the order in which a player should try them.
     urls: Vec<String>,
     token: String,
+    #[schema(value_type = description::Id)]
     session: Id,
+    /// When the token ends (RFC 3339).
+    #[schema(format = DateTime)]
     expires_at: String,
 }
 
@@ -88,7 +98,30 @@ impl From<PlaybackSession> for Playback {
     }
 }
 
-/// `POST /v1/playback`: a token for whoever is entitled, and where to begin.
+/// Start a playback session: a token for an entitled user, and the playlists.
+#[utoipa::path(
+    post,
+    path = "/v1/playback",
+    operation_id = "startPlayback",
+    tag = "playback",
+    params(IdempotencyKey),
+    request_body = NewPlayback,
+    responses(
+        (status = 201, description = "The session.", body = Playback),
+        (
+            status = 403,
+            description = "The user has no entitlement: `not_entitled`.",
+            body = description::Problem,
+            content_type = "application/problem+json"
+        ),
+        (
+            status = 409,
+            description = "The lesson can't be played yet: `not_playable`. The session that was named is over: `session_revoked`.",
+            body = description::Problem,
+            content_type = "application/problem+json"
+        )
+    )
+)]
 pub(super) async fn start(
     State(app): State<Arc<App>>,
     caller: Caller,
@@ -104,14 +137,18 @@ pub(super) async fn start(
     answer
 }
 
+/// What is looked at of the answer that is kept under an `Idempotency-Key`.
+#[derive(Deserialize)]
+struct KeptPlayback {
+    session: Id,
+}
+
 async fn begin(app: &App, caller: &Caller, new: NewPlayback, repeat: &Repeat) -> ApiResult {
     caller.require_role(&[Role::Shop, Role::Creator])?;
     let mut tx = app.db.begin().await?;
     let lesson = visible_lesson(&mut tx, caller, &extract::id(&new.lesson)?).await?;
-    if let Some(first) = repeat.known(&mut tx, caller).await? {
-        let begun = first.get("session").and_then(serde_json::Value::as_str).map(extract::id).transpose()?;
-        if let Some(begun) = begun
-            && session::is_running(app, &mut tx, &begun).await?
+    if let Some(KeptPlayback { session }) = repeat.known(&mut tx, caller).await? {
+        if session::is_running(app, &mut tx, &session).await?
             && let Some(answer) = repeat.answered(&mut tx, caller).await?
         {
             return Ok(answer);
@@ -120,20 +157,47 @@ async fn begin(app: &App, caller: &Caller, new: NewPlayback, repeat: &Repeat) ->
         repeat.forget(&mut tx, caller).await?;
     }
     let session = session::start(app, &mut tx, caller, &lesson, new.check()?).await?;
-    let body = serde_json::json!(Playback::from(session));
+    let body = Playback::from(session);
     repeat.keep(&mut tx, caller, StatusCode::CREATED, &body, app.clock.unix_millis()).await?;
     tx.commit().await?;
-    Ok((StatusCode::CREATED, [(header::CACHE_CONTROL, "no-store")], axum::Json(body)).into_response())
+    let mut response = answer::json(StatusCode::CREATED, &body)?;
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    Ok(response)
 }
 
-/// `DELETE /v1/sessions/{id}`.
+/// Revoke a session.
+#[utoipa::path(
+    delete,
+    path = "/v1/sessions/{id}",
+    operation_id = "revokeSession",
+    tag = "playback",
+    params(("id" = description::Id, Path, description = "A session.")),
+    responses((status = 204, description = "It is revoked."))
+)]
 pub(super) async fn end(State(app): State<Arc<App>>, caller: Caller, Path(id): Path<String>) -> ApiResult {
     caller.require_role(&[Role::Shop])?;
     session::end(&app, &caller, &extract::id(&id)?).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
-/// `POST /v1/sessions/{id}/lease`: an edge holds the stream of a session that it serves.
+/// Take or renew the lease of a session's stream.
+#[utoipa::path(
+    post,
+    path = "/v1/sessions/{id}/lease",
+    operation_id = "leaseStream",
+    tag = "edges",
+    security(("edge" = [])),
+    params(("id" = description::Id, Path, description = "A session.")),
+    responses(
+        (status = 204, description = "The edge may serve it."),
+        (
+            status = 409,
+            description = "The viewer's streams are used up: `too_many_streams`. The session is over: `session_revoked`.",
+            body = description::Problem,
+            content_type = "application/problem+json"
+        )
+    )
+)]
 pub(super) async fn lease_stream(State(app): State<Arc<App>>, _: Edge, Path(id): Path<String>) -> ApiResult {
     stream::lease(&app, &extract::id(&id)?).await?;
     Ok(StatusCode::NO_CONTENT.into_response())

@@ -7,7 +7,10 @@ use http::{HeaderValue, StatusCode, header};
 
 use crate::access::AccessError;
 use crate::identities::IdentityError;
+use crate::ingest::beginning::BeginError;
 use crate::ingest::error::IngestError;
+use crate::ingest::quota::WrongType;
+use crate::ingest::subtitles::SubtitlesError;
 use crate::keys::sealing::SealError;
 use crate::playback::error::PlaybackError;
 use crate::waiting::Full;
@@ -150,6 +153,41 @@ impl From<IngestError> for Refusal {
             IngestError::Db(error) => Self::Db(error),
             IngestError::Seal(error) => Self::Seal(error),
             IngestError::Internal(cause) => Self::Internal(cause),
+        }
+    }
+}
+
+impl From<BeginError> for Refusal {
+    fn from(error: BeginError) -> Self {
+        match error {
+            BeginError::Access(error) => error.into(),
+            BeginError::OverQuota(quota) => Self::QuotaExceeded { bytes: quota.bytes, used: quota.used },
+            BeginError::Upload(error) => Self::Upload(error),
+            BeginError::Store(error) => Self::Store(error),
+            BeginError::Db(error) => Self::Db(error),
+        }
+    }
+}
+
+impl From<WrongType> for Refusal {
+    fn from(WrongType(kind): WrongType) -> Self {
+        Self::UploadType(kind)
+    }
+}
+
+impl From<SubtitlesError> for Refusal {
+    fn from(error: SubtitlesError) -> Self {
+        match error {
+            SubtitlesError::Access(error) => error.into(),
+            SubtitlesError::InvalidLanguage => Self::Invalid("A language is a tag such as `en` or `pt-BR`.".to_owned()),
+            SubtitlesError::NotPlanned => Self::NotPlanned,
+            SubtitlesError::File(error) => Self::Subtitles(error),
+            SubtitlesError::TooMany => Self::Unprocessable("A lesson has at most 32 tracks of subtitles.".to_owned()),
+            SubtitlesError::NoSuchTrack => Self::NotFound,
+            SubtitlesError::Contended => Self::Busy,
+            SubtitlesError::Store(error) => Self::Store(error),
+            SubtitlesError::Db(error) => Self::Db(error),
+            SubtitlesError::Ingest(error) => error.into(),
         }
     }
 }
@@ -386,6 +424,7 @@ impl IntoResponse for Refusal {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ingest::quota::Quota;
 
     #[test]
     fn each_refusal_has_its_status_and_code() {
@@ -414,6 +453,16 @@ mod tests {
             (UploadError::WrongOffset { expected: 7 }.into(), 409, "offset_mismatch"),
             (UploadError::ChecksumMismatch.into(), 460, "checksum_mismatch"),
             (IngestError::LeaseLost.into(), 409, "lease_lost"),
+            (BeginError::OverQuota(Quota { bytes: 5, used: 4 }).into(), 403, "quota_exceeded"),
+            (BeginError::Access(AccessError::NotFound).into(), 404, "not_found"),
+            (BeginError::Upload(UploadError::TooMany { limit: 3 }).into(), 429, "too_many_uploads"),
+            (WrongType("text/html".to_owned()).into(), 415, "upload_type_refused"),
+            (SubtitlesError::InvalidLanguage.into(), 400, "invalid_request"),
+            (SubtitlesError::NotPlanned.into(), 409, "not_planned"),
+            (SubtitlesError::TooMany.into(), 422, "unprocessable"),
+            (SubtitlesError::NoSuchTrack.into(), 404, "not_found"),
+            (SubtitlesError::Contended.into(), 503, "busy"),
+            (SubtitlesError::File(FileError::NoCues).into(), 422, "subtitles_not_readable"),
             (IngestError::InvalidPath.into(), 404, "not_found"),
             (IngestError::InvalidReport("A sentence.".to_owned()).into(), 422, "unprocessable"),
             (IngestError::Internal("secret words".to_owned()).into(), 500, "internal"),

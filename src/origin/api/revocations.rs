@@ -9,6 +9,7 @@ use axum::response::IntoResponse;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use tokio::time::timeout;
+use utoipa::ToSchema;
 
 use super::answer::ApiResult;
 use super::auth::Edge;
@@ -22,14 +23,17 @@ use lyceum_core::time::monotonic;
 use lyceum_core::units::Span;
 
 /// The query of `GET /v1/revocations`.
-#[derive(Deserialize)]
+#[derive(Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(super) struct FeedQuery {
     /// The position up to which the edge knows the feed.
     #[serde(default)]
+    #[param(required = false)]
     after: i64,
-    /// How long to wait for news; without one, the answer comes at once.
+    /// How long to wait for news, such as `25s`, 30 s at most; without one, the answer comes at once.
     #[serde(default)]
+    #[param(value_type = Option<String>)]
     wait: Option<Span>,
 }
 
@@ -38,7 +42,16 @@ const MAX_WAIT: Duration = Duration::from_secs(30);
 /// Events in one answer; more come with the next request.
 const MAX_EVENTS: i64 = 1000;
 
-/// `GET /v1/revocations`: the events behind `after`, waiting for the first at most `wait`.
+/// Revocations and purges after a position; waits for the first.
+#[utoipa::path(
+    get,
+    path = "/v1/revocations",
+    operation_id = "followRevocations",
+    tag = "edges",
+    security(("edge" = [])),
+    params(FeedQuery),
+    responses((status = 200, description = "What happened since.", body = Revocations))
+)]
 pub(super) async fn feed(State(app): State<Arc<App>>, _: Edge, Query(query): Query<FeedQuery>) -> ApiResult {
     let wait = query.wait.map_or(Duration::ZERO, Span::get).min(MAX_WAIT);
     let _place = app.waiting.enter(Purpose::Revocations, "", &app.config().api)?;
@@ -69,10 +82,12 @@ pub(super) async fn feed(State(app): State<Arc<App>>, _: Edge, Query(query): Que
     }
 }
 
-#[derive(Serialize)]
-struct Revocations {
+#[derive(Serialize, ToSchema)]
+pub(super) struct Revocations {
     /// The position to ask from next.
     next: i64,
+    /// `{"session", "until"}`, or `{"purge": {"url" | "prefix" | "tag", "soft"}}`.
+    #[schema(value_type = Vec<Object>)]
     events: Vec<Box<RawValue>>,
 }
 

@@ -5,14 +5,16 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use http::{HeaderMap, StatusCode};
+use http::StatusCode;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
-use super::answer::ApiResult;
-use super::extract::{self, Path, Query};
+use super::answer::{self, ApiResult};
+use super::description::{self, IdempotencyKey, IfNoneMatch};
+use super::extract::{self, Path};
 use super::idempotency::{Once, Repeat};
 use super::instant::Instant;
-use super::paging::Paging;
+use super::paging::{List, PageBody, PageQuery};
 use super::refusal::Refusal;
 use super::rfc3339;
 use crate::access::Caller;
@@ -24,20 +26,23 @@ use lyceum_core::ids::Id;
 use lyceum_core::units::Span;
 
 /// The body of `POST /v1/keys/{id}/secrets`.
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
+#[schema(as = NewSecret)]
 #[serde(deny_unknown_fields)]
 pub(super) struct NewSecretBody {
     /// When it ends; without one, it does not end by itself.
     #[serde(default)]
+    #[schema(value_type = Option<description::Instant>)]
     expires: Option<Instant>,
 }
 
 /// The body of `POST /v1/keys/{id}/rotate`.
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Rotation {
     /// How long the secrets before stay good: from 0s, the default, to 90d.
     #[serde(default)]
+    #[schema(value_type = Option<String>)]
     overlap: Option<Span>,
 }
 
@@ -45,19 +50,25 @@ pub(super) struct Rotation {
 const MAX_OVERLAP: std::time::Duration = std::time::Duration::from_secs(90 * 24 * 3600);
 
 /// A secret as the API describes it: without what is secret of it.
-#[derive(Serialize)]
-struct SecretBody {
+#[derive(Serialize, ToSchema)]
+#[schema(as = Secret)]
+pub(super) struct SecretBody {
+    #[schema(value_type = description::Id)]
     id: Id,
+    #[schema(format = DateTime)]
     created_at: String,
+    /// Null: it does not end by itself.
+    #[schema(required, format = DateTime)]
     expires_at: Option<String>,
 }
 
 /// A secret that was just made.
-#[derive(Serialize)]
-struct MadeSecret<'a> {
+#[derive(Serialize, ToSchema)]
+pub(super) struct MadeSecret<'a> {
     #[serde(flatten)]
     secret: SecretBody,
     /// Itself, shown this once: it is stored nowhere, so a repetition of the request can't show it.
+    #[schema(required)]
     key: Option<&'a str>,
 }
 
@@ -69,23 +80,34 @@ fn describe(secret: &Secret) -> SecretBody {
     }
 }
 
-/// `GET /v1/keys/{id}/secrets`: those that have not ended.
-pub(super) async fn list(
-    State(app): State<Arc<App>>,
-    caller: Caller,
-    Path(id): Path<String>,
-    Query(paging): Query<Paging>,
-    headers: HeaderMap,
-) -> ApiResult {
+/// The secrets of an API key that have not ended.
+#[utoipa::path(
+    get,
+    path = "/v1/keys/{id}/secrets",
+    operation_id = "listSecrets",
+    tag = "keys",
+    params(("id" = description::Id, Path, description = "A key."), PageQuery, IfNoneMatch),
+    responses((status = 200, description = "A page of secrets.", body = PageBody<SecretBody>))
+)]
+pub(super) async fn list(State(app): State<Arc<App>>, caller: Caller, Path(id): Path<String>, list: List) -> ApiResult {
     caller.require_admin()?;
-    let (limit, now) = (app.config().api.page, app.clock.unix_millis());
-    let (page, mut tx) = (paging.page(limit)?, app.db.read().await?);
+    let now = app.clock.unix_millis();
+    let mut tx = app.db.read().await?;
     let key = catalog::identity(&mut tx, &extract::id(&id)?).await?.ok_or(Refusal::NotFound)?;
-    let secrets = catalog::secrets_of(&mut tx, &key.id, now, &page).await?;
-    paging.show(&headers, limit, secrets, |secret| (secret.created, secret.id.as_str()), |secret| describe(&secret))
+    let secrets = catalog::secrets_of(&mut tx, &key.id, now, &list.page).await?;
+    list.show(secrets, |secret| (secret.created, secret.id.as_str()), |secret| describe(&secret))
 }
 
-/// `POST /v1/keys/{id}/secrets`: one more, beside those that there are.
+/// Add a secret to an API key, beside those that it has; it is shown only here.
+#[utoipa::path(
+    post,
+    path = "/v1/keys/{id}/secrets",
+    operation_id = "addSecret",
+    tag = "keys",
+    params(("id" = description::Id, Path, description = "A key."), IdempotencyKey),
+    request_body = NewSecretBody,
+    responses((status = 201, description = "The secret.", body = MadeSecret<'_>))
+)]
 pub(super) async fn add(
     State(app): State<Arc<App>>,
     caller: Caller,
@@ -105,7 +127,16 @@ pub(super) async fn add(
     made(change, &caller, &repeat, &secret).await
 }
 
-/// `POST /v1/keys/{id}/rotate`: a new secret; those before end, at once or after an overlap.
+/// Give an API key a new secret; those before end, at once or after `overlap`.
+#[utoipa::path(
+    post,
+    path = "/v1/keys/{id}/rotate",
+    operation_id = "rotateKey",
+    tag = "keys",
+    params(("id" = description::Id, Path, description = "A key."), IdempotencyKey),
+    request_body = Rotation,
+    responses((status = 201, description = "The secret.", body = MadeSecret<'_>))
+)]
 pub(super) async fn rotate(
     State(app): State<Arc<App>>,
     caller: Caller,
@@ -138,12 +169,23 @@ async fn made(
 ) -> Result<Response, Refusal> {
     let made = |key| MadeSecret { secret: describe(&secret.kept), key };
     let now = change.now();
-    repeat.keep(&mut change.tx, caller, StatusCode::CREATED, &serde_json::json!(made(None)), now).await?;
+    repeat.keep(&mut change.tx, caller, StatusCode::CREATED, &made(None), now).await?;
     change.commit(&[]).await?;
-    Ok((StatusCode::CREATED, axum::Json(made(Some(&secret.text)))).into_response())
+    answer::json(StatusCode::CREATED, &made(Some(&secret.text)))
 }
 
-/// `DELETE /v1/keys/{id}/secrets/{secret}`: refused from then on, with the logins that it opened.
+/// Delete a secret: it is refused from then on, with the logins that it opened.
+#[utoipa::path(
+    delete,
+    path = "/v1/keys/{id}/secrets/{secret}",
+    operation_id = "deleteSecret",
+    tag = "keys",
+    params(
+        ("id" = description::Id, Path, description = "A key."),
+        ("secret" = description::Id, Path, description = "A secret of it.")
+    ),
+    responses((status = 204, description = "It is deleted."))
+)]
 pub(super) async fn remove(
     State(app): State<Arc<App>>,
     caller: Caller,

@@ -10,11 +10,13 @@ use axum::extract::{Request, State};
 use axum::response::IntoResponse;
 use futures_util::StreamExt;
 use http::{HeaderMap, StatusCode, header};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use tokio::time::timeout;
+use utoipa::ToSchema;
 
-use super::answer::ApiResult;
+use super::answer::{self, ApiResult};
+use super::description::{self, IfMatch, IfNoneMatch, LeaseOfTask, Range};
 use super::extract::{self, Json, LargeJson, Path};
 use super::media;
 use super::refusal::Refusal;
@@ -37,10 +39,13 @@ const LEASE: &str = "lyceum-lease";
 /// How long a worker may wait for a task, in seconds.
 const MAX_WAIT_SECONDS: f64 = 25.0;
 
-#[derive(Deserialize)]
+/// A worker that asks for a task.
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct LeaseRequest {
+    /// How long to wait for one: seconds, 25 at most.
     #[serde(default)]
+    #[schema(required = false)]
     wait: f64,
 }
 
@@ -56,7 +61,18 @@ fn base_url(app: &App, peer: Option<&Peer>, headers: &HeaderMap) -> String {
     }
 }
 
-/// `POST /v1/tasks/lease`: the next task, waiting for one at most as long as the worker wishes; 204 if there is none.
+/// Lease a task, waiting for one at most as long as the worker wishes.
+#[utoipa::path(
+    post,
+    path = "/v1/tasks/lease",
+    operation_id = "leaseTask",
+    tag = "workers",
+    request_body = LeaseRequest,
+    responses(
+        (status = 200, description = "A task.", body = LeasedTask<'_>),
+        (status = 204, description = "There is none.")
+    )
+)]
 pub(super) async fn lease(State(app): State<Arc<App>>, caller: Caller, request: Request) -> ApiResult {
     caller.require_role(&[Role::Worker])?;
     let authority = request.uri().authority().map(|authority| authority.as_str().to_owned());
@@ -115,17 +131,42 @@ async fn take(app: &App, caller: &Caller) -> Result<Option<(queue::Task, Id)>, R
     Ok(task.map(|task| (task, lease)))
 }
 
+/// A task with the lease that its worker holds it by.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Task)]
+pub(super) struct LeasedTask<'a> {
+    #[schema(value_type = description::Id)]
+    id: &'a Id,
+    /// What is to be done.
+    #[schema(value_type = Object)]
+    spec: Box<RawValue>,
+    /// Where the recording is.
+    source: Link,
+    #[schema(value_type = description::Id)]
+    lease: &'a Id,
+    /// How long the lease holds without a heartbeat.
+    lease_seconds: u64,
+    /// What the URLs of its objects begin with.
+    objects: Link,
+}
+
+/// Where something is.
+#[derive(Serialize, ToSchema)]
+struct Link {
+    url: String,
+}
+
 fn leased(app: &App, base: &str, id: &Id, spec: String, lease: &Id, waited: WaitedForNews) -> ApiResult {
     let spec = RawValue::from_string(spec).map_err(|error| Refusal::Internal(error.to_string()))?;
-    let body = serde_json::json!({
-        "id": id,
-        "spec": spec,
-        "source": { "url": format!("{base}/v1/tasks/{id}/source") },
-        "lease": lease,
-        "lease_seconds": app.config().queue.lease.get().as_secs(),
-        "objects": { "url": format!("{base}/v1/tasks/{id}/objects/") },
-    });
-    Ok((Extension(waited), axum::Json(body)).into_response())
+    let body = LeasedTask {
+        id,
+        spec,
+        source: Link { url: format!("{base}/v1/tasks/{id}/source") },
+        lease,
+        lease_seconds: app.config().queue.lease.get().as_secs(),
+        objects: Link { url: format!("{base}/v1/tasks/{id}/objects/") },
+    };
+    Ok((Extension(waited), answer::json(StatusCode::OK, &body)?).into_response())
 }
 
 /// The task of the path, if the request's lease holds it.
@@ -145,7 +186,24 @@ async fn version(app: &App, task: &queue::Task) -> Result<catalog::Version, Refu
     catalog::version(&mut app.db.read().await?, &task.version).await?.ok_or(Refusal::LeaseLost)
 }
 
-/// `GET /v1/tasks/{id}/source`: the recording, by ranges.
+/// The recording of a task, by ranges.
+#[utoipa::path(
+    get,
+    path = "/v1/tasks/{id}/source",
+    operation_id = "getSource",
+    tag = "workers",
+    params(("id" = description::Id, Path, description = "A task."), LeaseOfTask, Range, IfNoneMatch, IfMatch),
+    responses(
+        (status = 200, description = "All of it.", body = inline(description::Bytes), content_type = "*/*"),
+        (
+            status = 206,
+            description = "The range.",
+            body = inline(description::Bytes),
+            content_type = "*/*",
+            headers(("Content-Range" = String, description = "RFC 9110, section 14.4."))
+        )
+    )
+)]
 pub(super) async fn source(
     State(app): State<Arc<App>>,
     caller: Caller,
@@ -165,7 +223,24 @@ pub(super) async fn source(
     }
 }
 
-/// `PUT /v1/tasks/{id}/objects/{path}`.
+/// Upload an object of a task.
+#[utoipa::path(
+    put,
+    path = "/v1/tasks/{id}/objects/{*path}",
+    operation_id = "putObject",
+    tag = "workers",
+    params(
+        ("id" = description::Id, Path, description = "A task."),
+        ("path" = String, Path, description = "Of the object within its version, with its slashes."),
+        LeaseOfTask
+    ),
+    request_body(
+        content = inline(description::Bytes),
+        content_type = "application/octet-stream",
+        description = "The object."
+    ),
+    responses((status = 201, description = "It is stored."))
+)]
 pub(super) async fn put_object(
     State(app): State<Arc<App>>,
     caller: Caller,
@@ -187,12 +262,17 @@ pub(super) async fn put_object(
     Ok(StatusCode::CREATED.into_response())
 }
 
-#[derive(Deserialize)]
+/// A sign of life of the worker that holds a task.
+#[derive(Deserialize, ToSchema)]
 pub(super) struct Heartbeat {
     lease: String,
+    /// From 0 to 1.
     #[serde(default)]
+    #[schema(required = false)]
     progress: f64,
+    /// Objects made since the last heartbeat; they are committed.
     #[serde(default)]
+    #[schema(required = false, value_type = Vec<Object>)]
     handed: Vec<DeliveredObject>,
 }
 
@@ -203,7 +283,23 @@ async fn run_to_end<T: Send + 'static>(
     Ok(tokio::spawn(work).await.map_err(|ended| Refusal::Internal(ended.to_string()))??)
 }
 
-/// `POST /v1/tasks/{id}/heartbeat`: renews the lease and commits objects; tells the worker whether to stop.
+/// The answer to a heartbeat.
+#[derive(Serialize, ToSchema)]
+pub(super) struct HeartbeatAnswer {
+    /// Whether the worker shall stop working on the task.
+    cancel: bool,
+}
+
+/// Renew the lease; objects made since the last heartbeat are committed.
+#[utoipa::path(
+    post,
+    path = "/v1/tasks/{id}/heartbeat",
+    operation_id = "renewTask",
+    tag = "workers",
+    params(("id" = description::Id, Path, description = "A task.")),
+    request_body = Heartbeat,
+    responses((status = 200, description = "Whether to go on.", body = HeartbeatAnswer))
+)]
 pub(super) async fn heartbeat(
     State(app): State<Arc<App>>,
     caller: Caller,
@@ -215,19 +311,33 @@ pub(super) async fn heartbeat(
     let (ingest, id) = (Arc::clone(&app.ingest), extract::id(&id)?);
     let cancel =
         run_to_end(async move { tasks::heartbeat(&ingest, &id, &beat.lease, progress, &beat.handed).await }).await?;
-    Ok(axum::Json(serde_json::json!({ "cancel": cancel })).into_response())
+    answer::json(StatusCode::OK, &HeartbeatAnswer { cancel })
 }
 
-#[derive(Deserialize)]
+/// The end of a task that is done.
+#[derive(Deserialize, ToSchema)]
 pub(super) struct Completion {
     lease: String,
+    /// Objects made since the last heartbeat.
     #[serde(default)]
+    #[schema(required = false, value_type = Vec<Object>)]
     segments: Vec<DeliveredObject>,
+    /// What a probe found.
     #[serde(default)]
+    #[schema(value_type = Option<Object>)]
     report: Option<MediaInfo>,
 }
 
-/// `POST /v1/tasks/{id}/complete`.
+/// The task is done.
+#[utoipa::path(
+    post,
+    path = "/v1/tasks/{id}/complete",
+    operation_id = "completeTask",
+    tag = "workers",
+    params(("id" = description::Id, Path, description = "A task.")),
+    request_body = Completion,
+    responses((status = 204, description = "It is taken."))
+)]
 pub(super) async fn complete(
     State(app): State<Arc<App>>,
     caller: Caller,
@@ -240,17 +350,32 @@ pub(super) async fn complete(
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
-#[derive(Deserialize)]
+/// The end of a task that failed.
+#[derive(Deserialize, ToSchema)]
 pub(super) struct Failure {
     lease: String,
+    /// Why: `[a-z0-9_]{1,64}`.
     code: String,
+    /// A sentence for the creator.
     #[serde(default)]
+    #[schema(required = false)]
     detail: String,
+    /// Whether another try may succeed.
     #[serde(default)]
+    #[schema(required = false)]
     retry: bool,
 }
 
-/// `POST /v1/tasks/{id}/fail`.
+/// The task failed.
+#[utoipa::path(
+    post,
+    path = "/v1/tasks/{id}/fail",
+    operation_id = "failTask",
+    tag = "workers",
+    params(("id" = description::Id, Path, description = "A task.")),
+    request_body = Failure,
+    responses((status = 204, description = "It is taken."))
+)]
 pub(super) async fn fail(
     State(app): State<Arc<App>>,
     caller: Caller,

@@ -4,33 +4,30 @@
 //! Bytes are counted each time from what is there, in the transaction that begins an upload: recordings of lessons that
 //! were not deleted, and what unfinished uploads have announced.
 
-use super::refusal::Refusal;
-use crate::access::Caller;
-use crate::state::App;
 use lyceum_catalog::{self as catalog, Role};
-use lyceum_storage::db::Tx;
+use lyceum_storage::db::{DbError, Tx};
 use lyceum_storage::upload;
+
+use crate::access::Caller;
+use crate::ingest::context::Ingest;
 
 /// How much of a quota is used, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Quota {
-    pub(super) bytes: u64,
-    pub(super) used: u64,
+pub(crate) struct Quota {
+    pub(crate) bytes: u64,
+    pub(crate) used: u64,
 }
 
 impl Quota {
-    pub(super) fn left(self) -> u64 {
+    pub(crate) fn left(self) -> u64 {
         self.bytes.saturating_sub(self.used)
-    }
-
-    pub(super) fn exceeded(self) -> Refusal {
-        Refusal::QuotaExceeded { bytes: self.bytes, used: self.used }
     }
 }
 
 /// The caller's quota: that of the key, else the configured one, which does not apply to admins. `None`: no quota.
-pub(super) async fn of(app: &App, tx: &mut Tx, caller: &Caller) -> Result<Option<Quota>, Refusal> {
-    let configured = app.config().uploads.quota.filter(|_| caller.identity.role == Role::Creator).map(|bytes| bytes.0);
+pub(crate) async fn of(ingest: &Ingest, tx: &mut Tx, caller: &Caller) -> Result<Option<Quota>, DbError> {
+    let configured =
+        ingest.config.load().uploads.quota.filter(|_| caller.identity.role == Role::Creator).map(|bytes| bytes.0);
     let Some(bytes) = caller.identity.quota.or(configured) else { return Ok(None) };
     let owner = caller.id();
     let used = catalog::kept_bytes(tx, owner).await?.saturating_add(upload::announced(tx, owner).await?);
@@ -50,14 +47,19 @@ fn media_type(declared: &str, filename: &str) -> Option<String> {
     mime_guess::from_path(filename).first().map(|kind| kind.essence_str().to_owned())
 }
 
+/// A file that by its type is no recording.
+#[derive(Debug, thiserror::Error)]
+#[error("the type {0} is not accepted")]
+pub(crate) struct WrongType(pub(crate) String);
+
 /// Refuses files that by their type are no recordings. Files of unknown type are accepted: the probe looks into them.
-pub(super) fn check_type(allowed: &[String], declared: &str, filename: &str) -> Result<(), Refusal> {
+pub(crate) fn check_type(allowed: &[String], declared: &str, filename: &str) -> Result<(), WrongType> {
     let Some(kind) = media_type(declared, filename) else { return Ok(()) };
     let fits = |pattern: &String| match pattern.strip_suffix('*') {
         Some(prefix) => kind.starts_with(prefix),
         None => *pattern == kind,
     };
-    if allowed.iter().any(fits) { Ok(()) } else { Err(Refusal::UploadType(kind.chars().take(80).collect())) }
+    if allowed.iter().any(fits) { Ok(()) } else { Err(WrongType(kind.chars().take(80).collect())) }
 }
 
 #[cfg(test)]

@@ -11,11 +11,12 @@ use super::config::{self, Config};
 use super::doctor::{self, Doctor};
 use super::failure::{Failure, readable};
 use super::roles;
-use super::shell::{self, Completions, Man};
+use super::shell;
 use super::status::{self, Status};
 use super::tokens::{self, Keys, Token};
 use super::upload::{self, Upload};
 use crate::demo;
+use lyceum_core::shell::{Completions, Man, print_completions};
 use lyceum_core::telemetry::logs::{self, LogOptions};
 
 /// A media delivery system for paid video courses
@@ -139,7 +140,7 @@ async fn run(command: Command) -> Result<(), Failure> {
         Command::Status(arguments) => status::run(arguments).await,
         Command::Doctor(arguments) => doctor::run(arguments).await,
         Command::Completions(arguments) => {
-            shell::completions(&arguments, Cli::command());
+            print_completions(&arguments, Cli::command());
             Ok(())
         }
         Command::Man(arguments) => shell::man(&arguments, Cli::command()),

@@ -46,15 +46,29 @@ fn a_system_that_is_away_is_exit_code_1_and_says_what_to_do() {
 
 #[test]
 fn shells_and_man_know_every_command() {
-    for shell in ["bash", "zsh", "fish"] {
-        let script = lyceum(&["completions", shell]);
-        assert!(script.status.success() && words(&script).contains("doctor"), "{shell}");
-    }
-    let folder = tempfile::tempdir().expect("a temporary directory");
-    let pages = lyceum(&["man", "--out", &folder.path().display().to_string()]);
-    assert!(pages.status.success(), "{}", words(&pages));
-    for page in ["lyceum.1", "lyceum-config-check.1", "lyceum-upload.1"] {
-        let text = std::fs::read_to_string(folder.path().join(page)).expect(page);
-        assert!(text.contains(".SH"), "{page}");
+    for (name, command, pages) in [
+        ("lyceum", "doctor", ["lyceum.1", "lyceum-config-check.1", "lyceum-upload.1"]),
+        (
+            "lyceum-transcoder",
+            "sample",
+            ["lyceum-transcoder.1", "lyceum-transcoder-run.1", "lyceum-transcoder-worker.1"],
+        ),
+    ] {
+        let run = |arguments: &[&str]| Command::new(program(name)).args(arguments).output().expect("it runs");
+        for shell in ["bash", "zsh", "fish"] {
+            let script = run(&["completions", shell]);
+            assert!(script.status.success() && words(&script).contains(command), "{name} {shell}");
+        }
+        let folder = tempfile::tempdir().expect("a temporary directory");
+        let made = run(&["man", "--out", &folder.path().display().to_string()]);
+        assert!(made.status.success(), "{}", words(&made));
+        for page in pages {
+            let text = std::fs::read_to_string(folder.path().join(page)).expect(page);
+            assert!(text.contains(".SH"), "{page}");
+        }
+        let file = folder.path().join(pages[0]);
+        let failed = run(&["man", "--out", &file.display().to_string()]);
+        assert_eq!(failed.status.code(), Some(1), "a file is no directory");
+        assert!(!folder.path().join("lyceum-transcoder-task.1").exists(), "what is hidden has no page");
     }
 }

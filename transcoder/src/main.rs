@@ -13,7 +13,8 @@ mod worker;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
+use lyceum_core::shell::{Completions, Man, print_completions, write_manual_pages};
 use lyceum_core::telemetry::logs::{self, LogOptions};
 use lyceum_core::units::Span;
 
@@ -41,10 +42,25 @@ enum Command {
         #[arg(long, default_value = "60s")]
         duration: Span,
     },
+    /// Print a completion script for a shell
+    #[command(after_help = COMPLETIONS_EXAMPLES)]
+    Completions(Completions),
+    /// Write manual pages
+    #[command(after_help = MAN_EXAMPLES)]
+    Man(Man),
     /// Run one task; started by the other commands only
     #[command(hide = true)]
     Task,
 }
+
+const COMPLETIONS_EXAMPLES: &str = "\
+Examples:
+  lyceum-transcoder completions bash > ~/.local/share/bash-completion/completions/lyceum-transcoder
+  lyceum-transcoder completions zsh > ~/.zfunc/_lyceum-transcoder";
+
+const MAN_EXAMPLES: &str = "\
+Example:
+  lyceum-transcoder man --out /usr/local/share/man/man1 && man lyceum-transcoder-run";
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -60,6 +76,20 @@ fn main() -> ExitCode {
         Command::Worker(options) => with_runtime(worker::main(&options)),
         Command::Sample { out, duration } => sample_recording::main(&out, duration),
         Command::Run(options) => with_runtime(run::main(&options)),
+        Command::Completions(arguments) => {
+            print_completions(&arguments, Cli::command());
+            ExitCode::SUCCESS
+        }
+        Command::Man(Man { out }) => match write_manual_pages(&out, Cli::command()) {
+            Ok(()) => {
+                println!("{}: manual pages are written", out.display());
+                ExitCode::SUCCESS
+            }
+            Err(cause) => {
+                eprintln!("lyceum-transcoder: {}: {cause}", out.display());
+                ExitCode::FAILURE
+            }
+        },
     }
 }
 

@@ -150,10 +150,40 @@ fn certificate(folder: &std::path::Path) -> TlsFiles {
 
 fn named_certificate(folder: &std::path::Path, name: &str) -> TlsFiles {
     let made = rcgen::generate_simple_self_signed(vec![name.to_owned()]).expect("a certificate");
+    write_certificate(folder, &made.cert, &made.signing_key)
+}
+
+fn write_certificate(folder: &std::path::Path, cert: &rcgen::Certificate, key: &rcgen::KeyPair) -> TlsFiles {
     let files = TlsFiles { cert: folder.join("cert.pem"), key: folder.join("key.pem") };
-    std::fs::write(&files.cert, made.cert.pem()).expect("a file");
-    std::fs::write(&files.key, made.signing_key.serialize_pem()).expect("a file");
+    std::fs::write(&files.cert, cert.pem()).expect("a file");
+    std::fs::write(&files.key, key.serialize_pem()).expect("a file");
     files
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn doctor_says_how_long_a_certificate_is_valid() {
+    let folder = tempfile::tempdir().expect("a temporary directory");
+    let now = u64::try_from(lyceum_core::time::Clock::system().unix_seconds()).expect("a time after 1970");
+    let five_days_and_an_hour = Duration::from_secs(now + 5 * 24 * 3600 + 3600);
+    let key = rcgen::KeyPair::generate().expect("a key");
+    let mut wanted = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).expect("a name");
+    wanted.not_after = rcgen::date_time_ymd(1970, 1, 1) + five_days_and_an_hour;
+    let files = write_certificate(folder.path(), &wanted.self_signed(&key).expect("a certificate"), &key);
+    let served = serve(Limits::default(), Some(files.clone()));
+    let doctor = async |trusted: &str| {
+        let mut doctor = tokio::process::Command::new(crate::support::program("lyceum"));
+        doctor.args(["doctor", "--origin", &served.url.replace("127.0.0.1", "localhost")]);
+        let output = doctor.env("SSL_CERT_FILE", trusted).output().await.expect("doctor runs");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    let told = doctor(&files.cert.display().to_string()).await;
+    assert!(told.contains("warn  certificate of https://localhost"), "{told}");
+    assert!(told.contains("valid for 5 more days"), "{told}");
+    // One that this machine does not know: the origin is not even reached.
+    let other = tempfile::tempdir().expect("a temporary directory");
+    let stranger = certificate(other.path()).cert.display().to_string();
+    let told = doctor(&stranger).await;
+    assert!(told.contains("fail  origin https://localhost") && !told.contains("more days"), "{told}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,6 +1,7 @@
 //! `lyceum doctor`: looks for what commonly goes wrong between an origin, its edges and a player.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -12,7 +13,7 @@ use super::failure::Failure;
 use super::origin_api::{Access, OriginApi, text};
 use super::scrape::{self, Metrics};
 use super::status;
-use lyceum_client::{self as client, Http};
+use lyceum_client::{self as client, Http, certificate};
 use lyceum_core::time::Clock;
 
 /// A clock difference that edges forgive, in seconds.
@@ -22,6 +23,11 @@ const CLOCK_SKEW_NOTED: u64 = 5;
 /// Free space of a file system below which a warning and a failure are reported, in percent.
 const FREE_PERCENT_LOW: u64 = 10;
 const FREE_PERCENT_OUT: u64 = 2;
+/// Days that a TLS certificate is still valid, at which a warning and a failure are reported.
+const CERTIFICATE_DAYS_FEW: i64 = 14;
+const CERTIFICATE_DAYS_OUT: i64 = 2;
+/// How long a TLS handshake may wait for a message.
+const HANDSHAKE_WAIT: Duration = Duration::from_secs(3);
 /// Lessons that are looked through for one that can be played.
 const MAX_LESSONS: usize = 1_000;
 
@@ -114,6 +120,7 @@ pub(super) async fn run(mut doctor: Doctor) -> Result<(), Failure> {
     let http = scrape::quick();
     let mut findings = Findings::default();
     if check_origin(&http, origin, &mut findings).await {
+        check_certificate(origin, &mut findings).await;
         let kids = check_keys(&http, origin, &mut findings).await;
         match &doctor.api_key {
             Some(key) => {
@@ -198,6 +205,31 @@ async fn check_origin(http: &Http, origin: &str, findings: &mut Findings) -> boo
     true
 }
 
+/// How many days the TLS certificate of a server has left; nothing for plain HTTP.
+async fn check_certificate(server: &str, findings: &mut Findings) {
+    let about = format!("certificate of {server}");
+    let until = match certificate::valid_until(server, HANDSHAKE_WAIT).await {
+        Ok(Some(until)) => until,
+        Ok(None) => return,
+        Err(error) => {
+            let advice = "is it in force, for this name, with its issuers' certificates behind it in the file?";
+            return findings.fail(&about, error, advice);
+        }
+    };
+    let days = until.saturating_sub(Clock::system().unix_seconds()).div_euclid(24 * 3600);
+    let (verdict, advice) = certificate_verdict(days);
+    findings.add(verdict, &about, format!("valid for {days} more days"), advice);
+}
+
+fn certificate_verdict(days: i64) -> (Verdict, &'static str) {
+    let advice = "renew it: the program takes new files with SIGHUP";
+    match days {
+        ..CERTIFICATE_DAYS_OUT => (Verdict::Fail, advice),
+        CERTIFICATE_DAYS_OUT..CERTIFICATE_DAYS_FEW => (Verdict::Warn, advice),
+        _ => (Verdict::Ok, ""),
+    }
+}
+
 /// The ids of the keys that the origin publishes.
 async fn check_keys(http: &Http, origin: &str, findings: &mut Findings) -> Vec<String> {
     let advice = "edges verify tokens with these keys: look at the origin's log and `tokens.keys`";
@@ -249,6 +281,7 @@ async fn check_playback(http: &Http, api: &OriginApi, lesson: Option<&str>, kids
     for url in urls.iter().filter_map(Value::as_str) {
         let edge = url.split("/t/").next().unwrap_or(url);
         let about = format!("edge {edge}");
+        check_certificate(edge, findings).await;
         match play(http, url).await {
             Ok(bytes) => findings.ok(&about, format!("plays lesson {lesson}: first segment of {bytes} bytes")),
             Err(Stop { found, advice }) => findings.fail(&about, found, advice),
@@ -384,6 +417,13 @@ fn check_space(directory: &std::path::Path, findings: &mut Findings) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_certificate_is_worth_a_warning_two_weeks_before_its_end() {
+        let verdicts = [-1, 1, 2, 13, 14, 90].map(|days| certificate_verdict(days).0);
+        use Verdict::{Fail, Ok, Warn};
+        assert_eq!(verdicts, [Fail, Fail, Warn, Warn, Ok, Ok]);
+    }
 
     #[test]
     fn a_playlists_uris_are_resolved() {

@@ -1,8 +1,10 @@
 //! The HTTP client with which Lyceum's programs call each other: bounded, with errors that say whether to retry.
 //!
-//! It knows HTTP and JSON, not the API. [`tus`] uploads files with it.
+//! It knows HTTP and JSON, not the API. [`tus`] uploads files with it; [`certificate`] says how long a server's certificate
+//! is valid.
 #![forbid(unsafe_code)]
 
+pub mod certificate;
 pub mod tus;
 
 use std::time::Duration;

@@ -109,7 +109,9 @@ pub fn init(options: &LogOptions) -> LogGuard {
             let thread = std::thread::current();
             let trace = std::backtrace::Backtrace::capture();
             let trace = (trace.status() == std::backtrace::BacktraceStatus::Captured).then(|| trace.to_string());
-            let cause = panic.payload_as_str().unwrap_or("a value that is no text");
+            let (payload, other) = (panic.payload(), "a value that is no text");
+            let text = payload.downcast_ref::<&str>().copied();
+            let cause = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str)).unwrap_or(other);
             let place = panic.location().map(ToString::to_string);
             tracing::error!(thread = thread.name(), place, cause, trace, "a thread panicked");
         }));

@@ -1,4 +1,5 @@
-//! Reads a request body that its handler dropped to the end, if little is left, so that the connection can be reused.
+//! Reads on in a request body that its handler dropped, for a while, so that the client sees its answer and the connection
+//! can be reused.
 //!
 //! A handler that refuses a request because of its header never reads its body, and an HTTP/1.1 connection with an unread
 //! body has to close (RFC 9112, section 9.3): a client that has already sent its next request would see that one fail.
@@ -14,12 +15,13 @@ use http_body_util::BodyExt as _;
 use crate::body::RequestBody;
 use crate::error::BoxError;
 
-/// Bodies with at most this many bytes left are read: a refusal on a connection that closes at once may be lost.
-const MAX_DRAINED_BYTES: u64 = 4 * 1024 * 1024;
+/// At most this many bytes are read. Where a connection closes at once, a client that is still sending sees a reset in
+/// place of its answer (RFC 9112, section 9.6).
+const MAX_DRAINED_BYTES: u64 = 16 * 1024 * 1024;
 /// For how long at most.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// A request body that is read to its end in the background when it is dropped.
+/// A request body that is read on in the background when it is dropped, within limits of bytes and time.
 #[derive(Debug)]
 pub struct DrainOnDrop(Option<RequestBody>);
 
@@ -55,15 +57,19 @@ impl Body for DrainOnDrop {
 impl Drop for DrainOnDrop {
     fn drop(&mut self) {
         let Some(mut body) = self.0.take() else { return };
-        let is_short = body.size_hint().upper().is_some_and(|left| left <= MAX_DRAINED_BYTES);
-        if body.is_end_stream() || !is_short {
+        if body.is_end_stream() {
             return;
         }
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            runtime.spawn(tokio::time::timeout(
-                DRAIN_TIMEOUT,
-                async move { while let Some(Ok(_)) = body.frame().await {} },
-            ));
+            runtime.spawn(tokio::time::timeout(DRAIN_TIMEOUT, async move {
+                let mut left = MAX_DRAINED_BYTES;
+                while left > 0
+                    && let Some(Ok(frame)) = body.frame().await
+                {
+                    let bytes = frame.data_ref().map_or(0, Bytes::len);
+                    left = left.saturating_sub(u64::try_from(bytes).unwrap_or(u64::MAX));
+                }
+            }));
         }
     }
 }

@@ -13,8 +13,7 @@ async fn a_full_disk_keeps_what_was_acknowledged_and_goes_on_when_there_is_room(
     let filler = world.small_disk().join("filler");
     std::fs::write(&filler, vec![1; 20 << 20]).unwrap();
     let (_, lesson) = world.lesson().await;
-    // What does not fit is short enough to be read and dropped, so that the answer reaches a client that is still sending.
-    let bytes = noise(27 << 20, 21);
+    let bytes = noise(30 << 20, 21);
     let upload = world.create(&lesson, bytes.len() as u64).send().await.expect(201).header("location").to_owned();
     let full = world.patch(&upload, 0, &bytes).send().await.expect(507);
     assert_eq!(full.code(), "store_full");
